@@ -1,0 +1,78 @@
+"""The records that all readers and layouts speak in: a scan, its findings, and where it lies.
+
+layout (luna16, lidc, msd, folder) ──▶ ScanEntry ──read_scan()──▶ Scan ──ingest──▶ store
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nodule_det.geometry import Grid, Triple
+
+HuVolume = NDArray[np.int16]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A marked place in a scan: a lesion, or an excluded finding.
+
+    Attributes:
+        center_mm: World (x, y, z) in mm, LPS.
+        diameter_mm: Diameter of the lesion; never negative (layouts replace LUNA16's -1 by
+            ``DEFAULT_EXCLUDED_MM``).
+        excluded: Neither lesion nor background: candidates there count as nothing, and nothing
+            is trained on there.
+        attributes: What else the annotation says (texture, readers, label of the mask ...).
+    """
+
+    center_mm: Triple
+    diameter_mm: float
+    excluded: bool = False
+    attributes: dict[str, str] = field(default_factory=dict)
+
+
+DEFAULT_EXCLUDED_MM = 10.0
+"""Diameter of an excluded finding whose annotation gives none (LUNA16's rule)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScanEntry:
+    """One scan of a data set, before any voxel is read.
+
+    Attributes:
+        series_uid: DICOM SeriesInstanceUID, or the file's stem where the format has none.
+        path: Image file, or folder of a DICOM series.
+        patient_key: Same for scans of one patient, and never the patient's own identifier:
+            splits need to know which scans belong together, nobody needs to know to whom.
+        findings: Lesions and excluded findings.
+        fold: Fold that the layout itself gives (LUNA16's subsets), or None.
+        lesion_mask: Label image of the lesions in the scan's own grid, where the layout has one.
+        lung_mask: User's lung mask in the scan's own grid, where given.
+    """
+
+    series_uid: str
+    path: Path
+    patient_key: str
+    findings: tuple[Finding, ...] = ()
+    fold: int | None = None
+    lesion_mask: Path | None = None
+    lung_mask: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """A CT volume in memory.
+
+    Attributes:
+        series_uid: Our key for the scan.
+        volume_hu: (z, y, x) int16 Hounsfield units, clipped to [-1024, 3071].
+        grid: Where its voxels lie.
+    """
+
+    series_uid: str
+    volume_hu: HuVolume
+    grid: Grid

@@ -1,0 +1,122 @@
+"""CSV files of other people, read with every trap sprung: BOM, semicolons, blank lines, no rows.
+
+path ──read_table()──▶ Table ──text(), numbers()──▶ columns, or an error that names the line
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nodule_det.errors import TableError
+from nodule_det.runs import replacing
+
+SERIES, X, Y, Z = "seriesuid", "coordX", "coordY", "coordZ"
+DIAMETER, PROBABILITY = "diameter_mm", "probability"
+ANNOTATION_COLUMNS = (SERIES, X, Y, Z, DIAMETER)
+"""LUNA16's ``annotations.csv``; world mm, LPS."""
+CANDIDATE_COLUMNS = (SERIES, X, Y, Z, PROBABILITY)
+"""LUNA16's submission format; ours adds ``diameter_mm`` as a sixth column."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A CSV file as columns of text, with the line that each row came from."""
+
+    path: Path
+    columns: dict[str, list[str]]
+    line: list[int]
+    """Line of each row in the file, counted from 1."""
+
+    def __len__(self) -> int:
+        return len(self.line)
+
+    def text(self, column: str) -> list[str]:
+        """Give a column, each cell without the blanks around it."""
+        return [cell.strip() for cell in self.columns[column]]
+
+    def numbers(self, column: str) -> NDArray[np.float64]:
+        """Give a column as (n,) float64.
+
+        Raises:
+            TableError: If a cell is not a number; ``nan`` and ``inf`` are numbers here.
+        """
+        cells = self.columns[column]
+        try:
+            return np.array(cells, dtype=np.float64)
+        except ValueError:
+            return np.array([self._number(column, i) for i in range(len(cells))])
+
+    def _number(self, column: str, row: int) -> float:
+        cell = self.columns[column][row]
+        try:
+            return float(cell)
+        except ValueError:
+            hint = "; write decimals with a point" if "," in cell else ""
+            raise TableError(
+                f"{self.path} line {self.line[row]}: {column}={cell!r} is not a number{hint}"
+            ) from None
+
+
+def read_table(path: Path, required: Sequence[str], *, allow_empty: bool = False) -> Table:
+    """Read a CSV file with a header line.
+
+    Comma, semicolon and tab are told apart by the header; a byte-order mark and blank lines are
+    skipped; columns beside the required ones are kept.
+
+    Raises:
+        TableError: If the file is missing, empty, not text, lacks a required column, has a row
+            of another length than its header, or has no rows (unless ``allow_empty``).
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise TableError(f"{path} does not exist; give the path of a CSV file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise TableError(f"{path} cannot be read as UTF-8 text ({error})") from None
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    if not first:
+        raise TableError(f"{path} is empty; it needs a header line {','.join(required)}")
+    delimiter = max(",;\t", key=first.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    header = [name.strip() for name in rows[0][1]]
+    _check_header(path, header, required)
+    for line, row in rows[1:]:
+        if len(row) != len(header):
+            raise TableError(
+                f"{path} line {line} has {len(row)} cells, its header has {len(header)}: "
+                f"{delimiter.join(row)!r}"
+            )
+    if len(rows) == 1 and not allow_empty:
+        raise TableError(f"{path} has a header but no rows")
+    cells = list(zip(*(row for _, row in rows[1:]), strict=True)) or [()] * len(header)
+    columns = {name: list(column) for name, column in zip(header, cells, strict=True)}
+    return Table(path, columns, [line for line, _ in rows[1:]])
+
+
+def _check_header(path: Path, header: list[str], required: Sequence[str]) -> None:
+    missing = [name for name in required if name not in header]
+    if missing:
+        raise TableError(
+            f"{path} lacks the column {', '.join(missing)}; its header is {','.join(header)!r}, "
+            f"needed are {','.join(required)}"
+        )
+    twice = {name for name in header if header.count(name) > 1}
+    if twice:
+        raise TableError(f"{path} has the column {', '.join(sorted(twice))} twice")
+
+
+def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV file whole or not at all; floats keep all their digits."""
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as f:
+        writer = csv.writer(f, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
