@@ -1,0 +1,52 @@
+# make demo   set up, make phantom scans, train, and print how well the nodules are found
+# make test   set up, and run every check and test
+# make check  format, lint and types only
+#
+# Everything lives in this checkout (.venv, demo/); the system's Python is not touched.
+#   PYTHON=python3.12                      another interpreter (3.11 or newer)
+#   TORCH="torch==2.13.0 --index-url URL"  another build of torch (GPU, ROCm, a site's own)
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+VENV ?= .venv
+BIN := $(VENV)/bin
+WORKERS ?= auto
+
+.PHONY: demo test check setup clean
+
+demo: $(VENV)/.package
+	@$(BIN)/python -m nodule_det.demo
+
+test: check
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+check: $(VENV)/.dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+
+setup: $(VENV)/.dev
+
+# torch comes first and by itself: as a dependency, pip would take the newest CUDA build.
+$(VENV)/.torch:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "nodule_det needs Python 3.11 or newer; say make PYTHON=python3.X")'
+	@$(PYTHON) -m venv $(VENV) || { echo "error: $(PYTHON) cannot make a virtual environment (Debian: apt install python3-venv)" >&2; exit 1; }
+	@echo "installing $(TORCH) into $(VENV)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH)
+	@$(BIN)/python -c 'import torch; print(torch.__version__)' > $@.new && mv $@.new $@
+
+define install
+	@echo "installing $(1) into $(VENV)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e '$(1)'
+	@$(BIN)/python -c 'import sys, torch; was = open("$(VENV)/.torch").read().strip(); sys.exit(torch.__version__ != was and f"error: torch moved from {was} to {torch.__version__}; a dependency replaced it")'
+	@touch $@
+endef
+
+$(VENV)/.package: $(VENV)/.torch pyproject.toml
+	$(call install,.)
+
+$(VENV)/.dev: $(VENV)/.package
+	$(call install,.[dev])
+
+clean:
+	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

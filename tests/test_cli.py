@@ -1,0 +1,87 @@
+"""The command line as a user meets it: real processes, their words and exit codes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from nodule_det.cli import explain, help_text, settings
+from nodule_det.config.train import TrainConfig
+from nodule_det.errors import ConfigError
+
+COMMANDS = ["train"]
+NO_TORCH = "import sys; assert not {'torch', 'monai'} & set(sys.modules), 'torch was imported'"
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *words], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("flags", [["--help"], ["--cfg", "job"]], ids=" ".join)
+def test_help_and_cfg_answer_without_importing_torch(name, flags):
+    code = (
+        f"import runpy, sys; sys.argv = ['x', *{flags!r}]\n"
+        f"try: runpy.run_module('nodule_det.{name}', run_name='__main__')\n"
+        f"except SystemExit as e: code = e.code\n{NO_TORCH}\nsys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def test_help_names_every_setting_with_its_default():
+    text = help_text("train", TrainConfig)
+    for key, (_, doc) in settings(TrainConfig):
+        assert f"  {key} (" in text
+        assert doc, f"{key} has no docstring"
+    assert "  optim.lr (0.001)" in text
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("optim.lrr=1e-3", "there is no setting optim.lrr; did you mean optim.lr"),
+        ("lr=1e-3", "there is no setting lr; did you mean optim.lr"),
+        ("optim.batch_size=many", "Value 'many' of type 'str' could not be converted to Integer"),
+        ("optim.batch_size=3", "optim.batch_size=3 must be one of 2, 4, ..., 16"),
+        ("device=tpu", "expected one of [auto, cpu, cuda]"),
+        ("augment.shift_vox=17", "more than half of patches.size_vox=32"),
+        ("a=b=c", "mismatched input '='"),
+    ],
+)
+def test_a_wrong_setting_is_refused_in_one_line(override, words, tmp_path):
+    done = run("nodule_det.train", override)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+def test_an_unknown_setting_lists_the_known_ones():
+    message = run("nodule_det.train", "colour=red").stderr
+    assert "The settings are: store, fold, run_dir, seed" in message
+
+
+def test_shell_completion_knows_the_settings():
+    done = subprocess.run(
+        [sys.executable, "-m", "nodule_det.train", "--shell-completion", "query=bash"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={"COMP_LINE": "nodule-det-train optim.l", "COMP_POINT": "24", "PATH": "/usr/bin"},
+    )
+    assert "optim.lr=" in done.stdout, done.stderr
+
+
+def test_the_reason_of_a_chain_of_errors_is_the_one_told():
+    error = RuntimeError("wrapped")
+    error.__cause__ = ConfigError("seed=-1 must lie in [0, 2]")
+    assert explain(error, TrainConfig) == "seed=-1 must lie in [0, 2]"
