@@ -1,0 +1,123 @@
+"""The journal: one JSON object per line, appended by one writer, never changed.
+
+    driver ──append()──▶ journal.jsonl ──read()──▶ records, and what could not be read
+
+A record is on the disk (fsync) before ``append`` returns, so what follows it (a submission, say)
+can rely on it.  After a crash the last line may be torn: the writer cuts it off when it opens the
+file, a reader leaves it out.  A disk that is full leaves the journal as it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nodule_det.errors import StudyError
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a journal holds."""
+
+    records: tuple[Record, ...]
+    problems: tuple[str, ...]
+    """One sentence for each line that could not be read."""
+    whole_bytes: int
+    """Length of the file up to the end of its last whole line."""
+
+
+def read_journal(path: Path) -> Reading:
+    """Read every whole line; a torn last line and unreadable lines are left out and reported."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise StudyError(f"{path} does not exist: this folder holds no study") from None
+    records: list[Record] = []
+    problems: list[str] = []
+    whole = 0
+    lines = content.split(b"\n")
+    for number, line in enumerate(lines, 1):
+        last = number == len(lines)
+        record = _parse(line)
+        if record is not None:
+            records.append(record)
+        elif line.strip():
+            what = "is torn" if last else "cannot be read"
+            problems.append(f"{path} line {number} {what} and was left out")
+        if not last or record is not None:
+            whole += len(line) + (not last)
+    return Reading(tuple(records), tuple(problems), whole)
+
+
+def _parse(line: bytes) -> Record | None:
+    try:
+        record = json.loads(line)
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        return None
+    return record if isinstance(record, dict) and isinstance(record.get("kind"), str) else None
+
+
+class Journal:
+    """The one writer of a journal.  Hold the study's lock before making one.
+
+    Opening repairs the tail: a torn line is cut off, and a last line whose line end alone is
+    missing gets it, so that the next record is never glued to a broken one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.problems: tuple[str, ...] = ()
+        if path.exists():
+            reading = read_journal(path)
+            self.problems = reading.problems
+            _repair(path, reading.whole_bytes)
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        _sync_folder(path.parent)
+
+    def append(self, record: Record) -> None:
+        """Write one record; it is on the disk when this returns.
+
+        Raises:
+            OSError: If it could not be written (a full disk); the journal is then unchanged.
+        """
+        line = (json.dumps(record, allow_nan=False) + "\n").encode()
+        before = os.fstat(self._fd).st_size
+        try:
+            written = os.write(self._fd, line)
+            if written < len(line):
+                written += os.write(self._fd, line[written:])
+            if written < len(line):
+                raise OSError(f"{self.path}: only {written} of {len(line)} bytes were written")
+            os.fsync(self._fd)
+        except OSError:
+            os.ftruncate(self._fd, before)
+            raise
+
+    def close(self) -> None:
+        """Close the file; every record is on the disk already."""
+        os.close(self._fd)
+
+
+def _repair(path: Path, whole_bytes: int) -> None:
+    with open(path, "r+b") as f:
+        f.truncate(whole_bytes)
+        if whole_bytes:
+            f.seek(whole_bytes - 1)
+            if f.read(1) != b"\n":
+                f.write(b"\n")
+        f.flush()
+        os.fsync(f.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new file's name survive a crash, too."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,320 @@
+"""The search space: which settings are tuned, over which values, and how they map to a unit cube.
+
+    conf/space/NAME.yaml ──space_file──▶ Space ──sample(), from_unit()──▶ params ──▶ overrides
+
+A name is an override of the train command (``optim.lr``), so the values of a trial *are* its
+command line.  Every tuned parameter has one coordinate in [0, 1]: linear or logarithmic for
+numbers, equal bins for lists and integers, a value at the centre of its bin.  A parameter that
+depends on another (an upper bound, a condition) stands below it in the file; its coordinate is
+relative to what the other allows, so every point of the cube is a valid setting.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nodule_det.errors import ConfigError
+
+Value: TypeAlias = bool | int | float | str
+Params: TypeAlias = dict[str, Value]
+"""The values of a trial, keyed by override name; a parameter whose condition fails is absent."""
+
+INACTIVE = 0.5
+"""Coordinate of a parameter that is absent: the middle, so that it tells nothing."""
+
+
+class Kind(StrEnum):
+    """What values a parameter takes."""
+
+    FLOAT = "float"
+    INT = "int"
+    ORDINAL = "ordinal"
+    CATEGORICAL = "categorical"
+    BOOL = "bool"
+    FIXED = "fixed"
+
+
+@dataclass(frozen=True)
+class AtMost:
+    """An upper bound that depends on another parameter: ``times`` its value."""
+
+    of: str
+    times: float = 1.0
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Where good values are expected: a bell around ``center``, or a weight for each value.
+
+    ``spread`` is one standard deviation in units of the parameter; on a log scale it is a factor
+    (10 = one decade either way).
+    """
+
+    center: float = 0.0
+    spread: float = 1.0
+    weights: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameter:
+    """One parameter and its values."""
+
+    name: str
+    kind: Kind
+    low: float = 0.0
+    high: float = 0.0
+    step: int = 1
+    """Distance of two integers, counted from ``low``."""
+    log: bool = False
+    values: tuple[Value, ...] = ()
+    """Of an ordinal, categorical, bool or fixed one."""
+    at_most: AtMost | None = None
+    when: tuple[tuple[str, tuple[Value, ...]], ...] = ()
+    """Present only when each of these parameters has one of these values."""
+    prior: Prior | None = None
+
+    def active(self, params: Mapping[str, Value]) -> bool:
+        """Say whether its conditions hold among the values of its parents."""
+        return all(params.get(name) in values for name, values in self.when)
+
+    def upper(self, params: Mapping[str, Value]) -> float:
+        """Give its largest value next to its parent's, on its own grid."""
+        if self.at_most is None:
+            return self.high
+        bound = min(self.high, self.at_most.times * float(params[self.at_most.of]))
+        if self.kind is Kind.INT:
+            return self.low + (bound - self.low) // self.step * self.step
+        return bound
+
+    def choices(self, params: Mapping[str, Value]) -> tuple[Value, ...] | None:
+        """List the values it may take next to its parents; None where they are a continuum."""
+        if self.kind is Kind.FLOAT:
+            return None
+        if self.kind is Kind.INT:
+            return tuple(range(int(self.low), int(self.upper(params)) + 1, self.step))
+        return self.values
+
+    def to_unit(self, value: Value, params: Mapping[str, Value]) -> float:
+        """Map a value to its coordinate in [0, 1]."""
+        if self.kind not in (Kind.FLOAT, Kind.INT):
+            return (self.values.index(value) + 0.5) / len(self.values)
+        low, high = self._edges(params)
+        return (self._scaled(float(value)) - low) / (high - low) if high > low else INACTIVE
+
+    def from_unit(self, u: float, params: Mapping[str, Value]) -> Value:
+        """Map a coordinate, clipped to [0, 1], to the value of its bin."""
+        u = min(max(float(u), 0.0), 1.0)
+        if self.kind not in (Kind.FLOAT, Kind.INT):
+            return self.values[min(int(u * len(self.values)), len(self.values) - 1)]
+        low, high = self._edges(params)
+        value = low + u * (high - low)
+        value = math.exp(value) if self.log else value
+        if self.kind is Kind.FLOAT:
+            return min(max(value, self.low), self.upper(params))
+        index = math.floor((value - self.low) / self.step + 0.5)
+        last = round((self.upper(params) - self.low) / self.step)
+        return int(self.low) + self.step * min(max(index, 0), last)
+
+    def _edges(self, params: Mapping[str, Value]) -> tuple[float, float]:
+        """Ends of the axis; an integer owns half a step to both sides."""
+        half = self.step / 2 if self.kind is Kind.INT else 0.0
+        return self._scaled(self.low - half), self._scaled(self.upper(params) + half)
+
+    def _scaled(self, value: float) -> float:
+        return math.log(value) if self.log else value
+
+    def check(self, value: Value, params: Mapping[str, Value]) -> Value:
+        """Give the value in its own type (``1`` for ``1.0``), or refuse it."""
+        if self.kind is Kind.FLOAT:
+            number = as_number(value, self.name)
+            if self.low <= number <= self.upper(params):
+                return number
+            raise ConfigError(
+                f"{self.name}={value} lies outside [{self.low:g}, {self.upper(params):g}] "
+                "of the search space"
+            )
+        allowed = self.choices(params) or ()
+        if self.kind is Kind.INT and not isinstance(value, bool):
+            given: Value = as_number(value, self.name)
+        else:
+            given = value
+        for choice in allowed:
+            if choice == given and isinstance(choice, bool) == isinstance(given, bool):
+                return choice
+        listed = ", ".join(map(str, allowed[:20])) + (", ..." if len(allowed) > 20 else "")
+        raise ConfigError(f"{self.name}={value} is not in the search space: {listed}")
+
+    def log_prior(self, u: float, params: Mapping[str, Value]) -> float:
+        """Give the log density of its prior at a coordinate, up to a constant; 0 without one."""
+        if self.prior is None:
+            return 0.0
+        if self.prior.weights:
+            index = min(int(u * len(self.values)), len(self.values) - 1)
+            return math.log(self.prior.weights[index])
+        center, spread = self._bell(self.prior, params)
+        return -0.5 * ((u - center) / spread) ** 2
+
+    def draw(self, rng: np.random.Generator, params: Mapping[str, Value]) -> float:
+        """Draw a coordinate from its prior, uniform where it has none."""
+        if self.prior is None:
+            return float(rng.uniform())
+        if self.prior.weights:
+            weights = np.asarray(self.prior.weights)
+            index = int(rng.choice(len(weights), p=weights / weights.sum()))
+            return (index + 0.5) / len(weights)
+        center, spread = self._bell(self.prior, params)
+        for _ in range(1000):
+            u = rng.normal(center, spread)
+            if 0 <= u <= 1:
+                return float(u)
+        return min(max(center, 0.0), 1.0)
+
+    def _bell(self, prior: Prior, params: Mapping[str, Value]) -> tuple[float, float]:
+        """Centre and standard deviation of the prior in the unit coordinate."""
+        low, high = self._edges(params)
+        width = max(high - low, 1e-12)
+        return (self._scaled(prior.center) - low) / width, (self._scaled(prior.spread) / width)
+
+
+@dataclass(frozen=True)
+class Space:
+    """All parameters of a search, parents before those that depend on them."""
+
+    parameters: tuple[Parameter, ...]
+    first: tuple[Params, ...] = ()
+    """Points tried before any other: what a practitioner would try."""
+
+    def __iter__(self) -> Iterator[Parameter]:
+        return iter(self.parameters)
+
+    @cached_property
+    def free(self) -> tuple[Parameter, ...]:
+        """The parameters with a coordinate: all but the fixed ones, in their order."""
+        return tuple(p for p in self.parameters if p.kind is not Kind.FIXED)
+
+    @property
+    def dimension(self) -> int:
+        """Coordinates of a point."""
+        return len(self.free)
+
+    def to_unit(self, params: Mapping[str, Value]) -> NDArray[np.float64]:
+        """Map params to a point of the unit cube, (d,); absent parameters lie in the middle."""
+        return np.array(
+            [p.to_unit(params[p.name], params) if p.name in params else INACTIVE for p in self.free]
+        )
+
+    def from_unit(self, point: ArrayLike) -> Params:
+        """Map any point of the unit cube, (d,), to the valid params that it stands for."""
+        coordinates = iter(np.asarray(point, np.float64))
+        params: Params = {}
+        for p in self.parameters:
+            u = INACTIVE if p.kind is Kind.FIXED else float(next(coordinates))
+            if p.active(params):
+                params[p.name] = p.from_unit(u, params)
+        return params
+
+    def sample(self, rng: np.random.Generator) -> Params:
+        """Draw params uniformly from the unit cube."""
+        return self.from_unit(rng.uniform(size=self.dimension))
+
+    def sample_prior(self, rng: np.random.Generator) -> Params:
+        """Draw params from the priors, uniformly where a parameter has none."""
+        params: Params = {}
+        for p in self.parameters:
+            if p.active(params):
+                params[p.name] = p.from_unit(p.draw(rng, params), params)
+        return params
+
+    def log_prior(self, params: Mapping[str, Value]) -> float:
+        """Sum the log prior densities, up to a constant."""
+        return sum(
+            p.log_prior(p.to_unit(params[p.name], params), params)
+            for p in self.free
+            if p.name in params
+        )
+
+    def check(self, params: Mapping[str, Any]) -> Params:
+        """Give params in their own types and order.
+
+        Raises:
+            ConfigError: If a parameter is unknown, missing, or has a value it may not take.
+        """
+        known = {p.name for p in self.parameters}
+        for name in params:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"; did you mean {near[0]}?" if near else ""
+                raise ConfigError(f"{name} is not in the search space{hint}")
+        checked: Params = {}
+        for p in self.parameters:
+            if not p.active(checked):
+                if p.name in params:
+                    raise ConfigError(
+                        f"{p.name}={params[p.name]} is given, but it only exists when "
+                        + " and ".join(f"{n} is one of {list(v)}" for n, v in p.when)
+                    )
+            elif p.name in params:
+                checked[p.name] = p.check(params[p.name], checked)
+            elif p.kind is Kind.FIXED:
+                checked[p.name] = p.values[0]
+            else:
+                raise ConfigError(f"{p.name} is missing from the point {dict(params)}")
+        return checked
+
+    def as_dict(self) -> dict[str, Any]:
+        """Write the space the way its YAML file does; ``parse_space`` reads it back."""
+        return {
+            "parameters": {p.name: _parameter_dict(p) for p in self.parameters},
+            "first": [dict(point) for point in self.first],
+        }
+
+
+def point_key(params: Mapping[str, Value]) -> tuple[tuple[str, Value], ...]:
+    """Give the identity of a point: equal for equal params, whatever their order."""
+    return tuple(sorted(params.items()))
+
+
+def as_number(value: Any, name: str) -> float:
+    """Read a number; YAML 1.1 takes 1e-8 (without a point) for a word, people do not."""
+    if isinstance(value, bool) or value is None:
+        raise ConfigError(f"{name}={value} must be a number")
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ConfigError(f"{name}={value} must be a number") from None
+    if not math.isfinite(number):
+        raise ConfigError(f"{name}={value} must be finite")
+    return number
+
+
+def _parameter_dict(p: Parameter) -> dict[str, Any]:
+    out: dict[str, Any] = {"kind": p.kind.value}
+    if p.kind in (Kind.FLOAT, Kind.INT):
+        whole = p.kind is Kind.INT
+        out |= {"low": int(p.low) if whole else p.low, "high": int(p.high) if whole else p.high}
+        if p.step != 1:
+            out["step"] = p.step
+        if p.log:
+            out["log"] = True
+    elif p.kind is Kind.FIXED:
+        out["value"] = p.values[0]
+    elif p.kind is not Kind.BOOL:
+        out["values"] = list(p.values)
+    if p.at_most is not None:
+        out["at_most"] = {"of": p.at_most.of, "times": p.at_most.times}
+    if p.when:
+        out["when"] = {name: list(values) for name, values in p.when}
+    if p.prior is not None and p.prior.weights:
+        out["prior"] = {"weights": list(p.prior.weights)}
+    elif p.prior is not None:
+        out["prior"] = {"center": p.prior.center, "spread": p.prior.spread}
+    return out
