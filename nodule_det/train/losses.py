@@ -1,0 +1,58 @@
+"""The loss: cross-entropy that looks away from what is easy, and counts lesions, not voxels.
+
+A patch of 64^3 has 262,144 voxels and a nodule of 4 mm has 34 of them.  Three things follow.
+
+**A proper score, not an overlap.**  FROC ranks peaks of all scans in one list, so the probability
+of a peak in one scan must compare with that of a peak in another.  The best answer under
+cross-entropy is a monotone function of the chance that a voxel is lesion, whatever the class
+weights; focal cross-entropy keeps that order too (Charoenphakdee et al. 2021).  The best answer
+under soft Dice is a hard mask (Bertels et al. 2021): sure peaks, true or false, all come near 1,
+and what ranks them is rounding.
+
+**Easy voxels fade out.**  Nearly all background is fat, air or bone that a network knows after
+some steps, yet together it drowns the few vessels that it takes for nodules.  The factor
+``|target - p|^2`` (focal loss, Lin et al. 2017; for soft targets, Li et al. 2020) leaves the
+gradient to what is still wrong, which is where false positives come from.
+
+**Each lesion counts the same.**  The feed's weights see to that (``data/targets.py``).
+
+References:
+    Bertels et al. 2021, Theoretical analysis and experimental validation of volume bias of soft
+        Dice optimized segmentation maps, Medical Image Analysis.
+    Charoenphakdee et al. 2021, On focal loss for class-posterior probability estimation, CVPR.
+    Li et al. 2020, Generalized focal loss, NeurIPS.
+    Lin et al. 2017, Focal loss for dense object detection, ICCV.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+FOCUS = 2.0
+"""Exponent of the factor that fades out easy voxels (Lin et al. found 2 best)."""
+
+
+def detection_loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Compare a batch of logits with its targets.
+
+    Computed in float32 also where autocast runs the network in fewer bits: the terms span many
+    orders of magnitude.  The order of patches and voxels does not matter.
+
+    Args:
+        logits: (n, 1, z, y, x) of any floating type.
+        target: (n, 1, z, y, x) in [0, 1].
+        weight: (n, 1, z, y, x), 0 where a voxel does not count.
+
+    Returns:
+        Scalar float32: weighted sum of the voxels' losses over the number of voxels that count;
+        0 where none does.  So it does not depend on the size of patch and batch, and a batch
+        without lesions is not blown up.
+    """
+    with torch.autocast(logits.device.type, enabled=False):
+        logits, target, weight = logits.float(), target.float(), weight.float()
+        surprise = (target - torch.sigmoid(logits)).abs() ** FOCUS
+        entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+        counted = (weight > 0).sum().clamp(min=1)
+        return (weight * surprise * entropy).sum() / counted
