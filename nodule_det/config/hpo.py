@@ -1,0 +1,293 @@
+"""Settings of ``python -m nodule_det.hpo`` and its companions: one tuning study.
+
+Settings of the trainings stand below ``train``, by the names of the train command; what is tuned
+stands in a file of ``conf/space``.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from enum import Enum
+
+from nodule_det.config.checks import require_range
+from nodule_det.config.train import TrainConfig
+from nodule_det.errors import ConfigError
+
+
+class DispatcherKind(Enum):
+    """Who runs the trainings."""
+
+    local = "local"
+    pbs = "pbs"
+    slurm = "slurm"
+
+
+class Strategy(Enum):
+    """How the next point is chosen."""
+
+    random = "random"
+    sobol = "sobol"
+
+
+class Stop(Enum):
+    """What to do with jobs that are there already."""
+
+    never = "never"
+    jobs = "jobs"
+
+
+@dataclass(kw_only=True)
+class DispatcherConfig:
+    """Where the trainings run, and what a job needs there."""
+
+    kind: DispatcherKind = DispatcherKind.local
+    """local (processes of this machine), pbs (qsub, qstat, qdel) or slurm (sbatch, squeue)."""
+
+    queue: str = ""
+    """Queue (PBS) or partition (Slurm); empty takes the site's default."""
+
+    select: str = "1:ncpus=1"
+    """PBS select statement of one job."""
+
+    walltime_s: float = 0.0
+    """Wall-clock limit of a job; the training saves a checkpoint before it and goes on in the
+    next job.  0 asks for none."""
+
+    walltime_margin_s: float = 300.0
+    """How long before ``walltime_s`` the training must be done with saving."""
+
+    join_resources: bool = False
+    """Give PBS resources in one ``-l`` option: Slurm's qsub wrapper heeds only the last one."""
+
+    submit_args: list[str] = field(default_factory=list)
+    """More arguments of qsub or sbatch: project group, account, mail, GPUs."""
+
+    setup: list[str] = field(default_factory=list)
+    """Shell lines that a job runs first: ``module load ...``, ``source .../activate``."""
+
+    environment: dict[str, str] = field(default_factory=dict)
+    """Variables exported in a job."""
+
+    container: str = ""
+    """Words put before the training command: ``apptainer exec --nv image.sif``."""
+
+    python: str = ""
+    """Python of the compute side; by default the one that runs the driver."""
+
+    gpus: list[int] = field(default_factory=list)
+    """local: GPUs to share out, one to a job; empty leaves the jobs on the CPU (or as they are)."""
+
+    cpus_per_job: int = 1
+    """local: threads of a job (OMP_NUM_THREADS)."""
+
+    poll_s: float = 30.0
+    """Seconds between two questions to the batch system, one for all jobs."""
+
+    poll_details: bool = True
+    """PBS: ask by ``qstat -f``, which tells why a job waits; false asks by plain qstat."""
+
+    timeout_s: float = 60.0
+    """Longest wait for an answer of the batch system; a frozen server never answers."""
+
+    grace_s: float = 60.0
+    """How long a result may still show up after its job is gone (network file systems)."""
+
+    def __post_init__(self) -> None:
+        require_range("dispatcher.walltime_s", self.walltime_s, 0, 1e8)
+        require_range("dispatcher.walltime_margin_s", self.walltime_margin_s, 0, 1e6)
+        require_range("dispatcher.cpus_per_job", self.cpus_per_job, 1, 1024)
+        require_range("dispatcher.poll_s", self.poll_s, 0.01, 3600)
+        require_range("dispatcher.timeout_s", self.timeout_s, 1, 3600)
+        require_range("dispatcher.grace_s", self.grace_s, 0, 3600)
+        if 0 < self.walltime_s <= self.walltime_margin_s:
+            raise ConfigError(
+                f"dispatcher.walltime_s={self.walltime_s:g} leaves no time beside "
+                f"dispatcher.walltime_margin_s={self.walltime_margin_s:g}; lower the margin"
+            )
+        for name in self.environment:
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+                raise ConfigError(f"dispatcher.environment.{name} is no name of a variable")
+        if self.gpus and self.kind is not DispatcherKind.local:
+            raise ConfigError(
+                f"dispatcher.gpus={list(self.gpus)} is for the local dispatcher; ask "
+                f"{self.kind.value} for GPUs by dispatcher.select or dispatcher.submit_args"
+            )
+
+
+@dataclass(kw_only=True)
+class RetryConfig:
+    """How often a trial is started again, for each reason.  Diverged and out of memory: never."""
+
+    lost: int = 3
+    """The job vanished without a result: a node crash."""
+
+    killed: int = 1
+    """Killed by a signal that was not ours."""
+
+    error: int = 0
+    """The training ended with an error; the same settings mostly give the same error."""
+
+    stopped: int = 100
+    """Stopped at the wall-clock limit with a checkpoint; goes on where it was."""
+
+    def __post_init__(self) -> None:
+        for name in ("lost", "killed", "error", "stopped"):
+            require_range(f"retries.{name}", getattr(self, name), 0, 10_000)
+
+
+@dataclass(kw_only=True)
+class StoppingConfig:
+    """Early stopping of hopeless trainings: asynchronous successive halving."""
+
+    on: bool = False
+    """Cancel trainings that fall behind."""
+
+    first_epoch: int = 5
+    """Epoch of the first comparison; the next ones lie ``factor`` times further."""
+
+    factor: int = 3
+    """At each comparison the best 1/factor go on."""
+
+    def __post_init__(self) -> None:
+        require_range("stopping.first_epoch", self.first_epoch, 1, 1_000_000)
+        require_range("stopping.factor", self.factor, 2, 100)
+
+
+@dataclass(kw_only=True)
+class AcquisitionConfig:
+    """How the next point is chosen."""
+
+    strategy: Strategy = Strategy.random
+    """random or sobol."""
+
+    seed: int = 0
+    """Seed of every choice; trial n of two studies with equal results is equal."""
+
+    def __post_init__(self) -> None:
+        require_range("acquisition.seed", self.seed, 0, 2**31 - 1)
+
+
+@dataclass(kw_only=True)
+class HpoConfig:
+    """Tune the settings of a training: create a study, or go on with it (the same command)."""
+
+    study: str = ""
+    """Folder of the study: its journal, and a folder for each trial."""
+
+    workers: int = 1
+    """M, jobs at a time."""
+
+    trials: int = 100
+    """Trials in all, those of earlier sittings included."""
+
+    node_hours: float = 0.0
+    """Start no more trials once the jobs have used this many hours on nodes; 0 sets no limit."""
+
+    space: str = "nomura"
+    """Search space: the name of a file in conf/space, or the path of a YAML file."""
+
+    stop: Stop = Stop.never
+    """jobs cancels the jobs of the study, waits until they are gone, and leaves."""
+
+    dry_run: bool = False
+    """Print the next job script and submit nothing."""
+
+    command: list[str] = field(default_factory=list)
+    """Words of another training command that takes the same overrides and writes the same
+    ``result.json``; by default ``python -m nodule_det.train``."""
+
+    acquisition: AcquisitionConfig = field(default_factory=AcquisitionConfig)
+    dispatcher: DispatcherConfig = field(default_factory=DispatcherConfig)
+    retries: RetryConfig = field(default_factory=RetryConfig)
+    stopping: StoppingConfig = field(default_factory=StoppingConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        require_study(self.study)
+        require_range("workers", self.workers, 1, 10_000)
+        require_range("trials", self.trials, 1, 1_000_000)
+        require_range("node_hours", self.node_hours, 0, 1e9)
+        if self.train.run_dir is not None:
+            raise ConfigError(
+                f"train.run_dir={self.train.run_dir} cannot be given: each trial has its own "
+                f"folder in study={self.study}"
+            )
+        gpus = self.dispatcher.gpus
+        if gpus and self.workers > len(gpus):
+            raise ConfigError(
+                f"workers={self.workers} is more than dispatcher.gpus={list(gpus)} has GPUs; "
+                "name a GPU twice to let two jobs share it"
+            )
+
+
+@dataclass(kw_only=True)
+class StatusConfig:
+    """Show where a study stands; works at any time, also beside a running driver."""
+
+    study: str = ""
+    """Folder of the study."""
+
+    def __post_init__(self) -> None:
+        require_study(self.study)
+
+
+@dataclass(kw_only=True)
+class ShowConfig:
+    """Show one trial: its values, its jobs, and its command line, to be pasted."""
+
+    study: str = ""
+    """Folder of the study."""
+
+    trial: int = 0
+    """Number of the trial; 0 shows the best one."""
+
+    def __post_init__(self) -> None:
+        require_study(self.study)
+        require_range("trial", self.trial, 0, 1_000_000)
+
+
+@dataclass(kw_only=True)
+class AddConfig:
+    """Put points into the queue of a study, or take over the results of an earlier study."""
+
+    study: str = ""
+    """Folder of the study, which must exist."""
+
+    points: str = ""
+    """YAML file with a list of points; each maps parameter names to values."""
+
+    results: str = ""
+    """Folder of an earlier study whose finished trials are taken over as knowledge."""
+
+    def __post_init__(self) -> None:
+        require_study(self.study)
+        if bool(self.points) == bool(self.results):
+            raise ConfigError("give either points=FILE.yaml or results=STUDY_FOLDER")
+
+
+@dataclass(kw_only=True)
+class ExportConfig:
+    """Write the trials of a study as a CSV file, or as an Optuna study for its dashboard."""
+
+    study: str = ""
+    """Folder of the study."""
+
+    csv: str = ""
+    """CSV file to write; by default ``trials.csv`` in the study."""
+
+    optuna: str = ""
+    """Optuna journal file to write (extra ``[dashboard]``); then: ``optuna-dashboard FILE``."""
+
+    def __post_init__(self) -> None:
+        require_study(self.study)
+
+
+def require_study(study: str) -> None:
+    """Refuse a path that batch systems mangle on their command lines."""
+    if not study:
+        raise ConfigError("study is not given; add study=FOLDER to the command")
+    if not re.fullmatch(r"[\w./+@~-]+", study, re.ASCII):
+        raise ConfigError(
+            f"study={study} holds a blank or a sign that qsub mangles; use letters, digits, . _ - /"
+        )

@@ -1,0 +1,139 @@
+"""What a batch system is to the driver: submit, find by name, poll all, cancel.
+
+    Job(name, folder) ──submit()──▶ id ──poll()──▶ JobReport(state) ──▶ exit_code in the folder
+
+A poll only says whether a job may still come to something.  How it ended is read from the files
+that the job itself writes (``claim``, ``exit_code``, the training's ``result.json``): batch
+systems forget, and their exit codes lie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from nodule_det.errors import DispatchError
+
+
+class JobState(StrEnum):
+    """A job as the batch system sees it; it may go back from RUNNING to QUEUED (requeued)."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    GONE = "gone"
+    """Over, or refused by name.  A job that is merely not mentioned has no report at all."""
+
+
+@dataclass(frozen=True)
+class JobReport:
+    """One job in the answer to a poll."""
+
+    state: JobState
+    comment: str = ""
+    """The batch system's own words, such as why the job waits."""
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether the job can never run as it was asked for."""
+        return self.state is JobState.QUEUED and "can never run" in self.comment.lower()
+
+
+class Unavailable(DispatchError):
+    """No answer, or a refusal that passes: nothing is known, ask again later."""
+
+
+class Refused(DispatchError):
+    """The job was refused for good: its settings do not suit the site."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is submitted: the script of ``folder``, under a unique name."""
+
+    name: str
+    folder: Path
+
+    log = property(lambda self: self.folder / "job.log")
+    script = property(lambda self: self.folder / "job.sh")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Who runs a job folder, as written by the job when it started."""
+
+    job: str
+    host: str
+    started_s: float
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a job ended, as written by the job when its command was over."""
+
+    code: int
+    ended_s: float
+
+
+class Dispatcher(Protocol):
+    """A batch system.  No method blocks for longer than a time limit."""
+
+    def submit(self, job: Job) -> str:
+        """Submit a job and give its id.
+
+        Raises:
+            Unavailable: If there was no clear answer; the job may or may not be there.
+            Refused: If the job is not there and the same job would be refused again.
+        """
+
+    def find(self, job: Job) -> str | None:
+        """Give the id of a job by its name; None if the batch system has never seen it.
+
+        Raises:
+            Unavailable: If there was no answer.
+        """
+
+    def poll(self, ids: Sequence[str]) -> Mapping[str, JobReport]:
+        """Ask for many jobs at once; an id without an answer is left out.
+
+        Raises:
+            Unavailable: If there was no answer at all.
+        """
+
+    def cancel(self, ids: Sequence[str]) -> None:
+        """Ask for jobs to be ended; they are there until a poll says GONE.
+
+        Raises:
+            Unavailable: If there was no answer.
+        """
+
+    def preview(self, job: Job) -> str:
+        """Write the command that would submit a job."""
+
+
+def read_claim(folder: Path) -> Claim | None:
+    """Read who runs a job folder; None before a job has started in it."""
+    words = _words(folder / "claim")
+    return Claim(words[0], words[1], float(words[2])) if len(words) == 3 else None
+
+
+def read_exit(folder: Path) -> Exit | None:
+    """Read how the job of a folder ended; None before it has."""
+    words = _words(folder / "exit_code")
+    return Exit(int(words[0]), float(words[1])) if len(words) == 2 else None
+
+
+def _words(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").split()
+    except FileNotFoundError:
+        return []
+
+
+def same_job(one: str, other: str) -> bool:
+    """Compare ids; a PBS id with and without its server's name is one job."""
+    return one == other or (
+        one.split(".")[0] == other.split(".")[0] and "." in one + other and one[:1].isdigit()
+    )

@@ -1,0 +1,164 @@
+"""Trainings as processes of this machine, which outlive the driver and are found again.
+
+A job is a session of its own.  Its id is the process number, its start time and the boot, so a
+number that the system gave to somebody else is never mistaken for it.  After a driver was killed
+between starting a job and noting its id, the job is found by its folder in ``/proc``.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from nodule_det.config.hpo import DispatcherConfig
+from nodule_det.errors import DispatchError
+from nodule_det.hpo.dispatch.job import Job, JobReport, JobState, Unavailable, read_claim
+
+KILL_DELAY_S = 30.0
+"""From SIGTERM to SIGKILL: a training saves its checkpoint in between."""
+
+_BATCH_VARIABLES = ("PBS_JOBID", "SLURM_JOB_ID", "NODULE_JOB")
+"""Not handed on: a driver inside a batch job must not lend its id to the trainings."""
+
+
+class LocalDispatcher:
+    """Starts, watches and ends processes.
+
+    Args:
+        config: GPUs and threads of a job.
+        script: ``scripts/submit_pbs.sh``.
+        clock: Seconds that never jump, for the time from SIGTERM to SIGKILL.
+    """
+
+    def __init__(
+        self, config: DispatcherConfig, script: Path, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        if not Path("/proc/self/stat").exists():
+            raise DispatchError("dispatcher=local needs Linux: it finds its processes in /proc")
+        self._config = config
+        self._script = script
+        self._clock = clock
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._alive: set[str] = set()
+        self._kill_at: dict[str, float] = {}
+
+    def submit(self, job: Job) -> str:
+        """Start a process; see :class:`Dispatcher`."""
+        try:
+            with open(job.log, "ab") as log:
+                child = subprocess.Popen(
+                    self._words(job),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    env=self._environment(),
+                )
+        except OSError as error:  # no process, no space for its log: both pass
+            raise Unavailable(f"{job.name} could not be started: {error}") from None
+        job_id = _identity(child.pid) or f"{child.pid}-0-0"
+        self._children[job_id] = child
+        self._alive.add(job_id)
+        return job_id
+
+    def find(self, job: Job) -> str | None:
+        """Look for the process of a job folder; see :class:`Dispatcher`."""
+        claim = read_claim(job.folder)
+        if claim is not None:
+            return claim.job
+        wanted = os.fsencode(str(job.folder))
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:  # it ended while we looked, or is somebody else's
+                continue
+            if wanted in words and os.fsencode(str(self._script)) in words:
+                return _identity(int(entry.name))
+        return None
+
+    def poll(self, ids: Sequence[str]) -> Mapping[str, JobReport]:
+        """Look which processes are there; see :class:`Dispatcher`."""
+        for child in self._children.values():
+            child.poll()  # else an ended child stays in the table as a zombie
+        now = self._clock()
+        reports = {}
+        for job_id in ids:
+            alive = _is_alive(job_id)
+            if alive and now >= self._kill_at.get(job_id, float("inf")):
+                _signal_session(job_id, signal.SIGKILL)
+            reports[job_id] = JobReport(JobState.RUNNING if alive else JobState.GONE)
+        self._alive = {i for i in (*ids, *self._alive) if _is_alive(i)}
+        self._children = {i: c for i, c in self._children.items() if c.returncode is None}
+        return reports
+
+    def cancel(self, ids: Sequence[str]) -> None:
+        """Send SIGTERM, and SIGKILL half a minute later; see :class:`Dispatcher`."""
+        for job_id in ids:
+            if job_id not in self._kill_at:
+                self._kill_at[job_id] = self._clock() + KILL_DELAY_S
+                _signal_session(job_id, signal.SIGTERM)
+
+    def preview(self, job: Job) -> str:
+        """Write the command of a job; see :class:`Dispatcher`."""
+        return shlex.join(self._words(job))
+
+    def _words(self, job: Job) -> list[str]:
+        return ["bash", str(self._script), str(job.folder), "local"]
+
+    def _environment(self) -> dict[str, str]:
+        environment = {k: v for k, v in os.environ.items() if k not in _BATCH_VARIABLES}
+        environment["OMP_NUM_THREADS"] = str(self._config.cpus_per_job)
+        if self._config.gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = str(self._free_gpu())
+        return environment
+
+    def _free_gpu(self) -> int:
+        """Give the GPU with the fewest of our jobs against its share of the slots."""
+        used = [gpu for gpu in map(_gpu_of, self._alive) if gpu is not None]
+        free = list(self._config.gpus)
+        for gpu in used:
+            if gpu in free:
+                free.remove(gpu)
+        return free[0] if free else min(self._config.gpus, key=used.count)
+
+
+def _identity(pid: int) -> str | None:
+    """Give number, start time and boot of a process that is there and no zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
+    except OSError:
+        return None
+    fields = stat.rpartition(")")[2].split()  # the name before it may hold anything
+    return None if fields[0] in "ZX" else f"{pid}-{fields[19]}-{boot}"
+
+
+def _is_alive(job_id: str) -> bool:
+    return _identity(int(job_id.split("-")[0])) == job_id
+
+
+def _gpu_of(job_id: str) -> int | None:
+    try:
+        environment = Path(f"/proc/{job_id.split('-')[0]}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return None
+    for word in environment:
+        if word.startswith(b"CUDA_VISIBLE_DEVICES="):
+            value = word.partition(b"=")[2]
+            return int(value) if value.isdigit() else None
+    return None
+
+
+def _signal_session(job_id: str, number: signal.Signals) -> None:
+    if _is_alive(job_id):
+        try:
+            os.killpg(int(job_id.split("-")[0]), number)
+        except ProcessLookupError:
+            return  # it ended by itself just now

@@ -1,0 +1,202 @@
+"""OpenPBS and PBS Professional by qsub, qstat, qdel and qselect; Slurm's copies of them as well.
+
+What real servers answer (recorded with OpenPBS 23.06, history on and off, and with Slurm 22.05's
+wrappers) shaped every rule here:
+
+- an exit code is an error number modulo 256 and may come with a useful answer: parse first;
+- with several ids, the good ones are printed and the bad ones named on stderr;
+- "Unknown Job Id" and "Job has finished" say a job is over; one not mentioned says nothing;
+- JSON output drops jobs in one version and is invalid in another: only text is read;
+- a variable's value may look like a line of the answer: the first ``job_state`` of a record counts.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from nodule_det.config.hpo import DispatcherConfig
+from nodule_det.errors import DispatchError
+from nodule_det.hpo.dispatch.command import Answer, ask
+from nodule_det.hpo.dispatch.job import Job, JobReport, JobState, Refused, Unavailable
+
+STATES = {
+    "Q": JobState.QUEUED,
+    "H": JobState.QUEUED,  # held
+    "W": JobState.QUEUED,  # waits for its start time
+    "T": JobState.QUEUED,  # on its way to another server
+    "M": JobState.QUEUED,  # moved to another server
+    "R": JobState.RUNNING,
+    "E": JobState.RUNNING,  # exiting: its files are still on their way
+    "B": JobState.RUNNING,  # array that has begun
+    "S": JobState.RUNNING,  # suspended
+    "U": JobState.RUNNING,  # suspended: a person sits at the workstation
+    "F": JobState.GONE,
+    "X": JobState.GONE,
+    "C": JobState.GONE,  # Torque and Slurm's wrapper
+}
+_ID = re.compile(r"^\d+(\[\])?(\.[\w.-]+)?$")
+_OVER = re.compile(r"(\d+(?:\[\])?(?:\.[\w.-]+)?) Job has finished|Unknown Job Id (\S+)")
+_DOWN = re.compile(r"cannot connect to server|Connection refused|Problem loading jobs", re.I)
+_PLAIN = re.compile(r"^(\d+(?:\[\])?\S*)\s.*\s([A-Z])\s+\S+\s*$")
+_PASSES = re.compile(
+    r"cannot connect to server|Connection|would exceed|not enabled|Unable to contact|"
+    r"timed out|try again|End of File|Premature end",
+    re.I,
+)
+"""Words of a refusal that may pass: limits, a closed queue, a server that is away."""
+
+
+class PbsDispatcher:
+    """Talks to a PBS server.
+
+    Args:
+        config: Queue, resources and what else the site wants.
+        script: ``scripts/submit_pbs.sh``.
+    """
+
+    def __init__(self, config: DispatcherConfig, script: Path) -> None:
+        self._config = config
+        self._script = script
+
+    def submit(self, job: Job) -> str:
+        """Submit by qsub; see :class:`Dispatcher`."""
+        answer = self._ask(self._words(job))
+        ids = [line for line in answer.stdout.split("\n") if _ID.match(line.strip())]
+        if answer.code == 0 and ids:
+            return ids[-1].strip()
+        if answer.code == 0 or _PASSES.search(answer.stderr + answer.stdout):
+            raise Unavailable(str(answer))
+        raise Refused(f"{answer}; correct the settings below dispatcher")
+
+    def find(self, job: Job) -> str | None:
+        """Ask by name: qselect with history, without, and qstat where there is no qselect."""
+        for words in (["qselect", "-x", "-N", job.name], ["qselect", "-N", job.name]):
+            try:
+                answer = self._ask(words)
+            except Unavailable:
+                raise
+            except DispatchError:
+                return self._find_in_qstat(job.name)
+            ids = [line.strip() for line in answer.stdout.split("\n") if _ID.match(line.strip())]
+            if ids:
+                return ids[0]
+            if _DOWN.search(answer.stderr):
+                raise Unavailable(str(answer))
+        if answer.code != 0:
+            raise Unavailable(str(answer))
+        return None
+
+    def _find_in_qstat(self, name: str) -> str | None:
+        answer = self._ask(["qstat", "-f"])
+        if answer.code != 0:
+            raise Unavailable(str(answer))
+        for job_id, attributes in _records(answer.stdout):
+            if attributes.get("Job_Name") == name:
+                return job_id
+        return None
+
+    def poll(self, ids: Sequence[str]) -> Mapping[str, JobReport]:
+        """Ask for all by one qstat; see :class:`Dispatcher`."""
+        if not ids:
+            return {}
+        details = ["-f"] if self._config.poll_details else []
+        answer = self._ask(["qstat", *details, *ids])
+        seen = dict(_reports(answer))
+        if not seen and _DOWN.search(answer.stderr):
+            raise Unavailable(str(answer))
+        reports = {i: seen[_number(i)] for i in ids if _number(i) in seen}
+        if not _DOWN.search(answer.stderr):
+            for job_id in ids:
+                if job_id not in reports:
+                    reports.update(self._poll_alone(job_id, details))
+        return reports
+
+    def _poll_alone(self, job_id: str, details: Sequence[str]) -> dict[str, JobReport]:
+        """Ask for an id that was not mentioned: Slurm's wrapper names no unknown id.
+
+        153 is PBS's "unknown job", also where no word comes with it.
+        """
+        answer = self._ask(["qstat", *details, job_id])
+        seen = dict(_reports(answer))
+        if _number(job_id) in seen:
+            return {job_id: seen[_number(job_id)]}
+        return {job_id: JobReport(JobState.GONE, "unknown")} if answer.code == 153 else {}
+
+    def cancel(self, ids: Sequence[str]) -> None:
+        """Ask by qdel; jobs that are over already are no error. See :class:`Dispatcher`."""
+        if not ids:
+            return
+        answer = self._ask(["qdel", *ids])
+        if answer.code != 0 and _PASSES.search(answer.stderr + answer.stdout):
+            raise Unavailable(str(answer))
+
+    def preview(self, job: Job) -> str:
+        """Write the qsub command of a job; see :class:`Dispatcher`."""
+        return shlex.join(self._words(job))
+
+    def _words(self, job: Job) -> list[str]:
+        c = self._config
+        queue = ["-q", c.queue] if c.queue else []
+        resources = [f"select={c.select}"] if c.select else []
+        resources += [f"walltime={_clock_time(c.walltime_s)}"] if c.walltime_s else []
+        if c.join_resources and resources:
+            resources = [",".join(resources)]
+        limits = [word for resource in resources for word in ("-l", resource)]
+        return [
+            *("qsub", "-N", job.name, "-r", "n", "-j", "oe", "-o", str(job.log)),
+            *(*queue, *limits, *c.submit_args),
+            *("-v", f"NODULE_JOB={job.folder}", str(self._script)),
+        ]
+
+    def _ask(self, words: Sequence[str]) -> Answer:
+        return ask(words, self._config.timeout_s)
+
+
+def _clock_time(seconds: float) -> str:
+    minutes, s = divmod(int(seconds), 60)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:{s:02d}"
+
+
+def _number(job_id: str) -> str:
+    """Give what identifies a job of one server; plain qstat cuts the server's name."""
+    return job_id.split(".")[0]
+
+
+def _reports(answer: Answer) -> Iterator[tuple[str, JobReport]]:
+    """Read what an answer says of each job, keyed by its number."""
+    for finished, unknown in _OVER.findall(answer.stderr):
+        yield _number(finished or unknown), JobReport(JobState.GONE, "over")
+    if "Job Id:" in answer.stdout:
+        for job_id, attributes in _records(answer.stdout):
+            state = STATES.get(attributes.get("job_state", ""))
+            if state is not None:
+                yield _number(job_id), JobReport(state, attributes.get("comment", ""))
+        return
+    for line in answer.stdout.split("\n"):
+        match = _PLAIN.match(line)
+        if match and match[2] in STATES:
+            yield _number(match[1]), JobReport(STATES[match[2]])
+
+
+def _records(text: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """Split ``qstat -f`` into jobs and their attributes, in either layout.
+
+    PBS writes ``Job Id: 12.pbs01`` and four blanks, Slurm's wrapper ``Job Id:<TAB>12`` and a tab.
+    A long value goes on after a tab; a value with line ends is printed raw, so the first of equal
+    names counts.
+    """
+    for block in re.split(r"^Job Id:[ \t]+", text, flags=re.M)[1:]:
+        head, _, body = block.partition("\n")
+        attributes: dict[str, str] = {}
+        last = ""
+        for line in body.split("\n"):
+            match = re.match(r"^(?: {4}|\t)([A-Za-z_][\w.]*) = (.*)$", line)
+            if match:
+                last = match[1] if match[1] not in attributes else ""
+                attributes.setdefault(match[1], match[2])
+            elif line.startswith("\t") and last:
+                attributes[last] += line[1:]
+        yield head.strip(), attributes

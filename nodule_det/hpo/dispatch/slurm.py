@@ -1,0 +1,119 @@
+"""Slurm by sbatch, squeue and scancel.
+
+squeue tells of a job for some minutes after its end (MinJobAge), then no longer; accounting may be
+off.  So a job that squeue does not know is asked for alone: "Invalid job id" says it is over.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from nodule_det.config.hpo import DispatcherConfig
+from nodule_det.hpo.dispatch.command import Answer, ask
+from nodule_det.hpo.dispatch.job import Job, JobReport, JobState, Refused, Unavailable
+
+_RUNNING = {"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING"}
+_QUEUED = {
+    *("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT"),
+    *("RESV_DEL_HOLD", "REVOKED"),
+}
+_NEVER = {
+    "PartitionTimeLimit",
+    "PartitionNodeLimit",
+    "BadConstraints",
+    "AssocMaxWallDurationPerJobLimit",
+}
+"""Reasons of a pending job that time alone does not cure."""
+_UNKNOWN = re.compile(r"Invalid job id specified", re.I)
+_PASSES = re.compile(
+    r"Unable to contact|connect failure|timed out|Socket|temporarily|try again|Transport endpoint|"
+    r"Zero Bytes|submit limit|MaxSubmit|MaxJobs",
+    re.I,
+)
+
+
+class SlurmDispatcher:
+    """Talks to a Slurm controller.
+
+    Args:
+        config: Partition, limits and what else the site wants.
+        script: ``scripts/submit_pbs.sh``.
+    """
+
+    def __init__(self, config: DispatcherConfig, script: Path) -> None:
+        self._config = config
+        self._script = script
+
+    def submit(self, job: Job) -> str:
+        """Submit by sbatch; see :class:`Dispatcher`."""
+        answer = self._ask(self._words(job))
+        ids = re.findall(r"^(\d+)(?:;\S+)?$", answer.stdout, re.M)
+        if answer.code == 0 and ids:
+            return str(ids[-1])
+        if answer.code == 0 or _PASSES.search(answer.stderr):
+            raise Unavailable(str(answer))
+        raise Refused(f"{answer}; correct the settings below dispatcher")
+
+    def find(self, job: Job) -> str | None:
+        """Ask squeue by name; see :class:`Dispatcher`."""
+        answer = self._ask(["squeue", "-h", "-t", "all", "-n", job.name, "-o", "%A"])
+        if answer.code != 0:
+            raise Unavailable(str(answer))
+        return answer.stdout.split()[0] if answer.stdout.split() else None
+
+    def poll(self, ids: Sequence[str]) -> Mapping[str, JobReport]:
+        """Ask for all by one squeue; see :class:`Dispatcher`."""
+        if not ids:
+            return {}
+        reports = self._squeue(ids)
+        for job_id in ids:
+            if job_id not in reports:  # among several ids, an unknown one is left out in silence
+                reports.update(self._squeue([job_id]))
+        return reports
+
+    def _squeue(self, ids: Sequence[str]) -> dict[str, JobReport]:
+        words = ["squeue", "-h", "-t", "all", "-j", ",".join(ids), "-o", "%A|%T|%r"]
+        answer = self._ask(words)
+        if answer.code != 0:
+            if _UNKNOWN.search(answer.stderr):
+                return {ids[0]: JobReport(JobState.GONE, "unknown")} if len(ids) == 1 else {}
+            raise Unavailable(str(answer))
+        lines = [line.split("|") for line in answer.stdout.split("\n") if line.count("|") == 2]
+        return {job_id: _report(state, reason) for job_id, state, reason in lines}
+
+    def cancel(self, ids: Sequence[str]) -> None:
+        """Ask by scancel; jobs that are over already are no error. See :class:`Dispatcher`."""
+        if not ids:
+            return
+        answer = self._ask(["scancel", *ids])
+        if answer.code != 0 and _PASSES.search(answer.stderr):
+            raise Unavailable(str(answer))
+
+    def preview(self, job: Job) -> str:
+        """Write the sbatch command of a job; see :class:`Dispatcher`."""
+        return shlex.join(self._words(job))
+
+    def _words(self, job: Job) -> list[str]:
+        c = self._config
+        partition = [f"--partition={c.queue}"] if c.queue else []
+        limit = [f"--time={max(1, int(c.walltime_s // 60))}"] if c.walltime_s else []
+        return [
+            *("sbatch", "--parsable", "--no-requeue", f"--job-name={job.name}"),
+            *(f"--output={job.log}", "--open-mode=append"),
+            *(*partition, *limit, *c.submit_args, str(self._script), str(job.folder)),
+        ]
+
+    def _ask(self, words: Sequence[str]) -> Answer:
+        return ask(words, self._config.timeout_s)
+
+
+def _report(state: str, reason: str) -> JobReport:
+    if state in _RUNNING:
+        return JobReport(JobState.RUNNING)
+    if state in _QUEUED:
+        never = "Can Never Run: " if reason in _NEVER else ""
+        return JobReport(JobState.QUEUED, f"{never}{reason}")
+    return JobReport(JobState.GONE, f"{state} {reason}")

@@ -1,0 +1,63 @@
+#!/bin/bash
+# One training as a batch job: the same script for the tuning driver and for a person.
+#
+#   qsub -v NODULE_JOB=/path/to/folder scripts/submit_pbs.sh       PBS
+#   sbatch scripts/submit_pbs.sh /path/to/folder                   Slurm
+#   bash scripts/submit_pbs.sh /path/to/folder                     this machine
+#
+# The folder holds job.sh, whose last line starts the training with `exec`, for example
+#   cd /home/me/nodule_det && exec python -m nodule_det.train store=stores/luna16 run_dir=runs/a
+# What the job leaves in the folder is the truth for whoever submitted it:
+#   claim       "JOB_ID HOST START", made at most once: a job submitted twice still runs once
+#   exit_code   "CODE END", there in one piece or not at all; 85 = stopped, submit again to go on
+# A folder is used for one run; to run it again, remove claim and exit_code.
+
+umask 077
+job=${NODULE_JOB:-${1:-}}
+if [ ! -r "$job/job.sh" ]; then
+    echo "error: no file job.sh in NODULE_JOB='$job'; see the head of submit_pbs.sh" >&2
+    exit 2
+fi
+if [ "${2:-}" = local ]; then # the process itself, told from a later one of the same number
+    id=$$-$(cut -d' ' -f22 "/proc/$$/stat")-$(cut -c1-8 /proc/sys/kernel/random/boot_id)
+else
+    id=${PBS_JOBID:-${SLURM_JOB_ID:-$HOSTNAME-$$}}
+fi
+
+# A hard link is made or refused in one step, on network file systems as well.
+own=$job/.claim.$HOSTNAME.$$
+echo "$id $HOSTNAME $(date +%s.%3N)" >"$own" || exit 1
+if ! ln "$own" "$job/claim" 2>/dev/null; then
+    rm -f "$own"
+    read -r owner _ <"$job/claim"
+    if [ "$owner" != "$id" ]; then
+        echo "job $owner runs or ran $job already; nothing to do for $id"
+        exit 0
+    fi
+    rm -f "$job/exit_code" # the batch system started the same job again, after a node crash
+fi
+rm -f "$own"
+
+# SIGTERM reaches every process of a job.  The training saves a checkpoint then; this shell has to
+# outlive it, to write down how it ended.
+signalled=
+trap 'signalled=1' TERM INT HUP USR1 USR2
+bash "$job/job.sh" &
+child=$!
+wait "$child"
+code=$?
+while [ -n "$signalled" ]; do
+    signalled=
+    wait "$child"
+    code=$?
+done
+
+# A full disk may pass; without this file the training counts as lost.
+for _ in $(seq 20); do
+    if echo "$code $(date +%s.%3N)" >"$job/.exit_code" && sync "$job/.exit_code"; then
+        mv -f "$job/.exit_code" "$job/exit_code"
+        break
+    fi
+    sleep 30
+done
+exit "$code"
