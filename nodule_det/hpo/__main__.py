@@ -1,0 +1,32 @@
+"""``python -m nodule_det.hpo``: create or resume a study, and drive it to its end."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from nodule_det.cli import command
+from nodule_det.config.hpo import HpoConfig
+
+
+@command("hpo", HpoConfig)
+def main(config: HpoConfig) -> int | None:
+    """Tune; the files of a study are for their owner only."""
+    os.umask(0o077)
+    from nodule_det.hpo.lock import StudyLock
+    from nodule_det.hpo.sitting import preview, sit
+    from nodule_det.hpo.study import StudyFolder
+
+    # Absolute, for jobs start elsewhere; links are kept, for nodes may not have their targets.
+    folder = StudyFolder(Path(os.path.abspath(os.path.expanduser(config.study))))
+    if config.dry_run:
+        print(preview(folder, config), end="")
+        return None
+    folder.path.mkdir(parents=True, exist_ok=True)
+    with StudyLock(folder.lock) as lock:
+        return sit(folder, config, lock, sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

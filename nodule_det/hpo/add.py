@@ -1,0 +1,88 @@
+"""``python -m nodule_det.hpo.add``: points to be tried, and results that are known already.
+
+Both are left in the queue of the study; its driver takes them in at its next step.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import yaml
+
+from nodule_det.cli import command
+from nodule_det.config.hpo import AddConfig
+from nodule_det.errors import ConfigError
+from nodule_det.hpo.queue import put
+from nodule_det.hpo.space import Space
+from nodule_det.hpo.study import StudyFolder, read_study
+from nodule_det.hpo.trial import OUTCOMES, TrialState
+
+
+@command("hpo.add", AddConfig)
+def main(config: AddConfig) -> None:
+    """Check everything first, then queue it, so that a mistake queues nothing."""
+    os.umask(0o077)
+    folder = StudyFolder(Path(config.study))
+    space = read_study(folder.path).space
+    if config.points:
+        n = add_points(folder.queue, space, Path(config.points))
+        print(f"{n} points are queued for {folder.path}")
+    else:
+        n, foreign = add_results(folder.queue, space, Path(config.results))
+        print(f"{n} results are queued for {folder.path}; {foreign} do not fit its search space")
+
+
+def add_points(queue_dir: Path, space: Space, path: Path) -> int:
+    """Queue the points of a YAML file, a list of mappings; returns how many.
+
+    Raises:
+        ConfigError: If the file or a point in it is wrong; nothing is queued then.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"points={path} cannot be read as YAML: {error}") from None
+    if not isinstance(content, list) or not all(isinstance(point, dict) for point in content):
+        raise ConfigError(f"points={path} must be a list of points, each a mapping of values")
+    points = []
+    for number, point in enumerate(content, 1):
+        try:
+            points.append(space.check(point))
+        except ConfigError as error:
+            raise ConfigError(f"points={path}, point {number}: {error}") from None
+    for params in points:
+        put(queue_dir, params)
+    return len(points)
+
+
+def add_results(queue_dir: Path, space: Space, path: Path) -> tuple[int, int]:
+    """Queue the outcomes of an earlier study; returns how many, and how many do not fit.
+
+    Complete trials and failures that belong to their parameters are taken over; a crash of a node
+    or a mistake in the setup says nothing about a point.
+    """
+    taken = foreign = 0
+    for trial in read_study(path).trials:
+        if trial.state is not TrialState.COMPLETE and trial.reason not in OUTCOMES:
+            continue
+        try:
+            params = space.check(trial.params)
+        except ConfigError:
+            foreign += 1
+            continue
+        result = {
+            "state": trial.state.value,
+            "value": trial.value,
+            "value_se": trial.value_se,
+            "reason": trial.reason and trial.reason.value,
+            "peak_memory_bytes": trial.peak_memory_bytes,
+            "imported_seconds": trial.seconds,
+        }
+        put(queue_dir, params, result)
+        taken += 1
+    return taken, foreign
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""``python -m nodule_det.hpo.export``: the trials as a CSV file, or as an Optuna study.
+
+Both are views, rebuilt from the journal each time; nothing reads them back.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nodule_det.cli import command
+from nodule_det.config.hpo import ExportConfig
+from nodule_det.errors import ConfigError
+from nodule_det.hpo.space import Kind, Parameter
+from nodule_det.hpo.study import Study, StudyFolder, read_study
+from nodule_det.hpo.trial import Trial, TrialState
+from nodule_det.runs import replacing
+
+if TYPE_CHECKING:
+    import optuna
+
+COLUMNS = (
+    *("trial", "state", "reason", "value", "value_se", "source", "jobs", "node_s"),
+    *("peak_memory_bytes", "asked_s", "finished_s"),
+)
+
+
+@command("hpo.export", ExportConfig)
+def main(config: ExportConfig) -> None:
+    """Write what was asked for; by default the CSV file."""
+    os.umask(0o077)
+    folder = StudyFolder(Path(config.study))
+    study = read_study(folder.path)
+    if config.csv or not config.optuna:
+        path = Path(config.csv) if config.csv else folder.path / "trials.csv"
+        write_csv(study, path)
+        print(f"{path}: {len(study.trials)} trials")
+    if config.optuna:
+        write_optuna(study, Path(config.optuna), folder.path.name)
+        print(f"{config.optuna}: look at it by  optuna-dashboard {config.optuna}")
+
+
+def write_csv(study: Study, path: Path) -> None:
+    """Write one row for each trial; a parameter that a trial lacks stays empty."""
+    names = [p.name for p in study.space]
+    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as f:
+        writer = csv.writer(f, lineterminator="\n")
+        writer.writerow([*COLUMNS, *names])
+        for trial in study.trials:
+            writer.writerow([*_cells(trial), *(trial.params.get(name) for name in names)])
+
+
+def _cells(t: Trial) -> list[Any]:
+    return [
+        *(t.number, t.state, t.reason, t.value, t.value_se, t.source, len(t.attempts)),
+        *(round(t.seconds, 3), t.peak_memory_bytes, t.asked_s, t.finished_s),
+    ]
+
+
+def write_optuna(study: Study, path: Path, name: str) -> None:
+    """Rebuild the study in an Optuna journal file.
+
+    Raises:
+        ConfigError: If Optuna is not installed, or the file is there already.
+    """
+    try:
+        import optuna
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend
+    except ImportError:
+        raise ConfigError(
+            "optuna is not installed; install the extra: pip install nodule_det[dashboard]"
+        ) from None
+    if path.exists():
+        raise ConfigError(f"optuna={path} is there already; remove it or name another file")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        storage = JournalStorage(JournalFileBackend(str(temporary)))
+        view = optuna.create_study(storage=storage, study_name=name, direction="maximize")
+        view.add_trials([_optuna_trial(t, study) for t in study.trials])
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+_OPTUNA_STATE = {
+    TrialState.PENDING: "RUNNING",
+    TrialState.COMPLETE: "COMPLETE",
+    TrialState.FAILED: "FAIL",
+    TrialState.CANCELLED: "PRUNED",
+}
+
+
+def _optuna_trial(trial: Trial, study: Study) -> optuna.trial.FrozenTrial:
+    import datetime
+
+    import optuna
+
+    def when(seconds: float | None) -> datetime.datetime | None:
+        return None if seconds is None else datetime.datetime.fromtimestamp(seconds)
+
+    return optuna.trial.FrozenTrial(
+        number=trial.number,
+        trial_id=-1,
+        state=optuna.trial.TrialState[_OPTUNA_STATE[trial.state]],
+        value=trial.value,
+        datetime_start=when(trial.asked_s),
+        datetime_complete=None if trial.pending else when(trial.finished_s),
+        params={p.name: trial.params[p.name] for p in study.space if p.name in trial.params},
+        distributions={p.name: _distribution(p) for p in study.space if p.name in trial.params},
+        user_attrs={"trial": trial.number, "source": trial.source, "reason": trial.reason},
+        system_attrs={},
+        intermediate_values={o.epoch: o.value for o in trial.curve},
+    )
+
+
+def _distribution(p: Parameter) -> optuna.distributions.BaseDistribution:
+    import optuna.distributions as d
+
+    if p.kind is Kind.FLOAT:
+        return d.FloatDistribution(p.low, p.high, log=p.log)
+    if p.kind is Kind.INT:
+        return d.IntDistribution(int(p.low), int(p.high), log=p.log, step=p.step)
+    return d.CategoricalDistribution(p.values)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""Points and results that people hand to a study, without writing to its journal.
+
+    hpo.add ──put()──▶ STUDY/queue/*.json ──read_queue()──▶ driver ──▶ journal
+
+The journal has one writer, the driver; others leave a file.  Its name goes into the journal, so a
+driver killed between taking a file in and removing it does not take it in twice.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nodule_det.errors import ConfigError
+from nodule_det.hpo.space import Params, Space
+from nodule_det.runs import write_json
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of the queue."""
+
+    path: Path
+    params: Params | None = None
+    result: dict[str, Any] | None = None
+    """Fields of a ``finished`` record, of a trial that was run elsewhere."""
+    error: str = ""
+    """Why it cannot be taken."""
+
+
+def put(folder: Path, params: Params, result: dict[str, Any] | None = None) -> Path:
+    """Leave a point, or a point with its result, for the driver."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{time.time_ns()}_{secrets.token_hex(4)}.json"
+    write_json(path, {"params": params, "result": result})
+    return path
+
+
+def read_queue(folder: Path, space: Space) -> list[Entry]:
+    """Read what was left, oldest first."""
+    return [_read(path, space) for path in sorted(folder.glob("*.json"))]
+
+
+def _read(path: Path, space: Space) -> Entry:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return Entry(path, space.check(content["params"]), content["result"])
+    except (ConfigError, ValueError, KeyError, TypeError) as error:
+        return Entry(path, error=f"{path} cannot be taken: {error}; correct or remove it")

@@ -1,0 +1,41 @@
+"""``python -m nodule_det.hpo.show``: one trial, with the command line that runs it again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nodule_det.cli import command
+from nodule_det.config.hpo import ShowConfig
+
+
+@command("hpo.show", ShowConfig)
+def main(config: ShowConfig) -> None:
+    """Print what is known of a trial, its command last, to be pasted."""
+    import time
+
+    from nodule_det.errors import StudyError
+    from nodule_det.hpo.study import StudyFolder, read_study
+    from nodule_det.hpo.summary import COLUMNS, trial_row
+
+    folder = StudyFolder(Path(config.study))
+    study = read_study(folder.path)
+    trial = study.trial(config.trial) if config.trial else study.best()
+    if trial is None:
+        raise StudyError(f"{folder.path} has no complete trial yet; give trial=NUMBER")
+    for name, cell in zip(COLUMNS[:-1], trial_row(trial, time.time()), strict=False):
+        print(f"{name}: {cell}")
+    for name, value in trial.params.items():
+        print(f"  {name}: {value}")
+    for attempt in trial.attempts:
+        how = attempt.reason or ("open" if attempt.open else "done")
+        print(f"job {attempt.job} ({attempt.name}): {how}, {attempt.seconds:.0f} s")
+    if trial.message:
+        print(f"message: {trial.message}")
+    print(f"folder: {folder.trial(trial.number)}")
+    if trial.attempts:
+        script = folder.attempt(trial.number, len(trial.attempts)) / "job.sh"
+        print(script.read_text(encoding="utf-8").replace("\nexec ", "\n"), end="")
+
+
+if __name__ == "__main__":
+    main()

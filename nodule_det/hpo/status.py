@@ -1,0 +1,44 @@
+"""``python -m nodule_det.hpo.status``: where a study stands, beside a running driver or without."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nodule_det.cli import command
+from nodule_det.config.hpo import StatusConfig
+
+
+@command("hpo.status", StatusConfig)
+def main(config: StatusConfig) -> None:
+    """Print all trials as a table, then one line of counts."""
+    import sys
+    import time
+
+    from rich.console import Console
+
+    from nodule_det.hpo.display import table
+    from nodule_det.hpo.lock import read_holder
+    from nodule_det.hpo.study import StudyFolder, read_study
+    from nodule_det.hpo.summary import one_line, summarise
+
+    folder = StudyFolder(Path(config.study))
+    study = read_study(folder.path)
+    now = time.time()
+    live = sys.stdout.isatty()
+    console = Console(width=None if live else 500, highlight=False)
+    console.print(table(list(study.trials), now))
+    for problem in study.problems:
+        console.print(f"problem: {problem}", markup=False)
+    summary = summarise(study, now)
+    failures = ", ".join(f"{n} {reason}" for reason, n in sorted(summary.failures.items()))
+    holder = read_holder(folder.lock)
+    console.print(
+        f"{one_line(summary)}\n{summary.node_h:.2f} node hours"
+        + (f"; failed: {failures}" if failures else "")
+        + (f"; driver: {holder}" if holder else "; no driver"),
+        markup=False,
+    )
+
+
+if __name__ == "__main__":
+    main()
