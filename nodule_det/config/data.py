@@ -41,15 +41,19 @@ class PhantomConfig:
     """(z, y, x) voxels of a scan."""
 
     nodules_per_scan: float = 0.0
-    """Mean number of nodules per scan; 0 draws LIDC-IDRI's own distribution (mean 1.3)."""
+    """Mean of a Poisson number of nodules per scan; 0 draws as many as LIDC-IDRI has (mean 1.3)."""
 
     format: FileFormat = FileFormat.mhd
     """mhd, nifti or dicom."""
+
+    folds: int = 5
+    """Subset folders that the scans are dealt to in turn: the layout's own folds."""
 
     def __post_init__(self) -> None:
         require_range("phantom.n_scans", self.n_scans, 1, 1_000_000)
         require_range("phantom.seed", self.seed, 0, 2**31 - 1)
         require_range("phantom.nodules_per_scan", self.nodules_per_scan, 0, 20)
+        require_range("phantom.folds", self.folds, 2, 1000)
         if len(self.size_vox) != 3 or min(self.size_vox) < 32:
             raise ConfigError(
                 f"phantom.size_vox={list(self.size_vox)} needs three values (z, y, x) of 32 or more"

@@ -1,0 +1,140 @@
+"""A scan as the files that hospitals and challenges use: MetaImage, NIfTI, or a DICOM series.
+
+    Scan ──write_image()──▶ UID.mhd + UID.raw  |  UID.nii.gz  |  UID/0001.dcm ...
+
+Everything is written by SimpleITK into a hidden folder beside, and renamed into place; the name
+that readers look for comes last.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from nodule_det.config.data import FileFormat
+from nodule_det.data.scan import Scan
+from nodule_det.errors import LayoutError
+
+CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
+INTERCEPT_HU = -1024
+SCAN_DATE, SCAN_TIME = "20000101", "120000"
+"""Fixed, so that the same seed gives the same bytes; SimpleITK would put in the clock."""
+
+
+def image_name(uid: str, file_format: FileFormat) -> str:
+    """Name what a reader opens."""
+    suffix = {FileFormat.mhd: ".mhd", FileFormat.nifti: ".nii.gz", FileFormat.dicom: ""}
+    return f"{uid}{suffix[file_format]}"
+
+
+def write_image(scan: Scan, path: Path, file_format: FileFormat) -> None:
+    """Write a scan whole or not at all.
+
+    Args:
+        scan: What to write.
+        path: Header, file or folder, as :func:`image_name` calls it.
+        file_format: Which of the three.
+
+    Raises:
+        LayoutError: If the disk is full or the folder may not be written.
+    """
+    import SimpleITK as sitk
+
+    with _beside(path) as hidden:
+        try:
+            if file_format is FileFormat.dicom:
+                (hidden / path.name).mkdir()
+                _write_slices(_image(scan), scan.series_uid, hidden / path.name)
+            else:
+                sitk.WriteImage(_image(scan), str(hidden / path.name))
+        except RuntimeError as error:  # all that SimpleITK raises
+            raise LayoutError(
+                f"{path} cannot be written ({str(error).strip().splitlines()[-1]}); "
+                "free space or rights there, or give another folder"
+            ) from error
+        for part in sorted(hidden.iterdir(), key=lambda part: part.name == path.name):
+            _flush(part)
+            os.replace(part, path.with_name(part.name))
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """Give an empty hidden folder beside a file, gone afterwards."""
+    hidden = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    hidden.mkdir()
+    try:
+        yield hidden
+    finally:
+        shutil.rmtree(hidden)
+
+
+def _flush(part: Path) -> None:
+    """Make sure that the content is on the disk before its name is."""
+    for file in sorted(part.iterdir()) if part.is_dir() else [part]:
+        with open(file, "rb") as f:
+            os.fsync(f.fileno())
+
+
+def _image(scan: Scan) -> Any:
+    import SimpleITK as sitk
+
+    image = sitk.GetImageFromArray(scan.volume_hu)
+    image.SetSpacing(scan.grid.spacing_mm[::-1])
+    image.SetOrigin(scan.grid.origin_mm)
+    image.SetDirection([cosine for row in scan.grid.direction for cosine in row])
+    return image
+
+
+def _write_slices(image: Any, uid: str, folder: Path) -> None:
+    """Write one DICOM file per slice, with the tags that readers and archives need."""
+    import SimpleITK as sitk
+
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    series = _series_tags(image, uid)
+    for k in range(image.GetSize()[2]):
+        slice_image = image[:, :, k]
+        position_mm = image.TransformIndexToPhysicalPoint((0, 0, k))
+        tags = {
+            **series,
+            "0008|0018": f"{uid}.{k + 1}",  # SOP instance
+            "0020|0013": str(k + 1),  # instance number
+            "0020|0032": "\\".join(f"{v:.4f}" for v in position_mm),  # image position (patient)
+            "0020|1041": f"{position_mm[2]:.4f}",  # slice location
+        }
+        for tag, value in tags.items():
+            slice_image.SetMetaData(tag, value)
+        writer.SetFileName(str(folder / f"{k + 1:04d}.dcm"))
+        writer.Execute(slice_image)
+
+
+def _series_tags(image: Any, uid: str) -> dict[str, str]:
+    """Give the tags that all slices share; no patient is behind them, and none is named."""
+    dx, dy, dz = image.GetSpacing()
+    axes = image.GetDirection()
+    along_row, along_column = axes[0::3], axes[1::3]
+    return {
+        "0008|0008": "DERIVED\\SECONDARY\\AXIAL",
+        "0008|0016": CT_IMAGE_STORAGE,
+        "0008|0020": SCAN_DATE,
+        "0008|0030": SCAN_TIME,
+        "0008|0060": "CT",
+        "0008|103e": "synthetic chest CT",
+        "0010|0010": "PHANTOM",
+        "0010|0020": uid.rsplit(".", 1)[-1][:16],  # patient: one scan each
+        "0018|0050": f"{dz:.4f}",  # slice thickness
+        "0018|5100": "HFS",
+        "0020|000d": f"{uid}.0",  # study
+        "0020|000e": uid,  # series
+        "0020|0011": "1",
+        "0020|0037": "\\".join(f"{v:.6f}" for v in (*along_row, *along_column)),
+        "0020|0052": f"{uid}.0.1",  # frame of reference
+        "0028|0030": f"{dy:.4f}\\{dx:.4f}",
+        "0028|1052": str(INTERCEPT_HU),
+        "0028|1053": "1",
+        "0028|1054": "HU",
+    }

@@ -1,0 +1,179 @@
+"""A phantom data set on disk, in LUNA16's layout and a hospital's file formats.
+
+    config ──write_dataset()──▶ folder/
+                                  phantom.json            settings; a folder of others is refused
+                                  subset0 ... subset4/    UID.mhd + .raw, UID.nii.gz or UID/*.dcm
+                                  findings/UID.json       truth of a scan, written before it
+                                  annotations.csv  annotations_excluded.csv  seriesuids.csv
+
+Scan i is made from seed + i and lies in subset i mod ``folds``, so a larger data set extends a
+smaller one.  A scan is there when its image is there: it is written into a hidden folder beside,
+and the file that a reader looks for (the header) is renamed into place last.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+from nodule_det.config.data import PhantomConfig
+from nodule_det.data.phantom.images import image_name, write_image
+from nodule_det.data.phantom.make import GENERATOR, make_scan, series_uid
+from nodule_det.data.scan import Finding
+from nodule_det.errors import LayoutError
+from nodule_det.progress import Progress
+from nodule_det.runs import write_json, write_text
+from nodule_det.tables import ANNOTATION_COLUMNS, write_table
+
+SETTINGS_FILE, FINDINGS_FOLDER = "phantom.json", "findings"
+NODULE_COLUMNS = ("texture", "attachment", "spiculation", "calcified")
+EXCLUDED_COLUMNS = ("kind",)
+"""What the phantom knows more than LUNA16's annotations: columns after its five."""
+
+
+def write_dataset(folder: Path, config: PhantomConfig, workers: int = 0) -> None:
+    """Make the scans that are not there yet, and write the data set's tables.
+
+    Args:
+        folder: Where it goes; made if it is not there.
+        config: Number, size, format and seed of the scans.
+        workers: Processes; 0 takes the processors this job may use.  The result is the same.
+
+    Raises:
+        LayoutError: If the folder holds a data set of other settings, or cannot be written.
+        ConfigError: If the settings leave no room for the nodules.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _claim(folder, config)
+        _make_missing(folder, config, workers or len(os.sched_getaffinity(0)))
+        _write_tables(folder, config)
+    except OSError as error:
+        raise LayoutError(
+            f"{error.filename or folder} cannot be written ({error.strerror or error}); "
+            "free space or rights there, or give another folder"
+        ) from error
+
+
+def _claim(folder: Path, config: PhantomConfig) -> None:
+    """Write down the settings, or refuse a folder that was made with others."""
+    path = folder / SETTINGS_FILE
+    asked = _settings(config)
+    if path.exists():
+        there = json.loads(path.read_text(encoding="utf-8"))
+        for name, value in asked.items():
+            if name != "n_scans" and there.get(name) != value:
+                raise LayoutError(
+                    f"{folder} holds phantom scans made with phantom.{name}={there.get(name)}, "
+                    f"asked for is {value}; give another folder or delete this one"
+                )
+        if there["n_scans"] > config.n_scans:
+            raise LayoutError(
+                f"{folder} holds {there['n_scans']} phantom scans, more than "
+                f"phantom.n_scans={config.n_scans}; ask for at least as many or give another folder"
+            )
+    elif any(folder.iterdir()):
+        raise LayoutError(
+            f"{folder} is not empty and has no {SETTINGS_FILE}: it is no phantom data set; "
+            "give another folder"
+        )
+    write_json(path, asked)
+
+
+def _settings(config: PhantomConfig) -> dict[str, Any]:
+    return {
+        "generator": GENERATOR,
+        "seed": config.seed,
+        "size_vox": list(config.size_vox),
+        "nodules_per_scan": float(config.nodules_per_scan),
+        "format": config.format.value,
+        "folds": config.folds,
+        "n_scans": config.n_scans,
+    }
+
+
+def _make_missing(folder: Path, config: PhantomConfig, workers: int) -> None:
+    """Make what is missing, in this process or in several."""
+    (folder / FINDINGS_FOLDER).mkdir(exist_ok=True)
+    for fold in range(config.folds):
+        (folder / f"subset{fold}").mkdir(exist_ok=True)
+    missing = [i for i in range(config.n_scans) if not image_path(folder, config, i).exists()]
+    with Progress("phantom scans", config.n_scans) as progress:
+        progress.start_at(config.n_scans - len(missing))
+        run = _in_turn if min(workers, len(missing)) <= 1 else _in_processes(workers)
+        for _ in run(folder, config, missing):
+            progress.advance()
+
+
+Runner = Callable[[Path, PhantomConfig, list[int]], Iterable[None]]
+
+
+def _in_turn(folder: Path, config: PhantomConfig, indices: list[int]) -> Iterable[None]:
+    for index in indices:
+        write_scan(folder, config, index)
+        yield None
+
+
+def _in_processes(workers: int) -> Runner:
+    def run(folder: Path, config: PhantomConfig, indices: list[int]) -> Iterable[None]:
+        fresh = multiprocessing.get_context("spawn")  # a fork would copy torch's threads' locks
+        with ProcessPoolExecutor(min(workers, len(indices)), mp_context=fresh) as pool:
+            jobs = [pool.submit(write_scan, folder, config, index) for index in indices]
+            try:
+                for job in as_completed(jobs):
+                    yield job.result()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    return run
+
+
+def image_path(folder: Path, config: PhantomConfig, index: int) -> Path:
+    """Say where a reader finds scan ``index``: its header, file, or folder of slices."""
+    uid = series_uid(config.seed + index, config)
+    return folder / f"subset{index % config.folds}" / image_name(uid, config.format)
+
+
+def write_scan(folder: Path, config: PhantomConfig, index: int) -> None:
+    """Make and write scan ``index``: first its truth, then its image."""
+    scan, findings = make_scan(config.seed + index, config)
+    write_json(_findings_path(folder, scan.series_uid), [_as_dict(f) for f in findings])
+    write_image(scan, image_path(folder, config, index), config.format)
+
+
+def _findings_path(folder: Path, uid: str) -> Path:
+    return folder / FINDINGS_FOLDER / f"{uid}.json"
+
+
+def _as_dict(finding: Finding) -> dict[str, Any]:
+    return {
+        "center_mm": list(finding.center_mm),
+        "diameter_mm": finding.diameter_mm,
+        "excluded": finding.excluded,
+        "attributes": finding.attributes,
+    }
+
+
+def _write_tables(folder: Path, config: PhantomConfig) -> None:
+    """Write LUNA16's three tables from the findings of the single scans."""
+    uids = [series_uid(config.seed + i, config) for i in range(config.n_scans)]
+    lesions: list[list[object]] = []
+    excluded: list[list[object]] = []
+    for uid in uids:
+        for finding in json.loads(_findings_path(folder, uid).read_text(encoding="utf-8")):
+            more = EXCLUDED_COLUMNS if finding["excluded"] else NODULE_COLUMNS
+            row = [uid, *finding["center_mm"], finding["diameter_mm"]]
+            row += [finding["attributes"][name] for name in more]
+            (excluded if finding["excluded"] else lesions).append(row)
+    write_table(folder / "annotations.csv", (*ANNOTATION_COLUMNS, *NODULE_COLUMNS), lesions)
+    write_table(
+        folder / "annotations_excluded.csv", (*ANNOTATION_COLUMNS, *EXCLUDED_COLUMNS), excluded
+    )
+    write_text(folder / "seriesuids.csv", "".join(f"{uid}\n" for uid in uids))
