@@ -46,12 +46,12 @@ class PatchConfig:
     """Patches drawn in an epoch, before augmented copies are added."""
 
     positive_fraction: float = 0.5
-    """Share of patches around a lesion."""
+    """Share of patches around a lesion; lesions take turns, each is seen equally often."""
 
     vessel_fraction: float = 0.25
-    """Share of patches around dense lung voxels far from any finding: vessels, the hard negatives.
+    """Share of patches around dense lung voxels: vessels, the hard negatives.
 
-    The rest is drawn from anywhere in the lungs."""
+    The rest is drawn from anywhere in the lungs.  A lesion near by is a target there as well."""
 
     def __post_init__(self) -> None:
         require_choice("patches.size_vox", self.size_vox, (32, 64))
@@ -114,7 +114,8 @@ class AugmentConfig:
     """Augmented copies of each drawn patch, 0-4; each is one more patch in the epoch."""
 
     shift_vox: int = 8
-    """Largest random shift along each axis, in voxels, 0 to half of ``patches.size_vox``."""
+    """Largest random shift along each axis, in voxels, 0 to half of ``patches.size_vox``; smaller
+    where it would push the lesion that the patch was drawn around out of the patch."""
 
     rotate: bool = True
     """Rotate copies by 0/90/180/270 degrees in the axial, coronal and sagittal planes."""

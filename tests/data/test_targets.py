@@ -32,9 +32,11 @@ def test_a_ball_has_its_volume_wherever_it_lies_between_voxels(radii_vox, within
 
 
 @given(PLACE, st.floats(1.5, 12))
-def test_the_weights_of_a_lesion_sum_to_its_share_whatever_its_size(center, radius_vox):
+def test_weight_times_volume_is_the_same_for_every_lesion(center, radius_vox):
     target, weight = truth([Ball(center, radius_vox, False)])
-    assert (weight * target).sum() == pytest.approx(LESION_SHARE * W**3, rel=0.45)
+    volume_vox = 4 / 3 * math.pi * radius_vox**3
+    np.testing.assert_allclose(weight[target == 1], LESION_SHARE * W**3 / volume_vox, rtol=1e-5)
+    assert (weight[target == 0] == 1).all()
     assert (weight > 0).all()
 
 
@@ -43,7 +45,7 @@ def test_a_nodule_of_three_voxels_by_hand():
     # drawn with radius 1.5 - 1/18: 1 at distance 0, 1.9444 - sqrt(2) at sqrt(2), 0 at 2
     assert target[16, 16, 15:19].tolist() == pytest.approx([0.9444, 1, 0.9444, 0], abs=1e-4)
     assert target[16, 15, 15] == pytest.approx(1.9444 - math.sqrt(2), abs=1e-4)
-    assert weight[16, 16, 16] == pytest.approx(0.1 * 32**3 / (4 / 3 * math.pi * 1.5**3))
+    assert weight[16, 16, 16] == pytest.approx(LESION_SHARE * W**3 / (4 / 3 * math.pi * 1.5**3))
     assert weight[0, 0, 0] == 1
 
 
@@ -93,7 +95,7 @@ def test_a_mask_takes_the_place_of_the_ball():
     mask[10:22, 15:18, 15:18] = 1  # a rod
     target, weight = truth([Ball((15.5, 16.0, 16.0), 3.0, False)], labels=mask)
     np.testing.assert_array_equal(target, mask)
-    assert set(weight[mask > 0]) == {np.float32(0.1 * W**3 / (36 * math.pi))}
+    assert set(weight[mask > 0]) == {np.float32(LESION_SHARE * W**3 / (36 * math.pi))}
     assert (weight[mask == 0] == 1).all()
 
 
