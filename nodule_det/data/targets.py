@@ -132,16 +132,18 @@ def _coverage(
         ball and patch do not meet.
     """
     drawn_vox = radius_vox - 1 / (12 * radius_vox)
-    local = np.asarray(center) - np.asarray(corner)
-    start = np.clip(np.ceil(local - drawn_vox - 0.5), 0, size_vox).astype(int)
-    stop = np.clip(np.floor(local + drawn_vox + 0.5) + 1, 0, size_vox).astype(int)
-    z, y, x = (
-        (np.arange(low, high, dtype=np.float32) - np.float32(at)) ** 2
-        for low, high, at in zip(start, stop, local, strict=True)
-    )
+    box, squares = [], []
+    for at_scan, first in zip(center, corner, strict=True):  # plain floats: most balls miss
+        at = at_scan - first
+        start = min(max(math.ceil(at - drawn_vox - 0.5), 0), size_vox)
+        stop = min(max(math.floor(at + drawn_vox + 0.5) + 1, 0), size_vox)
+        if start >= stop:
+            return (), np.empty(0, np.float32)
+        box.append(slice(start, stop))
+        squares.append((np.arange(start, stop, dtype=np.float32) - np.float32(at)) ** 2)
+    z, y, x = squares
     distance_vox = np.sqrt(z[:, None, None] + y[:, None] + x)
-    box = tuple(slice(low, high) for low, high in zip(start, stop, strict=True))
-    return box, np.clip(np.float32(drawn_vox + 0.5) - distance_vox, 0, 1)
+    return tuple(box), np.clip(np.float32(drawn_vox + 0.5) - distance_vox, 0, 1)
 
 
 def _draw_mask(
