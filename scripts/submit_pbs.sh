@@ -39,18 +39,12 @@ fi
 rm -f "$own"
 
 # SIGTERM reaches every process of a job.  The training saves a checkpoint then; this shell has to
-# outlive it, to write down how it ended.
-signalled=
-trap 'signalled=1' TERM INT HUP USR1 USR2
-bash "$job/job.sh" &
-child=$!
-wait "$child"
+# outlive it, to write down how it ended.  It traps, rather than ignores, since what is ignored here
+# would be ignored in the training as well; and it does not `wait`, whose status bash 5.2 gives as
+# -1 when a signal and the end of the child come together.
+trap : TERM INT HUP USR1 USR2
+bash "$job/job.sh"
 code=$?
-while [ -n "$signalled" ]; do
-    signalled=
-    wait "$child"
-    code=$?
-done
 
 # A full disk may pass; without this file the training counts as lost.
 for _ in $(seq 20); do

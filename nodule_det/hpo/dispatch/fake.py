@@ -255,10 +255,13 @@ def read_overrides(trial_dir: Path) -> Params:
 
 
 def _value(text: str) -> bool | int | float | str:
-    try:
-        return float(text) if "e" in text.lower() else yaml.safe_load(text)
-    except ValueError:
-        return str(yaml.safe_load(text))
+    if "e" in text:
+        try:
+            return float(text)  # YAML 1.1 takes 1e-05 for a word
+        except ValueError:
+            pass  # a word with an e in it
+    value: bool | int | float | str = yaml.safe_load(text)
+    return value
 
 
 def _write(path: Path, result: RunResult) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import shlex
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -43,26 +42,29 @@ class LocalDispatcher:
         self._config = config
         self._script = script
         self._clock = clock
-        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._children: set[int] = set()
         self._alive: set[str] = set()
         self._kill_at: dict[str, float] = {}
 
     def submit(self, job: Job) -> str:
         """Start a process; see :class:`Dispatcher`."""
+        log = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         try:
-            with open(job.log, "ab") as log:
-                child = subprocess.Popen(
-                    self._words(job),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                    env=self._environment(),
-                )
+            pid = os.posix_spawnp(
+                "bash",
+                self._words(job),
+                self._environment(),
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_OPEN, 1, str(job.log), log, 0o600),
+                    (os.POSIX_SPAWN_DUP2, 1, 2),
+                ],
+                setsid=True,
+            )
         except OSError as error:  # no process, no space for its log: both pass
             raise Unavailable(f"{job.name} could not be started: {error}") from None
-        job_id = _identity(child.pid) or f"{child.pid}-0-0"
-        self._children[job_id] = child
+        job_id = _identity(pid) or f"{pid}-0-0"
+        self._children.add(pid)
         self._alive.add(job_id)
         return job_id
 
@@ -85,8 +87,7 @@ class LocalDispatcher:
 
     def poll(self, ids: Sequence[str]) -> Mapping[str, JobReport]:
         """Look which processes are there; see :class:`Dispatcher`."""
-        for child in self._children.values():
-            child.poll()  # else an ended child stays in the table as a zombie
+        self._children = {pid for pid in self._children if not _reap(pid)}
         now = self._clock()
         reports = {}
         for job_id in ids:
@@ -95,7 +96,6 @@ class LocalDispatcher:
                 _signal_session(job_id, signal.SIGKILL)
             reports[job_id] = JobReport(JobState.RUNNING if alive else JobState.GONE)
         self._alive = {i for i in (*ids, *self._alive) if _is_alive(i)}
-        self._children = {i: c for i, c in self._children.items() if c.returncode is None}
         return reports
 
     def cancel(self, ids: Sequence[str]) -> None:
@@ -138,6 +138,14 @@ def _identity(pid: int) -> str | None:
         return None
     fields = stat.rpartition(")")[2].split()  # the name before it may hold anything
     return None if fields[0] in "ZX" else f"{pid}-{fields[19]}-{boot}"
+
+
+def _reap(pid: int) -> bool:
+    """Take an ended child out of the process table, where it would stay as a zombie."""
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return True
 
 
 def _is_alive(job_id: str) -> bool:

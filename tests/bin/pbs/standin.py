@@ -1,0 +1,182 @@
+#!/usr/bin/env python3
+"""A stand-in for a PBS server, for tests only: it answers in the words of a real OpenPBS 23.06.
+
+Linked as qsub, qstat, qdel and qselect.  Jobs are processes; what is known of them lies in the
+folder PBS_STANDIN, where these files change how it behaves:
+
+    history   keep finished jobs, as with job_history_enable = True
+    down      answer as if the server were stopped
+    frozen    never answer
+    lose      the next qsub does its work, but its answer is lost
+    full      refuse qsub by a limit on queued jobs
+
+Every message is copied from recordings of a real server; nothing here is a measure of PBS.
+"""
+
+import fcntl
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HOME = Path(os.environ["PBS_STANDIN"])
+NAME = Path(sys.argv[0]).name
+ARGS = sys.argv[1:]
+FULL = """Job Id: {id}
+    Job_Name = {name}
+    Job_Owner = researcher@pbs01
+    job_state = {state}
+    queue = workq
+    server = pbs01
+    Checkpoint = u
+    Error_Path = pbs01:/home/researcher/t/short.sh.e52
+    Rerunable = False
+    Resource_List.ncpus = 1
+    Resource_List.select = 1:ncpus=1
+    substate = 42
+    Variable_List = PBS_O_HOME=/home/researcher,PBS_O_LOGNAME=researcher,
+\tPBS_O_PATH=/opt/pbs/bin:/usr/bin:/bin,PBS_O_SHELL=/bin/bash,MSG=x
+    job_state = F
+    Exit_status = 0,PBS_O_HOST=pbs01
+    comment = {comment}
+    project = _pbs_project_default
+    Submit_Host = pbs01
+
+"""
+HEAD = """Job id            Name             User              Time Use S Queue
+----------------  ---------------- ----------------  -------- - -----
+"""
+
+
+def leave(code, stderr="", stdout=""):
+    sys.stdout.write(stdout)
+    sys.stderr.write(stderr)
+    sys.exit(code)
+
+
+def has(behaviour):
+    return (HOME / behaviour).exists()
+
+
+def jobs():
+    """Read all jobs, after moving those whose process has ended."""
+    found = [json.loads(p.read_text()) for p in sorted(HOME.glob("*.job"))]
+    for job in found:
+        if job["state"] == "R" and not alive(job["pid"]):
+            job["state"] = "F"
+            save(job)
+    return found
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def save(job):
+    (HOME / f"{job['number']:05d}.job").write_text(json.dumps(job))
+
+
+def find(word):
+    number = word.split(".")[0]
+    return next((j for j in jobs() if str(j["number"]) == number), None)
+
+
+def qsub():
+    options = dict(zip(ARGS[:-1:2], ARGS[1:-1:2], strict=False))
+    limits = [v for k, v in itertools.pairwise(ARGS) if k == "-l"]
+    if any("ngpus" in limit for limit in limits):
+        leave(187, "qsub: Unknown resource: ngpus\n")
+    if options.get("-q", "workq") != "workq":
+        leave(170, "qsub: Unknown queue\n")
+    if has("full"):
+        leave(38, "qsub: would exceed queue generic's per-user limit\n")
+    number = len(list(HOME.glob("*.job"))) + 1
+    variable, _, value = options["-v"].partition("=")
+    job_id = f"{number}.pbs01"
+    environment = {"PATH": os.environ["PATH"], "HOME": str(HOME), "PBS_JOBID": job_id}
+    environment |= {k: v for k, v in os.environ.items() if k == "QUICK_S"}
+    with open(options["-o"], "ab") as log:
+        process = subprocess.Popen(
+            ["bash", ARGS[-1]],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env=environment | {variable: value},
+            cwd=HOME,  # a PBS job starts in the user's home, not where qsub was called
+        )
+    save({"number": number, "name": options["-N"], "state": "R", "pid": process.pid})
+    if has("lose"):
+        (HOME / "lose").unlink()
+        leave(255, "qsub: End of File\n")
+    leave(0, stdout=f"{job_id}\n")
+
+
+def qstat():
+    words = [w for w in ARGS if not w.startswith("-")]
+    shown, code, stderr, table = [], 0, "", HEAD
+    for word in words or [str(j["number"]) for j in jobs() if j["state"] != "F"]:
+        job = find(word)
+        full_id = f"{word.split('.')[0]}.pbs01"
+        if job is None or (job["state"] == "F" and not has("history")):
+            stderr, code = stderr + f"qstat: Unknown Job Id {full_id}\n", 153
+            table = table if shown else ""  # a real server prints no header after a bad first id
+        elif job["state"] == "F":
+            stderr += (
+                f"qstat: {full_id} Job has finished, use -x or -H to obtain historical job "
+                "information\n"
+            )
+            code = 35
+            table = table if shown else ""
+        else:
+            shown.append(job)
+    stdout = table if shown else ""
+    for job in shown:
+        job_id = f"{job['number']}.pbs01"
+        comment = "Job run at Mon Nov 23 at 02:29 on (pbs01:ncpus=1)"
+        if "-f" in ARGS:
+            stdout = stdout.removeprefix(HEAD)
+            stdout += FULL.format(id=job_id, name=job["name"], state=job["state"], comment=comment)
+        else:
+            stdout += f"{job_id:17} {job['name'][:16]:16} {'researcher':16} {'00:00:00':>8} "
+            stdout += f"{job['state']} {'workq':16}\n"
+    leave(code, stderr, stdout)
+
+
+def qdel():
+    code, stderr = 0, ""
+    for word in ARGS:
+        job = find(word)
+        if job is None or (job["state"] == "F" and not has("history")):
+            stderr, code = stderr + f"qdel: Unknown Job Id {word}\n", 153
+        elif job["state"] == "F":
+            stderr, code = stderr + f"qdel: Job has finished {word}\n", 35
+        else:
+            os.killpg(job["pid"], signal.SIGTERM)
+    leave(code, stderr)
+
+
+def qselect():
+    if "-x" in ARGS and not has("history"):
+        leave(0, "qselect: PBS is not configured to maintain job history\n")
+    wanted = ARGS[ARGS.index("-N") + 1]
+    seen = [j for j in jobs() if j["name"] == wanted and ("-x" in ARGS or j["state"] != "F")]
+    leave(0, stdout="".join(f"{j['number']}.pbs01\n" for j in seen))
+
+
+if has("frozen"):
+    time.sleep(600)
+if has("down"):
+    what = f"{NAME}: cannot connect to server pbs01 (errno=15010)"
+    what = "Couldn't connect to cluster: pbs01" if NAME == "qdel" else what
+    leave(255 if NAME == "qstat" else 162, f"Connection refused\n{what}\n")
+with open(HOME / "lock", "w") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    {"qsub": qsub, "qstat": qstat, "qdel": qdel, "qselect": qselect}[NAME]()

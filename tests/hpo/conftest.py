@@ -1,0 +1,101 @@
+"""Batch systems for the tests: a stand-in for PBS, and a real Slurm where it is installed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+
+def need_programs(*names: str) -> None:
+    """Skip the test if a program is not installed; in CI that is a failure, not a skip."""
+    missing = [name for name in names if shutil.which(name) is None]
+    if missing and os.environ.get("CI"):
+        pytest.fail(f"{', '.join(missing)} must be installed in CI")
+    if missing:
+        pytest.skip(f"{', '.join(missing)} is not installed")
+
+
+HERE = Path(__file__).parent
+STANDIN = HERE.parent / "bin" / "pbs"
+QUICK_TRAINING = HERE.parent / "bin" / "quick_training.sh"
+SLURM = HERE.parent / "slurm"
+
+
+@pytest.fixture
+def quick_training():
+    """Give the words of a training that takes a moment."""
+    return ["bash", str(QUICK_TRAINING)]
+
+
+@pytest.fixture
+def slurm_qsub(slurm):
+    """Use Slurm's copies of qsub, qstat and qdel."""
+    need_programs("qsub", "qstat", "qdel")
+    return slurm
+
+
+@pytest.fixture
+def pbs_standin(tmp_path, monkeypatch):
+    """Put the stand-in's qsub, qstat, qdel and qselect on the PATH; gives its folder."""
+    home = tmp_path / "pbs"
+    home.mkdir()
+    monkeypatch.setenv("PATH", f"{STANDIN}:{os.environ['PATH']}")
+    monkeypatch.setenv("PBS_STANDIN", str(home))
+    return home
+
+
+class Slurm:
+    """A one-node Slurm of our own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = _free_ports()
+
+    def start(self) -> None:
+        words = ["bash", str(SLURM / "start_slurm.sh"), str(self.folder), str(self.port)]
+        subprocess.run(words, check=True, timeout=60, capture_output=True)
+
+    def stop(self, *daemons: str) -> None:
+        words = ["bash", str(SLURM / "stop_slurm.sh"), str(self.folder), *daemons]
+        subprocess.run(words, check=True, timeout=60, capture_output=True)
+
+
+def _free_ports() -> int:
+    """Give a port that is free together with the next one."""
+    while True:
+        with socket.socket() as one, socket.socket() as two:
+            one.bind(("127.0.0.1", 0))
+            try:
+                two.bind(("127.0.0.1", one.getsockname()[1] + 1))
+            except OSError:
+                continue
+            return int(one.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def slurm_server(tmp_path_factory):
+    """Start Slurm; skip where it is not installed or we are not root."""
+    need_programs("slurmctld", "slurmd", "munged", "sbatch")
+    if os.geteuid() != 0:
+        pytest.skip("starting a Slurm of its own needs root")
+    server = Slurm(tmp_path_factory.mktemp("slurm"))
+    server.start()
+    yield server
+    subprocess.run(["scancel", "--user=root"], env=_with(server), check=False, timeout=60)
+    server.stop()
+
+
+def _with(server: Slurm) -> dict[str, str]:
+    return {**os.environ, "SLURM_CONF": str(server.folder / "slurm.conf")}
+
+
+@pytest.fixture
+def slurm(slurm_server, monkeypatch):
+    """Point this test's commands at the Slurm of the module."""
+    monkeypatch.setenv("SLURM_CONF", str(slurm_server.folder / "slurm.conf"))
+    return slurm_server
