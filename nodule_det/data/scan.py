@@ -7,13 +7,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nodule_det.errors import ScanError
 from nodule_det.geometry import Grid, Triple
 
 HuVolume = NDArray[np.int16]
+
+MIN_HU, MAX_HU = -1024, 3071
+"""Range of a 12-bit CT; darker is padding outside the scanner's circle, brighter is metal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +74,31 @@ class Scan:
 
     Attributes:
         series_uid: Our key for the scan.
-        volume_hu: (z, y, x) int16 Hounsfield units, clipped to [-1024, 3071].
+        volume_hu: (z, y, x) int16 Hounsfield units, clipped to [``MIN_HU``, ``MAX_HU``].
         grid: Where its voxels lie.
     """
 
     series_uid: str
     volume_hu: HuVolume
     grid: Grid
+
+
+def to_hu(values: NDArray[Any], name: str) -> HuVolume:
+    """Round and clip Hounsfield units of any number type to int16.
+
+    Args:
+        values: Any shape, HU.
+        name: File or slice, for the error.
+
+    Raises:
+        ScanError: If a value is NaN or infinite.
+    """
+    if values.dtype.kind == "f":
+        bad = int(values.size - np.count_nonzero(np.isfinite(values)))
+        if bad:
+            raise ScanError(
+                f"{name} has {bad} voxels that are NaN or infinite; export the scan again"
+            )
+        values = np.rint(values)
+    hu: HuVolume = np.clip(values, MIN_HU, MAX_HU).astype(np.int16)
+    return hu
