@@ -268,14 +268,14 @@ def read_slices(ordered: Sequence[SliceHeader], grid: Grid) -> HuVolume:
         for k, header in enumerate(ordered):
             reader.SetFileName(str(header.path))
             try:
-                pixels = sitk.GetArrayViewFromImage(reader.Execute())
+                pixels = sitk.GetArrayFromImage(reader.Execute())  # a view would outlive the image
             except RuntimeError:  # all that SimpleITK raises
                 raise ScanError(
                     f"{header} has pixels that cannot be decoded (transfer syntax "
                     f"{header.text(tags.TRANSFER_SYNTAX)}): truncated, or of an unknown "
                     f"compression; {EXPORT_AGAIN}"
                 ) from None
-            volume[k] = _without_padding(np.squeeze(pixels), header)
+            volume[k] = _without_padding(pixels.reshape(volume.shape[1:]), header)
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(shown)
     return volume
