@@ -9,7 +9,9 @@ from memory_scan import MemoryScan, finding, noise
 from nodule_det.config.train import AugmentConfig, OptimConfig, PatchConfig, TrainConfig
 from nodule_det.data.augment import ROTATIONS
 from nodule_det.data.feed import AIR_HU, Feed, cut, odd_pitched
+from nodule_det.data.store import open_store, write_scan, write_settings
 from nodule_det.errors import ConfigError
+from nodule_det.runs import write_json
 
 SCANS = (
     MemoryScan(noise(0), (finding((30, 40, 50), 8.0), finding((50, 20, 20), 4.0))),
@@ -195,3 +197,32 @@ def test_an_epoch_smaller_than_a_batch_is_refused():
 def test_a_batch_that_processes_cannot_share_is_refused():
     with pytest.raises(ConfigError, match=r"optim.batch_size=4 cannot be shared equally by 3"):
         Feed(SCANS, settings_of(batch_size=4)).batch(0, 0, world_size=3)
+
+
+def test_a_stored_scan_gives_the_batches_of_the_same_scan_in_memory(tmp_path):
+    lung = np.zeros((64, 72, 80), bool)
+    lung[16:48, 16:56, 16:64] = True
+    blocks = np.argwhere(np.ones((8, 10, 12), bool)) * 4 + 16  # noise is dense everywhere
+    mask = np.zeros((64, 72, 80), np.uint8)
+    mask[28:33, 38:43, 48:53] = 1
+    in_memory = [
+        MemoryScan(noise(i), SCANS[i].findings, f"1.{i}", labels, blocks, blocks)
+        for i, labels in enumerate([mask, None])
+    ]
+    (tmp_path / "scans").mkdir()
+    write_settings(tmp_path, {"spacing_mm": 1.0})
+    write_json(tmp_path / "splits.json", {"folds": {"1.0": 0, "1.1": 1}})
+    for scan in in_memory:
+        write_scan(
+            tmp_path / "scans",
+            series_uid=scan.series_uid,
+            patient_key=scan.series_uid,
+            source_hash="",
+            volume_hu=scan.volume_hu,
+            grid=scan.grid,
+            lung=lung,
+            findings=scan.findings,
+            labels=scan.label_volume,
+        )
+    stored = Feed(open_store(tmp_path).scans, settings_of(batch_size=16))
+    assert_same(stored.batch(1, 0), Feed(in_memory, settings_of(batch_size=16)).batch(1, 0))
