@@ -100,6 +100,8 @@ class FakeDispatcher:
         self._jobs: dict[str, _FakeJob] = {}
         self._open: list[_FakeJob] = []
         self._submissions = 0
+        self._steady = True
+        """Whether the driver waits for events alone, not for a second look or a server."""
         self.starts: dict[str, int] = {}
         """How often the job of each name was started: the count that must be right."""
         self.busy_s = 0.0
@@ -132,6 +134,7 @@ class FakeDispatcher:
     def poll(self, ids: Sequence[str]) -> Mapping[str, JobReport]:
         """Report on jobs; see :class:`Dispatcher`."""
         self._answer()
+        self._steady = not any(self._jobs[i].gone for i in ids if i in self._jobs)
         if _within(self._clock.monotonic(), self._faults.silent):
             return {}
         return {i: JobReport(self._state(self._jobs[i])) for i in ids if i in self._jobs}
@@ -153,6 +156,7 @@ class FakeDispatcher:
     def _answer(self) -> None:
         self._advance()
         if _within(self._clock.monotonic(), self._faults.down):
+            self._steady = False
             raise Unavailable("the batch system does not answer")
 
     @staticmethod
@@ -162,8 +166,10 @@ class FakeDispatcher:
         return JobState.QUEUED if job.start_s is None else JobState.RUNNING
 
     def _next_event(self) -> float | None:
-        """Give the time of the next start, validation or end."""
+        """Give the time of the next start, validation or end; None forbids to skip waits."""
         self._advance()
+        if not self._steady:
+            return None
         full = sum(j.start_s is not None for j in self._open) >= self._slots
         coming = [j for j in self._open if j.start_s is not None or not full]
         return min(map(self._event_of, coming), default=None)
