@@ -57,8 +57,9 @@ class Lattice:
         """Cover the same extent with points about ``spacing_mm`` apart, never closer than ours."""
         step = np.maximum(self.spacing_mm, spacing_mm)
         z, y, x = (max(int(np.ceil(n)) + 1, 4) for n in self.extent_mm / step)
-        a, b, c = self.extent_mm / (np.array([z, y, x]) - 1)
-        return Lattice((z, y, x), (float(a), float(b), float(c)), self.origin_mm)
+        spacing = self.extent_mm / (np.array([z, y, x]) - 1)
+        a, b, c = (float(v) for v in np.where(spacing > 0, spacing, step))  # an axis of one point
+        return Lattice((z, y, x), (a, b, c), self.origin_mm)
 
     def box(self, low_mm: Points, high_mm: Points) -> Box:
         """Find the points between two corners (z, y, x); empty where there are none."""

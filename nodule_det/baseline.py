@@ -1,0 +1,210 @@
+"""``python -m nodule_det.baseline``: a plain blob detector, the honest comparison for the network.
+
+    store scan ──respond()──▶ strongest blob at each voxel ──peaks──▶ candidates.csv
+
+It knows no training: a lung nodule is a bright blob, so the Laplacian of a Gaussian, taken at the
+sizes of nodules, peaks at its centre (Lindeberg 1998).  Vessel branchings are bright blobs, too.
+
+References:
+    Lindeberg (1998), Feature detection with automatic scale selection, IJCV 30(2).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from nodule_det.candidates import ScanCandidates, write_candidates
+from nodule_det.cli import command
+from nodule_det.data.patches import BLOCK_VOX
+from nodule_det.data.store import StoredScan, open_store
+from nodule_det.errors import ConfigError
+from nodule_det.geometry import FloatArray, Grid
+from nodule_det.progress import track
+from nodule_det.tables import SERIES, read_table
+
+FloatVolume = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+SCALES_MM = (1.4, 2.0, 2.8, 4.0, 5.6, 8.0)
+"""Standard deviations of the Gaussian: a ball answers most where its radius is sqrt(3) of it, so
+these find nodules of 5 to 28 mm, and smaller ones less strongly."""
+
+RADIUS_PER_SCALE = math.sqrt(3)
+
+WINDOW_HU = (-1000.0, 150.0)
+"""Bone and metal are no better nodules than soft tissue is."""
+
+FULL_RESPONSE = math.sqrt(2 / math.pi) * 3**1.5 * math.exp(-1.5) * (WINDOW_HU[1] - WINDOW_HU[0])
+"""Answer to a ball of 150 HU in -1000 HU at its best scale, and no image can give more."""
+
+HALVED_AFTER_MM = 2.8
+"""After this scale every second voxel of 1 mm is enough: the Gaussian has taken away the rest."""
+
+WEAKEST = 0.02
+"""Weaker peaks are noise: no nodule of the phantom answers so little."""
+
+PEAK_MM, APART_MM, APART_SCALES = 2.0, 4.0, 1.2
+"""A peak is the highest within ``PEAK_MM``; of two closer than ``APART_MM`` or than 1.2 of
+either's scale, the higher stays."""
+
+MOST_PEAKS = 600
+"""Peaks looked at per scan, the highest; more than FROC at 8 false positives could ever count."""
+
+
+@dataclass(kw_only=True)
+class BaselineConfig:
+    """Candidates of a plain blob detector, for scans of a store."""
+
+    store: str = "stores/phantom"
+    """Folder that ``python -m nodule_det.data`` wrote."""
+
+    scans: str | None = None
+    """CSV with a column ``seriesuid``: only these scans; by default all of the store."""
+
+    out: str = "candidates.csv"
+    """Where the candidates go: LUNA16's columns and ``diameter_mm``."""
+
+
+@command("baseline", BaselineConfig)
+def main(config: BaselineConfig) -> None:
+    """Write the candidates of all scans asked for."""
+    scans = _chosen(config)
+    out = Path(config.out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_candidates(out, _of_each(scans))
+    print(f"candidates of {len(scans)} scans  {out}")
+
+
+def _chosen(config: BaselineConfig) -> list[StoredScan]:
+    """Take the scans of the list from the store, in the list's order."""
+    store = open_store(config.store)
+    if config.scans is None:
+        return list(store.scans)
+    there = {scan.series_uid: scan for scan in store.scans}
+    asked = read_table(Path(config.scans), (SERIES,)).text(SERIES)
+    missing = [uid for uid in asked if uid not in there]
+    if missing:
+        raise ConfigError(
+            f"scans={config.scans} names {len(missing)} scans that store={config.store} does not "
+            f"have, the first {missing[0]}; give the list that belongs to this store"
+        )
+    return [there[uid] for uid in asked]
+
+
+def _of_each(scans: list[StoredScan]) -> Iterator[tuple[str, ScanCandidates]]:
+    for scan in track(scans, "blobs", len(scans)):
+        yield scan.series_uid, find_blobs(scan.volume(), scan.grid, search_region(scan))
+
+
+def search_region(scan: StoredScan) -> Mask:
+    """Give the (z, y, x) mask of the lungs and a block around them, where nodules of the wall lie.
+
+    The store's own mask keeps only the blocks that are mostly lung.
+    """
+    blocks = np.zeros(scan.block_shape, bool)
+    blocks[tuple((scan.lung_blocks() // BLOCK_VOX).T)] = True
+    region = ndimage.binary_dilation(blocks)
+    for axis in range(3):
+        region = region.repeat(BLOCK_VOX, axis)
+    z, y, x = scan.grid.size_vox
+    return np.asarray(region[:z, :y, :x])
+
+
+def find_blobs(
+    volume_hu: NDArray[np.int16], grid: Grid, lung: Mask, most: int = 200
+) -> ScanCandidates:
+    """Find the blobs of a scan.
+
+    Args:
+        volume_hu: (z, y, x) HU, of about 1 mm.
+        grid: Where its voxels lie; isotropic, as a store's are.
+        lung: (z, y, x) where a centre may be.
+        most: Blobs kept, the strongest.
+
+    Returns:
+        Candidates, the best first; the score is the answer as a share of the largest one
+        possible, the diameter that of the ball which answers best at the blob's scale.
+    """
+    response, scale = respond(volume_hu, grid.spacing_mm[0])
+    response *= lung
+    reach_vox = 2 * max(1, round(PEAK_MM / grid.spacing_mm[0])) + 1
+    highest = ndimage.maximum_filter(response, size=reach_vox)
+    voxels = np.argwhere((response == highest) & (response > WEAKEST))
+    score = response[tuple(voxels.T)]
+    order = np.argsort(-score, kind="stable")[:MOST_PEAKS]
+    voxels, score = voxels[order], score[order]
+    scale_mm = np.asarray(SCALES_MM)[scale[tuple(voxels.T)]]
+    world_mm = grid.to_world(voxels)
+    kept = _strongest_apart(world_mm, scale_mm)[:most]
+    return ScanCandidates(
+        world_mm[kept],
+        np.minimum(score[kept].astype(np.float64), 1.0),
+        2 * RADIUS_PER_SCALE * scale_mm[kept],
+    )
+
+
+def respond(
+    volume_hu: NDArray[np.int16], spacing_mm: float
+) -> tuple[FloatVolume, NDArray[np.uint8]]:
+    """Compute the strongest answer over all scales.
+
+    Args:
+        volume_hu: (z, y, x) HU.
+        spacing_mm: Edge of its voxels.
+
+    Returns:
+        (z, y, x) answers as a share of ``FULL_RESPONSE``, and the index of the scale of each.
+    """
+    smooth = np.clip(volume_hu, *WINDOW_HU).astype(np.float32)
+    shape, factor, done_mm = smooth.shape, 1, 0.0
+    best = np.full(shape, -np.inf, np.float32)
+    which = np.zeros(shape, np.uint8)
+    for k, scale_mm in enumerate(SCALES_MM):
+        step_vox = math.sqrt(scale_mm**2 - done_mm**2) / (spacing_mm * factor)
+        smooth = ndimage.gaussian_filter(smooth, step_vox, truncate=3.5)
+        done_mm = scale_mm
+        answer = ndimage.laplace(smooth)
+        answer *= np.float32(-((scale_mm / (spacing_mm * factor)) ** 2) / FULL_RESPONSE)
+        if factor > 1:
+            answer = _doubled(answer, shape)
+        stronger = answer > best
+        np.copyto(best, answer, where=stronger)
+        which[stronger] = k
+        if factor == 1 and scale_mm >= HALVED_AFTER_MM * max(spacing_mm, 1.0):
+            smooth, factor = np.ascontiguousarray(smooth[::2, ::2, ::2]), 2
+    return best, which
+
+
+def _doubled(values: FloatVolume, shape: tuple[int, ...]) -> FloatVolume:
+    """Interpolate linearly between every second voxel, along one axis after the other."""
+    for axis, n in enumerate(shape):
+        values = np.moveaxis(values, axis, 0)
+        fine = np.empty((n, *values.shape[1:]), np.float32)
+        fine[::2] = values
+        between = fine[1::2]
+        between[: len(values) - 1] = (values[:-1] + values[1:]) * np.float32(0.5)
+        between[len(values) - 1 :] = values[-1]
+        values = np.moveaxis(fine, 0, axis)
+    return values
+
+
+def _strongest_apart(world_mm: FloatArray, scale_mm: FloatArray) -> NDArray[np.intp]:
+    """Keep of blobs (strongest first) those that are not too close to a stronger one."""
+    kept: list[int] = []
+    for i, (point_mm, size_mm) in enumerate(zip(world_mm, scale_mm, strict=True)):
+        away_mm = np.linalg.norm(world_mm[kept] - point_mm, axis=1)
+        limit_mm = np.maximum(APART_MM, APART_SCALES * np.maximum(scale_mm[kept], size_mm))
+        if (away_mm > limit_mm).all():
+            kept.append(i)
+    return np.array(kept, np.intp)
+
+
+if __name__ == "__main__":
+    main()
