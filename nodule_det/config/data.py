@@ -120,6 +120,10 @@ class DataConfig:
     masks: str | None = None
     """Folder of lung masks, one file per scan of the same name; wins over our own."""
 
+    partial: bool = False
+    """Take a data set of which only some scans are on disk; otherwise a listed scan that is
+    missing is an error."""
+
     workers: int = 0
     """Processes; 0 takes the processors this job may use."""
 

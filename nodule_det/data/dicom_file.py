@@ -180,7 +180,8 @@ def read_header(path: Path) -> SliceHeader:
                 f"{path} ends in the middle of its header, after {path.stat().st_size} bytes; "
                 "copy it again from where it came"
             ) from None
-    key = patient_key(str(values.pop(PATIENT_ID, "")))
+    series = str(values.get(SERIES_UID, ""))
+    key = patient_key(str(values.pop(PATIENT_ID, "")) or series)  # nameless scans are no one's
     syntax = str(values.get(TRANSFER_SYNTAX, ""))
     if syntax in UNREADABLE_SYNTAX:
         raise ScanError(

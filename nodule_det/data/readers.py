@@ -16,7 +16,7 @@ SimpleITK reads the voxels; what it would pass over in silence is checked before
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nodule_det.data.dicom import SeriesFolder, check_series, choose, list_series, read_slices
+from nodule_det.data.dicom_file import patient_key
 from nodule_det.data.metaimage import check_metaimage
 from nodule_det.data.nifti import nifti_grid
 from nodule_det.data.scan import HuVolume, Scan, to_hu
@@ -41,10 +42,11 @@ AIR_HU = -300
 
 
 class ScanPath(NamedTuple):
-    """A scan on disk: its key, and what :func:`read_scan` opens."""
+    """A scan on disk: its key, what :func:`read_scan` opens, and the key of its patient."""
 
     series_uid: str
     path: Path
+    patient_key: str
 
 
 def image_stem(path: Path) -> str:
@@ -133,7 +135,7 @@ def read_mask(path: Path, like: Grid) -> NDArray[np.uint8]:
             f"mask {path} lies up to {apart:.4g} mm away from its scan; resample the mask to the "
             "grid of the scan"
         )
-    labels = np.rint(values)
+    labels = values if values.dtype.kind in "iu" else np.rint(values)
     if not np.array_equal(labels, values) or labels.min() < 0 or labels.max() > 255:
         raise ScanError(f"mask {path} has values other than whole numbers from 0 to 255")
     mask: NDArray[np.uint8] = labels.astype(np.uint8)
@@ -243,49 +245,57 @@ def scan_paths(path: Path, exclude: Path | None = None) -> list[ScanPath]:
     path = Path(path)
     if not path.is_dir():
         _check_image_file(path)
-        return [ScanPath(image_stem(path), path)]
-    found, other = [], set()
-    for folder, files, content in walk_scans(path, exclude):
-        found += [ScanPath(image_stem(file), file) for file in files]
-        found += [ScanPath(uid, folder) for uid in _uids(content)]
+        return [_file_scan(path)]
+    found: list[ScanPath] = []
+    other: set[str] = set()
+    for folder in folders_below(path, exclude):
+        scans, content = scans_in(folder)
+        found += scans
         other |= content.other
     if not found:
         only = f"; it holds DICOM files of modality {', '.join(sorted(other))}" if other else ""
         raise ScanError(f"{path} holds no scan: looked for {FORMATS} of CT, in all folders{only}")
-    _refuse_twins(found)
+    refuse_twins(found)
     return found
 
 
-def walk_scans(
-    root: Path, exclude: Path | None = None
-) -> Iterator[tuple[Path, list[Path], SeriesFolder]]:
-    """Go through a folder and those below it, hidden ones left out, in the order of their names.
-
-    Yields:
-        The folder, image files in it, and its DICOM series.
-    """
-    for name, folders, names in os.walk(root, followlinks=True):
+def folders_below(root: Path, exclude: Path | None = None) -> Iterator[Path]:
+    """Give a folder and all below it, in the order of their names; hidden ones are left out."""
+    for name, folders, _ in os.walk(root, followlinks=True):
         here = Path(name)
         folders[:] = sorted(
             f for f in folders if not f.startswith(".") and not _same(here / f, exclude)
         )
-        files = [here / n for n in sorted(names) if is_image_file(here / n)]
-        yield here, files, list_series(here)
+        yield here
 
 
 def _same(folder: Path, other: Path | None) -> bool:
     return other is not None and folder.resolve() == other.resolve()
 
 
-def _uids(content: SeriesFolder) -> list[str]:
-    if not content.ct and content.damaged:
-        return [content.path.name]
-    return sorted(content.ct)
+def scans_in(folder: Path) -> tuple[list[ScanPath], SeriesFolder]:
+    """List the scans that lie directly in a folder, and its DICOM series."""
+    content = list_series(folder)
+    scans = [_file_scan(file) for file in sorted(folder.iterdir()) if is_image_file(file)]
+    for uid, slices in sorted(content.ct.items()):
+        scans.append(ScanPath(uid, folder, slices[0].patient_key))
+    if content.damaged and not content.ct:
+        scans.append(ScanPath(folder.name, folder, patient_key(folder.name)))
+    return scans, content
 
 
-def _refuse_twins(found: list[ScanPath]) -> None:
+def _file_scan(path: Path) -> ScanPath:
+    return ScanPath(image_stem(path), path, patient_key(image_stem(path)))
+
+
+def refuse_twins(scans: Sequence[ScanPath]) -> None:
+    """Refuse two scans of the same key.
+
+    Raises:
+        ScanError: If there are two.
+    """
     first: dict[str, Path] = {}
-    for uid, path in found:
+    for uid, path, _ in scans:
         if uid in first:
             raise ScanError(
                 f"two scans are called {uid}: {first[uid]} and {path}; take one of them out, or "
