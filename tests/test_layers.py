@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "data": "errors geometry config cli runs tables progress",
     "model": "errors config",
     "inference": "errors geometry config candidates data model",
-    "baseline": "errors geometry config candidates data",
+    "baseline": "errors geometry config cli tables progress candidates data",
     "train": "errors geometry config cli runs tables progress froc figures candidates data model "
     "inference evaluate",
     "predict": "errors geometry config cli runs progress candidates data model inference train",
