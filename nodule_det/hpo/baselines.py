@@ -63,11 +63,11 @@ def propose_sobol(
     """
     tried = {point_key(t.params) for t in trials}
     sequence = qmc.Sobol(space.dimension, scramble=True, rng=np.random.default_rng(config.seed))
-    sequence.fast_forward(len(trials))
-    for point in sequence.random(1):
-        params = space.from_unit(point)
-        if point_key(params) not in tried:
-            return params
+    if trials:  # forward by none is an overflow in SciPy
+        sequence.fast_forward(len(trials))
+    params = space.from_unit(sequence.random(1)[0])
+    if point_key(params) not in tried:
+        return params
     return propose_random(space, trials, config, rng)
 
 

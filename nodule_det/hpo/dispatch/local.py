@@ -44,16 +44,18 @@ class LocalDispatcher:
         self._clock = clock
         self._children: set[int] = set()
         self._alive: set[str] = set()
+        self._gpus: dict[str, int | None] = {}
         self._kill_at: dict[str, float] = {}
 
     def submit(self, job: Job) -> str:
         """Start a process; see :class:`Dispatcher`."""
         log = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        gpu = self._free_gpu()
         try:
             pid = os.posix_spawnp(
                 "bash",
                 self._words(job),
-                self._environment(),
+                self._environment(gpu),
                 file_actions=[
                     (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                     (os.POSIX_SPAWN_OPEN, 1, str(job.log), log, 0o600),
@@ -66,6 +68,7 @@ class LocalDispatcher:
         job_id = _identity(pid) or f"{pid}-0-0"
         self._children.add(pid)
         self._alive.add(job_id)
+        self._gpus[job_id] = gpu  # /proc tells it a moment later
         return job_id
 
     def find(self, job: Job) -> str | None:
@@ -96,6 +99,7 @@ class LocalDispatcher:
                 _signal_session(job_id, signal.SIGKILL)
             reports[job_id] = JobReport(JobState.RUNNING if alive else JobState.GONE)
         self._alive = {i for i in (*ids, *self._alive) if _is_alive(i)}
+        self._gpus = {i: self._gpus.get(i, _gpu_of(i)) for i in self._alive}
         return reports
 
     def cancel(self, ids: Sequence[str]) -> None:
@@ -112,21 +116,21 @@ class LocalDispatcher:
     def _words(self, job: Job) -> list[str]:
         return ["bash", str(self._script), str(job.folder), "local"]
 
-    def _environment(self) -> dict[str, str]:
+    def _environment(self, gpu: int | None) -> dict[str, str]:
         environment = {k: v for k, v in os.environ.items() if k not in _BATCH_VARIABLES}
         environment["OMP_NUM_THREADS"] = str(self._config.cpus_per_job)
-        if self._config.gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = str(self._free_gpu())
+        if gpu is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = str(gpu)
         return environment
 
-    def _free_gpu(self) -> int:
-        """Give the GPU with the fewest of our jobs against its share of the slots."""
-        used = [gpu for gpu in map(_gpu_of, self._alive) if gpu is not None]
+    def _free_gpu(self) -> int | None:
+        """Give a GPU that no job of ours uses; None if the settings name none."""
+        used = [self._gpus.get(i) for i in self._alive]
         free = list(self._config.gpus)
         for gpu in used:
             if gpu in free:
                 free.remove(gpu)
-        return free[0] if free else min(self._config.gpus, key=used.count)
+        return free[0] if free else min(self._config.gpus, key=used.count, default=None)
 
 
 def _identity(pid: int) -> str | None:

@@ -1,0 +1,43 @@
+import numpy as np
+
+from nodule_det.config.hpo import AcquisitionConfig, Strategy
+from nodule_det.hpo.baselines import propose_random, propose_sobol, proposer
+from nodule_det.hpo.space_file import parse_space, read_space
+from nodule_det.hpo.trial import Trial
+
+SPACE = read_space("nomura")
+CONFIG = AcquisitionConfig(seed=3)
+TINY = parse_space({"parameters": {"a": {"kind": "bool"}, "b": {"kind": "bool"}}})
+
+
+def ask_all(propose, space, n):
+    trials = []
+    for number in range(1, n + 1):
+        params = propose(space, trials, CONFIG, np.random.default_rng([3, number]))
+        trials.append(Trial(number=number, params=params))
+    return trials
+
+
+def test_proposals_are_valid_and_depend_on_the_trials_and_the_seed_alone():
+    for propose in (propose_random, propose_sobol):
+        trials = ask_all(propose, SPACE, 8)
+        assert all(SPACE.check(t.params) == t.params for t in trials)
+        assert trials == ask_all(propose, SPACE, 8)
+
+
+def test_a_small_space_is_exhausted_before_a_point_comes_twice():
+    for propose in (propose_random, propose_sobol):
+        points = {tuple(t.params.items()) for t in ask_all(propose, TINY, 4)}
+        assert len(points) == 4
+        assert len(ask_all(propose, TINY, 5)) == 5
+
+
+def test_sobol_fills_each_quarter_of_every_axis_alike():
+    units = np.array([SPACE.to_unit(t.params) for t in ask_all(propose_sobol, SPACE, 32)])
+    lr = units[:, 6]
+    assert [int(((lr >= q / 4) & (lr < (q + 1) / 4)).sum()) for q in range(4)] == [8] * 4
+
+
+def test_a_baseline_is_chosen_by_its_strategy():
+    assert proposer(Strategy.random) is propose_random
+    assert proposer(Strategy.sobol) is propose_sobol

@@ -1,0 +1,145 @@
+"""The commands as a user meets them: one small study, made, shown, added to and exported."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def hpo(module, *words, code=0):
+    command = [sys.executable, "-m", module, *words]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert run.returncode == code, run.stdout + run.stderr
+    return run
+
+
+def tune(study, quick_training, *words, code=0):
+    command = f"command=[{','.join(quick_training)}]"
+    fast = ["dispatcher.poll_s=0.05", "dispatcher.grace_s=0.5", "acquisition.strategy=random"]
+    return hpo("nodule_det.hpo", f"study={study}", command, *fast, *words, code=code)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study") / "s"
+    quick = ["bash", str(Path(__file__).parents[1] / "bin/quick_training.sh")]
+    run = tune(folder, quick, "workers=2", "trials=3")
+    assert run.stdout.startswith(f"{folder}: 3 complete, 0 failed")
+    assert "trial 1 complete" in run.stderr
+    return folder
+
+
+def test_the_same_command_goes_on(study, quick_training):
+    run = tune(study, quick_training, "workers=2", "trials=4")
+    assert run.stdout.startswith(f"{study}: 4 complete")
+
+
+def test_another_space_or_training_is_refused_with_the_difference(study, quick_training):
+    run = tune(study, quick_training, "train.fold=3", code=1)
+    assert run.stderr.startswith(
+        f"error: study={study} was made with another train: [] then, ['fold=3'] now"
+    )
+
+
+def test_a_dry_run_prints_the_next_job_and_changes_nothing(study, quick_training):
+    before = (study / "journal.jsonl").read_bytes()
+    run = tune(study, quick_training, "dispatcher=pbs", "dry_run=true")
+    assert "exec bash " in run.stdout
+    assert "qsub -N nd-" in run.stdout
+    assert (study / "journal.jsonl").read_bytes() == before
+    new = tune(study.parent / "new", quick_training, "dry_run=true")
+    assert "# trial 1 (random)" in new.stdout
+    assert not (study.parent / "new").exists()
+
+
+def test_status_needs_no_torch_and_shows_every_trial(study):
+    code = (
+        "import sys; sys.argv = ['status', sys.argv[1]]\n"
+        "from nodule_det.hpo.status import main\n"
+        "try: main()\n"
+        "finally: assert not {'torch', 'monai', 'botorch'} & set(sys.modules)\n"
+    )
+    words = [sys.executable, "-c", code, f"study={study}"]
+    run = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[0].split() == [
+        "trial",
+        "state",
+        "value",
+        "node",
+        "time",
+        "jobs",
+        "source",
+        "params",
+    ]
+    assert "no driver" in run.stdout
+
+
+def test_show_prints_the_command_of_a_trial(study):
+    run = hpo("nodule_det.hpo.show", f"study={study}", "trial=2")
+    assert run.stdout.splitlines()[0] == "trial: 2"
+    assert f"run_dir={study}/trials/0002" in run.stdout.splitlines()[-1]
+    best = hpo("nodule_det.hpo.show", f"study={study}")
+    assert "state: complete" in best.stdout
+    missing = hpo("nodule_det.hpo.show", f"study={study}", "trial=99", code=1)
+    assert missing.stderr.startswith("error: trial=99 is not in this study, which has 1 to")
+
+
+def test_points_and_results_are_added_through_the_queue(study, quick_training, tmp_path):
+    new = tmp_path / "new"
+    tune(new, quick_training, "trials=1")
+    points = tmp_path / "points.yaml"
+    usual = (
+        "{patches.size_vox: 32, model.depth: 3, model.filters: 16, model.kernel_size: 3, "
+        "model.residual: true, optim.batch_size: 8, optim.lr: 3e-4, optim.beta1: 0.95, "
+        "augment.copies: 1, augment.shift_vox: 8, augment.rotate: true}"
+    )
+    points.write_text(f"- {usual}\n")
+    added = hpo("nodule_det.hpo.add", f"study={new}", f"points={points}")
+    assert added.stdout == f"1 points are queued for {new}\n"
+    taken = hpo("nodule_det.hpo.add", f"study={new}", f"results={study}")
+    assert "results are queued" in taken.stdout
+    tune(new, quick_training, "trials=2")
+    rows = read_csv(new)
+    assert [r["source"] for r in rows].count("imported") >= 3
+    assert [r["optim.beta1"] for r in rows if r["source"] == "user"] == ["0.95"]
+    points.write_text(f"- {usual.replace('optim.lr: 3e-4', 'optim.lr: 3')}\n")
+    wrong = hpo("nodule_det.hpo.add", f"study={new}", f"points={points}", code=2)
+    assert "point 1: optim.lr=3 lies outside [1e-08, 0.01]" in wrong.stderr
+
+
+def read_csv(study):
+    hpo("nodule_det.hpo.export", f"study={study}")
+    with open(study / "trials.csv", newline="") as f:
+        return list(csv.DictReader(f))
+
+
+def test_the_csv_holds_every_trial(study):
+    rows = read_csv(study)
+    assert [r["trial"] for r in rows] == [str(n) for n in range(1, len(rows) + 1)]
+    assert all(float(r["value"]) == float(r["optim.beta1"]) for r in rows)
+
+
+def test_the_optuna_view_tells_the_same_values(study, tmp_path):
+    optuna = pytest.importorskip("optuna")
+    path = tmp_path / "view.log"
+    hpo("nodule_det.hpo.export", f"study={study}", f"optuna={path}")
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
+    view = optuna.load_study(study_name=None, storage=storage)
+    rows = read_csv(study)
+    assert [t.value for t in view.trials] == [float(r["value"]) for r in rows]
+    assert view.best_value == max(float(r["value"]) for r in rows)
+    assert hpo(
+        "nodule_det.hpo.export", f"study={study}", f"optuna={path}", code=2
+    ).stderr.startswith(f"error: optuna={path} is there already")
+
+
+def test_a_folder_that_is_no_study_is_named(tmp_path):
+    run = hpo("nodule_det.hpo.status", f"study={tmp_path}", code=1)
+    assert "journal.jsonl does not exist: this folder holds no study" in run.stderr
+
+
+def test_a_path_that_qsub_would_mangle_is_refused():
+    run = hpo("nodule_det.hpo", "study='a b'", code=2)
+    assert run.stderr.startswith("error: study=a b holds a blank or a sign that qsub mangles")
