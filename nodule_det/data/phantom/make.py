@@ -30,7 +30,7 @@ from nodule_det.data.scan import Finding, Scan
 from nodule_det.errors import ConfigError
 from nodule_det.geometry import Grid
 
-GENERATOR = 1
+GENERATOR = 2
 """Raised whenever the same seed gives another scan, so that a folder is never a mixture."""
 
 DECIMALS = 4

@@ -30,7 +30,7 @@ CLEAR_MM = 1.5
 IN_WALL = (0.5, 1.0)
 """Depth of a juxta-pleural nodule's centre in radii: its outer part lies in the chest wall."""
 
-SPIKES = (10, 18)
+SPIKES = (24, 40)
 SPIKE_RADIUS_MM = (1.2, 0.4)
 SPIKE_END = (1.3, 1.9)
 """Number of spikes, their radii at root and tip, and how many radii of the nodule they reach."""

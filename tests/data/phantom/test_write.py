@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nodule_det.config.data import FileFormat, PhantomConfig
+from nodule_det.config.data import DataConfig, FileFormat, PhantomConfig
+from nodule_det.data.luna16 import list_luna16
 from nodule_det.data.phantom.make import make_scan
 from nodule_det.data.phantom.write import image_path, write_dataset
+from nodule_det.data.readers import read_scan
 from nodule_det.errors import LayoutError
 
 SIZE = [32, 48, 48]
@@ -46,6 +48,23 @@ def test_files_give_back_hu_and_geometry(tmp_path, file_format):
     np.testing.assert_allclose(image.GetSpacing(), scan.grid.spacing_mm[::-1], atol=1e-4)
     np.testing.assert_allclose(image.GetOrigin(), scan.grid.origin_mm, atol=1e-4)
     np.testing.assert_allclose(image.GetDirection(), np.eye(3).ravel(), atol=1e-6)
+
+
+@pytest.mark.parametrize("file_format", FileFormat)
+def test_the_ordinary_luna16_reader_reads_them(tmp_path, file_format):
+    asked = config(2, format=file_format, nodules_per_scan=3)
+    write_dataset(tmp_path, asked, workers=1)
+    entries = {entry.fold: entry for entry in list_luna16(tmp_path, DataConfig())}
+    assert sorted(entries) == [0, 1]
+    for fold, entry in entries.items():
+        scan, findings = make_scan(5 + fold, asked)
+        again = read_scan(entry.path, entry.series_uid if entry.path.is_dir() else None)
+        np.testing.assert_array_equal(again.volume_hu, scan.volume_hu)
+        np.testing.assert_allclose(again.grid.origin_mm, scan.grid.origin_mm, atol=1e-4)
+        assert entry.series_uid == scan.series_uid
+        assert [(f.center_mm, f.diameter_mm, f.excluded) for f in entry.findings] == [
+            (f.center_mm, f.diameter_mm, f.excluded) for f in findings
+        ]
 
 
 def test_a_dicom_slice_has_the_tags_of_a_ct(tmp_path):
