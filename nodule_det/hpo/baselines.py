@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import numpy as np
-from scipy.stats import qmc
 
 from nodule_det.config.hpo import AcquisitionConfig, Strategy
 from nodule_det.hpo.space import Params, Space, point_key
@@ -61,6 +60,8 @@ def propose_sobol(
     Returns:
         Values for every active parameter.
     """
+    from scipy.stats import qmc  # half a second, which other strategies need not wait for
+
     tried = {point_key(t.params) for t in trials}
     sequence = qmc.Sobol(space.dimension, scramble=True, rng=np.random.default_rng(config.seed))
     if trials:  # forward by none is an overflow in SciPy

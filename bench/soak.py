@@ -1,0 +1,102 @@
+"""Kill the tuning driver hundreds of times, and count: did every job run exactly once?
+
+    python bench/soak.py FOLDER [--kills 200] [--dispatcher local|slurm|pbs] [--slurm-dir DIR]
+
+A real driver (`python -m nodule_det.hpo`) runs a study of short stand-in trainings; it is killed by
+SIGKILL at a random moment and started again, over and over, then left to finish.  With --slurm-dir
+(a folder of tests/slurm/start_slurm.sh) the Slurm controller is stopped and started as well, every
+20 kills.  Each training notes its start in a file, so the count does not rely on the driver.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from nodule_det.hpo.study import StudyFolder, read_study
+
+ROOT = Path(__file__).parents[1]
+TRAINING = ROOT / "tests" / "bin" / "quick_training.sh"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--dispatcher", default="local")
+    parser.add_argument("--slurm-dir", type=Path)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    rng = random.Random(args.seed)
+    began = time.monotonic()
+    trials = max(20, args.kills)
+    for kill in range(1, args.kills + 1):
+        if args.slurm_dir and kill % 20 == 0:
+            restart_controller(args.slurm_dir)
+        with start(args, trials) as driver:
+            wait_for_lock(args.folder, driver)
+            time.sleep(rng.uniform(0.0, 0.7))
+            driver.kill()
+        done = sum(not t.pending for t in read_study(args.folder).trials)
+        print(f"\rkill {kill}, {done} of {trials} trials done ", end="", flush=True)
+        trials = max(trials, done + 20)  # a kill of an idle driver would prove nothing
+    with start(args, trials) as driver:
+        code = driver.wait()
+    return report(args, trials, code, time.monotonic() - began)
+
+
+def start(args: argparse.Namespace, trials: int) -> subprocess.Popen[bytes]:
+    settings = [
+        *(f"study={args.folder}", "workers=4", f"trials={trials}", "acquisition.strategy=random"),
+        *(f"dispatcher={args.dispatcher}", "dispatcher.poll_s=0.05", "dispatcher.grace_s=2"),
+        *(f"command=[bash,{TRAINING}]", "dispatcher.walltime_s=600"),
+    ]
+    return subprocess.Popen(
+        [sys.executable, "-m", "nodule_det.hpo", *settings],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "QUICK_S": "0.3"},
+    )
+
+
+def wait_for_lock(folder: Path, driver: subprocess.Popen[bytes]) -> None:
+    """Wait until the driver is at work: killing its imports proves nothing."""
+    lock = StudyFolder(folder).lock
+    while driver.poll() is None:
+        if lock.exists() and f'"pid": {driver.pid},' in lock.read_text():
+            return
+        time.sleep(0.005)
+
+
+def restart_controller(folder: Path) -> None:
+    for script, words in (("stop_slurm.sh", ()), ("start_slurm.sh", ("47017",))):
+        path = ROOT / "tests" / "slurm" / script
+        subprocess.run(["bash", str(path), str(folder), *words], check=True)
+
+
+def report(args: argparse.Namespace, trials: int, code: int, seconds: float) -> int:
+    """Count what the trainings noted, and say whether it is what must be."""
+    study, folder = read_study(args.folder), StudyFolder(args.folder)
+    starts = collections.Counter(
+        (folder.trial(t.number) / "starts").read_text().count("start") for t in study.trials
+    )
+    states = collections.Counter(str(t.state) for t in study.trials)
+    attempts = sum(len(t.attempts) for t in study.trials)
+    right = all(t.value == t.params["optim.beta1"] for t in study.trials)
+    good = code == 0 and dict(starts) == {1: trials} and right and states["complete"] == trials
+    print(
+        f"\n{args.dispatcher}: {args.kills} kills in {seconds:.0f} s; {len(study.trials)} trials "
+        f"{dict(states)}, {attempts} attempts, starts of a training -> trials {dict(starts)}; "
+        f"values right: {right}; problems: {len(study.problems)}; {'PASSED' if good else 'FAILED'}"
+    )
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
