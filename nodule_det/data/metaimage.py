@@ -1,12 +1,13 @@
 """MetaImage headers (.mhd, .mha), checked before SimpleITK reads the file.
 
-ITK takes a spacing of 1 mm where the header gives none, and fills up what a truncated raw file
-lacks; both would be wrong in silence.
+ITK takes a spacing of 1 mm where the header gives none, and of compressed voxels that it cannot
+unpack it says so and goes on with what is in its memory; both would be wrong in silence.
 """
 
 from __future__ import annotations
 
 import math
+import zlib
 from pathlib import Path
 
 from nodule_det.errors import GeometryError, ScanError
@@ -20,6 +21,7 @@ ORIGIN_KEYS = ("Offset", "Position", "Origin")
 SPACING_KEYS = ("ElementSpacing", "ElementSize")
 """Names under which MetaImage knows them; any one will do."""
 HEADER_BYTES = 65536
+CHUNK_BYTES = 2**22
 
 
 def check_metaimage(path: Path) -> None:
@@ -46,6 +48,48 @@ def check_metaimage(path: Path) -> None:
             "mm, LPS)"
         )
     _check_voxels(path, fields, header_bytes, [round(n) for n in size])
+
+
+def check_compressed(path: Path) -> None:
+    """Refuse compressed voxels that are damaged: ITK says so, and goes on with what it has.
+
+    Raises:
+        ScanError: If they cannot be unpacked, or are fewer than the header says.
+    """
+    fields, header_bytes = _read_header(path)
+    if not _is_compressed(fields):
+        return
+    raw, local = _voxel_file(path, fields)
+    unpack, there = zlib.decompressobj(), 0
+    try:
+        with open(raw, "rb") as file:
+            file.seek(header_bytes if local else 0)
+            while chunk := file.read(CHUNK_BYTES):
+                there += len(unpack.decompress(chunk))
+    except zlib.error as error:
+        raise ScanError(f"{raw} is damaged ({error}); copy it again") from None
+    size = [round(n) for n in _numbers(path, fields, "DimSize")]
+    needed = math.prod(size) * _voxel_bytes(path, fields)
+    if there != needed or not unpack.eof:
+        raise ScanError(f"{raw} unpacks to {there} of {needed} bytes of voxels; copy it again")
+
+
+def _is_compressed(fields: dict[str, str]) -> bool:
+    return fields.get("CompressedData", "False").lower() == "true"
+
+
+def _voxel_file(path: Path, fields: dict[str, str]) -> tuple[Path, bool]:
+    """Give the file that holds the voxels, and whether it is the header's own."""
+    name = fields["ElementDataFile"]
+    local = name.upper() == "LOCAL"
+    return path if local else path.parent / name, local
+
+
+def _voxel_bytes(path: Path, fields: dict[str, str]) -> int:
+    kind = fields.get("ElementType", "")
+    if kind not in BYTES:
+        raise ScanError(f"{path} has ElementType={kind!r}; known are {', '.join(BYTES)}")
+    return BYTES[kind]
 
 
 def _read_header(path: Path) -> tuple[dict[str, str], int]:
@@ -79,19 +123,19 @@ def _check_voxels(path: Path, fields: dict[str, str], header_bytes: int, size: l
             f"{path} keeps each slice in a file of its own (ElementDataFile={name}); write it "
             "again as one file"
         )
-    local = name.upper() == "LOCAL"
-    raw = path if local else path.parent / name
+    raw, local = _voxel_file(path, fields)
+    needed = math.prod(size) * _voxel_bytes(path, fields)
     if not raw.is_file():
         raise ScanError(f"{path} needs the file {name} beside it, which is missing; copy both")
     there = raw.stat().st_size - (header_bytes if local else 0)
-    if fields.get("CompressedData", "False").lower() == "true":
-        said = fields.get("CompressedDataSize")
-        needed = int(said) if said and said.isdigit() else 1
-    else:
-        kind = fields.get("ElementType", "")
-        if kind not in BYTES:
-            raise ScanError(f"{path} has ElementType={kind}; known are {', '.join(BYTES)}")
-        needed = math.prod(size) * BYTES[kind]
+    if _is_compressed(fields):
+        said = fields.get("CompressedDataSize", "")
+        needed = int(said) if said.isdigit() else 1
+    elif there > needed and "HeaderSize" not in fields:
+        raise ScanError(
+            f"{raw} has {there} bytes of voxels, DimSize={fields['DimSize']} of "
+            f"{fields['ElementType']} takes {needed}: the header is of another image"
+        )
     if there < needed:
         raise ScanError(
             f"{raw} is truncated: it has {there} of {needed} bytes of voxels; copy it again"

@@ -1,24 +1,33 @@
-"""NIfTI headers, checked before SimpleITK reads the file.
+"""NIfTI images, read by nibabel and checked for what it and ITK would pass over.
 
-A NIfTI file may say twice where its voxels lie (sform, qform), or not at all.  nibabel and ITK
-each have a rule for such files and the rules differ, so a file that needs one is refused: after
-these checks the two agree on every voxel, and :func:`nifti_grid` is what both give.
+    path ──_header()──▶ checked header ──nifti_grid()──▶ Grid
+                                       ──nifti_values()──▶ voxels (z, y, x)
+
+SimpleITK reads a truncated NIfTI file without a word and turns NaN into 0, so nibabel reads the
+voxels.  A file may also say twice where its voxels lie (sform, qform), or not at all.  nibabel
+and ITK each have a rule for such files and the rules differ, so a file that needs one is refused:
+after these checks the two agree on every voxel.
 """
 
 from __future__ import annotations
 
-import warnings
+import gzip
+import io
+import struct
 import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nodule_det.errors import GeometryError, ScanError
 from nodule_det.geometry import Grid, grid_from_ras_affine
 
 AGREE_MM = 0.1
 """How far sform and qform may place the same corner apart."""
+HEADER_BYTES = {348: b"n+1", 540: b"n+2"}
+"""Length of the header and its magic word, of NIfTI-1 and NIfTI-2."""
 
 
 def nifti_grid(path: Path) -> Grid:
@@ -29,42 +38,68 @@ def nifti_grid(path: Path) -> Grid:
         GeometryError: If it gives no spacing or no position, two that contradict each other, or
             sheared axes.
     """
-    image = _open(path)
-    header, shape = image.header, image.shape
+    header = _header(path)
+    shape = header.get_data_shape()
     if len(shape) != 3:
-        raise ScanError(f"{path} has shape {tuple(shape)}; needed is one 3-D volume")
+        raise ScanError(f"{path} has shape {tuple(map(int, shape))}; needed is one 3-D volume")
     spacing = [float(v) for v in header["pixdim"][1:4]]
     if not all(np.isfinite(v) and v > 0 for v in spacing):
         raise GeometryError(
             f"{path} gives no voxel spacing (pixdim = {spacing}); write it into the header"
         )
-    sform, s_code = header.get_sform(coded=True)
-    qform, q_code = header.get_qform(coded=True)
+    s_code, q_code = int(header["sform_code"]), int(header["qform_code"])
     if not s_code and not q_code:
         raise GeometryError(
             f"{path} does not say where its voxels lie (sform_code and qform_code are 0); "
             "write it again with an affine"
         )
     if s_code and q_code:
-        _check_agreement(path, sform, qform, shape)
+        _check_agreement(path, header.get_sform(), header.get_qform(), shape)
     try:
-        return grid_from_ras_affine(sform if s_code else qform, shape)
+        return grid_from_ras_affine(header.get_sform() if s_code else header.get_qform(), shape)
     except GeometryError as error:
         raise GeometryError(f"{path}: {error}") from None
 
 
-def _open(path: Path) -> Any:
-    import nibabel
+def nifti_values(path: Path) -> NDArray[Any]:
+    """Read the voxels of a NIfTI image as (z, y, x), scaled by its slope and intercept.
+
+    Raises:
+        ScanError: If they are cut off or damaged.
+    """
+    from nibabel.arrayproxy import ArrayProxy
     from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of headers that are refused here by name
-            return nibabel.Nifti1Image.from_filename(path)
-    except (ImageFileError, OSError, EOFError, zlib.error, ValueError):
+        values = np.asanyarray(ArrayProxy(str(path), _header(path)))
+    except (
+        OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError
+    ) as error:  # fmt: skip
+        reason = str(error).splitlines()[0]
         raise ScanError(
-            f"{path} is no NIfTI file, or its header is damaged; copy it again"
+            f"{path} cannot be read, it is truncated or damaged ({reason}); copy it again"
         ) from None
+    return np.ascontiguousarray(values.transpose())
+
+
+def _header(path: Path) -> Any:
+    """Read the header as it stands: nibabel's own repairs would give a spacing of 1."""
+    from nibabel.nifti1 import Nifti1Header
+    from nibabel.nifti2 import Nifti2Header
+
+    damaged = ScanError(f"{path} is no NIfTI file, or its header is damaged; copy it again")
+    try:
+        with gzip.open(path) if path.name.lower().endswith(".gz") else open(path, "rb") as file:
+            start = file.read(max(HEADER_BYTES))
+        (size,) = struct.unpack("<i", start[:4])
+        size = size if size in HEADER_BYTES else struct.unpack(">i", start[:4])[0]
+    except (OSError, EOFError, zlib.error, struct.error):
+        raise damaged from None
+    if size not in HEADER_BYTES or len(start) < size or HEADER_BYTES[size] not in start:
+        raise damaged
+    kind = Nifti1Header if size == min(HEADER_BYTES) else Nifti2Header
+    return kind.from_fileobj(io.BytesIO(start), check=False)
 
 
 def _check_agreement(path: Path, sform: Any, qform: Any, shape: tuple[int, ...]) -> None:

@@ -9,8 +9,8 @@
 | NIfTI | ``.nii``, ``.nii.gz`` |
 | DICOM | the folder of a series |
 
-SimpleITK reads the voxels; what it would pass over in silence is checked before
-(``metaimage.py``, ``nifti.py``, ``dicom.py``).
+SimpleITK reads MetaImage and DICOM, nibabel NIfTI; what they would pass over in silence is checked
+before (``metaimage.py``, ``nifti.py``, ``dicom.py``).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 from nodule_det.data.dicom import SeriesFolder, check_series, choose, list_series, read_slices
 from nodule_det.data.dicom_file import patient_key
-from nodule_det.data.metaimage import check_metaimage
-from nodule_det.data.nifti import nifti_grid
+from nodule_det.data.metaimage import check_compressed, check_metaimage
+from nodule_det.data.nifti import nifti_grid, nifti_values
 from nodule_det.data.scan import HuVolume, Scan, to_hu
 from nodule_det.errors import GeometryError, ScanError
 from nodule_det.geometry import Grid
@@ -181,16 +181,10 @@ def _read_image(path: Path) -> tuple[NDArray[Any], Grid]:
     import SimpleITK as sitk
 
     grid = read_grid(path)
-    image = _itk_read(path)
     if path.name.lower().endswith(NIFTI_SUFFIXES):
-        seen = _itk_grid(path, image)
-        apart = float(np.linalg.norm(_corners(grid) - _corners(seen), axis=1).max())
-        if apart > SAME_PLACE_MM:
-            raise GeometryError(
-                f"SimpleITK and nibabel place the voxels of {path} {apart:.4g} mm apart; write "
-                "the file again with one affine"
-            )
-    return sitk.GetArrayFromImage(image), grid
+        return nifti_values(path), grid
+    check_compressed(path)
+    return sitk.GetArrayFromImage(_itk_read(path)), grid
 
 
 def _itk_read(path: Path, *, header_only: bool = False) -> Any:
