@@ -12,8 +12,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from nodule_det.hpo.space import Space
 from nodule_det.hpo.study import Study
-from nodule_det.hpo.summary import COLUMNS, one_line, summarise, trial_row
+from nodule_det.hpo.summary import COLUMNS, one_line, param_cells, summarise, trial_row
 from nodule_det.hpo.trial import Trial
 
 PLAIN_EVERY_S = 300.0
@@ -22,11 +23,16 @@ ROWS = 20
 EVENTS = 6
 
 
-def table(trials: list[Trial], now_s: float) -> Table:
-    """Lay trials out as a table."""
-    out = Table(*COLUMNS, box=None, pad_edge=False, header_style="bold")
+def table(space: Space, trials: list[Trial], now_s: float) -> Table:
+    """Lay trials out as a table, one column for each tuned parameter."""
+    names = [p.name for p in space.free]
+    out = Table(box=None, pad_edge=False, header_style="bold")
+    for column in COLUMNS:
+        out.add_column(column, no_wrap=True)
+    for name in names:
+        out.add_column(name.rpartition(".")[2], overflow="ellipsis", no_wrap=True)
     for trial in trials:
-        out.add_row(*trial_row(trial, now_s))
+        out.add_row(*trial_row(trial, now_s), *param_cells(trial, names))
     return out
 
 
@@ -83,7 +89,11 @@ class Display:
         if self._live:
             rows = _interesting(study)
             self._live.update(
-                Group(Text(line, style="bold"), table(rows, now), Text("\n".join(self._events)))
+                Group(
+                    Text(line, style="bold"),
+                    table(study.space, rows, now),
+                    Text("\n".join(self._events)),
+                )
             )
             self._live.refresh()
         elif line != self._said and abs(now - self._said_s) >= PLAIN_EVERY_S:

@@ -22,7 +22,7 @@ def main(config: ShowConfig) -> None:
     trial = study.trial(config.trial) if config.trial else study.best()
     if trial is None:
         raise StudyError(f"{folder.path} has no complete trial yet; give trial=NUMBER")
-    for name, cell in zip(COLUMNS[:-1], trial_row(trial, time.time()), strict=False):
+    for name, cell in zip(COLUMNS, trial_row(trial, time.time()), strict=True):
         print(f"{name}: {cell}")
     for name, value in trial.params.items():
         print(f"  {name}: {value}")

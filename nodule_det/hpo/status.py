@@ -26,7 +26,7 @@ def main(config: StatusConfig) -> None:
     now = time.time()
     live = sys.stdout.isatty()
     console = Console(width=None if live else 500, highlight=False)
-    console.print(table(list(study.trials), now))
+    console.print(table(study.space, list(study.trials), now))
     for problem in study.problems:
         console.print(f"problem: {problem}", markup=False)
     summary = summarise(study, now)

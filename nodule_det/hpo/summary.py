@@ -6,6 +6,7 @@ Study ──summarise()──▶ Summary ──lines()──▶ text
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nodule_det.hpo.study import IMPORTED, Study
@@ -76,12 +77,10 @@ def value_text(trial: Trial) -> str:
     return f"{trial.value:.4f} [{trial.value - half:.4f}, {trial.value + half:.4f}]"
 
 
-def params_text(trial: Trial) -> str:
-    """Write the values of a trial in one line."""
-    return " ".join(
-        f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
-        for name, value in trial.params.items()
-    )
+def param_cells(trial: Trial, names: Sequence[str]) -> tuple[str, ...]:
+    """Write the values of a trial, one cell each; empty where it lacks the parameter."""
+    values = (trial.params.get(name, "") for name in names)
+    return tuple(f"{v:.3g}" if isinstance(v, float) else str(v) for v in values)
 
 
 def one_line(summary: Summary, trials: int | None = None, workers: int | None = None) -> str:
@@ -99,7 +98,7 @@ def one_line(summary: Summary, trials: int | None = None, workers: int | None = 
 
 
 def trial_row(trial: Trial, now_s: float) -> tuple[str, ...]:
-    """Write one trial as cells: number, state, value, time on nodes, jobs, where from, params."""
+    """Write one trial as the cells of :data:`COLUMNS`."""
     state = str(trial.state)
     seconds = trial.seconds
     if trial.attempt is not None:
@@ -112,16 +111,14 @@ def trial_row(trial: Trial, now_s: float) -> tuple[str, ...]:
     value = value_text(trial)
     if trial.value is None and trial.curve:
         value = f"({trial.curve[-1].value:.4f} at epoch {trial.curve[-1].epoch})"
-    jobs = str(len(trial.attempts))
     return (
         str(trial.number),
         state,
         value,
         duration(seconds),
-        jobs,
+        str(len(trial.attempts)),
         trial.source,
-        params_text(trial),
     )
 
 
-COLUMNS = ("trial", "state", "value", "node time", "jobs", "source", "params")
+COLUMNS = ("trial", "state", "value", "node time", "jobs", "source")
