@@ -108,6 +108,17 @@ def to_config(cfg: DictConfig, schema: type[Config]) -> Config:
     return result
 
 
+def as_plain(config: Any) -> Any:
+    """Write a dataclass of settings as plain values, for YAML; ``to_config`` reads it back."""
+    if is_dataclass(config) and not isinstance(config, type):
+        return {f.name: as_plain(getattr(config, f.name)) for f in fields(config)}
+    if isinstance(config, Enum):
+        return config.value
+    if isinstance(config, list | tuple):
+        return [as_plain(item) for item in config]
+    return config
+
+
 def explain(error: Exception, schema: type) -> str:
     """Say in one line what is wrong with a command line, and which words would be right."""
     chain = [error]

@@ -36,6 +36,7 @@ class Progress:
         stream: Where to write; standard error by default, so results can be piped.
         clock: Seconds; an argument, so that no test has to wait.
         plain_every_s: Seconds between lines where the stream is no terminal.
+        enabled: False counts in silence: of several processes one speaks.
     """
 
     def __init__(
@@ -46,11 +47,13 @@ class Progress:
         stream: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
         plain_every_s: float = PLAIN_EVERY_S,
+        enabled: bool = True,
     ) -> None:
         self.label, self.total, self.done = label, total, 0
         self._stream = stream or sys.stderr
         self._clock = clock
-        self._live = self._stream.isatty()
+        self._enabled = enabled
+        self._live = enabled and self._stream.isatty()
         self._every_s = 0.1 if self._live else plain_every_s
         self._start_s = self._said_s = clock()
         self._first = 0
@@ -71,7 +74,7 @@ class Progress:
         """Count steps; show them if it is time to."""
         self.done += steps
         now = self._clock()
-        if now - self._said_s >= self._every_s:
+        if self._enabled and now - self._said_s >= self._every_s:
             self._said_s = now
             self.show(note)
 

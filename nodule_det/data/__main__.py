@@ -1,0 +1,41 @@
+"""``python -m nodule_det.data``: scans of any layout -> the resampled store."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from nodule_det.cli import command, print_error
+from nodule_det.config.data import DataConfig, Layout
+
+
+@command("data", DataConfig)
+def main(config: DataConfig) -> int:
+    """Ingest a data set; the heavy imports wait until the settings are known to be right."""
+    from nodule_det.data.ingest import ingest
+    from nodule_det.data.layouts import list_scans
+
+    if config.source == "phantom":
+        config = _make_phantom(config)
+    outcome = ingest(list_scans(config), config)
+    for uid, reason in sorted(outcome.failures.items()):
+        print_error(f"scan {uid} is left out: {reason}")
+    print(
+        f"{outcome.store}: {outcome.n_scans} scans with {outcome.n_lesions} lesions"
+        + (f", {len(outcome.failures)} scans failed" if outcome.failures else "")
+        + f"; picture: {outcome.store / 'summary.png'}"
+    )
+    return 1 if outcome.failures else 0
+
+
+def _make_phantom(config: DataConfig) -> DataConfig:
+    """Make the phantom scans beside the store, as files like any others."""
+    from nodule_det.data.phantom.write import write_dataset
+
+    source = Path(f"{config.out.rstrip('/')}-source")
+    write_dataset(source, config.phantom, config.workers)
+    return replace(config, source=str(source), layout=Layout.luna16)
+
+
+if __name__ == "__main__":
+    main()

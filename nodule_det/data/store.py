@@ -1,0 +1,310 @@
+"""The resampled store: one memory-mapped volume and one small JSON per scan, written once.
+
+    ingest ──write_scan()──▶ scans/UID.npy, scans/UID.json ──open_store()──▶ Store ──▶ StoredScan
+
+A scan is there when its JSON is there; the volume is renamed into place before it.  So a store
+cut short at any moment holds whole scans and nothing else, and ingest goes on with it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from nodule_det.data.patches import BLOCK_VOX
+from nodule_det.data.scan import Finding, HuVolume
+from nodule_det.errors import StoreError
+from nodule_det.geometry import Grid, Triple
+from nodule_det.runs import replacing, write_json
+
+FORMAT = 1
+VESSEL_HU = -600
+"""A block of lung whose densest voxel exceeds this holds a vessel, a wall or a nodule."""
+
+BlockMask = NDArray[np.bool_]
+IntArray = NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class StoredScan:
+    """One scan of a store; its voxels stay on disk until asked for."""
+
+    folder: Path
+    series_uid: str
+    patient_key: str
+    fold: int
+    grid: Grid
+    findings: tuple[Finding, ...]
+    source_spacing_mm: Triple
+    """(z, y, x) spacing before it was resampled."""
+    lung_packed: str
+    vessel_packed: str
+
+    @property
+    def lesions(self) -> tuple[Finding, ...]:
+        """The findings that count."""
+        return tuple(f for f in self.findings if not f.excluded)
+
+    def volume(self) -> HuVolume:
+        """Map the (z, y, x) int16 HU, read-only."""
+        return _map(self.folder / f"{self.series_uid}.npy", self.grid)
+
+    def labels(self) -> NDArray[np.uint8] | None:
+        """Map the (z, y, x) uint8 lesion labels, or None where the data set brings no masks."""
+        path = self.folder / f"{self.series_uid}.labels.npy"
+        return _map(path, self.grid) if path.exists() else None
+
+    def lung_blocks(self) -> IntArray:
+        """Give (n, 3) first voxels of the blocks that are mostly lung."""
+        return np.argwhere(unpack(self.lung_packed, self.block_shape)) * BLOCK_VOX
+
+    def vessel_blocks(self) -> IntArray:
+        """Give (n, 3) first voxels of the blocks of lung that hold dense voxels."""
+        return np.argwhere(unpack(self.vessel_packed, self.block_shape)) * BLOCK_VOX
+
+    def lung_mask(self) -> BlockMask:
+        """Give the (z, y, x) mask of the lungs, in steps of a block."""
+        return expand(unpack(self.lung_packed, self.block_shape), self.grid.size_vox)
+
+    def search_mask(self) -> BlockMask:
+        """Give the (z, y, x) mask in which candidates count: the lungs and a block around them.
+
+        The centre of a nodule at the wall may lie a little outside the mask of the lungs.
+        """
+        blocks = unpack(self.lung_packed, self.block_shape)
+        return expand(
+            np.asarray(ndimage.binary_dilation(blocks, np.ones((3, 3, 3), bool))),
+            self.grid.size_vox,
+        )
+
+    @property
+    def block_shape(self) -> tuple[int, int, int]:
+        """Blocks along each axis; the last ones may be cut by the volume's end."""
+        return block_shape(self.grid.size_vox)
+
+
+@dataclass(frozen=True)
+class Store:
+    """A finished store, opened for reading."""
+
+    path: Path
+    settings: dict[str, Any]
+    """What it was made with; ``spacing_mm`` and the rest of ``StoreConfig``."""
+    scans: tuple[StoredScan, ...]
+    """All scans, by series_uid."""
+
+    @property
+    def spacing_mm(self) -> float:
+        """Edge of a voxel."""
+        return float(self.settings["spacing_mm"])
+
+    @cached_property
+    def folds(self) -> tuple[int, ...]:
+        """Folds that have scans."""
+        return tuple(sorted({scan.fold for scan in self.scans}))
+
+    def training(self, fold: int) -> tuple[StoredScan, ...]:
+        """Give the scans of all other folds."""
+        self._check(fold)
+        return tuple(scan for scan in self.scans if scan.fold != fold)
+
+    def validation(self, fold: int) -> tuple[StoredScan, ...]:
+        """Give the scans of a fold."""
+        self._check(fold)
+        return tuple(scan for scan in self.scans if scan.fold == fold)
+
+    def _check(self, fold: int) -> None:
+        if fold not in self.folds:
+            raise StoreError(
+                f"fold={fold} has no scans in the store {self.path}; it has {list(self.folds)}"
+            )
+
+
+def open_store(path: Path | str) -> Store:
+    """Open a store for reading.
+
+    Raises:
+        StoreError: If there is none, it is unfinished, or of another format.
+    """
+    path = Path(path)
+    settings = read_settings(path)
+    if settings is None:
+        raise StoreError(
+            f"store={path} holds no store; make one: "
+            f"python -m nodule_det.data source=FOLDER out={path}"
+        )
+    splits_file = path / "splits.json"
+    if not splits_file.exists():
+        raise StoreError(
+            f"store={path} is unfinished; go on with it by the same command: "
+            f"python -m nodule_det.data ... out={path}"
+        )
+    folds = json.loads(splits_file.read_text())["folds"]
+    scans = tuple(_read_scan(path / "scans", uid, fold) for uid, fold in sorted(folds.items()))
+    return Store(path, settings, scans)
+
+
+def read_settings(path: Path) -> dict[str, Any] | None:
+    """Read what a store was made with; None where there is no store.
+
+    Raises:
+        StoreError: If it is of another format.
+    """
+    file = path / "store.json"
+    if not file.exists():
+        return None
+    try:
+        content = json.loads(file.read_text())
+        version, settings = content["format"], content["settings"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise StoreError(f"{file} is damaged ({error}); make the store again") from error
+    if version != FORMAT:
+        raise StoreError(f"{file} has format {version}, this version reads {FORMAT}; make it again")
+    return dict(settings)
+
+
+def write_settings(path: Path, settings: dict[str, Any]) -> None:
+    """Claim a folder as a store of these settings."""
+    write_json(path / "store.json", {"format": FORMAT, "settings": settings})
+
+
+def write_scan(
+    folder: Path,
+    *,
+    series_uid: str,
+    patient_key: str,
+    source_hash: str,
+    volume_hu: HuVolume,
+    grid: Grid,
+    lung: BlockMask,
+    findings: Sequence[Finding],
+    source_spacing_mm: Triple,
+    labels: NDArray[np.uint8] | None = None,
+) -> None:
+    """Write a scan whole or not at all.
+
+    Args:
+        folder: ``scans`` folder of the store.
+        series_uid: Its key, and the stem of its files.
+        patient_key: Same for scans of one patient.
+        source_hash: Hash of the source files.
+        volume_hu: (z, y, x) int16 HU.
+        grid: Where its voxels lie.
+        lung: (z, y, x) mask of the lungs in the same grid.
+        findings: Lesions and excluded findings.
+        source_spacing_mm: (z, y, x) spacing of the source.
+        labels: (z, y, x) lesion labels in the same grid, where the data set has them.
+    """
+    if labels is not None:
+        _save(folder / f"{series_uid}.labels.npy", labels)
+    _save(folder / f"{series_uid}.npy", volume_hu)
+    blocks = _block_share(lung) > 0.5
+    dense = _block_reduce(volume_hu, np.maximum, VESSEL_HU) > VESSEL_HU
+    write_json(
+        folder / f"{series_uid}.json",
+        {
+            "series_uid": series_uid,
+            "patient_key": patient_key,
+            "source_hash": source_hash,
+            "grid": grid.as_dict(),
+            "source_spacing_mm": list(source_spacing_mm),
+            "findings": [asdict(f) for f in findings],
+            "lung_share": float(lung.mean()),
+            "lung_blocks": pack(blocks),
+            "vessel_blocks": pack(blocks & dense),
+        },
+    )
+
+
+def _save(path: Path, array: NDArray[Any]) -> None:
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.save(file, np.ascontiguousarray(array))
+
+
+def _read_scan(folder: Path, series_uid: str, fold: int) -> StoredScan:
+    file = folder / f"{series_uid}.json"
+    try:
+        content = json.loads(file.read_text())
+        findings = tuple(
+            Finding(tuple(f["center_mm"]), f["diameter_mm"], f["excluded"], f["attributes"])
+            for f in content["findings"]
+        )
+        return StoredScan(
+            folder,
+            series_uid,
+            content["patient_key"],
+            fold,
+            Grid.from_dict(content["grid"]),
+            findings,
+            tuple(content["source_spacing_mm"]),
+            content["lung_blocks"],
+            content["vessel_blocks"],
+        )
+    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"{file} is missing or damaged ({error}); delete it, ingest again"
+        ) from error
+
+
+def _map(path: Path, grid: Grid) -> NDArray[Any]:
+    try:
+        volume: NDArray[Any] = np.load(path, mmap_mode="r")
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            f"{path} is missing or damaged ({error}); delete its .json and ingest again"
+        ) from error
+    if volume.shape != grid.size_vox:
+        raise StoreError(
+            f"{path} has {volume.shape} voxels, its .json says {grid.size_vox}; "
+            "delete both and ingest again"
+        )
+    return volume
+
+
+def block_shape(size_vox: Sequence[int]) -> tuple[int, int, int]:
+    """Count the blocks along each axis of a volume."""
+    z, y, x = (-(-n // BLOCK_VOX) for n in size_vox)
+    return z, y, x
+
+
+def expand(blocks: BlockMask, size_vox: Sequence[int]) -> BlockMask:
+    """Give each voxel of a volume the value of its block."""
+    for axis in range(3):
+        blocks = blocks.repeat(BLOCK_VOX, axis)
+    z, y, x = size_vox
+    return blocks[:z, :y, :x]
+
+
+def pack(blocks: BlockMask) -> str:
+    """Write a block mask as text: one bit a block, deflated, a few kB for a scan."""
+    return base64.b64encode(zlib.compress(np.packbits(blocks).tobytes(), 9)).decode("ascii")
+
+
+def unpack(text: str, shape: tuple[int, int, int]) -> BlockMask:
+    """Read back what :func:`pack` wrote."""
+    bits = np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)
+    return np.unpackbits(bits, count=int(np.prod(shape))).astype(bool).reshape(shape)
+
+
+def _block_share(mask: BlockMask) -> NDArray[np.float64]:
+    """Give the share of each block that is set."""
+    total = _block_reduce(mask.astype(np.int16), np.add, 0)
+    return np.asarray(total / BLOCK_VOX**3, np.float64)
+
+
+def _block_reduce(volume: NDArray[np.int16], reduce: np.ufunc, outside: int) -> NDArray[Any]:
+    missing = [(0, -n % BLOCK_VOX) for n in volume.shape]
+    padded = np.pad(volume, missing, constant_values=outside)
+    z, y, x = block_shape(volume.shape)
+    blocks = padded.reshape(z, BLOCK_VOX, y, BLOCK_VOX, x, BLOCK_VOX)
+    return np.asarray(reduce.reduce(reduce.reduce(reduce.reduce(blocks, 5), 3), 1))

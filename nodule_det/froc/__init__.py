@@ -1,0 +1,50 @@
+"""Free-response ROC: how many lesions are found at how many false positives per scan.
+
+    candidates + lesions ──match()──▶ Matched ──froc_curve()──▶ FrocCurve ──▶ pauc(), cpm()
+                                         └────analyse()──▶ Froc: figures with intervals
+
+Points are world millimetres, (x, y, z), LPS.  Nothing here knows about voxels, torch or files:
+numpy in, numpy out, so a notebook can import it in a blink.  The exact meaning of every figure
+stands in docs/froc.md.
+"""
+
+from nodule_det.froc.analysis import Froc, analyse
+from nodule_det.froc.bootstrap import Resampled, resample
+from nodule_det.froc.curve import (
+    CPM_RATES,
+    UPPER,
+    FrocCurve,
+    cpm,
+    froc_curve,
+    pauc,
+    pauc_step,
+    sensitivity_at,
+    threshold_at,
+)
+from nodule_det.froc.interval import Interval
+from nodule_det.froc.matching import EXCLUDED_MM, MISSED, Matched, match
+from nodule_det.froc.records import NO_LESIONS, Candidates, Lesions
+
+__all__ = [
+    "CPM_RATES",
+    "EXCLUDED_MM",
+    "MISSED",
+    "NO_LESIONS",
+    "UPPER",
+    "Candidates",
+    "Froc",
+    "FrocCurve",
+    "Interval",
+    "Lesions",
+    "Matched",
+    "Resampled",
+    "analyse",
+    "cpm",
+    "froc_curve",
+    "match",
+    "pauc",
+    "pauc_step",
+    "resample",
+    "sensitivity_at",
+    "threshold_at",
+]

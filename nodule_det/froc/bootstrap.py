@@ -1,0 +1,130 @@
+"""How sure a figure is: the same curve over resampled cases, thousands of times.
+
+    Matched ──Events──▶ weighted curves of many resamples ──▶ pauc, sensitivities ──▶ intervals
+
+Cases are resampled, not lesions or candidates: what is found in one scan hangs together.  A
+resample is a vector of multinomial weights, one per case; the events (lesions found, false
+positives) are sorted by score once, so a resampled curve is two running sums over the weights of
+their cases.  Only the head of the list that can hold enough false positives is looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from nodule_det.froc.curve import CPM_RATES, UPPER, areas, read
+from nodule_det.froc.matching import Matched
+from nodule_det.froc.records import FloatArray
+
+CELLS_AT_ONCE = 4_000_000
+"""Resamples x events that are computed together: 32 MB for each of a few arrays."""
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """The figures of b resamples; rows without any lesion are left out.
+
+    Attributes:
+        pauc: (b,) partial area.
+        sensitivity: (b, r) at the asked rates.
+        n_undefined: Resamples in which no lesion was drawn.
+    """
+
+    pauc: FloatArray
+    sensitivity: FloatArray
+    n_undefined: int
+
+
+class Events:
+    """Lesions found and false positives of a detector, by falling score."""
+
+    def __init__(self, matched: Matched) -> None:
+        found = matched.found
+        score = np.concatenate([matched.lesion_score[found], matched.fp_score])
+        case = np.concatenate([matched.lesion_case[found], matched.fp_case])
+        is_fp = np.arange(len(score)) >= found.sum()
+        order = np.argsort(-score, kind="stable")
+        self.score, self.case, self.is_fp = score[order], case[order], is_fp[order]
+        self.n_cases = matched.n_cases
+        self.lesions_of_case = np.bincount(matched.lesion_case, minlength=matched.n_cases)
+        self.fp_so_far = np.cumsum(self.is_fp)
+
+    def figures(self, weights: FloatArray, upper: float, rates: FloatArray) -> Resampled:
+        """Compute the figures under weights of the cases.
+
+        Args:
+            weights: (b, n_cases) how often each case counts.
+            upper: False positives per scan up to which the area is taken.
+            rates: (r,) rates at which sensitivity is read.
+        """
+        lesions = weights @ self.lesions_of_case
+        defined = lesions > 0
+        furthest = max(upper, float(rates.max(initial=0.0)))
+        pauc, sensitivity = [], []
+        for part in _split(weights[defined], len(self.score)):
+            fp, s = self._curves(part, furthest)
+            pauc.append(areas(fp, s, upper))
+            sensitivity.append(np.array([read(f, v, rates) for f, v in zip(fp, s, strict=True)]))
+        return Resampled(
+            np.concatenate([*pauc, np.empty(0)]),
+            np.concatenate([*sensitivity, np.empty((0, len(rates)))]),
+            int((~defined).sum()),
+        )
+
+    def _curves(self, weights: FloatArray, furthest: float) -> tuple[FloatArray, FloatArray]:
+        """Give (b, t) false positives per scan and sensitivity, as far as any of them is read."""
+        scans = weights.sum(axis=1, keepdims=True)
+        head = self._head(weights, scans, furthest)
+        ends = np.flatnonzero(np.diff(self.score[:head], append=np.nan) != 0)
+        of_event = weights[:, self.case[:head]]
+        fp = np.cumsum(of_event * self.is_fp[:head], axis=1)[:, ends] / scans
+        found = np.cumsum(of_event * ~self.is_fp[:head], axis=1)[:, ends]
+        found /= (weights @ self.lesions_of_case)[:, None]
+        zero = np.zeros((len(weights), 1))
+        return np.hstack([zero, fp]), np.hstack([zero, found])
+
+    def _head(self, weights: FloatArray, scans: FloatArray, furthest: float) -> int:
+        """Find how many events are enough: past them every curve is beyond ``furthest``."""
+        n = len(self.score)
+        need = furthest * scans[:, 0]
+        head = int(np.searchsorted(self.fp_so_far, 1.25 * need.max())) + 1
+        while head < n:
+            fp = weights[:, self.case[:head]] @ self.is_fp[:head]
+            if (fp > need).all():
+                return int(np.searchsorted(-self.score, -self.score[head - 1], side="right"))
+            head *= 2
+        return n
+
+
+def draw_weights(n_cases: int, n_resamples: int, rng: np.random.Generator) -> FloatArray:
+    """Draw (b, n_cases) multinomial weights: each row resamples the cases with replacement."""
+    return rng.multinomial(n_cases, np.full(n_cases, 1 / n_cases), n_resamples).astype(np.float64)
+
+
+def leave_one_out(n_cases: int) -> FloatArray:
+    """Give the (n_cases, n_cases) weights of a jackknife."""
+    return 1.0 - np.eye(n_cases)
+
+
+def _split(weights: FloatArray, n_events: int) -> Iterator[FloatArray]:
+    rows = max(1, CELLS_AT_ONCE // max(1, min(n_events, CELLS_AT_ONCE)))
+    for start in range(0, len(weights), rows):
+        yield weights[start : start + rows]
+
+
+def resample(
+    matched: Matched,
+    n_resamples: int,
+    rng: np.random.Generator,
+    *,
+    upper: float = UPPER,
+    rates: FloatArray | None = None,
+) -> Resampled:
+    """Compute pAUC and sensitivities over resampled cases."""
+    weights = draw_weights(matched.n_cases, n_resamples, rng)
+    return Events(matched).figures(
+        weights, upper, np.asarray(CPM_RATES if rates is None else rates, np.float64)
+    )
