@@ -64,13 +64,16 @@ def list_series(folder: Path) -> SeriesFolder:
     """
     content = SeriesFolder(folder)
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.name == "DICOMDIR" or not path.is_file():
+        if path.name.startswith(".") or path.name == "DICOMDIR" or path.is_dir():
             continue
-        if path.suffix.lower() == ".dcm" or is_dicom(path):
-            try:
+        try:
+            if path.suffix.lower() == ".dcm" or is_dicom(path):
                 _sort_in(content, read_header(path))
-            except ScanError as error:
-                content.damaged.append(error)
+        except ScanError as error:
+            content.damaged.append(error)
+        except OSError as error:  # a link to nowhere, a file without rights
+            if path.suffix.lower() in (".dcm", ""):
+                content.damaged.append(ScanError(f"{path} cannot be read ({error.strerror})"))
     return content
 
 

@@ -254,13 +254,23 @@ def scan_paths(path: Path, exclude: Path | None = None) -> list[ScanPath]:
 
 
 def folders_below(root: Path, exclude: Path | None = None) -> Iterator[Path]:
-    """Give a folder and all below it, in the order of their names; hidden ones are left out."""
-    for name, folders, _ in os.walk(root, followlinks=True):
+    """Give a folder and all below it, in the order of their names; hidden ones are left out.
+
+    Raises:
+        ScanError: If a folder may not be read.
+    """
+    for name, folders, _ in os.walk(root, onerror=_refuse_closed, followlinks=True):
         here = Path(name)
         folders[:] = sorted(
             f for f in folders if not f.startswith(".") and not _same(here / f, exclude)
         )
         yield here
+
+
+def _refuse_closed(error: OSError) -> None:
+    raise ScanError(
+        f"{error.filename} cannot be listed ({error.strerror}); ask for the right to read it"
+    )
 
 
 def _same(folder: Path, other: Path | None) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import locale
 import zlib
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -86,8 +88,19 @@ def write_slice(path: Path, pixels, position_mm, grid=UPRIGHT, *, compressor="",
         writer.UseCompressionOn()
         writer.SetCompressor(compressor)
     writer.SetFileName(str(path))
-    writer.Execute(image)
+    with kept_locale():
+        writer.Execute(image)
     return path
+
+
+@contextmanager
+def kept_locale():
+    """Put back the process's character set: writing DICOM sets it to ASCII, for good."""
+    before = locale.setlocale(locale.LC_CTYPE)
+    try:
+        yield
+    finally:
+        locale.setlocale(locale.LC_CTYPE, before)
 
 
 def write_series(folder: Path, volume, grid=UPRIGHT, **options) -> list[Path]:

@@ -1,5 +1,6 @@
 """What makes a DICOM series whole, each refusal by file and position, and one real series."""
 
+import locale
 import os
 import struct
 from pathlib import Path
@@ -13,6 +14,7 @@ from scan_files import (
     UPRIGHT,
     cut,
     edit,
+    kept_locale,
     noise,
     write_series,
     write_slice,
@@ -125,6 +127,12 @@ def test_scans_without_a_patient_are_not_all_one_patient_s(tmp_path):
     assert one.patient_key != two.patient_key
 
 
+def test_reading_leaves_the_process_s_character_set_alone(tmp_path, series):
+    before = locale.getencoding()
+    read_scan(tmp_path)
+    assert locale.getencoding() == before
+
+
 # --- the series
 
 
@@ -222,6 +230,12 @@ def test_a_truncated_compressed_slice_is_refused(tmp_path, compressor):
     series = write_series(tmp_path, VOLUME, compressor=compressor)
     cut(series[4], 40)
     refused(tmp_path, r"4\.dcm \(z = -190 mm\) has pixels that cannot be decoded")
+
+
+def test_a_slice_that_is_a_link_to_nowhere_is_refused(tmp_path, series):
+    series[5].unlink()
+    series[5].symlink_to(tmp_path / "moved" / "5.dcm")
+    refused(tmp_path, r"5\.dcm cannot be read \(No such file or directory\)")
 
 
 def test_an_empty_slice_is_refused(tmp_path, series):
@@ -324,7 +338,8 @@ def test_a_colour_image_is_refused(tmp_path):
         writer = sitk.ImageFileWriter()
         writer.KeepOriginalImageUIDOn()
         writer.SetFileName(str(tmp_path / f"{k}.dcm"))
-        writer.Execute(image)
+        with kept_locale():
+            writer.Execute(image)
     refused(tmp_path, r"0\.dcm.* is a colour or multi-frame image; needed is one grey slice")
 
 
