@@ -19,6 +19,7 @@ import sys
 import time
 from pathlib import Path
 
+from nodule_det.hpo.lock import read_holder
 from nodule_det.hpo.study import StudyFolder, read_study
 
 ROOT = Path(__file__).parents[1]
@@ -69,13 +70,15 @@ def wait_for_lock(folder: Path, driver: subprocess.Popen[bytes]) -> None:
     """Wait until the driver is at work: killing its imports proves nothing."""
     lock = StudyFolder(folder).lock
     while driver.poll() is None:
-        if lock.exists() and f'"pid": {driver.pid},' in lock.read_text():
+        holder = read_holder(lock)
+        if holder is not None and holder.pid == driver.pid:
             return
         time.sleep(0.005)
 
 
 def restart_controller(folder: Path) -> None:
-    for script, words in (("stop_slurm.sh", ()), ("start_slurm.sh", ("47017",))):
+    """Stop and start the controller; the node's own daemon goes on, as on a real cluster."""
+    for script, words in (("stop_slurm.sh", ("slurmctld",)), ("start_slurm.sh", ("47017",))):
         path = ROOT / "tests" / "slurm" / script
         subprocess.run(["bash", str(path), str(folder), *words], check=True)
 

@@ -80,7 +80,6 @@ def test_a_controller_that_is_killed_and_started_again_loses_no_job(
     slurm.stop("slurmctld")
     driver.try_step()
     assert any("Unable to contact slurm controller" in line for line in said)
-    slurm.stop()
     slurm.start()
     run(driver)
     assert starts(tmp_path / "s") == ["start\n"] * 6

@@ -1,7 +1,9 @@
 #!/bin/bash
 # start_slurm.sh DIR PORT: a one-node Slurm on loopback, without systemd, on ports PORT and PORT + 1.
 # Needs root, and Debian's slurm-wlm and munge.  Then: export SLURM_CONF=DIR/slurm.conf
-# Stopped with stop_slurm.sh DIR, it can be started again with the jobs it had.
+# Stopped with stop_slurm.sh DIR slurmctld, it can be started again with the jobs it had.  (A slurmd
+# stopped between a job's allocation and its launch loses the launch; the job then "runs" until its
+# time limit, without a process.)
 set -eu
 dir=$1 port=$2 host=$(hostname -s)
 mkdir -p "$dir"/{state,spool,log}
@@ -52,8 +54,9 @@ PartitionName=workq Nodes=$host Default=YES MaxTime=INFINITE DefaultTime=60 Stat
 PartitionName=tiny Nodes=$host MaxTime=5 State=UP
 END
 export SLURM_CONF=$dir/slurm.conf
-slurmctld
-slurmd -N "$host"
+for daemon in slurmctld "slurmd -N $host"; do
+    kill -0 "$(cat "$dir/${daemon%% *}.pid" 2>/dev/null)" 2>/dev/null || $daemon
+done
 for _ in $(seq 100); do
     sinfo -h -o %T 2>/dev/null | grep -Eq 'idle|mixed|alloc' && exit 0
     sleep 0.1

@@ -82,8 +82,9 @@ def test_a_job_that_ignores_sigterm_is_killed_later(tmp_path):
     wait_for(lambda: state(dispatcher, job_id) is JobState.GONE)
 
 
-@pytest.mark.parametrize("job_id", ["1-1-00000000", f"{os.getpid()}-1-00000000"])
-def test_a_process_number_that_went_to_another_is_not_the_job(job_id):
+@pytest.mark.parametrize("pid", [1, os.getpid], ids=["init", "ourselves"])
+def test_a_process_number_that_went_to_another_is_not_the_job(pid):
+    job_id = f"{pid() if callable(pid) else pid}-1-00000000"
     dispatcher = LocalDispatcher(DispatcherConfig(), job_script())
     assert state(dispatcher, job_id) is JobState.GONE
     dispatcher.cancel([job_id])  # and nobody else is signalled
