@@ -8,6 +8,7 @@ that readers look for comes last.
 
 from __future__ import annotations
 
+import locale
 import os
 import shutil
 from collections.abc import Iterator
@@ -109,7 +110,18 @@ def _write_slices(image: Any, uid: str, folder: Path) -> None:
         for tag, value in tags.items():
             slice_image.SetMetaData(tag, value)
         writer.SetFileName(str(folder / f"{k + 1:04d}.dcm"))
-        writer.Execute(slice_image)
+        with _kept_locale():
+            writer.Execute(slice_image)
+
+
+@contextmanager
+def _kept_locale() -> Iterator[None]:
+    """Put back the process's character set: GDCM's writer leaves it as ASCII, for good."""
+    before = locale.setlocale(locale.LC_CTYPE)
+    try:
+        yield
+    finally:
+        locale.setlocale(locale.LC_CTYPE, before)
 
 
 def _series_tags(image: Any, uid: str) -> dict[str, str]:
