@@ -17,8 +17,9 @@ Mask = NDArray[np.bool_]
 
 COARSE_MM = 2.5
 LUNG_BELOW_HU = -400
-CLOSING_MM = 9.0
-"""Radius of the closing: covers a nodule of up to 18 mm at the wall, and all vessels."""
+CLOSING_MM = 15.0
+"""Radius of the closing.  A ball of this radius, rolled along the wall, does not fall into the pit
+that a nodule leaves there: one of 20 mm is covered to its centre and beyond."""
 SMALLEST_LUNG_ML = 150.0
 MOST_PARTS = 4
 """Lungs come as one part (joined by the airways), two, or a few where disease divides them."""
