@@ -137,8 +137,10 @@ class SliceHeader:
 
     def __str__(self) -> str:
         """Name the slice as errors do: its file and position."""
-        z = self.text(POSITION).rpartition("\\")[2]
-        return f"{self.path} (z = {float(z):g} mm)" if z else str(self.path)
+        try:
+            return f"{self.path} (z = {self.position_mm[2]:g} mm)"
+        except ScanError:
+            return str(self.path)
 
 
 def patient_key(identifier: str) -> str:

@@ -12,7 +12,6 @@ after these checks the two agree on every voxel.
 from __future__ import annotations
 
 import gzip
-import io
 import struct
 import zlib
 from pathlib import Path
@@ -47,18 +46,31 @@ def nifti_grid(path: Path) -> Grid:
         raise GeometryError(
             f"{path} gives no voxel spacing (pixdim = {spacing}); write it into the header"
         )
+    try:
+        return grid_from_ras_affine(_affine(path, header), shape)
+    except GeometryError as error:
+        raise GeometryError(f"{path}: {error}") from None
+
+
+def _affine(path: Path, header: Any) -> NDArray[np.float64]:
+    """Give the (4, 4) affine to RAS, of the sform or the qform, which must agree."""
+    from nibabel.spatialimages import HeaderDataError
+
     s_code, q_code = int(header["sform_code"]), int(header["qform_code"])
     if not s_code and not q_code:
         raise GeometryError(
             f"{path} does not say where its voxels lie (sform_code and qform_code are 0); "
             "write it again with an affine"
         )
-    if s_code and q_code:
-        _check_agreement(path, header.get_sform(), header.get_qform(), shape)
     try:
-        return grid_from_ras_affine(header.get_sform() if s_code else header.get_qform(), shape)
-    except GeometryError as error:
-        raise GeometryError(f"{path}: {error}") from None
+        sform, qform = header.get_sform(), header.get_qform() if q_code else None
+    except (ValueError, HeaderDataError) as error:  # a quaternion that is none
+        raise GeometryError(f"{path} has a damaged qform ({error}); copy it again") from None
+    if not s_code:
+        return np.asarray(qform, np.float64)
+    if qform is not None:
+        _check_agreement(path, sform, qform, header.get_data_shape())
+    return np.asarray(sform, np.float64)
 
 
 def nifti_values(path: Path) -> NDArray[Any]:
@@ -74,9 +86,10 @@ def nifti_values(path: Path) -> NDArray[Any]:
     try:
         values = np.asanyarray(ArrayProxy(str(path), _header(path)))
     except (
-        OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError
+        OSError, EOFError, ValueError, KeyError, OverflowError, zlib.error, ImageFileError,
+        HeaderDataError,
     ) as error:  # fmt: skip
-        reason = str(error).splitlines()[0]
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ScanError(
             f"{path} cannot be read, it is truncated or damaged ({reason}); copy it again"
         ) from None
@@ -99,7 +112,10 @@ def _header(path: Path) -> Any:
     if size not in HEADER_BYTES or len(start) < size or HEADER_BYTES[size] not in start:
         raise damaged
     kind = Nifti1Header if size == min(HEADER_BYTES) else Nifti2Header
-    return kind.from_fileobj(io.BytesIO(start), check=False)
+    header = kind(start[:size], check=False)
+    if not float(header["vox_offset"]) >= size:
+        raise damaged
+    return header
 
 
 def _check_agreement(path: Path, sform: Any, qform: Any, shape: tuple[int, ...]) -> None:

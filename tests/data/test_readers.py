@@ -1,5 +1,6 @@
 """All formats through one door: the same scan, the same Grid, and what is refused."""
 
+import contextlib
 import shutil
 
 import nibabel
@@ -262,6 +263,28 @@ def test_a_nifti_of_four_dimensions_is_refused(tmp_path):
         read_scan(tmp_path / "s.nii")
 
 
+def test_a_nifti_with_extensions_is_read(tmp_path):
+    image = nifti(tmp_path)
+    image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"x" * 2000))
+    nibabel.save(image, tmp_path / "s.nii.gz")
+    np.testing.assert_array_equal(read_scan(tmp_path / "s.nii.gz").volume_hu, noise())
+
+
+def test_a_nifti_of_version_two_is_read(tmp_path):
+    nibabel.save(nibabel.Nifti2Image(noise().T, np.eye(4)), tmp_path / "s.nii")
+    np.testing.assert_array_equal(read_scan(tmp_path / "s.nii").volume_hu, noise())
+
+
+def test_a_big_endian_nifti_with_a_slope_is_read(tmp_path):
+    header = nibabel.Nifti1Header(endianness=">")
+    header.set_data_dtype(">i2")
+    header.set_slope_inter(2.0, -1024.0)
+    stored = (noise().T.astype(int) + 1024) // 2
+    image = nibabel.Nifti1Image(2.0 * stored - 1024, np.eye(4), header)
+    nibabel.save(image, tmp_path / "s.nii")
+    np.testing.assert_array_equal(read_scan(tmp_path / "s.nii").volume_hu, 2 * stored.T - 1024)
+
+
 # --- what is no image
 
 
@@ -277,6 +300,22 @@ def test_a_file_of_something_else_is_refused(tmp_path, name):
     (tmp_path / name).write_bytes(b"these are not voxels " * 50)
     with pytest.raises(ScanError, match=rf"{name} is no (MetaImage|NIfTI file)"):
         read_scan(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_with_wrong_bytes_is_read_or_refused_and_nothing_else(tmp_path, kind):
+    opened = write(tmp_path, kind, noise())
+    target = opened / "2.dcm" if kind == "dicom" else opened
+    good = target.read_bytes()
+    generator = np.random.default_rng(0)
+    for trial in range(60):
+        content = bytearray(good)
+        for _ in range(generator.choice([1, 3, 20])):
+            reach = len(content) if trial % 2 else min(len(content), 900)  # headers lie in front
+            content[generator.integers(reach)] = generator.integers(256)
+        target.write_bytes(content)
+        with contextlib.suppress(ScanError, GeometryError):
+            read_scan(opened)
 
 
 @pytest.mark.parametrize(
