@@ -15,15 +15,19 @@ import pytest
 import SimpleITK as sitk
 from chests import (
     GRID,
+    HEADER,
     LESION_VOXEL,
     chest_hu,
+    lesion_row,
     write_chest,
     write_folder,
 )
 
-from nodule_det.config.data import DataConfig, Layout, StoreConfig
+from nodule_det.config.data import DataConfig, FileFormat, Layout, StoreConfig
 from nodule_det.data.ingest import ingest
 from nodule_det.data.layouts import list_scans
+from nodule_det.data.phantom.images import image_name, write_image
+from nodule_det.data.scan import Scan
 from nodule_det.data.store import open_store
 from nodule_det.errors import StoreError
 
@@ -80,13 +84,18 @@ def test_a_folder_of_scans_becomes_a_store(tmp_path):
 
 
 def test_all_formats_give_the_same_store(tmp_path):
+    scan = Scan("1.2.3", chest_hu(), GRID)
     volumes = []
-    for suffix in ("mhd", "nii.gz"):
-        source = write_chest(tmp_path / suffix / "scans" / f"scan.{suffix}").parent
-        (source.parent / "annotations.csv").write_text(f"{HEADER}\n{lesion_row('scan')}\n")
-        run_ingest(source, tmp_path / suffix / "store")
-        volumes.append(np.asarray(open_store(tmp_path / suffix / "store").scans[0].volume()))
-    assert np.abs(volumes[0].astype(int) - volumes[1]).max() <= 1
+    for file_format in FileFormat:
+        root = tmp_path / file_format.value
+        image = root / "scans" / image_name("1.2.3", file_format)
+        image.parent.mkdir(parents=True)
+        write_image(scan, image, file_format)
+        (root / "annotations.csv").write_text(f"{HEADER}\n{lesion_row('1.2.3')}\n")
+        assert run_ingest(root / "scans", root / "store").failures == {}
+        volumes.append(np.asarray(open_store(root / "store").scans[0].volume(), int))
+    assert len(volumes) == 3
+    assert np.abs(np.array(volumes) - volumes[0]).max() <= 1
 
 
 def test_a_failed_scan_is_reported_and_stops_nothing_else(tmp_path):
