@@ -78,25 +78,40 @@ class Journal:
             _repair(path, reading.whole_bytes)
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         _sync_folder(path.parent)
+        self._size = os.fstat(self._fd).st_size
+        self._unfinished = 0
+        """Bytes of an append under way, of which some may be in the file."""
 
     def append(self, record: Record) -> None:
         """Write one record; it is on the disk when this returns.
 
         Raises:
             OSError: If it could not be written (a full disk); the journal is then unchanged.
+            StudyError: If somebody else has written to the journal.
         """
         line = (json.dumps(record, allow_nan=False) + "\n").encode()
-        before = os.fstat(self._fd).st_size
+        self._cut_unfinished()
+        self._unfinished = len(line)
         try:
             written = os.write(self._fd, line)
-            if written < len(line):
+            while written < len(line):
                 written += os.write(self._fd, line[written:])
-            if written < len(line):
-                raise OSError(f"{self.path}: only {written} of {len(line)} bytes were written")
             os.fsync(self._fd)
         except OSError:
-            os.ftruncate(self._fd, before)
+            self._cut_unfinished()
             raise
+        self._size += len(line)
+        self._unfinished = 0
+
+    def _cut_unfinished(self) -> None:
+        """Remove what a failed append left; a tail that is not ours is another writer's."""
+        beyond = os.fstat(self._fd).st_size - self._size
+        if not 0 <= beyond <= self._unfinished:
+            raise StudyError(
+                f"{self.path} was changed by another process; this driver leaves, its jobs go on"
+            )
+        if beyond:
+            os.ftruncate(self._fd, self._size)
 
     def close(self) -> None:
         """Close the file; every record is on the disk already."""

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 
@@ -86,3 +87,32 @@ def test_a_journal_is_for_its_owner_only(tmp_path):
 def test_a_folder_without_a_journal_is_no_study(tmp_path):
     with pytest.raises(StudyError, match="does not exist: this folder holds no study"):
         read_journal(tmp_path / "journal.jsonl")
+
+
+def test_a_second_writer_is_noticed_before_it_is_written_over(tmp_path):
+    path = write(tmp_path / "j.jsonl", RECORDS[:1])
+    old, new = Journal(path), Journal(path)
+    new.append(RECORDS[1])
+    with pytest.raises(StudyError, match="was changed by another process; this driver leaves"):
+        old.append(RECORDS[2])
+    new.append(RECORDS[2])
+    assert read_journal(path).records == tuple(RECORDS)
+    old.close()
+    new.close()
+
+
+def test_a_tail_that_could_not_be_cut_at_once_is_cut_before_the_next_record(tmp_path, monkeypatch):
+    path = write(tmp_path / "j.jsonl", RECORDS[:1])
+    journal = Journal(path)
+
+    def broken(*_):
+        raise OSError("Input/output error")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", broken)
+        disk.setattr(os, "ftruncate", broken)
+        with pytest.raises(OSError, match="Input/output error"):
+            journal.append(RECORDS[1])
+    journal.append(RECORDS[2])
+    journal.close()
+    assert read_journal(path).records == (RECORDS[0], RECORDS[2])

@@ -1,9 +1,13 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nodule_det.config.train import TrainConfig
 from nodule_det.errors import ConfigError
+from nodule_det.hpo.objective import check_space
 from nodule_det.hpo.space import Space, point_key
 from nodule_det.hpo.space_file import parse_space, read_space
 
@@ -167,3 +171,12 @@ def test_an_unknown_name_of_a_point_is_refused_with_the_right_one():
 def test_a_missing_space_names_those_there_are():
     with pytest.raises(ConfigError, match="neither a readable YAML file nor one of: nomura"):
         read_space("nomurra")
+
+
+def test_the_example_of_the_docs_suits_the_train_command(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "tuning.md").read_text(encoding="utf-8")
+    path = tmp_path / "mine.yaml"
+    path.write_text(page.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
+    space = read_space(str(path))
+    check_space(space, TrainConfig())
+    assert "augment.shift_vox" not in space.first[0]  # no copies, so nothing to shift
