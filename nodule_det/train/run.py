@@ -1,0 +1,275 @@
+"""One run from its settings to its result: folder, lock, resume, training.
+
+    TrainConfig ──▶ run_dir ──fit()──▶ best.pt, last.pt, metrics.jsonl ──▶ result.json
+
+``result.json`` is there from the first second (status running) and tells at any time what the run
+has come to; the exit code says the same to a job script.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import sys
+import time
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from nodule_det import __version__
+from nodule_det.checkpoint import Meta, load_checkpoint
+from nodule_det.config.train import TrainConfig
+from nodule_det.data.feed import Feed
+from nodule_det.data.store import Store, StoredScan, open_store
+from nodule_det.errors import NoduleDetError
+from nodule_det.model import build_model, choose_device, choose_precision
+from nodule_det.runs import ExitCode, RunFolder, RunResult, RunStatus, new_run_dir, write_json
+from nodule_det.train.distributed import World, world
+from nodule_det.train.holding import (
+    cut_metrics,
+    describe,
+    earlier_result,
+    held,
+    logging_to,
+    refuse_other_settings,
+)
+from nodule_det.train.loop import BETA2, Trainer, fit
+from nodule_det.train.memory import keep_freed_pages
+from nodule_det.train.provenance import command_line, environment
+from nodule_det.train.publish import publish
+from nodule_det.train.stopping import Stop
+from nodule_det.train.validate import Validation
+
+RUNS = Path("runs")
+"""Where runs go that name no folder, below the working directory."""
+
+REASONS = {
+    ExitCode.DIVERGED: "diverged",
+    ExitCode.OUT_OF_MEMORY: "out_of_memory",
+    ExitCode.BAD_INPUT: "bad_input",
+}
+
+log = logging.getLogger("nodule_det.train")
+
+
+def run(config: TrainConfig) -> int:
+    """Train, or go on with a run; prints its result in one line.
+
+    Returns:
+        Exit code: ``ExitCode.COMPLETE`` or ``ExitCode.STOPPED``.
+
+    Raises:
+        NoduleDetError: If settings, store or checkpoint are unfit, or the training fails.
+    """
+    started_s = time.monotonic()
+    config = smoke(config) if config.fast else config
+    device = choose_device(config.device, local_rank=int(os.environ.get("LOCAL_RANK", "0")))
+    dtype = choose_precision(config.precision, device)
+    keep_freed_pages()
+    with world(device.type) as processes:
+        folder = RunFolder(Path(config.run_dir or processes.from_first(_new_dir(processes))))
+        with held(folder) if processes.first else nullcontext():
+            refuse_other_settings(folder, config)
+            result = earlier_result(folder)
+            if result is None or result.status is not RunStatus.COMPLETE:
+                sitting = Sitting(config, folder, processes, device, dtype, started_s)
+                result = sitting.train(result or RunResult(status=RunStatus.RUNNING))
+            if processes.first:
+                print(in_one_line(result, folder))
+        return ExitCode.STOPPED if result.status is RunStatus.STOPPED else ExitCode.COMPLETE
+
+
+def smoke(config: TrainConfig) -> TrainConfig:
+    """Shrink a run to two steps of a tiny network and two held-out scans."""
+    return replace(
+        config,
+        patches=replace(config.patches, size_vox=32, per_epoch=4),
+        augment=replace(config.augment, copies=0, shift_vox=4),
+        optim=replace(config.optim, batch_size=2),
+        model=replace(config.model, depth=2, filters=4, kernel_size=3),
+        validation=replace(config.validation, max_scans=2),
+        limits=replace(config.limits, epochs=1),
+    )
+
+
+def _new_dir(processes: World) -> str:
+    return str(new_run_dir(RUNS)) if processes.first else ""
+
+
+class Sitting:
+    """One process's stretch of work on a run, from its start or last checkpoint on.
+
+    Args:
+        config: Settings of the run.
+        folder: Where it lives.
+        processes: Those that share the work; the first one writes.
+        device: Where to compute.
+        dtype: Type of the forward pass.
+        started_s: When the sitting began, by ``time.monotonic``.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        folder: RunFolder,
+        processes: World,
+        device: torch.device,
+        dtype: torch.dtype,
+        started_s: float,
+    ) -> None:
+        self.config, self.folder, self.processes = config, folder, processes
+        self.device, self.dtype = device, dtype
+        self._stop = Stop(config.limits.wall_s, started_s)
+        self._result = RunResult(status=RunStatus.RUNNING)
+        self._trainer: Trainer | None = None
+
+    def train(self, so_far: RunResult) -> RunResult:
+        """Train until the end or a stop, and keep ``result.json`` true all the while.
+
+        Args:
+            so_far: What earlier sittings came to.
+
+        Raises:
+            NoduleDetError: If the training fails; ``result.json`` says so as well.
+        """
+        self._result = replace(so_far, status=RunStatus.RUNNING, reason=None, message=None)
+        first = self.processes.first
+        with self._stop.listening(), logging_to(self.folder, log) if first else nullcontext():
+            try:
+                self._write()
+                if first:
+                    about = environment(self.device, self.dtype, self.processes.size)
+                    describe(self.folder, self.config, about)
+                log.info("%s", command_line())
+                self._trainer = self._put_together()
+                reason = fit(self._trainer, self._stop.reason, self._publish)
+            except Exception as error:
+                self._fail(error)
+                raise
+            status = RunStatus.COMPLETE if reason is None else RunStatus.STOPPED
+            self._write(status=status, reason=reason)
+            log.info("%s at step %d", reason or "complete", self._result.step)
+        return self._result
+
+    def _put_together(self) -> Trainer:
+        """Build the trainer, fresh or as ``last.pt`` left it."""
+        config, last = self.config, self.folder.checkpoint_last
+        store = open_store(config.store)
+        torch.manual_seed(config.seed)
+        model = on_device(build_model(config.model), self.device)
+        trainer = Trainer(
+            config=config,
+            meta=_meta(config, store),
+            model=model,
+            optimizer=torch.optim.Adam(model.parameters(), betas=(config.optim.beta1, BETA2)),
+            scaler=torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16),
+            feed=Feed(store.training(config.fold), config),
+            validation_scans=held_out(store, config),
+            folder=self.folder,
+            world=self.processes,
+            device=self.device,
+            dtype=self.dtype,
+        )
+        if last.exists():
+            trainer.restore(load_checkpoint(last), last)
+            log.info("goes on at step %d of %d", trainer.state.step, trainer.total_steps)
+        if self.processes.first:
+            state = trainer.state
+            cut_metrics(self.folder, step=state.step, validated=state.validated)
+        return trainer
+
+    def _publish(self, best: Validation) -> None:
+        """Write what the best validation so far gave."""
+        if self.processes.first:
+            publish(self.folder, best)
+        self._write(
+            pauc=best.froc.pauc,
+            pauc_se=best.froc.pauc_se,
+            pauc_interval=best.froc.pauc_interval,
+            cpm=best.froc.cpm,
+            n_validation_scans=best.froc.n_scans,
+            n_validation_lesions=best.froc.n_lesions,
+        )
+
+    def _write(self, **changes: Any) -> None:
+        changes |= peak_memory(self.device)
+        if self._trainer is not None:
+            state = self._trainer.state
+            changes["step"], changes["best_step"] = state.step, state.best_step
+            changes["seconds"] = round(state.seconds, 3)
+            changes["n_parameters"] = sum(p.numel() for p in self._trainer.model.parameters())
+        self._result = replace(self._result, **changes)
+        if self.processes.first:
+            write_json(self.folder.result, self._result.as_dict())
+
+    def _fail(self, error: Exception) -> None:
+        code = error.exit_code if isinstance(error, NoduleDetError) else ExitCode.ERROR
+        known = isinstance(error, NoduleDetError)
+        message = str(error) if known else f"{type(error).__name__}: {error}"
+        log.error("%s", message, exc_info=not known)
+        reason = REASONS.get(code, "error")
+        self._write(status=RunStatus.FAILED, reason=reason, message=message)
+
+
+def on_device(model: nn.Module, device: torch.device) -> nn.Module:
+    """Move a network; its weights lie channels-last, as the batches do."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.ndim == 5:
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last_3d)
+    return model.to(device)
+
+
+def held_out(store: Store, config: TrainConfig) -> tuple[StoredScan, ...]:
+    """Give the scans to validate on: the fold, or as many of it as settings allow, by seed."""
+    scans = store.validation(config.fold)
+    most = config.validation.max_scans
+    if not 0 < most < len(scans):
+        return scans
+    drawn = np.random.default_rng(config.seed).permutation(len(scans))[:most]
+    return tuple(scans[i] for i in sorted(drawn))
+
+
+def _meta(config: TrainConfig, store: Store) -> Meta:
+    return Meta(
+        model=config.model,
+        spacing_mm=store.spacing_mm,
+        margin_mm=float(store.settings["margin_mm"]),
+        version=__version__,
+    )
+
+
+def peak_memory(device: torch.device) -> dict[str, int]:
+    """Give the largest memory of the process so far, and of its GPU."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = {"peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    if device.type == "cuda":
+        peak["peak_gpu_memory_bytes"] = torch.cuda.max_memory_allocated(device)
+    return peak
+
+
+def in_one_line(result: RunResult, folder: RunFolder) -> str:
+    """Say what a run came to, for its last line."""
+    if result.status is RunStatus.STOPPED:
+        return (
+            f"stopped ({result.reason}) at step {result.step}; the same command with "
+            f"run_dir={folder.path} goes on"
+        )
+    interval = ""
+    if result.pauc_interval is not None:
+        interval = " (95 % interval {:.3f} to {:.3f})".format(*result.pauc_interval)
+    return (
+        f"pAUC {_figure(result.pauc)}{interval}, CPM {_figure(result.cpm)}, "
+        f"{result.n_validation_lesions} lesions in {result.n_validation_scans} scans; "
+        f"run folder {folder.path}, pictures {folder.curve_figure.name} and "
+        f"{folder.findings_figure.name}"
+    )
+
+
+def _figure(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"

@@ -1,0 +1,97 @@
+"""A run that is stopped, however rudely, ends as if it never had been."""
+
+from __future__ import annotations
+
+import json
+import signal
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_run import ended, same_bits, signal_once, start, tiny
+
+from nodule_det.config.train import LimitConfig
+from nodule_det.runs import ExitCode, RunFolder, RunResult, RunStatus, read_jsonl
+from nodule_det.train.run import run
+
+EPOCHS = 4
+TIMES = ("seconds",)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Compute in one thread, as the processes of these tests do: sums depend on their number."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def unstopped(store, tmp_path_factory):
+    """Give the folder of a run that nobody stopped."""
+    config = tiny(store, tmp_path_factory.mktemp("unstopped"), epochs=EPOCHS)
+    run(config)
+    return RunFolder(config.run_dir)
+
+
+def assert_same_end(folder: RunFolder, unstopped: RunFolder) -> None:
+    for name in ("checkpoint_last", "checkpoint_best"):
+        assert same_bits(getattr(folder, name), getattr(unstopped, name))
+    assert metrics(folder) == metrics(unstopped)
+    assert folder.candidates.read_bytes() == unstopped.candidates.read_bytes()
+    results = [RunResult.from_json(f.result.read_text()) for f in (folder, unstopped)]
+    assert results[0].status is RunStatus.COMPLETE
+    assert results[0].pauc_interval == results[1].pauc_interval
+    assert results[0].best_step == results[1].best_step
+
+
+def metrics(folder: RunFolder) -> list[dict[str, object]]:
+    """Give all lines of metrics but for their times."""
+    return [{k: v for k, v in row.items() if k not in TIMES} for row in read_jsonl(folder.metrics)]
+
+
+def test_a_run_killed_twice_at_odd_moments_ends_with_the_same_bits(store, tmp_path, unstopped):
+    folder = RunFolder(tmp_path / "run")
+    words = (f"run_dir={folder.path}", f"limits.epochs={EPOCHS}", "limits.checkpoint_s=1")
+    for validated, later_s in ((1, 0.21), (2, 0.07)):
+        process = start(store, *words)
+        text = f'"kind": "validation", "step": {6 * validated}'
+        signal_once(process, signal.SIGKILL, folder.metrics, text, later_s)
+        assert ended(process)[0] == -signal.SIGKILL
+        assert RunResult.from_json(folder.result.read_text()).status is RunStatus.RUNNING
+    run(tiny(store, folder.path, epochs=EPOCHS))
+    assert_same_end(folder, unstopped)
+
+
+def test_sigterm_leaves_a_checkpoint_and_exit_code_85(store, tmp_path, unstopped):
+    folder = RunFolder(tmp_path / "run")
+    process = start(store, f"run_dir={folder.path}", f"limits.epochs={EPOCHS}")
+    signal_once(process, signal.SIGTERM, folder.metrics, '"kind": "validation"')
+    code, out, err = ended(process)
+    assert code == ExitCode.STOPPED == 85, err
+    assert out.startswith("stopped (sigterm) at step ")
+    result = RunResult.from_json(folder.result.read_text())
+    assert (result.status, result.reason) == (RunStatus.STOPPED, "sigterm")
+    run(tiny(store, folder.path, epochs=EPOCHS))
+    assert_same_end(folder, unstopped)
+
+
+def test_sittings_of_one_step_end_with_the_same_bits_as_one_sitting(store, tmp_path, unstopped):
+    config = tiny(store, tmp_path, epochs=EPOCHS)
+    folder = RunFolder(tmp_path)
+    short = replace(config, limits=LimitConfig(epochs=EPOCHS, wall_s=0.001))
+    for step in (1, 2, 3):
+        assert run(short) == ExitCode.STOPPED
+        result = RunResult.from_json(folder.result.read_text())
+        assert (result.step, result.reason) == (step, "wall_clock")
+    run(config)
+    assert_same_end(folder, unstopped)
+
+
+def test_seconds_add_up_over_sittings(store, tmp_path):
+    config = tiny(store, tmp_path, epochs=1)
+    run(replace(config, limits=LimitConfig(epochs=1, wall_s=0.001)))
+    before_s = json.loads(RunFolder(tmp_path).result.read_text())["seconds"]
+    run(config)
+    assert json.loads(RunFolder(tmp_path).result.read_text())["seconds"] > before_s > 0

@@ -1,0 +1,247 @@
+"""A run folder from its first second to its last: what is in it, and what is refused."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from dataclasses import replace
+
+import pytest
+import torch
+import yaml
+from tiny_run import same_bits, tiny
+
+from nodule_det.checkpoint import load_model
+from nodule_det.config.train import LimitConfig, ModelConfig, ValidationConfig
+from nodule_det.errors import CheckpointError, ConfigError, DivergedError, StoreError
+from nodule_det.runs import ExitCode, RunFolder, RunResult, RunStatus, read_jsonl
+from nodule_det.train.holding import cut_metrics
+from nodule_det.train.run import run
+
+
+@pytest.fixture(scope="module")
+def done(store, tmp_path_factory):
+    """Give the folder and the settings of a run that is complete."""
+    config = tiny(store, tmp_path_factory.mktemp("run") / "a")
+    assert run(config) == ExitCode.COMPLETE
+    return RunFolder(config.run_dir), config
+
+
+def result_of(folder: RunFolder) -> RunResult:
+    return RunResult.from_json(folder.result.read_text())
+
+
+def test_a_run_leaves_every_file_it_promises(done):
+    folder, _ = done
+    there = {path.name for path in folder.path.iterdir()}
+    assert there == {
+        "config.yaml", "command.txt", "environment.json", "metrics.jsonl", "train.log",
+        "last.pt", "best.pt", "candidates.csv", "annotations.csv", "annotations_excluded.csv",
+        "scans.csv", "froc.json", "result.json", "froc.png", "findings.png", ".lock",
+    }  # fmt: skip
+
+
+def test_the_result_says_what_tuning_reads(done):
+    folder, _ = done
+    result = result_of(folder)
+    froc = json.loads(folder.froc.read_text())
+    assert result.status is RunStatus.COMPLETE
+    assert result.step == 3 * 12 // 2
+    assert (result.pauc, result.pauc_se) == (froc["pauc"], froc["pauc_se"])
+    assert result.pauc_interval[0] <= result.pauc <= result.pauc_interval[1]
+    assert (result.n_validation_scans, result.n_validation_lesions) == (3, 3 * 2)
+    _, meta = load_model(folder.checkpoint_best)
+    assert meta.step == result.best_step
+    assert result.peak_memory_bytes > 100e6
+    assert result.n_parameters == sum(
+        t.numel() for name, t in parameters(folder) if "running" not in name
+    )
+
+
+def parameters(folder):
+    model, _ = load_model(folder.checkpoint_best)
+    return list(model.named_parameters())
+
+
+def test_metrics_have_each_step_and_each_validation_once(done):
+    folder, _ = done
+    rows = read_jsonl(folder.metrics)
+    assert [row["epoch"] for row in rows if row["kind"] == "validation"] == [1, 2, 3]
+    assert [row["step"] for row in rows if row["kind"] == "train"] == [18]
+    assert [row["seconds"] for row in rows] == sorted(row["seconds"] for row in rows)
+
+
+def test_the_best_validation_is_the_one_reported(done):
+    folder, _ = done
+    figures = {r["step"]: r["pauc"] for r in read_jsonl(folder.metrics) if r["kind"] != "train"}
+    result = result_of(folder)
+    assert result.pauc == max(figures.values()) == figures[result.best_step]
+
+
+def test_the_environment_names_versions_and_nobody(done):
+    folder, _ = done
+    about = json.loads(folder.environment.read_text())
+    assert about["packages"]["torch"] == torch.__version__
+    assert about["device"] == "cpu"
+    assert os.environ.get("USER", "nobody@nowhere") not in about.values()
+
+
+def test_a_complete_run_prints_its_result_again_and_does_no_work(done, capsys):
+    folder, config = done
+    before = folder.checkpoint_last.stat().st_mtime_ns
+    assert run(config) == ExitCode.COMPLETE
+    assert capsys.readouterr().out.startswith("pAUC ")
+    assert folder.checkpoint_last.stat().st_mtime_ns == before
+
+
+def test_a_setting_that_differs_is_refused_by_name(done):
+    _, config = done
+    with pytest.raises(ConfigError, match="holds a run with seed=0, asked is seed=1"):
+        run(replace(config, seed=1))
+
+
+def test_limits_of_time_may_differ(done):
+    _, config = done
+    limits = replace(config.limits, wall_s=1e6, checkpoint_s=5.0)
+    assert run(replace(config, limits=limits)) == ExitCode.COMPLETE
+
+
+def test_a_folder_in_use_is_refused_with_its_user(done):
+    folder, config = done
+    with open(folder.path / ".lock") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(ConfigError, match=rf"is going on \(process {os.getpid()} on "):
+            run(config)
+
+
+def test_a_folder_that_cannot_be_made_is_refused(store, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot be written"):
+        run(tiny(store, tmp_path / "file" / "run"))
+
+
+def test_a_missing_store_names_the_command_that_makes_one(tmp_path):
+    config = tiny(tmp_path / "nowhere", tmp_path / "run")
+    with pytest.raises(StoreError, match=r"python -m nodule_det\.data"):
+        run(config)
+    result = result_of(RunFolder(tmp_path / "run"))
+    assert (result.status, result.reason) == (RunStatus.FAILED, "error")
+    assert "holds no store" in result.message
+
+
+def test_a_fold_without_scans_is_refused(store, tmp_path):
+    with pytest.raises(StoreError, match=r"fold=7 has no scans .* it has \[0, 1\]"):
+        run(replace(tiny(store, tmp_path), fold=7))
+
+
+def test_a_run_repeated_by_its_seed_is_the_same_to_the_bit(done, store, tmp_path):
+    folder, _ = done
+    run(tiny(store, tmp_path))
+    assert same_bits(folder.checkpoint_last, RunFolder(tmp_path).checkpoint_last)
+
+
+def test_two_runs_in_one_process_keep_their_logs_apart(store, tmp_path):
+    for name in ("a", "b"):
+        run(tiny(store, tmp_path / name, epochs=1))
+    for name in ("a", "b"):
+        text = RunFolder(tmp_path / name).log.read_text()
+        assert text.count("complete at step 6") == 1
+
+
+def test_smoke_runs_make_two_steps(store, tmp_path):
+    run(replace(tiny(store, tmp_path), fast=True, model=ModelConfig(depth=4, filters=32)))
+    result = result_of(RunFolder(tmp_path))
+    assert (result.step, result.n_validation_scans) == (2, 2)
+    assert yaml.safe_load(RunFolder(tmp_path).config.read_text())["model"]["filters"] == 4
+
+
+def test_a_run_that_gains_nothing_stops_early(store, tmp_path):
+    config = tiny(store, tmp_path, epochs=12)
+    slow = replace(config.optim, lr=1e-8)  # weights that hardly move find what they found before
+    patient = ValidationConfig(every_epochs=1, bootstrap=100, patience=2)
+    run(replace(config, optim=slow, validation=patient))
+    result = result_of(RunFolder(tmp_path))
+    assert result.status is RunStatus.COMPLETE
+    assert result.step < 12 * 6
+
+
+def poison(path, change):
+    """Change a checkpoint as a failing disk or a confused user would."""
+    content = torch.load(path, weights_only=True)
+    change(content)
+    torch.save(content, path)
+
+
+@pytest.fixture
+def halfway(store, tmp_path):
+    """Give the settings and folder of a run that stopped at its wall-clock limit at once."""
+    config = tiny(store, tmp_path / "run")
+    assert run(replace(config, limits=LimitConfig(epochs=3, wall_s=0.001))) == ExitCode.STOPPED
+    return config, RunFolder(config.run_dir)
+
+
+def test_a_loss_that_is_no_number_fails_the_run(halfway):
+    config, folder = halfway
+
+    def make_infinite(content):
+        next(iter(content["weights"].values())).fill_(float("inf"))
+
+    poison(folder.checkpoint_last, make_infinite)
+    with pytest.raises(DivergedError, match=r"not finite at step \d+ with optim.lr=0.001"):
+        run(config)
+    result = result_of(folder)
+    assert (result.status, result.reason) == (RunStatus.FAILED, "diverged")
+    assert DivergedError.exit_code == ExitCode.DIVERGED == 86
+
+
+def test_a_damaged_checkpoint_is_refused_by_name(halfway):
+    config, folder = halfway
+    content = folder.checkpoint_last.read_bytes()
+    folder.checkpoint_last.write_bytes(content[: len(content) // 2])
+    with pytest.raises(CheckpointError, match=r"last\.pt cannot be read .* damaged"):
+        run(config)
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(halfway, store, tmp_path):
+    config, folder = halfway
+    other = replace(tiny(store, tmp_path / "other"), model=ModelConfig(depth=2, filters=6))
+    run(replace(other, limits=LimitConfig(epochs=3, wall_s=0.001)))
+    folder.checkpoint_last.write_bytes(RunFolder(other.run_dir).checkpoint_last.read_bytes())
+    with pytest.raises(CheckpointError, match=r"of another architecture .*'filters': 6"):
+        run(config)
+
+
+def test_a_checkpoint_without_training_state_is_refused(halfway):
+    config, folder = halfway
+    poison(folder.checkpoint_last, lambda content: content.update(training=None))
+    with pytest.raises(CheckpointError, match="holds weights only"):
+        run(config)
+
+
+def test_a_checkpoint_of_other_voxels_is_refused(halfway):
+    config, folder = halfway
+    poison(folder.checkpoint_last, lambda content: content["meta"].update(spacing_mm=0.5))
+    with pytest.raises(CheckpointError, match=r"voxels of 0\.5 mm, .* has 1\.0 mm"):
+        run(config)
+
+
+def test_a_damaged_result_is_refused_by_name(halfway):
+    config, folder = halfway
+    folder.result.write_text("{")
+    with pytest.raises(ConfigError, match=r"result\.json is damaged .* delete it"):
+        run(config)
+
+
+def test_metrics_of_steps_to_be_done_again_are_cut(tmp_path):
+    folder = RunFolder(tmp_path)
+    rows = [
+        {"kind": "train", "step": 6, "epoch": 0},
+        {"kind": "validation", "step": 6, "epoch": 1},
+        {"kind": "train", "step": 12, "epoch": 1},
+        {"kind": "validation", "step": 12, "epoch": 2},
+        {"kind": "train", "step": 14, "epoch": 2},
+    ]
+    folder.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"kind": "tra')
+    cut_metrics(folder, step=12, validated=1)
+    assert read_jsonl(folder.metrics) == rows[:3]

@@ -1,0 +1,58 @@
+"""Run by torchrun in test_distributed.py: what two processes agree on, written as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import torch
+from tiny_run import tiny
+from torch import nn
+
+from nodule_det.data.feed import Feed
+from nodule_det.data.store import open_store
+from nodule_det.model import normalise
+from nodule_det.train.distributed import world
+from nodule_det.train.loop import distributed_over
+from nodule_det.train.losses import detection_loss
+
+CPU = torch.device("cpu")
+
+
+def gradient(model: nn.Module, forward: nn.Module, batch, share: float = 1.0) -> list[float]:
+    """Give the gradient of the loss, all weights in a row."""
+    image, target, weight = map(torch.from_numpy, (batch.image_hu, batch.target, batch.weight))
+    model.zero_grad()
+    (share * detection_loss(forward(normalise(image)), target, weight)).backward()
+    return torch.cat([p.grad.flatten() for p in model.parameters()]).tolist()
+
+
+def main(store: str, out: str) -> None:
+    config = tiny(store, out)
+    feed = Feed(open_store(store).training(0), config)
+    with world("cpu") as processes:
+        torch.manual_seed(processes.rank)  # other weights in each process: DDP makes them one
+        model = nn.Sequential(nn.Conv3d(1, 2, 3, padding=1), nn.ReLU(), nn.Conv3d(2, 1, 1))
+        forward = distributed_over(model, CPU, processes)
+        half = feed.batch(0, 0, rank=processes.rank, world_size=2)
+        share = processes.share(float(np.count_nonzero(half.weight)))
+        part = gradient(model, forward, half, share)
+        whole = gradient(model, model, feed.batch(0, 0))
+        norm = nn.BatchNorm1d(1)
+        norm.running_mean.fill_(processes.rank + 5.0)
+        processes.same_buffers(norm)
+        shared = {
+            "gradients": processes.gather(part),
+            "whole": whole,
+            "means": processes.gather(norm.running_mean.item()),
+            "word": processes.first_of("late" if processes.rank else None),
+            "from_first": processes.gather(processes.from_first(processes.rank + 7)),
+        }
+        if processes.first:
+            with open(out, "w") as f:
+                json.dump(shared, f)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
