@@ -151,7 +151,8 @@ class Driver:
             wait_s = min(
                 LONGEST_WAIT_S, self._config.dispatcher.poll_s * 2.0 ** min(self.notes.troubles, 20)
             )
-            self._say(f"waiting {wait_s:g} s: {error}")
+            where = f" ({self._writer.folder.path})" if isinstance(error, OSError) else ""
+            self._say(f"waiting {wait_s:g} s: {error}{where}")
             return wait_s
         self.notes.troubles = 0
         return self._config.dispatcher.poll_s

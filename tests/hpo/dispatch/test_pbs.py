@@ -293,3 +293,27 @@ def test_slurms_wrapper_gets_all_resources_in_one_option():
     words = PbsDispatcher(apart, Path("/s.sh")).preview(JOB)
     assert "-q h-regular -l select=1:ncpus=1 -l walltime=01:01:40 " in words
     assert words.endswith("-v NODULE_JOB=/study/trials/0001/attempt_1 /s.sh")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "qstat: Unknown Job Id ",
+        " Job has finished, use -x or -H to obtain historical job information",
+        "qselect: PBS is not configured to maintain job history",
+        "cannot connect to server pbs01 (errno=15010)",
+        "Couldn't connect to cluster: pbs01",
+        "qsub: would exceed queue generic's per-user limit",
+        "qsub: Unknown resource: ngpus",
+        "qsub: Unknown queue",
+        "qdel: Job has finished ",
+        "Job id            Name             User              Time Use S Queue",
+        "    comment = Job run at Mon Nov 23 at 02:29 on (pbs01:ncpus=1)",
+    ],
+)
+def test_the_stand_in_speaks_in_recorded_words(shared, words):
+    standin = (REPLAY.parent / "pbs" / "standin.py").read_text(encoding="utf-8")
+    folder = shared / "pbs" / "openpbs-recorded"
+    assert any(words in p.read_text(encoding="utf-8") for p in folder.glob("*.md"))
+    spoken = words.removeprefix("qstat: ").removeprefix("    comment = ").split(" to server")[0]
+    assert spoken.split("use -x")[0].strip() in standin

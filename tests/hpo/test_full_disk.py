@@ -1,0 +1,80 @@
+"""A study on a disk that really is full for a while."""
+
+import contextlib
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from nodule_det.config.hpo import DispatcherConfig, HpoConfig
+from nodule_det.hpo.baselines import propose_random
+from nodule_det.hpo.clock import WallClock
+from nodule_det.hpo.dispatch import make_dispatcher
+from nodule_det.hpo.driver import Driver
+from nodule_det.hpo.opening import open_study
+from nodule_det.hpo.study import StudyFolder, read_study
+from nodule_det.hpo.trial import TrialState
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Mount a disk of 400 kB; skip where we may not."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
+    if subprocess.run(words, capture_output=True, check=False).returncode != 0:
+        pytest.skip("mounting a small disk needs root and the right to mount")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(path):
+    with open(path, "wb", buffering=0) as f, contextlib.suppress(OSError):
+        while True:
+            f.write(b"x" * 4096)
+
+
+def test_a_study_waits_for_room_and_every_job_runs_once(small_disk, quick_training):
+    path = small_disk / "s"
+    path.mkdir()
+    site = DispatcherConfig(poll_s=0.05, grace_s=0.3)
+    config = HpoConfig(
+        study=str(path), dispatcher=site, command=quick_training, workers=2, trials=8
+    )
+    said: list[str] = []
+    writer = open_study(StudyFolder(path), config, time.time)
+    driver = Driver(
+        writer,
+        make_dispatcher(site),
+        propose_random,
+        config,
+        WallClock(),
+        Path.cwd(),
+        said.append,
+    )
+    while len(said) < 2:  # two trials are complete
+        driver.try_step()
+        time.sleep(0.05)
+    # Jobs under way may need the room; wait until none is, so that only the driver meets the end.
+    config.workers = 0
+    while driver.study.pending:
+        driver.try_step()
+        time.sleep(0.05)
+    config.workers = 2
+    fill(small_disk / "filler")
+    for _ in range(5):
+        driver.try_step()
+    assert any(f"No space left on device ({path})" in line for line in said)
+    (small_disk / "filler").unlink()
+    end = time.monotonic() + 60
+    while not driver.done():
+        assert time.monotonic() < end
+        driver.try_step()
+        time.sleep(0.05)
+    study = read_study(path)
+    assert [(t.number, t.state) for t in study.trials] == [
+        (n, TrialState.COMPLETE) for n in range(1, 9)
+    ]
+    assert [p.read_text() for p in path.glob("trials/*/starts")] == ["start\n"] * 8
+    assert study.problems == []
