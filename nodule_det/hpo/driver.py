@@ -52,7 +52,10 @@ LONGEST_WAIT_S = 600.0
 CANCEL_AGAIN_S = 300.0
 """After this time without effect a job is asked to end once more."""
 FAILURES_AT_START = 3
-"""Trainings that fail one after the other, before any succeeds, end the driver: it is the setup."""
+"""Trainings that end in an error, one after the other before any succeeds, end the driver: it is
+the setup, not the point."""
+FAILURES_IN_A_ROW = 10
+"""The same once some have succeeded: a node without the data would eat the whole study."""
 REFUSALS = 10
 """Refusals in a row that are borne by a study whose jobs were accepted before."""
 _PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENFILE}
@@ -359,13 +362,15 @@ class Driver:
     # ---- what is to be started
 
     def _check_setup(self) -> None:
-        if self.notes.failures < FAILURES_AT_START or self.study.best() is not None:
+        worked = any(t.state is TrialState.COMPLETE for t in self.study.own)
+        if self.notes.failures < (FAILURES_IN_A_ROW if worked else FAILURES_AT_START):
             return
         failed = [t for t in self.study.trials if t.state is TrialState.FAILED][-1]
         raise StudyError(
-            f"the last {self.notes.failures} trainings all failed and none ever succeeded: the "
-            f"setup is wrong, not the point.  Trial {failed.number}: {failed.reason}, "
-            f"{failed.message}; see {self._run_dir(failed)}"
+            f"the last {self.notes.failures} trainings all ended in an error"
+            f"{'' if worked else ' and none ever succeeded'}: the setup or a node is wrong, not "
+            f"the point.  Trial {failed.number}: {failed.reason}, {failed.message}; see "
+            f"{self._run_dir(failed)}.  Then start the same command again"
         )
 
     def _may_ask(self) -> bool:

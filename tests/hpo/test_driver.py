@@ -218,9 +218,21 @@ def test_a_job_killed_by_a_signal_is_tried_once_more(lab):
 
 def test_a_wrong_setup_ends_the_study_after_three_failures(lab):
     made = lab(failing(ExitCode.BAD_INPUT, "bad_input"), workers=1, trials=100)
-    with pytest.raises(StudyError, match="the last 3 trainings all failed and none ever succeeded"):
+    with pytest.raises(StudyError, match="the last 3 trainings all ended in an error and none"):
         made.run()
     assert len(made.study.trials) == 3
+
+
+def test_a_node_that_fails_every_job_does_not_eat_the_study(lab):
+    def fails_later(overrides, attempt):
+        number = int(overrides["run_dir"][-4:])
+        return complete(overrides, attempt) if number <= 5 else bad(overrides, attempt)
+
+    bad = failing(ExitCode.BAD_INPUT, "bad_input")
+    made = lab(fails_later, workers=1, trials=100)
+    with pytest.raises(StudyError, match=r"the last 10 trainings all ended in an error: the setup"):
+        made.run()
+    assert len(made.study.trials) == 15
 
 
 def test_a_complete_result_without_a_value_is_a_failure(lab):
