@@ -1,0 +1,38 @@
+"""The tables of a run folder give its figures again, in anybody's hands."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+from tiny_run import tiny
+
+from nodule_det.froc import Candidates, Lesions, analyse, match
+from nodule_det.runs import RunFolder
+from nodule_det.tables import ANNOTATION_COLUMNS, CANDIDATE_COLUMNS, SERIES, read_table
+from nodule_det.train.run import run
+
+
+def points(table):
+    return np.stack([table.numbers(f"coord{axis}") for axis in "XYZ"], axis=1)
+
+
+def lesions(path):
+    table = read_table(path, ANNOTATION_COLUMNS)
+    return Lesions(np.array(table.text(SERIES)), points(table), table.numbers("diameter_mm"))
+
+
+def test_the_tables_of_a_folder_give_its_froc_again(store, tmp_path):
+    run(tiny(store, tmp_path, epochs=1))
+    folder = RunFolder(tmp_path)
+    found = read_table(folder.candidates, CANDIDATE_COLUMNS)
+    matched = match(
+        read_table(folder.scans, [SERIES]).text(SERIES),
+        lesions(folder.annotations),
+        Candidates(np.array(found.text(SERIES)), points(found), found.numbers("probability")),
+        lesions(folder.excluded),
+    )
+    again = json.loads(json.dumps(analyse(matched, bootstrap=100, seed=0).as_dict()))
+    assert again == json.loads(folder.froc.read_text())
+    assert again["n_lesions"] == 6
+    assert "texture" in read_table(folder.annotations, ANNOTATION_COLUMNS).columns
