@@ -184,8 +184,8 @@ class HpoConfig:
     node_hours: float = 0.0
     """Start no more trials once the jobs have used this many hours on nodes; 0 sets no limit."""
 
-    space: str = "nomura"
-    """Search space: the name of a file in conf/space, or the path of a YAML file."""
+    search_space: str = "nomura"
+    """The name of a file in conf/space, or the path of a YAML file of your own."""
 
     stop: Stop = Stop.never
     """jobs cancels the jobs of the study, waits until they are gone, and leaves."""

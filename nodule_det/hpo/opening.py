@@ -24,7 +24,7 @@ def new_header(config: HpoConfig, now_s: float) -> Header:
     Raises:
         ConfigError: If the space does not suit the training.
     """
-    space = read_space(config.space)
+    space = read_space(config.search_space)
     if not config.command:
         check_space(space, config.train)
     return Header(
@@ -62,7 +62,7 @@ def has_study(folder: StudyFolder) -> bool:
 
 def _require_same(path: Path, old: Header, new: Header) -> None:
     pairs = {
-        "space": (old.space.as_dict()["parameters"], new.space.as_dict()["parameters"]),
+        "search_space": (old.space.as_dict()["parameters"], new.space.as_dict()["parameters"]),
         "train": (list(old.train), list(new.train)),
         "command": (list(old.command), list(new.command)),
     }

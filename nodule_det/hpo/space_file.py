@@ -36,7 +36,7 @@ def read_space(space: str) -> Space:
     except (OSError, UnicodeDecodeError):
         names = ", ".join(sorted(p.stem for p in named.parent.glob("*.yaml")))
         raise ConfigError(
-            f"space={space} is neither a readable YAML file nor one of: {names}"
+            f"search_space={space} is neither a readable YAML file nor one of: {names}"
         ) from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None

@@ -43,6 +43,17 @@ def test_another_space_or_training_is_refused_with_the_difference(study, quick_t
     )
 
 
+def test_a_space_of_ones_own_is_given_by_its_path(study, quick_training, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("parameters:\n  optim.lr: {kind: float, low: 1e-5, high: 1e-3, log: true}\n")
+    mine = f"search_space={path}"
+    run = tune(tmp_path / "s", quick_training, mine, "dry_run=true")
+    assert " optim.lr=" in run.stdout
+    assert "model.depth" not in run.stdout
+    other = tune(study, quick_training, mine, code=1)
+    assert f"study={study} was made with another search_space: patches.size_vox: " in other.stderr
+
+
 def test_a_dry_run_prints_the_next_job_and_changes_nothing(study, quick_training):
     before = (study / "journal.jsonl").read_bytes()
     run = tune(study, quick_training, "dispatcher=pbs", "dry_run=true")
