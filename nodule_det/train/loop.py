@@ -140,7 +140,7 @@ def learning_rate(step: int, total_steps: int, largest: float) -> float:
 
     Example:
         >>> [round(learning_rate(s, 100, 1.0), 2) for s in (0, 4, 52, 99)]
-        [0.2, 1.0, 0.52, 0.01]
+        [0.2, 1.0, 0.51, 0.01]
     """
     rise = max(1, round(WARM_UP * total_steps))
     if step < rise:
