@@ -118,7 +118,7 @@ def match(
         first = int(np.flatnonzero(nan)[0])
         raise FrocInputError(
             f"{nan.sum()} of {len(candidates)} scores are NaN; the first is candidate row {first} "
-            f"of case {candidates.case[first]}"
+            f"of case {candidates.case[first]}; mend it, or leave them out (drop_nan=true)"
         )
     usable = (case_of >= 0) & ~nan
     by_case = _ByCase(np.where(usable, case_of, -1), candidates, len(known.names))
@@ -183,7 +183,7 @@ def _look_up(known: _Cases, case: StrArray, what: str, drop: bool) -> IntArray:
         odd = np.unique(case[index < 0])
         raise FrocInputError(
             f"{(index < 0).sum()} {what}s belong to {len(odd)} cases that are not in the list of "
-            f"scans, such as {odd[0]!r}; correct the list, or leave them out on purpose"
+            f"scans, such as {odd[0]!r}; correct the list, or leave them out (drop_unknown=true)"
         )
     return index
 

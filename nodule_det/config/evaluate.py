@@ -1,0 +1,68 @@
+"""Settings of ``python -m nodule_det.evaluate``: the FROC figures of a list of candidates."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum
+
+from nodule_det.config.checks import require_range
+from nodule_det.errors import ConfigError
+
+
+class IntervalKind(Enum):
+    """How the 95 % intervals are made."""
+
+    logit = "logit"
+    bca = "bca"
+    percentile = "percentile"
+
+
+@dataclass(kw_only=True)
+class EvaluateConfig:
+    """Candidates and annotations -> FROC figures with intervals, as JSON, CSV and pictures."""
+
+    candidates: str = ""
+    """CSV of a detector: seriesuid, coordX, coordY, coordZ in world mm, probability (or score)."""
+
+    annotations: str = ""
+    """CSV of the lesions: seriesuid, coordX, coordY, coordZ, diameter_mm (LUNA16's as it is)."""
+
+    scans: str = ""
+    """CSV of all evaluated scans, those without lesions too; a header line is optional."""
+
+    excluded: str = ""
+    """CSV of findings that are neither lesion nor false positive (annotations_excluded)."""
+
+    out: str = "evaluation"
+    """Folder for froc.json, froc_curve.csv and froc.png, .svg, .pdf."""
+
+    upper: float = 5.0
+    """False positives per scan up to which the partial area is taken."""
+
+    bootstrap: int = 1000
+    """Resamples of the scans for the intervals."""
+
+    interval: IntervalKind = IntervalKind.logit
+    """logit, bca or percentile."""
+
+    seed: int = 0
+    """Seed of the resamples."""
+
+    drop_unknown: bool = False
+    """Leave out candidates and findings of scans that are not listed; an error otherwise."""
+
+    drop_nan: bool = False
+    """Leave out candidates whose score is NaN; an error otherwise."""
+
+    log_x: bool = False
+    """Draw false positives on a logarithmic axis."""
+
+    def __post_init__(self) -> None:
+        for name in ("candidates", "annotations", "scans"):
+            if not getattr(self, name):
+                raise ConfigError(f"{name} is not given; add {name}=FILE.csv to the command")
+        if not (math.isfinite(self.upper) and self.upper > 0):
+            raise ConfigError(f"upper={self.upper} must be a positive number of false positives")
+        require_range("bootstrap", self.bootstrap, 2, 1_000_000)
+        require_range("seed", self.seed, 0, 2**31 - 1)

@@ -1,0 +1,65 @@
+"""``python -m nodule_det.evaluate``: FROC figures of any detector whose candidates are a CSV.
+
+CSV files ──read_job()──▶ match() ──analyse()──▶ froc.json, froc_curve.csv, froc.png/.svg/.pdf
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from nodule_det.cli import command
+from nodule_det.config.evaluate import EvaluateConfig
+from nodule_det.evaluate.reading import read_job
+from nodule_det.evaluate.words import figures_table
+from nodule_det.froc import Froc, Interval, analyse, match
+from nodule_det.runs import write_json
+from nodule_det.tables import write_table
+
+
+@command("evaluate", EvaluateConfig)
+def main(config: EvaluateConfig) -> None:
+    """Evaluate, print one table, and leave the files."""
+    job = read_job(
+        Path(config.candidates),
+        Path(config.annotations),
+        Path(config.scans),
+        Path(config.excluded) if config.excluded else None,
+    )
+    matched = match(
+        job.cases,
+        job.lesions,
+        job.candidates,
+        job.excluded,
+        drop_unknown=config.drop_unknown,
+        drop_nan=config.drop_nan,
+    )
+    froc = analyse(
+        matched,
+        upper=config.upper,
+        bootstrap=config.bootstrap,
+        seed=config.seed,
+        interval=Interval(config.interval.value),
+    )
+    print(figures_table(froc))
+    _write(Path(config.out), froc, froc.as_dict(), log_x=config.log_x)
+    print(f"\nwritten  {Path(config.out) / 'froc.json'}, froc_curve.csv, froc.png, .svg, .pdf")
+
+
+def _write(out: Path, froc: Froc, record: dict[str, Any], *, log_x: bool) -> None:
+    from nodule_det.figures import save_curve
+
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "froc.json", record)
+    rows = zip(froc.fp_per_scan, froc.curve_sensitivity, froc.curve_threshold, strict=True)
+    write_table(
+        out / "froc_curve.csv",
+        ("fp_per_scan", "sensitivity", "threshold"),
+        ((f, s, "" if t is None else t) for f, s, t in rows),
+    )
+    for suffix in ("png", "svg", "pdf"):
+        save_curve(froc, out / f"froc.{suffix}", log_x=log_x)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""CSV files -> what the FROC analysis takes; LUNA16's own files are read as they are.
+
+candidates.csv, annotations.csv, scans.csv, excluded.csv ──read_job()──▶ Job
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nodule_det.errors import TableError
+from nodule_det.froc import NO_LESIONS, Candidates, Lesions
+from nodule_det.froc.records import FloatArray, StrArray
+from nodule_det.tables import (
+    ANNOTATION_COLUMNS,
+    DIAMETER,
+    PROBABILITY,
+    SERIES,
+    Table,
+    X,
+    Y,
+    Z,
+    read_table,
+)
+
+SCORE = "score"
+"""What a column of scores may be called instead of LUNA16's ``probability``."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that is evaluated, and the tables it was read from.
+
+    Attributes:
+        cases: (n_cases,) ids of all evaluated scans.
+        lesions: Findings that count, in the order of ``lesion_table``.
+        candidates: What the detector says, in the order of its file.
+        excluded: Findings that are neither lesion nor background.
+        lesion_table: The annotation file with all its columns.
+    """
+
+    cases: StrArray
+    lesions: Lesions
+    candidates: Candidates
+    excluded: Lesions
+    lesion_table: Table
+
+
+def read_job(candidates: Path, annotations: Path, scans: Path, excluded: Path | None) -> Job:
+    """Read all files of an evaluation.
+
+    Raises:
+        TableError: If one is missing or damaged, or holds a value that makes no sense.
+    """
+    lesions, lesion_table = read_lesions(annotations)
+    return Job(
+        cases=read_scans(scans),
+        lesions=lesions,
+        candidates=read_candidates(candidates),
+        excluded=read_excluded(excluded) if excluded else NO_LESIONS,
+        lesion_table=lesion_table,
+    )
+
+
+def read_scans(path: Path) -> StrArray:
+    """Read the ids of scans: a column ``seriesuid``, or one id a line as in LUNA16's own list.
+
+    Raises:
+        TableError: If there is none, or a file without header has several columns.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        raise TableError(f"{path} does not exist; give the path of a CSV file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise TableError(f"{path} cannot be read as UTF-8 text ({error})") from None
+    first = next((line for line in lines if line.strip()), "")
+    if SERIES in first:
+        return np.array(read_table(path, (SERIES,)).text(SERIES), np.str_)
+    ids = [line.strip().strip('"') for line in lines if line.strip()]
+    if not ids:
+        raise TableError(f"{path} is empty; it needs the id of every evaluated scan, one a line")
+    for id_ in ids:
+        if any(mark in id_ for mark in ",;\t"):
+            raise TableError(
+                f"{path} has several columns but no header with {SERIES}: {id_!r}; "
+                f"add the header, or keep one id a line"
+            )
+    return np.array(ids, np.str_)
+
+
+def read_candidates(path: Path) -> Candidates:
+    """Read LUNA16's submission format; the scores may stand under ``score``, too."""
+    table = read_table(path, (SERIES, X, Y, Z), allow_empty=True)
+    names = [name for name in (PROBABILITY, SCORE) if name in table.columns]
+    if len(names) != 1:
+        raise TableError(
+            f"{path} has {'both' if names else 'neither'} a column {PROBABILITY} "
+            f"{'and' if names else 'nor'} {SCORE}; its header is {','.join(table.columns)!r}"
+        )
+    return Candidates(_cases(table), _points(table), table.numbers(names[0]))
+
+
+def read_lesions(path: Path) -> tuple[Lesions, Table]:
+    """Read the findings that count, and give the table for its further columns."""
+    table = read_table(path, ANNOTATION_COLUMNS, allow_empty=True)
+    diameter = table.numbers(DIAMETER)
+    bad = np.flatnonzero(~(diameter > 0) | ~np.isfinite(diameter))
+    if len(bad):
+        raise TableError(
+            f"{path} line {table.line[bad[0]]} has {DIAMETER}={diameter[bad[0]]:g}; a lesion that "
+            "counts needs a positive one (findings without belong into excluded=FILE.csv)"
+        )
+    return Lesions(_cases(table), _points(table), diameter), table
+
+
+def read_excluded(path: Path) -> Lesions:
+    """Read findings that are neither; a diameter of -1 means 10 mm."""
+    table = read_table(path, ANNOTATION_COLUMNS, allow_empty=True)
+    return Lesions(_cases(table), _points(table), table.numbers(DIAMETER))
+
+
+def _cases(table: Table) -> StrArray:
+    return np.array(table.text(SERIES), np.str_)
+
+
+def _points(table: Table) -> FloatArray:
+    points = np.stack([table.numbers(c) for c in (X, Y, Z)], axis=1)
+    bad = np.flatnonzero(~np.isfinite(points).all(axis=1))
+    if len(bad):
+        raise TableError(
+            f"{table.path} line {table.line[bad[0]]} has a coordinate that is not finite: "
+            f"{points[bad[0]].tolist()}"
+        )
+    return points

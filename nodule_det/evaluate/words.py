@@ -1,0 +1,58 @@
+"""The figures as one aligned table for a terminal.
+
+Froc ──figures_table()──▶ lines
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from nodule_det.froc import Froc
+
+Row = tuple[str, str, str, str]
+
+
+def figures_table(froc: Froc) -> str:
+    """Write what was evaluated, then every figure with its interval and threshold."""
+    count = (
+        f"{froc.n_found} of {froc.n_lesions} lesions hit in {froc.n_scans} scans by "
+        f"{froc.n_candidates} candidates; {froc.n_false_positives} false positives, "
+        f"{froc.n_repeated} repeated hits, {froc.n_excluded} on excluded findings"
+    )
+    if froc.pauc is None:
+        return f"{count}\nno figures: {froc.reason}"
+    return "\n".join([count, "", *aligned(_rows(froc))])
+
+
+def _rows(froc: Froc) -> list[Row]:
+    rows: list[Row] = [
+        ("", "", "95 % interval", "threshold"),
+        (f"pAUC up to {froc.upper:g} FP", _number(froc.pauc), span(froc.pauc_interval), ""),
+        ("  as steps", _number(froc.pauc_step), "", ""),
+        ("CPM", _number(froc.cpm), span(froc.cpm_interval), ""),
+    ]
+    read = zip(froc.rates, froc.sensitivity, froc.sensitivity_interval, froc.threshold, strict=True)
+    for rate, sensitivity, interval, threshold in read:
+        at = "none" if threshold is None else f"{threshold:.4g}"
+        name = f"sensitivity at {Fraction(rate)} FP"
+        rows.append((name, _number(sensitivity), span(interval), at))
+    return rows
+
+
+def aligned(rows: list[Row]) -> list[str]:
+    """Set rows under each other: words to the left, numbers to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    return [
+        f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}  "
+        f"{row[3]:>{widths[3]}}".rstrip()
+        for row in rows
+    ]
+
+
+def span(interval: tuple[float, float] | None) -> str:
+    """Write an interval."""
+    return "" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4f}"

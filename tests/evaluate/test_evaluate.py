@@ -1,0 +1,177 @@
+"""The command as a user meets it: real files in, real files and words out."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEADER = "seriesuid,coordX,coordY,coordZ"
+FILES = {
+    # Scan a: a lesion found at 0.9 and hit again at 0.4; b: one missed; c: nothing there.
+    "annotations.csv": f"{HEADER},diameter_mm\na,0,0,0,10\nb,50,0,0,8\n",
+    "excluded.csv": f"{HEADER},diameter_mm\na,-40,0,0,-1\n",
+    "scans.csv": "a\nb\nc\nd\n",
+    "candidates.csv": f"{HEADER},probability\n"
+    "a,1,0,0,0.9\na,0,2,0,0.4\na,-43,0,0,0.8\nc,9,9,9,0.95\nb,9,9,9,0.3\n",
+}
+
+
+def evaluate(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "nodule_det.evaluate",
+            *(f"{n}={n}.csv" for n in ("candidates", "annotations", "scans")),
+            *words,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=folder,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evaluate")
+    for name, text in FILES.items():
+        (folder / name).write_text(text)
+    process = evaluate(folder, "excluded=excluded.csv", "out=result", "bootstrap=50")
+    assert process.returncode == 0, process.stderr
+    return process, folder / "result"
+
+
+def test_the_figures_are_those_worked_out_by_hand(done):
+    froc = json.loads((done[1] / "froc.json").read_text())
+    # From (0, 0) by 0.95 to (1/4, 0), by 0.9 up to (1/4, 1/2), by 0.3 on to (2/4, 1/2).
+    assert froc["pauc"] == pytest.approx((5 - 1 / 4) / 2 / 5)
+    assert froc["pauc_step"] == pytest.approx((5 - 1 / 4) / 2 / 5)
+    assert froc["cpm"] == pytest.approx((0 + 6 / 2) / 7)
+    assert froc["sensitivity"] == [0] + [1 / 2] * 6
+    assert froc["threshold"] == [None, 0.9, 0.3, 0.3, 0.3, 0.3, 0.3]
+    counts = ("n_scans", "n_lesions", "n_found", "n_candidates", "n_false_positives")
+    assert [froc[name] for name in counts] == [4, 2, 1, 5, 2]
+    assert (froc["n_excluded"], froc["n_repeated"]) == (1, 1)
+
+
+def test_it_leaves_a_curve_and_pictures(done):
+    rows = list(csv.DictReader((done[1] / "froc_curve.csv").read_text().splitlines()))
+    assert rows[0] == {"fp_per_scan": "0.0", "sensitivity": "0.0", "threshold": ""}
+    assert rows[2] == {"fp_per_scan": "0.25", "sensitivity": "0.5", "threshold": "0.9"}
+    names = {path.name for path in done[1].iterdir()}
+    assert names == {"froc.json", "froc_curve.csv", "froc.png", "froc.svg", "froc.pdf"}
+
+
+def test_it_prints_one_aligned_table(done):
+    lines = done[0].stdout.splitlines()
+    assert lines[0].startswith("1 of 2 lesions hit in 4 scans by 5 candidates; 2 false positives")
+    cells = [re.split(r" {2,}", line.strip()) for line in lines[2:13]]
+    rows = {name: rest for name, *rest in cells}
+    assert rows["pAUC up to 5 FP"][0] == "0.4750"
+    assert rows["CPM"][0] == "0.4286"
+    assert rows["sensitivity at 1/8 FP"][::2] == ["0.0000", "none"]
+    assert rows["sensitivity at 1/4 FP"][::2] == ["0.5000", "0.9"]
+
+
+def test_the_excluded_list_left_out_costs(folder):
+    assert evaluate(folder, "bootstrap=2").returncode == 0
+    froc = json.loads((folder / "evaluation" / "froc.json").read_text())
+    assert (froc["n_excluded"], froc["n_false_positives"]) == (0, 3)
+
+
+def test_luna16s_own_lists_are_read_as_they_are(shared, tmp_path):
+    uid = "1.3.6.1.4.1.14519.5.2.1.6279.6001.154677396354641150280013275227"
+    (tmp_path / "seriesuids.csv").write_text(f"{uid}\n")
+    (tmp_path / "candidates.csv").write_text(
+        f"{HEADER},probability\n{uid},-57,131,-520,0.7\n{uid},24,177,-431,0.9\n{uid},0,0,0,0.8\n"
+    )
+    done = evaluate(
+        tmp_path,
+        "scans=seriesuids.csv",
+        f"annotations={shared}/data/annotations.csv",
+        f"excluded={shared}/data/annotations_excluded.csv",
+        "bootstrap=2",
+    )
+    assert done.returncode == 0, done.stderr
+    froc = json.loads((tmp_path / "evaluation" / "froc.json").read_text())
+    # The nodule stands behind one false positive in one scan; the surest hits an excluded finding.
+    assert froc["pauc"] == pytest.approx(4 / 5)
+    assert froc["n_excluded"] == 1
+
+
+@pytest.mark.parametrize("name", ["excluded", "candidates"])
+def test_a_list_without_rows_is_an_answer(folder, name):
+    header = f"{HEADER},{'diameter_mm' if name == 'excluded' else 'probability'}\n"
+    (folder / f"{name}.csv").write_text(header)
+    done = evaluate(folder, "excluded=excluded.csv", "bootstrap=20")
+    assert done.returncode == 0, done.stderr
+
+
+def test_without_lesions_there_is_a_reason_instead_of_a_figure(folder):
+    (folder / "annotations.csv").write_text(f"{HEADER},diameter_mm\n")
+    done = evaluate(folder)
+    assert done.returncode == 0
+    assert "no figures: there is no lesion in 4 scans" in done.stdout
+    assert json.loads((folder / "evaluation" / "froc.json").read_text())["pauc"] is None
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "message"),
+    [
+        ({}, ["scans="], "scans is not given; add scans=FILE.csv"),
+        ({}, ["upper=0"], "upper=0.0 must be a positive number"),
+        ({}, ["scans=gone.csv"], "gone.csv does not exist"),
+        ({"scans.csv": "\n"}, [], "scans.csv is empty"),
+        ({"scans.csv": "a,1\n"}, [], "has several columns but no header with seriesuid: 'a,1'"),
+        ({"scans.csv": "a\nb\nc\nb\n"}, [], "case b stands twice in the list of scans"),
+        ({"scans.csv": "a\nb\nd\n"}, [], "1 candidates belong to 1 cases that are not in the list"),
+        ({"annotations.csv": f"{HEADER},diameter_mm\na,0,0,0,-1\n"}, [], "line 2 has diameter_mm="),
+        ({"annotations.csv": f"{HEADER},diameter_mm\na,nan,0,0,9\n"}, [], "coordinate that is not"),
+        ({"candidates.csv": f"{HEADER},prob\na,0,0,0,1\n"}, [], "neither a column probability nor"),
+        ({"candidates.csv": f"{HEADER},probability\na,0,0,0,nan\n"}, [], "(drop_nan=true)"),
+        ({"candidates.csv": f"{HEADER},probability\na,0,0,0,x\n"}, [], "probability='x' is not"),
+    ],
+)  # fmt: skip
+def test_a_bad_input_is_one_line_that_says_what_to_do(folder, change, words, message):
+    for name, text in change.items():
+        (folder / name).write_text(text)
+    done = evaluate(folder, *words)
+    assert done.returncode in (1, 2)
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (folder / "evaluation").exists()
+
+
+def test_what_is_refused_can_be_left_out_on_purpose(folder):
+    with (folder / "candidates.csv").open("a") as f:
+        f.write("zz,0,0,0,1\na,7,7,7,nan\n")
+    assert evaluate(folder, "drop_unknown=true").returncode == 1
+    done = evaluate(folder, "drop_unknown=true", "drop_nan=true", "bootstrap=20")
+    assert done.returncode == 0, done.stderr
+
+
+def test_torch_is_never_imported(folder):
+    code = (
+        "import runpy, sys\n"
+        "sys.argv = ['x', 'candidates=candidates.csv', 'annotations=annotations.csv',\n"
+        "            'scans=scans.csv', 'bootstrap=2']\n"
+        "try: runpy.run_module('nodule_det.evaluate', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        "assert not {'torch', 'monai'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=folder, capture_output=True)
