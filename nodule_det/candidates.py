@@ -1,0 +1,138 @@
+"""Probability volume -> candidates in world mm; candidates of many scans -> CSV.
+
+    probability (z, y, x) ──find_candidates()──▶ ScanCandidates ──write_candidates()──▶ CSV
+
+A candidate is a peak.  Its score is the peak's probability, so that one list ranks all scans; its
+centre and diameter come from the voxels around the peak that reach half of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from nodule_det.config.train import CandidateConfig
+from nodule_det.geometry import Grid
+from nodule_det.tables import CANDIDATE_COLUMNS, DIAMETER, write_table
+
+FloatArray = NDArray[np.float64]
+
+REACH_MM = 16.0
+"""Half the edge of the cube in which a peak's extent is looked for: no lesion under 3 cm is cut."""
+
+
+SMALLEST = 1e-6
+"""A probability of 0 is nowhere a peak, whatever the threshold."""
+
+
+@dataclass(frozen=True)
+class ScanCandidates:
+    """Candidates of one scan, the best first.
+
+    Attributes:
+        world_mm: (n, 3) centres (x, y, z), LPS.
+        score: (n,) probability of the peak.
+        diameter_mm: (n,) diameter of the sphere whose volume the peak's extent has.
+        n_dropped: Peaks left out by ``candidates.max_per_scan``.
+    """
+
+    world_mm: FloatArray
+    score: FloatArray
+    diameter_mm: FloatArray
+    n_dropped: int = 0
+
+    def __len__(self) -> int:
+        return len(self.score)
+
+
+def find_candidates(
+    probability: NDArray[np.float32], grid: Grid, config: CandidateConfig
+) -> ScanCandidates:
+    """Find the peaks of a probability volume.
+
+    Peaks closer than ``merge_mm`` to a higher one belong to it.  Of equal neighbours the first in
+    array order is taken, so the result depends on nothing but the volume.
+
+    Args:
+        probability: (z, y, x) in [0, 1].
+        grid: Where its voxels lie.
+        config: Threshold, merging distance and limit.
+    """
+    voxels = _peaks(probability, config.threshold)
+    order = np.argsort(-probability[tuple(voxels.T)], kind="stable")
+    voxels = voxels[order]
+    kept = voxels[_apart(grid.to_world(voxels), config.merge_mm)]
+    dropped = max(0, len(kept) - config.max_per_scan)
+    kept = kept[: config.max_per_scan]
+    extents = [_extent(probability, tuple(v), grid) for v in kept]
+    centers = np.array([center for center, _ in extents]).reshape(-1, 3)
+    return ScanCandidates(
+        world_mm=grid.to_world(centers),
+        score=probability[tuple(kept.T)].astype(np.float64),
+        diameter_mm=np.array([diameter for _, diameter in extents], np.float64),
+        n_dropped=dropped,
+    )
+
+
+def _peaks(probability: NDArray[np.float32], threshold: float) -> NDArray[np.intp]:
+    """Give (n, 3) voxels that no neighbour of 26 exceeds, looking only at what is high enough."""
+    high = np.argwhere(probability >= max(threshold, SMALLEST))
+    padded = np.pad(probability, 1, constant_values=-1.0)
+    here = probability[tuple(high.T)]
+    peak = np.ones(len(high), bool)
+    for offset in np.ndindex(3, 3, 3):
+        if offset != (1, 1, 1) and len(high):
+            z, y, x = (high + offset).T
+            peak &= padded[z, y, x] <= here
+    return high[peak]
+
+
+def _apart(world_mm: FloatArray, merge_mm: float) -> NDArray[np.intp]:
+    """Give the indices of points, best first, that no better kept point is near."""
+    kept: list[int] = []
+    for i, point in enumerate(world_mm):
+        if not kept or (np.linalg.norm(world_mm[kept] - point, axis=1) >= merge_mm).all():
+            kept.append(i)
+    return np.array(kept, np.intp)
+
+
+def _extent(
+    probability: NDArray[np.float32], peak: tuple[int, ...], grid: Grid
+) -> tuple[FloatArray, float]:
+    """Measure the connected voxels around a peak that reach half of it.
+
+    Returns:
+        Their centre as a continuous voxel, and the diameter of a sphere of their volume, mm.
+    """
+    reach = [int(REACH_MM / s) for s in grid.spacing_mm]
+    low = [max(0, p - r) for p, r in zip(peak, reach, strict=True)]
+    high = [p + r + 1 for p, r in zip(peak, reach, strict=True)]
+    part = probability[tuple(map(slice, low, high))]
+    half = part >= probability[peak] / 2
+    labels, _ = ndimage.label(half)
+    own = labels == labels[tuple(np.subtract(peak, low))]
+    voxels = np.argwhere(own)
+    weights = part[own].astype(np.float64)
+    center = (voxels * weights[:, None]).sum(0) / weights.sum() + low
+    volume_mm3 = len(voxels) * float(np.prod(grid.spacing_mm))
+    return center, float((6 * volume_mm3 / np.pi) ** (1 / 3))
+
+
+def write_candidates(path: Path, scans: Iterable[tuple[str, ScanCandidates]]) -> None:
+    """Write LUNA16's columns and ``diameter_mm``, one row per candidate, scan by scan."""
+    rows = (
+        (uid, *point, score, diameter)
+        for uid, found in scans
+        for point, score, diameter in zip(
+            found.world_mm.tolist(),
+            found.score.tolist(),
+            found.diameter_mm.tolist(),
+            strict=True,
+        )
+    )
+    write_table(path, (*CANDIDATE_COLUMNS, DIAMETER), rows)
