@@ -28,7 +28,7 @@ def new_header(config: HpoConfig, now_s: float) -> Header:
     if not config.command:
         check_space(space, config.train)
     return Header(
-        id=secrets.token_hex(4),
+        id=secrets.token_hex(3),  # older PBS allows 15 characters in a job's name
         space=space,
         train=tuple(overrides(config.train, TrainConfig())),
         command=tuple(config.command),
