@@ -9,10 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nodule_det.config.hpo import (
+    AcquisitionConfig,
     DispatcherConfig,
     HpoConfig,
     RetryConfig,
     StoppingConfig,
+    Strategy,
 )
 from nodule_det.errors import StudyError
 from nodule_det.hpo.baselines import propose_random
@@ -51,6 +53,7 @@ class Lab:
         self.batch = FakeDispatcher(self.clock, training, slots=slots, faults=faults)
         config.setdefault("workers", 4)
         config.setdefault("trials", 12)
+        config.setdefault("acquisition", AcquisitionConfig(strategy=Strategy.random))
         config.setdefault("dispatcher", DispatcherConfig(poll_s=30, grace_s=60))
         self.config = HpoConfig(study=str(path), **config)
         self.said = []
