@@ -48,6 +48,7 @@ class Events:
         is_fp = np.arange(len(score)) >= found.sum()
         order = np.argsort(-score, kind="stable")
         self.score, self.case, self.is_fp = score[order], case[order], is_fp[order]
+        self.ends_tie = np.append(self.score[1:] != self.score[:-1], [True] * bool(len(score)))
         self.n_cases = matched.n_cases
         self.lesions_of_case = np.bincount(matched.lesion_case, minlength=matched.n_cases)
         self.fp_so_far = np.cumsum(self.is_fp)
@@ -78,7 +79,7 @@ class Events:
         """Give (b, t) false positives per scan and sensitivity, as far as any of them is read."""
         scans = weights.sum(axis=1, keepdims=True)
         head = self._head(weights, scans, furthest)
-        ends = np.flatnonzero(np.diff(self.score[:head], append=np.nan) != 0)
+        ends = np.flatnonzero(self.ends_tie[:head])
         of_event = weights[:, self.case[:head]]
         fp = np.cumsum(of_event * self.is_fp[:head], axis=1)[:, ends] / scans
         found = np.cumsum(of_event * ~self.is_fp[:head], axis=1)[:, ends]

@@ -16,6 +16,9 @@ from nodule_det.froc.records import FloatArray
 Z = 1.959963984540054
 """97.5 % quantile of the normal distribution."""
 
+NO_SPREAD = 1e-9
+"""Below it resamples differ by rounding only."""
+
 
 class Interval(Enum):
     """How a 95 % interval is made."""
@@ -49,7 +52,7 @@ def logit_interval(value: float, resampled: FloatArray, n_lesions: int) -> tuple
     spread = float(np.std(logit(resampled), ddof=1)) if len(resampled) > 1 else 0.0
     # No resample differs from the figure when every lesion was found, or none: the data then
     # still allow a miss in n_lesions + 1 (rule of succession), whose logit error is about 1.
-    center, spread = float(logit(np.array(value))), spread or 1.0
+    center, spread = float(logit(np.array(value))), spread if spread > NO_SPREAD else 1.0
     low, high = (1 / (1 + np.exp(-(center + s * Z * spread))) for s in (-1, 1))
     return min(float(low), value), max(float(high), value)
 

@@ -183,7 +183,8 @@ def _look_up(known: _Cases, case: StrArray, what: str, drop: bool) -> IntArray:
         odd = np.unique(case[index < 0])
         raise FrocInputError(
             f"{(index < 0).sum()} {what}s belong to {len(odd)} cases that are not in the list of "
-            f"scans, such as {odd[0]!r}; correct the list, or leave them out (drop_unknown=true)"
+            f"scans, such as {str(odd[0])!r}; correct the list, or leave them out "
+            "(drop_unknown=true)"
         )
     return index
 
