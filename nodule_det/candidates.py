@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import KDTree
 
 from nodule_det.config.train import CandidateConfig
 from nodule_det.geometry import Grid
@@ -93,11 +94,20 @@ def _peaks(probability: NDArray[np.float32], threshold: float) -> NDArray[np.int
 
 
 def _apart(world_mm: FloatArray, merge_mm: float) -> NDArray[np.intp]:
-    """Give the indices of points, best first, that no better kept point is near."""
+    """Give the indices of points, best first, that no better kept point is near.
+
+    An untrained network has ten thousands of peaks, so neighbours are looked up in a tree.
+    """
+    if not len(world_mm):
+        return np.empty(0, np.intp)
+    tree = KDTree(world_mm)
+    nearer_than_mm = np.nextafter(merge_mm, 0.0)
+    free = np.ones(len(world_mm), bool)
     kept: list[int] = []
     for i, point in enumerate(world_mm):
-        if not kept or (np.linalg.norm(world_mm[kept] - point, axis=1) >= merge_mm).all():
+        if free[i]:
             kept.append(i)
+            free[tree.query_ball_point(point, nearer_than_mm)] = False
     return np.array(kept, np.intp)
 
 
