@@ -26,8 +26,19 @@ class DispatcherKind(Enum):
 class Strategy(Enum):
     """How the next point is chosen."""
 
+    nei = "nei"
+    ei_fantasies = "ei_fantasies"
+    thompson = "thompson"
+    ei = "ei"
     random = "random"
     sobol = "sobol"
+
+
+class Failures(Enum):
+    """What a training that ran out of memory or diverged teaches."""
+
+    model = "model"
+    zero = "zero"
 
 
 class Stop(Enum):
@@ -158,14 +169,27 @@ class StoppingConfig:
 class AcquisitionConfig:
     """How the next point is chosen."""
 
-    strategy: Strategy = Strategy.random
-    """random or sobol."""
+    strategy: Strategy = Strategy.nei
+    """nei (noisy expected improvement, running trials integrated out), ei_fantasies (expected
+    improvement over imagined outcomes of the running trials), thompson (a draw of the posterior),
+    ei (as if nothing were running: the poster's), or without a model: random, sobol."""
 
     seed: int = 0
     """Seed of every choice; trial n of two studies with equal results is equal."""
 
+    first: int = 6
+    """Points drawn from the priors before the model is asked; queued and given points count."""
+
+    failures: Failures = Failures.model
+    """model learns where trainings run out of memory or diverge, and keeps away; zero takes such
+    a training for one with the value 0, as the poster did."""
+
+    cost: bool = False
+    """Weigh what a point promises against the hours that its training is expected to take."""
+
     def __post_init__(self) -> None:
         require_range("acquisition.seed", self.seed, 0, 2**31 - 1)
+        require_range("acquisition.first", self.first, 1, 10_000)
 
 
 @dataclass(kw_only=True)

@@ -1,0 +1,132 @@
+"""What a list of trials teaches, as arrays for the models.
+
+    trials ──gather()──▶ Evidence: values with their errors, outcomes, times, pending points
+
+Who teaches what:
+
+- complete: the value, with its standard error, and the time it took;
+- stopped early: its best validation, carried on to the end by what the complete trials gained from
+  that epoch on.  How much those differ among one another is added to its error; while fewer than
+  three complete trials show a gain, it teaches nothing;
+- out of memory, diverged: where trainings fail, or the value 0 (the poster's rule);
+- any other failure, cancelled by a person: nothing; a crashed node has no opinion of a point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nodule_det.config.hpo import Failures
+from nodule_det.hpo.features import Features
+from nodule_det.hpo.space import Params
+from nodule_det.hpo.stopping import best_until
+from nodule_det.hpo.trial import OUTCOMES, Observation, Reason, Trial, TrialState
+
+FloatArray = NDArray[np.float64]
+
+ENOUGH_GAINS = 3
+"""Complete trials that must show a gain before stopped ones are carried on."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Arrays over the trials; n gave a value, k an outcome, m are pending."""
+
+    params: list[Params]
+    """Points of the n values."""
+    features: FloatArray
+    """(n, d)."""
+    values: FloatArray
+    """(n,) objective, larger is better."""
+    se: FloatArray
+    """(n,) standard errors; the median of the others where a trial has none, 0 if none has."""
+    log_seconds: FloatArray
+    """(n,) logarithm of the node time of a whole training; NaN where it is not known."""
+    outcomes: FloatArray
+    """(k, d) points that gave a value or failed by their own fault."""
+    succeeded: NDArray[np.bool_]
+    """(k,)."""
+    pending: FloatArray
+    """(m, d)."""
+
+
+def gather(features: Features, trials: Sequence[Trial], failures: Failures) -> Evidence:
+    """Sort the trials by what they teach.
+
+    Args:
+        features: The map of the space.
+        trials: All trials of the study.
+        failures: Whether failures by the parameters are modelled or take the value 0.
+    """
+    failed = [t for t in trials if t.state is TrialState.FAILED and t.reason in OUTCOMES]
+    found = [(t, seen) for t in trials if (seen := _value(t, trials)) is not None]
+    if failures is Failures.zero:
+        found += [(t, (0.0, None)) for t in failed]
+        failed = []
+    known = [t for t, _ in found]
+    reached = [t for t in known if t.value is not None or t.curve]
+    outcomes = reached + failed
+    return Evidence(
+        params=[t.params for t in known],
+        features=features.matrix([t.params for t in known]),
+        values=np.array([value for _, (value, _) in found], np.float64),
+        se=_filled([se for _, (_, se) in found]),
+        log_seconds=np.array([_log_seconds(t) for t in known], np.float64),
+        outcomes=features.matrix([t.params for t in outcomes]),
+        succeeded=np.arange(len(outcomes)) < len(reached),
+        pending=features.matrix([t.params for t in trials if t.pending]),
+    )
+
+
+def _value(trial: Trial, trials: Sequence[Trial]) -> tuple[float, float | None] | None:
+    """Give value and standard error; None for a trial that teaches none."""
+    if trial.state is TrialState.COMPLETE and trial.value is not None:
+        return trial.value, trial.value_se
+    if trial.reason is Reason.EARLY_STOPPED and trial.curve:
+        return carry_on(trial.curve, trials)
+    return None
+
+
+def carry_on(curve: Sequence[Observation], trials: Sequence[Trial]) -> tuple[float, float] | None:
+    """Say what a stopped training would have come to.
+
+    Trainings of one task rise alike, on different levels: so the gain is a factor.
+
+    Args:
+        curve: Its validations, by rising epoch, at least one.
+        trials: Those that are complete show the gains.
+
+    Returns:
+        Value and standard error, or None while too few trials were complete.
+    """
+    epoch = curve[-1].epoch
+    stop = best_until(curve, epoch)
+    assert stop is not None
+    gains = [
+        t.value / seen.value
+        for t in trials
+        if t.state is TrialState.COMPLETE
+        and t.value is not None
+        and (seen := best_until(t.curve, epoch)) is not None
+        and seen.value > 0
+    ]
+    if len(gains) < ENOUGH_GAINS:
+        return None
+    gain = max(1.0, float(np.median(gains)))
+    half_width = 0.5 * float(np.subtract(*np.percentile(gains, [84, 16])))
+    return stop.value * gain, float(np.hypot(gain * (stop.se or 0.0), stop.value * half_width))
+
+
+def _filled(errors: Sequence[float | None]) -> FloatArray:
+    known = [se for se in errors if se is not None]
+    usual = float(np.median(known)) if known else 0.0
+    return np.array([usual if se is None else se for se in errors], np.float64)
+
+
+def _log_seconds(trial: Trial) -> float:
+    whole = trial.state is TrialState.COMPLETE and trial.seconds > 0
+    return float(np.log(trial.seconds)) if whole else float("nan")

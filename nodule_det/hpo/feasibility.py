@@ -1,0 +1,47 @@
+"""Where trainings fail by their own fault: a model of the chance that a point gives a value.
+
+    features of completed and failed trials ──fit_feasibility()──▶ log chance of a value, (c,)
+
+Only outcomes teach it: out of memory and divergence belong to the parameters.  A crashed node or
+a full disk says nothing about the point that happened to run there.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.special import log_ndtr
+
+from nodule_det.hpo.surrogate import Surrogate, fit_surrogate
+
+FloatArray = NDArray[np.float64]
+
+SHARPNESS = 0.18
+"""Spread of the probit between a predicted 0 (failed) and 1 (gave a value)."""
+
+
+class Feasibility:
+    """A Gaussian process regression of success (1) and failure (0), read through a probit.
+
+    A proper classifier would need an approximate posterior; least squares on labels orders points
+    as well and costs one more fit of the kind that the surrogate uses anyway.
+    """
+
+    def __init__(self, surrogate: Surrogate | None) -> None:
+        self._surrogate = surrogate
+
+    def log_chance(self, features: FloatArray) -> torch.Tensor:
+        """Give the log of the chance that each point, (c, d), gives a value; (c,)."""
+        if self._surrogate is None:
+            return torch.zeros(len(features), dtype=torch.float64)
+        mean, sd = self._surrogate.predict(features)
+        log_p: torch.Tensor = log_ndtr(torch.as_tensor((mean - 0.5) / np.hypot(SHARPNESS, sd)))
+        return log_p
+
+
+def fit_feasibility(features: FloatArray, succeeded: NDArray[np.bool_]) -> Feasibility:
+    """Fit to the outcomes so far; without a failure every point is taken for feasible."""
+    if succeeded.all() or not succeeded.any():
+        return Feasibility(None)
+    return Feasibility(fit_surrogate(features, succeeded.astype(np.float64)))
