@@ -10,9 +10,9 @@ from typing import Any
 
 from nodule_det.cli import command
 from nodule_det.config.evaluate import EvaluateConfig
-from nodule_det.evaluate.reading import read_job
-from nodule_det.evaluate.words import figures_table
-from nodule_det.froc import Froc, Interval, analyse, match
+from nodule_det.evaluate.reading import Job, read_job
+from nodule_det.evaluate.words import audit_lines, figures_table
+from nodule_det.froc import AuditFinding, Froc, Interval, Level, analyse, audit, match
 from nodule_det.runs import write_json
 from nodule_det.tables import write_table
 
@@ -41,9 +41,22 @@ def main(config: EvaluateConfig) -> None:
         seed=config.seed,
         interval=Interval(config.interval.value),
     )
+    findings = audit(job.lesions, job.candidates, job.excluded, matched) + _trimmed(job)
+    record = froc.as_dict() | {"audit": [finding.as_dict() for finding in findings]}
     print(figures_table(froc))
-    _write(Path(config.out), froc, froc.as_dict(), log_x=config.log_x)
+    print(f"\n{audit_lines(findings)}")
+    _write(Path(config.out), froc, record, log_x=config.log_x)
     print(f"\nwritten  {Path(config.out) / 'froc.json'}, froc_curve.csv, froc.png, .svg, .pdf")
+
+
+def _trimmed(job: Job) -> list[AuditFinding]:
+    if not job.n_trimmed:
+        return []
+    return [
+        AuditFinding(
+            Level.NOTE, "trimmed_ids", f"{job.n_trimmed} ids had blanks around them, now taken off"
+        )
+    ]
 
 
 def _write(out: Path, froc: Froc, record: dict[str, Any], *, log_x: bool) -> None:

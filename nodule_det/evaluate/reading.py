@@ -39,6 +39,7 @@ class Job:
         candidates: What the detector says, in the order of its file.
         excluded: Findings that are neither lesion nor background.
         lesion_table: The annotation file with all its columns.
+        n_trimmed: Ids that had blanks around them.
     """
 
     cases: StrArray
@@ -46,6 +47,7 @@ class Job:
     candidates: Candidates
     excluded: Lesions
     lesion_table: Table
+    n_trimmed: int
 
 
 def read_job(candidates: Path, annotations: Path, scans: Path, excluded: Path | None) -> Job:
@@ -55,12 +57,18 @@ def read_job(candidates: Path, annotations: Path, scans: Path, excluded: Path | 
         TableError: If one is missing or damaged, or holds a value that makes no sense.
     """
     lesions, lesion_table = read_lesions(annotations)
+    found, found_table = read_candidates(candidates)
     return Job(
         cases=read_scans(scans),
         lesions=lesions,
-        candidates=read_candidates(candidates),
+        candidates=found,
         excluded=read_excluded(excluded) if excluded else NO_LESIONS,
         lesion_table=lesion_table,
+        n_trimmed=sum(
+            id_ != id_.strip()
+            for table in (lesion_table, found_table)
+            for id_ in table.columns[SERIES]
+        ),
     )
 
 
@@ -91,7 +99,7 @@ def read_scans(path: Path) -> StrArray:
     return np.array(ids, np.str_)
 
 
-def read_candidates(path: Path) -> Candidates:
+def read_candidates(path: Path) -> tuple[Candidates, Table]:
     """Read LUNA16's submission format; the scores may stand under ``score``, too."""
     table = read_table(path, (SERIES, X, Y, Z), allow_empty=True)
     names = [name for name in (PROBABILITY, SCORE) if name in table.columns]
@@ -100,7 +108,7 @@ def read_candidates(path: Path) -> Candidates:
             f"{path} has {'both' if names else 'neither'} a column {PROBABILITY} "
             f"{'and' if names else 'nor'} {SCORE}; its header is {','.join(table.columns)!r}"
         )
-    return Candidates(_cases(table), _points(table), table.numbers(names[0]))
+    return Candidates(_cases(table), _points(table), table.numbers(names[0])), table
 
 
 def read_lesions(path: Path) -> tuple[Lesions, Table]:

@@ -1,4 +1,4 @@
-"""The figures as one aligned table for a terminal.
+"""The figures and the audit as aligned lines for a terminal.
 
 Froc ──figures_table()──▶ lines
 """
@@ -6,8 +6,12 @@ Froc ──figures_table()──▶ lines
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
-from nodule_det.froc import Froc
+from nodule_det.froc import AuditFinding, Froc
+
+LISTED = 3
+"""Rows of a finding that are printed."""
 
 Row = tuple[str, str, str, str]
 
@@ -22,6 +26,28 @@ def figures_table(froc: Froc) -> str:
     if froc.pauc is None:
         return f"{count}\nno figures: {froc.reason}"
     return "\n".join([count, "", *aligned(_rows(froc))])
+
+
+def audit_lines(findings: list[AuditFinding]) -> str:
+    """Write what the audit noticed, with the first cases, lesions or candidates of each."""
+    lines = []
+    for finding in findings:
+        lines.append(f"{finding.level.value + ':':<9}{finding.message}")
+        lines += [f"{'':11}{_entry(row)}" for row in finding.rows[:LISTED]]
+        if len(finding.rows) > LISTED:
+            lines.append(f"{'':11}... more in froc.json")
+    return "\n".join(lines)
+
+
+def _entry(row: dict[str, Any]) -> str:
+    words = [str(row["case"])]
+    if "world_mm" in row:
+        words.append("at " + " ".join(f"{v:.1f}" for v in row["world_mm"]) + " mm")
+    if "diameter_mm" in row:
+        words.append(f"diameter {row['diameter_mm']:.1f} mm")
+    if row.get("score") is not None:
+        words.append(f"score {row['score']:.4g}")
+    return "  ".join(words)
 
 
 def _rows(froc: Froc) -> list[Row]:

@@ -9,6 +9,7 @@ stands in docs/froc.md.
 """
 
 from nodule_det.froc.analysis import Froc, analyse
+from nodule_det.froc.audit import AuditFinding, Level, audit
 from nodule_det.froc.bootstrap import Resampled, resample
 from nodule_det.froc.curve import (
     CPM_RATES,
@@ -31,14 +32,17 @@ __all__ = [
     "MISSED",
     "NO_LESIONS",
     "UPPER",
+    "AuditFinding",
     "Candidates",
     "Froc",
     "FrocCurve",
     "Interval",
     "Lesions",
+    "Level",
     "Matched",
     "Resampled",
     "analyse",
+    "audit",
     "cpm",
     "froc_curve",
     "match",

@@ -9,6 +9,7 @@ themselves.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -183,10 +184,21 @@ def _look_up(known: _Cases, case: StrArray, what: str, drop: bool) -> IntArray:
         odd = np.unique(case[index < 0])
         raise FrocInputError(
             f"{(index < 0).sum()} {what}s belong to {len(odd)} cases that are not in the list of "
-            f"scans, such as {str(odd[0])!r}; correct the list, or leave them out "
-            "(drop_unknown=true)"
+            f"scans, such as {str(odd[0])!r}{_nearly(str(odd[0]), known)}; correct the list, or "
+            "leave them out (drop_unknown=true)"
         )
     return index
+
+
+def _nearly(case: str, known: _Cases) -> str:
+    """Say so if the case is known by nearly the same id: blanks, another case, a file's ending."""
+    plain = {_plain(name): name for name in known.names.tolist()}
+    return f" (which is nearly {plain[_plain(case)]!r})" if _plain(case) in plain else ""
+
+
+def _plain(case: str) -> str:
+    bare = case.strip().strip("\"'").lower().replace("\\", "/").rsplit("/", 1)[-1]
+    return re.sub(r"(\.(mhd|mha|nii|gz|npy|dcm))+$", "", bare)
 
 
 def _check_diameters(lesions: Lesions) -> None:

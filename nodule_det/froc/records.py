@@ -37,6 +37,10 @@ class Lesions:
     def __len__(self) -> int:
         return len(self.case)
 
+    def take(self, rows: IntArray) -> Lesions:
+        """Give some of them."""
+        return Lesions(self.case[rows], self.world_mm[rows], self.diameter_mm[rows])
+
 
 @dataclass(frozen=True)
 class Candidates:
@@ -57,6 +61,10 @@ class Candidates:
 
     def __len__(self) -> int:
         return len(self.case)
+
+    def take(self, rows: IntArray) -> Candidates:
+        """Give some of them."""
+        return Candidates(self.case[rows], self.world_mm[rows], self.score[rows])
 
 
 def _check_columns(what: str, case: StrArray, world_mm: FloatArray, number: FloatArray) -> None:

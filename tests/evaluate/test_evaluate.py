@@ -88,6 +88,20 @@ def test_it_prints_one_aligned_table(done):
     assert rows["sensitivity at 1/4 FP"][::2] == ["0.5000", "0.9"]
 
 
+def test_the_audit_is_printed_and_kept(done):
+    findings = json.loads((done[1] / "froc.json").read_text())["audit"]
+    codes = {finding["code"]: finding for finding in findings}
+    assert codes["cases_without_candidates"]["rows"] == [{"case": "d"}]
+    assert codes["missed_lesions"]["rows"][0]["diameter_mm"] == 8
+    assert "note:    1 of 4 scans have no candidate" in done[0].stdout
+    assert "c  at 9.0 9.0 9.0 mm  score 0.95" in done[0].stdout
+
+
+def test_blanks_around_ids_are_taken_off_and_told(folder):
+    (folder / "candidates.csv").write_text(f"{HEADER},score\n a ,0,0,0,0.5\n")
+    assert "1 ids had blanks around them" in evaluate(folder, "bootstrap=20").stdout
+
+
 def test_the_excluded_list_left_out_costs(folder):
     assert evaluate(folder, "bootstrap=2").returncode == 0
     froc = json.loads((folder / "evaluation" / "froc.json").read_text())
