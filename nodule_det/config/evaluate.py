@@ -18,6 +18,13 @@ class IntervalKind(Enum):
     percentile = "percentile"
 
 
+class Compat(Enum):
+    """Whose habits to follow."""
+
+    none = "none"
+    luna16 = "luna16"
+
+
 @dataclass(kw_only=True)
 class EvaluateConfig:
     """Candidates and annotations -> FROC figures with intervals, as JSON, CSV and pictures."""
@@ -54,6 +61,9 @@ class EvaluateConfig:
 
     drop_nan: bool = False
     """Leave out candidates whose score is NaN; an error otherwise."""
+
+    compat: Compat = Compat.none
+    """luna16: as the challenge's script, which looks at 100 candidates a scan at most."""
 
     log_x: bool = False
     """Draw false positives on a logarithmic axis."""

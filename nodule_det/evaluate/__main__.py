@@ -9,10 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from nodule_det.cli import command
-from nodule_det.config.evaluate import EvaluateConfig
+from nodule_det.config.evaluate import Compat, EvaluateConfig
 from nodule_det.evaluate.reading import Job, read_job
-from nodule_det.evaluate.words import audit_lines, figures_table
-from nodule_det.froc import AuditFinding, Froc, Interval, Level, analyse, audit, match
+from nodule_det.evaluate.words import audit_lines, challenge_table, figures_table
+from nodule_det.froc import (
+    AuditFinding,
+    Froc,
+    Interval,
+    Level,
+    analyse,
+    audit,
+    capped,
+    challenge_figures,
+    match,
+)
 from nodule_det.runs import write_json
 from nodule_det.tables import write_table
 
@@ -26,10 +36,13 @@ def main(config: EvaluateConfig) -> None:
         Path(config.scans),
         Path(config.excluded) if config.excluded else None,
     )
+    looked_at = job.candidates
+    if config.compat is Compat.luna16:
+        looked_at = job.candidates.take(capped(job.candidates))
     matched = match(
         job.cases,
         job.lesions,
-        job.candidates,
+        looked_at,
         job.excluded,
         drop_unknown=config.drop_unknown,
         drop_nan=config.drop_nan,
@@ -41,10 +54,18 @@ def main(config: EvaluateConfig) -> None:
         seed=config.seed,
         interval=Interval(config.interval.value),
     )
-    findings = audit(job.lesions, job.candidates, job.excluded, matched) + _trimmed(job)
-    record = froc.as_dict() | {"audit": [finding.as_dict() for finding in findings]}
     print(figures_table(froc))
+    record = froc.as_dict()
+    if config.compat is Compat.luna16 and matched.n_lesions:
+        n_capped = len(job.candidates) - len(looked_at)
+        challenge = challenge_figures(
+            matched, bootstrap=config.bootstrap, seed=config.seed, n_capped=n_capped
+        )
+        print(f"\n{challenge_table(challenge)}")
+        record["luna16"] = challenge.as_dict()
+    findings = audit(job.lesions, looked_at, job.excluded, matched) + _trimmed(job)
     print(f"\n{audit_lines(findings)}")
+    record["audit"] = [finding.as_dict() for finding in findings]
     _write(Path(config.out), froc, record, log_x=config.log_x)
     print(f"\nwritten  {Path(config.out) / 'froc.json'}, froc_curve.csv, froc.png, .svg, .pdf")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
-from nodule_det.froc import AuditFinding, Froc
+from nodule_det.froc import AuditFinding, ChallengeFigures, Froc
 
 LISTED = 3
 """Rows of a finding that are printed."""
@@ -26,6 +26,20 @@ def figures_table(froc: Froc) -> str:
     if froc.pauc is None:
         return f"{count}\nno figures: {froc.reason}"
     return "\n".join([count, "", *aligned(_rows(froc))])
+
+
+def challenge_table(figures: ChallengeFigures) -> str:
+    """Write what the challenge reports."""
+    rows: list[Row] = [("as LUNA16", "", "95 % interval", "mean of resamples")]
+    read = zip(
+        figures.rates, figures.sensitivity, figures.low, figures.high, figures.mean, strict=True
+    )
+    for rate, sensitivity, low, high, mean in read:
+        name = f"sensitivity at {Fraction(rate)} FP"
+        rows.append((name, _number(sensitivity), span((low, high)), _number(mean)))
+    rows.append(("CPM", _number(figures.cpm), "", _number(figures.cpm_of_means)))
+    last = f"{figures.n_capped} candidates beyond 100 a scan were not looked at"
+    return "\n".join([*aligned(rows), last])
 
 
 def audit_lines(findings: list[AuditFinding]) -> str:

@@ -23,6 +23,7 @@ from nodule_det.froc.curve import (
     threshold_at,
 )
 from nodule_det.froc.interval import Interval
+from nodule_det.froc.luna16 import ChallengeFigures, capped, challenge_figures
 from nodule_det.froc.matching import EXCLUDED_MM, MISSED, Matched, match
 from nodule_det.froc.records import NO_LESIONS, Candidates, Lesions
 
@@ -34,6 +35,7 @@ __all__ = [
     "UPPER",
     "AuditFinding",
     "Candidates",
+    "ChallengeFigures",
     "Froc",
     "FrocCurve",
     "Interval",
@@ -43,6 +45,8 @@ __all__ = [
     "Resampled",
     "analyse",
     "audit",
+    "capped",
+    "challenge_figures",
     "cpm",
     "froc_curve",
     "match",

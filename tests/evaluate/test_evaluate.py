@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 HEADER = "seriesuid,coordX,coordY,coordZ"
@@ -126,6 +127,25 @@ def test_luna16s_own_lists_are_read_as_they_are(shared, tmp_path):
     # The nodule stands behind one false positive in one scan; the surest hits an excluded finding.
     assert froc["pauc"] == pytest.approx(4 / 5)
     assert froc["n_excluded"] == 1
+
+
+def test_compat_luna16_gives_the_challenges_figures(tmp_path):
+    golden = Path(__file__).parents[1] / "golden" / "luna16"
+    done = evaluate(
+        golden,
+        "compat=luna16",
+        "scans=seriesuids.csv",
+        "excluded=annotations_excluded.csv",
+        f"out={tmp_path}",
+        "bootstrap=50",
+    )
+    assert done.returncode == 0, done.stderr
+    luna16 = json.loads((tmp_path / "froc.json").read_text())["luna16"]
+    assert luna16["n_capped"] == 1287 - 1013
+    fp, sensitivity, _ = np.loadtxt(golden / "froc_candidates.txt", delimiter=",").T
+    expected = np.interp(luna16["rates"], fp, sensitivity)
+    np.testing.assert_allclose(luna16["sensitivity"], expected, rtol=0, atol=2e-9)
+    assert "274 candidates beyond 100 a scan were not looked at" in done.stdout
 
 
 @pytest.mark.parametrize("name", ["excluded", "candidates"])
