@@ -74,6 +74,15 @@ def check_compressed(path: Path) -> None:
         raise ScanError(f"{raw} unpacks to {there} of {needed} bytes of voxels; copy it again")
 
 
+def voxel_file(path: Path) -> Path:
+    """Give the file that holds the voxels of a MetaImage: its own, or the one beside it.
+
+    Raises:
+        ScanError: If its header does not say.
+    """
+    return _voxel_file(path, _read_header(path)[0])[0]
+
+
 def _is_compressed(fields: dict[str, str]) -> bool:
     return fields.get("CompressedData", "False").lower() == "true"
 

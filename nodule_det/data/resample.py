@@ -2,7 +2,7 @@
 
     volume, grid ──resample(box, spacing)──▶ volume, grid
 
-Each axis is one sparse matrix of taps, so a box of the scan is all that is ever read.  Cubic
+Each axis is one sparse matrix of taps, and only the box that they reach is ever touched.  Cubic
 convolution keeps the peak of a 4 mm nodule, from which linear interpolation takes 60 HU; where
 the new voxels are larger than the old, the kernel is widened by their ratio, which is the
 low-pass filter that keeps noise from aliasing.
@@ -88,12 +88,18 @@ def resample(volume_hu: HuVolume, grid: Grid, target: Grid) -> HuVolume:
     Returns:
         (z, y, x) int16 HU of ``target``.
     """
-    values: NDArray[np.float32] = np.asarray(volume_hu)
     start = grid.to_voxel(target.origin_mm)
+    matrices, box = [], []
     for axis in (0, 1, 2):
         step = target.spacing_mm[axis] / grid.spacing_mm[axis]
         at = start[axis] + step * np.arange(target.size_vox[axis])
-        values = _along(values, axis, taps(at, grid.size_vox[axis], step))
+        matrix = taps(at, grid.size_vox[axis], step)
+        reached = slice(int(matrix.indices.min()), int(matrix.indices.max()) + 1)
+        matrices.append(matrix[:, reached])
+        box.append(reached)
+    values = np.asarray(volume_hu[tuple(box)], np.float32)
+    for axis, matrix in enumerate(matrices):
+        values = _along(values, axis, matrix)
     return to_hu(values, "the resampled scan")
 
 
@@ -131,7 +137,7 @@ def _along(
 ) -> NDArray[np.float32]:
     """Apply a matrix along one axis; the others are looped over in planes that fit the cache."""
     if axis == 0:
-        flat = np.asarray(values, np.float32).reshape(values.shape[0], -1)
+        flat = values.reshape(values.shape[0], -1)
         return np.asarray(matrix @ flat).reshape(-1, *values.shape[1:])
     out = np.empty(
         [matrix.shape[0] if i == axis else n for i, n in enumerate(values.shape)], np.float32

@@ -81,11 +81,14 @@ class StoredScan:
 
         The centre of a nodule at the wall may lie a little outside the mask of the lungs.
         """
-        blocks = unpack(self.lung_packed, self.block_shape)
-        return expand(
-            np.asarray(ndimage.binary_dilation(blocks, np.ones((3, 3, 3), bool))),
-            self.grid.size_vox,
-        )
+        return grown(unpack(self.lung_packed, self.block_shape), self.grid.size_vox)
+
+    def is_searched(self, finding: Finding) -> bool:
+        """Tell whether the centre of a finding lies in :meth:`search_mask`."""
+        at = np.rint(self.grid.to_voxel(finding.center_mm)).astype(int) // BLOCK_VOX
+        low = np.clip(at - 1, 0, None)
+        around = tuple(slice(a, b) for a, b in zip(low, at + 2, strict=True))
+        return bool(unpack(self.lung_packed, self.block_shape)[around].any())
 
     @property
     def block_shape(self) -> tuple[int, int, int]:
@@ -190,8 +193,9 @@ def write_scan(
     findings: Sequence[Finding],
     source_spacing_mm: Triple,
     labels: NDArray[np.uint8] | None = None,
+    source_stamp: str = "",
 ) -> None:
-    """Write a scan whole or not at all.
+    """Write a scan whole or not at all; one that stood there is gone first.
 
     Args:
         folder: ``scans`` folder of the store.
@@ -204,11 +208,14 @@ def write_scan(
         findings: Lesions and excluded findings.
         source_spacing_mm: (z, y, x) spacing of the source.
         labels: (z, y, x) lesion labels in the same grid, where the data set has them.
+        source_stamp: What :func:`stored_stamp` gives back.
     """
+    (folder / f"{series_uid}.json").unlink(missing_ok=True)
+    (folder / f"{series_uid}.labels.npy").unlink(missing_ok=True)
     if labels is not None:
         _save(folder / f"{series_uid}.labels.npy", labels)
     _save(folder / f"{series_uid}.npy", volume_hu)
-    blocks = _block_share(lung) > 0.5
+    blocks = mostly(lung)
     dense = _block_reduce(volume_hu, np.maximum, VESSEL_HU) > VESSEL_HU
     write_json(
         folder / f"{series_uid}.json",
@@ -216,6 +223,7 @@ def write_scan(
             "series_uid": series_uid,
             "patient_key": patient_key,
             "source_hash": source_hash,
+            "source_stamp": source_stamp,
             "grid": grid.as_dict(),
             "source_spacing_mm": list(source_spacing_mm),
             "findings": [asdict(f) for f in findings],
@@ -226,9 +234,23 @@ def write_scan(
     )
 
 
+def stored_stamp(folder: Path, series_uid: str) -> str | None:
+    """Give the stamp that a scan was written with, or None where there is no whole scan."""
+    file = folder / f"{series_uid}.json"
+    try:
+        stamp = json.loads(file.read_text())["source_stamp"]
+    except (FileNotFoundError, json.JSONDecodeError, KeyError):
+        return None
+    return str(stamp) if (folder / f"{series_uid}.npy").exists() else None
+
+
 def _save(path: Path, array: NDArray[Any]) -> None:
+    """Do as ``np.save`` does, which does not say why a write failed: a full disk has no errno."""
+    array = np.ascontiguousarray(array)
+    header = np.lib.format.header_data_from_array_1_0(array)
     with replacing(path) as temporary, open(temporary, "wb") as file:
-        np.save(file, np.ascontiguousarray(array))
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(array.data)
 
 
 def _read_scan(folder: Path, series_uid: str, fold: int) -> StoredScan:
@@ -283,6 +305,16 @@ def expand(blocks: BlockMask, size_vox: Sequence[int]) -> BlockMask:
         blocks = blocks.repeat(BLOCK_VOX, axis)
     z, y, x = size_vox
     return blocks[:z, :y, :x]
+
+
+def mostly(mask: BlockMask) -> BlockMask:
+    """Tell of each block whether more than half of its voxels are in a (z, y, x) mask."""
+    return np.asarray(_block_share(mask) > 0.5)
+
+
+def grown(blocks: BlockMask, size_vox: Sequence[int]) -> BlockMask:
+    """Give the (z, y, x) mask of blocks and all their neighbours."""
+    return expand(np.asarray(ndimage.binary_dilation(blocks, np.ones((3, 3, 3), bool))), size_vox)
 
 
 def pack(blocks: BlockMask) -> str:

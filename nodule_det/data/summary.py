@@ -23,13 +23,13 @@ MOST_SCANS_READ = 64
 INK, ACCENT = "#333333", "#0072b2"
 
 
-def write_summary(path: Path, failures: dict[str, str]) -> int:
-    """Write the summary of a store, with the scans that failed; returns the number of lesions."""
+def write_summary(path: Path, failures: dict[str, str]) -> dict[str, Any]:
+    """Write the summary of a store, with the scans that failed, and give it."""
     store = open_store(path)
     summary = summarise(store) | {"failures": failures}
     write_json(path / "summary.json", summary)
     _draw(summary, path / "summary.png")
-    return int(summary["n_lesions"])
+    return summary
 
 
 def summarise(store: Store) -> dict[str, Any]:
@@ -47,6 +47,7 @@ def summarise(store: Store) -> dict[str, Any]:
         "n_scans": len(store.scans),
         "n_lesions": len(diameters),
         "n_excluded": sum(f.excluded for s in store.scans for f in s.findings),
+        "lesions_outside_lungs": _unsearched(store),
         "spacing_mm": store.spacing_mm,
         "size_vox_median": [
             int(v) for v in np.median([s.grid.size_vox for s in store.scans] or [(0, 0, 0)], 0)
@@ -61,6 +62,14 @@ def summarise(store: Store) -> dict[str, Any]:
         "hu_bins": HU_BINS.tolist(),
         "hu_counts": counts.tolist(),
     }
+
+
+def _unsearched(store: Store) -> dict[str, int]:
+    """Count the lesions that no detector can find: outside the lungs and a block around them."""
+    counts = {
+        s.series_uid: sum(not s.is_searched(lesion) for lesion in s.lesions) for s in store.scans
+    }
+    return {uid: n for uid, n in counts.items() if n}
 
 
 def _draw(summary: dict[str, Any], path: Path) -> None:

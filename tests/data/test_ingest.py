@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -80,6 +81,7 @@ def test_a_folder_of_scans_becomes_a_store(tmp_path):
         np.testing.assert_allclose(world, GRID.to_world(LESION_VOXEL), atol=1e-6)
     summary = json.loads((tmp_path / "store/summary.json").read_text())
     assert summary["n_scans"] == 3
+    assert outcome.n_lesions_outside_lungs == 0
     assert (tmp_path / "store/summary.png").stat().st_size > 10_000
 
 
@@ -111,7 +113,7 @@ def test_a_failed_scan_is_reported_and_stops_nothing_else(tmp_path):
     assert done.returncode == 1
     assert "scan scan1 is left out:" in done.stderr
     assert "scan1.raw" in done.stderr
-    assert "2 scans with 2 lesions, 1 scans failed" in done.stdout
+    assert "2 scans with 2 lesions, 1 scan failed" in done.stdout
     assert "scan1" in json.loads((tmp_path / "store/summary.json").read_text())["failures"]
     names = {p.name for p in (tmp_path / "store/scans").iterdir()}
     assert names == {"scan0.npy", "scan0.json", "scan2.npy", "scan2.json"}
@@ -205,14 +207,127 @@ def test_an_ingest_that_is_killed_goes_on_to_the_same_store(tmp_path, number):
     process = subprocess.Popen(
         command(source, tmp_path / "store", "workers=2"),
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
         start_new_session=True,
     )
     _wait_for(lambda: list((tmp_path / "store/scans").glob("*.json")))
     os.killpg(process.pid, number)
-    process.wait(30)
+    errors = process.communicate(timeout=30)[1]
+    if number == signal.SIGINT:
+        assert process.returncode == 130
+        assert errors.splitlines()[-1] == "error: interrupted"
+    assert "Traceback" not in errors
     run_ingest(source, tmp_path / "store")
     assert files(tmp_path / "store/scans") == files(tmp_path / "whole/scans")
+
+
+def test_a_killed_worker_costs_one_scan_and_is_named(tmp_path):
+    source = write_folder(tmp_path, 4)
+    process = subprocess.Popen(
+        command(source, tmp_path / "store", "workers=2"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    _wait_for(lambda: _workers_of(process.pid))
+    os.kill(_workers_of(process.pid)[0], signal.SIGKILL)
+    out, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert errors.count("error:") == 1
+    assert "is left out: its worker process was killed (out of memory?)" in errors
+    assert "3 scans with 3 lesions, 1 scan failed" in out
+    assert run_ingest(source, tmp_path / "store").n_scans == 4
+
+
+def _workers_of(pid):
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(c) for c in children if b"spawn_main" in Path(f"/proc/{c}/cmdline").read_bytes()]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Give a real file system of 1.5 MB; needs root and the right to mount."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", str(disk)]
+    try:
+        done = subprocess.run(mount, capture_output=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("there is no mount command")
+    if done.returncode != 0:
+        pytest.skip("mounting a small disk needs root; a limit on a file's size is tested anyway")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_full_disk_stops_ingest_in_one_line_and_leaves_whole_scans(tmp_path, small_disk, workers):
+    source = write_folder(tmp_path, 4)
+    words = command(source, small_disk / "store", f"workers={workers}")
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert re.search(
+        r"error: .*No space left on device; [01] of 4 scans stand in .*free some room", done.stderr
+    )
+    left = {p.suffix for p in (small_disk / "store/scans").iterdir()}
+    assert left <= {".npy", ".json"}
+    subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
+    assert run_ingest(source, small_disk / "store").n_scans == 4
+
+
+def test_what_a_killed_ingest_left_is_swept_away(tmp_path):
+    source = write_folder(tmp_path, 1)
+    run_ingest(source, tmp_path / "store")
+    leftover = tmp_path / "store/scans/.scan0.npy.77.tmp"
+    leftover.write_bytes(b"half")
+    run_ingest(source, tmp_path / "store")
+    assert not leftover.exists()
+
+
+def test_a_scan_whose_findings_or_files_change_is_made_anew(tmp_path):
+    source = write_folder(tmp_path, 2)
+    run_ingest(source, tmp_path / "store")
+    table = tmp_path / "annotations.csv"
+    table.write_text(f"{HEADER}\n{lesion_row('scan1')}\n")
+    run_ingest(source, tmp_path / "store")
+    assert [len(s.lesions) for s in open_store(tmp_path / "store").scans] == [0, 1]
+    before = (tmp_path / "store/scans/scan0.npy").read_bytes()
+    write_chest(source / "scan0.mhd", seed=9)
+    run_ingest(source, tmp_path / "store")
+    assert (tmp_path / "store/scans/scan0.npy").read_bytes() != before
+
+
+def test_a_scan_that_fails_changes_nobodys_fold(tmp_path):
+    source = write_folder(tmp_path, 5)
+    whole = (source / "scan1.raw").read_bytes()
+    (source / "scan1.raw").write_bytes(whole[:-1000])
+    run_ingest(source, tmp_path / "store")
+    before = {s.series_uid: s.fold for s in open_store(tmp_path / "store").scans}
+    (source / "scan1.raw").write_bytes(whole)
+    run_ingest(source, tmp_path / "store")
+    after = {s.series_uid: s.fold for s in open_store(tmp_path / "store").scans}
+    assert {uid: after[uid] for uid in before} == before
+    assert sorted(after.values()) == [0, 1, 2, 3, 4]
+
+
+def test_a_store_in_which_no_scan_succeeds_is_still_a_store_that_says_so(tmp_path):
+    source = write_folder(tmp_path, 1)
+    (source / "scan0.raw").unlink()
+    outcome = run_ingest(source, tmp_path / "store")
+    assert (outcome.n_scans, set(outcome.failures)) == (0, {"scan0"})
+    assert open_store(tmp_path / "store").scans == ()
+
+
+def test_a_lesion_that_no_detector_can_find_is_counted(tmp_path):
+    source = write_folder(tmp_path, 1)
+    x, y, z = GRID.to_world((2, 50, 60))
+    table = tmp_path / "annotations.csv"
+    table.write_text(table.read_text() + f"scan0,{x},{y},{z},6\n")
+    assert run_ingest(source, tmp_path / "store").n_lesions_outside_lungs == 1
+    summary = json.loads((tmp_path / "store/summary.json").read_text())
+    assert summary["lesions_outside_lungs"] == {"scan0": 1}
 
 
 def _wait_for(ready):

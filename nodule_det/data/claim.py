@@ -1,0 +1,132 @@
+"""Who writes a store, and with which settings: one ingest at a time, never two kinds of voxels.
+
+    claimed(store, settings) ──▶ store.json, scans/; what a killed ingest left is swept away
+
+Everything here happens before the first scan is read.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from nodule_det.config.data import StoreConfig
+from nodule_det.data.scan import ScanEntry
+from nodule_det.data.store import read_settings, write_settings
+from nodule_det.errors import StoreError
+
+MADE_BY = ("spacing_mm", "margin_mm")
+"""Settings that the voxels depend on; a store of others is another store."""
+LOCK = ".lock"
+NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
+"""What file systems without locks answer (Lustre mounted without ``flock``)."""
+OLD_SCANS = ".scans.old"
+
+
+@contextmanager
+def claimed(store: Path, settings: StoreConfig, *, overwrite: bool) -> Iterator[Path]:
+    """Make a folder a store of these settings, or go on with one; gives its folder of scans.
+
+    Raises:
+        StoreError: If a store of other settings or anything else stands there, another ingest is
+            at work in it, or it cannot be written, now or later.
+    """
+    try:
+        refuse_foreign(store)
+        store.mkdir(parents=True, exist_ok=True)
+        with open(store / LOCK, "w", encoding="ascii") as lock:
+            _lock(lock.fileno(), store)
+            _settle(store, settings, overwrite=overwrite)
+            yield store / "scans"
+    except OSError as error:
+        raise StoreError(
+            f"out={store} cannot be written ({error.strerror or error}: "
+            f"{error.filename or store}); give a folder that you may write to and that has room; "
+            "what stands in it is whole, and the same command goes on with it"
+        ) from error
+
+
+def refuse_foreign(store: Path) -> None:
+    """Refuse a folder that holds something else than a store.
+
+    Raises:
+        StoreError: If it does.
+    """
+    if store.is_dir() and not (store / "store.json").exists():
+        strange = sorted(p.name for p in store.iterdir() if not p.name.startswith("."))
+        if strange:
+            raise StoreError(
+                f"out={store} holds {strange[0]} and no store.json, so it is no store; give a new "
+                "folder or an empty one"
+            )
+
+
+def _lock(descriptor: int, store: Path) -> None:
+    """Hold the store until this process ends, however it ends."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise StoreError(
+            f"another ingest is at work in out={store}; wait for its end, or stop it"
+        ) from None
+    except OSError as error:
+        # Without a lock two ingests do the same work twice; every file is still whole.
+        if error.errno not in NO_LOCKS:
+            raise
+
+
+def _settle(store: Path, settings: StoreConfig, *, overwrite: bool) -> None:
+    wanted = {name: getattr(settings, name) for name in MADE_BY}
+    found = read_settings(store)
+    if found is not None and found != wanted and not overwrite:
+        odd = next(name for name in MADE_BY if found.get(name) != wanted[name])
+        raise StoreError(
+            f"out={store} holds a store made with store.{odd}={found.get(odd)}, asked is "
+            f"{wanted[odd]}; give another out=, or overwrite=true to make it anew"
+        )
+    if found is not None and overwrite:
+        _take_away(store)
+    write_settings(store, wanted)
+    (store / "scans").mkdir(exist_ok=True)
+    _sweep(store)
+
+
+def _take_away(store: Path) -> None:
+    """Unmake a store in such an order that what is left at any moment is no store, or a whole one.
+
+    Without ``splits.json`` it is unfinished.  The scans go under another name at one blow: a scan
+    half deleted would pass for a whole one.
+    """
+    for name in ("splits.json", "summary.json", "summary.png"):
+        (store / name).unlink(missing_ok=True)
+    shutil.rmtree(store / OLD_SCANS, ignore_errors=True)
+    if (store / "scans").exists():
+        (store / "scans").rename(store / OLD_SCANS)
+
+
+def _sweep(store: Path) -> None:
+    """Delete what an ingest that was killed has left: files under temporary names."""
+    if (store / OLD_SCANS).exists():
+        shutil.rmtree(store / OLD_SCANS)
+    for folder in (store, store / "scans"):
+        for path in folder.glob(".*.tmp"):
+            path.unlink(missing_ok=True)
+
+
+def refuse_strangers(folder: Path, entries: Sequence[ScanEntry]) -> None:
+    """Refuse to mix two data sets in one store.
+
+    Raises:
+        StoreError: If the store has scans that the data set has not.
+    """
+    known = {e.series_uid for e in entries}
+    strange = sorted({p.name.removesuffix(".json") for p in folder.glob("*.json")} - known)
+    if strange:
+        raise StoreError(
+            f"{folder.parent} holds {len(strange)} scans that source= does not have, the first is "
+            f"{strange[0]}; give another out=, or delete their .json in {folder} to leave them out"
+        )

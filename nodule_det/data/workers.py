@@ -1,0 +1,116 @@
+"""Work spread over processes so that one that dies takes one item with it, and not the rest.
+
+    items ──spread(task, items, workers)──▶ (item, result or Died), in the order in which they end
+
+Each worker has a pipe of its own, so it is known which item was in the hands of one that was
+killed; another takes its place.  A worker whose parent is gone finds its pipe closed and leaves.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import Any, Generic, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Died:
+    """A worker that ended in the middle of an item."""
+
+    exit_code: int
+    """Of the process; -9 if it was killed by signal 9, 1 if it left by an error (it is printed)."""
+
+
+@dataclass
+class _Worker(Generic[Item]):
+    process: SpawnProcess
+    item: Item
+
+
+def spread(
+    task: Callable[[Item], Result], items: Sequence[Item], workers: int
+) -> Generator[tuple[Item, Result | Died], None, None]:
+    """Do a task for every item; closing the iterator ends the workers at once.
+
+    Args:
+        task: A function that can be pickled, as can its items and results.
+        items: What to do; taken in order.
+        workers: Processes, 1 or more.
+
+    Yields:
+        Each item once, with what the task gave for it.
+    """
+    waiting = deque(items)
+    crew: dict[Connection, _Worker[Item]] = {}
+    try:
+        while waiting or crew:
+            while waiting and len(crew) < workers:
+                connection, process = _start(task)
+                crew[connection] = _Worker(process, waiting.popleft())
+                _hand(connection, crew[connection].item)
+            ready = set(wait(list(crew)))
+            for connection in [c for c in crew if c in ready]:
+                worker = crew[connection]
+                item, result = worker.item, _result(connection, worker.process)
+                if waiting and not isinstance(result, Died):
+                    worker.item = waiting.popleft()
+                    _hand(connection, worker.item)
+                else:
+                    del crew[connection]
+                    connection.close()
+                yield item, result
+    finally:
+        for worker in crew.values():
+            worker.process.terminate()
+            worker.process.join()
+
+
+def _start(task: Callable[[Item], Result]) -> tuple[Connection, SpawnProcess]:
+    # spawn: a forked child may inherit a lock that another thread of ITK's was holding
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(task, theirs), daemon=True)
+    with _interrupts_held_back():
+        process.start()
+    theirs.close()
+    return ours, process
+
+
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Let a child inherit that it does not hear Ctrl-C: its parent does, and ends it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _hand(connection: Connection, item: Item) -> None:
+    with suppress(BrokenPipeError):  # it died just now: reading from it will say so
+        connection.send(item)
+
+
+def _result(connection: Connection, process: SpawnProcess) -> Any:
+    try:
+        return connection.recv()
+    except (EOFError, ConnectionResetError):
+        process.join()
+        return Died(process.exitcode or 0)
+
+
+def _work(task: Callable[[Item], Result], connection: Connection) -> None:
+    try:
+        while True:
+            connection.send(task(connection.recv()))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return  # nothing more to do, or nobody to do it for
