@@ -26,7 +26,6 @@ FloatArray = NDArray[np.float64]
 REACH_MM = 16.0
 """Half the edge of the cube in which a peak's extent is looked for: no lesion under 3 cm is cut."""
 
-
 SMALLEST = 1e-6
 """A probability of 0 is nowhere a peak, whatever the threshold."""
 
@@ -52,19 +51,29 @@ class ScanCandidates:
 
 
 def find_candidates(
-    probability: NDArray[np.float32], grid: Grid, config: CandidateConfig
+    probability: NDArray[np.float32],
+    grid: Grid,
+    config: CandidateConfig,
+    search: NDArray[np.bool_] | None = None,
 ) -> ScanCandidates:
     """Find the peaks of a probability volume.
 
-    Peaks closer than ``merge_mm`` to a higher one belong to it.  Of equal neighbours the first in
-    array order is taken, so the result depends on nothing but the volume.
+    A peak is a voxel that none of its 26 neighbours exceeds; peaks that touch are one.  Peaks
+    closer than ``merge_mm`` to a higher one belong to it; of equal ones the first in array order
+    stays.
 
     Args:
         probability: (z, y, x) in [0, 1].
         grid: Where its voxels lie.
         config: Threshold, merging distance and limit.
+        search: (z, y, x) where a peak counts (the lungs); None takes all of it.
+
+    Returns:
+        At most ``max_per_scan`` candidates; ``n_dropped`` says how many more there were.
     """
     voxels = _peaks(probability, config.threshold)
+    if search is not None:
+        voxels = voxels[search[tuple(voxels.T)]]
     order = np.argsort(-probability[tuple(voxels.T)], kind="stable")
     voxels = voxels[order]
     kept = voxels[_apart(grid.to_world(voxels), config.merge_mm)]
@@ -81,16 +90,38 @@ def find_candidates(
 
 
 def _peaks(probability: NDArray[np.float32], threshold: float) -> NDArray[np.intp]:
-    """Give (n, 3) voxels that no neighbour of 26 exceeds, looking only at what is high enough."""
-    high = np.argwhere(probability >= max(threshold, SMALLEST))
+    """Give (n, 3) voxels that no neighbour of 26 exceeds, in array order.
+
+    Only voxels that are high enough are looked at, and after each neighbour only those left.  A
+    network that is sure says exactly 1 all through a nodule; such a plateau gives one voxel.
+    """
     padded = np.pad(probability, 1, constant_values=-1.0)
-    here = probability[tuple(high.T)]
-    peak = np.ones(len(high), bool)
+    flat = padded.ravel()
+    high = np.flatnonzero(flat >= max(threshold, SMALLEST))
+    here = np.ravel_multi_index((1, 1, 1), padded.shape)
     for offset in np.ndindex(3, 3, 3):
-        if offset != (1, 1, 1) and len(high):
-            z, y, x = (high + offset).T
-            peak &= padded[z, y, x] <= here
-    return high[peak]
+        if offset != (1, 1, 1):
+            neighbour = high + (np.ravel_multi_index(offset, padded.shape) - here)
+            high = high[flat[neighbour] <= flat[high]]
+    voxels = np.stack(np.unravel_index(high, padded.shape), axis=1) - 1
+    return voxels[_middles(voxels, probability.shape)]
+
+
+def _middles(voxels: NDArray[np.intp], shape: tuple[int, ...]) -> NDArray[np.intp]:
+    """Give the index of one voxel for each connected group: the one nearest the group's centroid.
+
+    Two peaks that touch have the same height, because neither exceeds the other.
+    """
+    there = np.zeros(shape, bool)
+    there[tuple(voxels.T)] = True
+    labels, n = ndimage.label(there, np.ones((3, 3, 3)))
+    group = labels[tuple(voxels.T)] - 1
+    size = np.bincount(group, minlength=n)
+    centroid = np.stack([np.bincount(group, v, n) for v in voxels.T], axis=1) / size[:, None]
+    away = np.linalg.norm(voxels - centroid[group], axis=1)
+    by_group = np.lexsort((away, group))
+    first = by_group[np.searchsorted(group[by_group], np.arange(n))]
+    return np.sort(first)
 
 
 def _apart(world_mm: FloatArray, merge_mm: float) -> NDArray[np.intp]:

@@ -59,3 +59,8 @@ def cpu_has_bf16() -> bool:
     return any(
         BF16_FLAGS & set(line.split()) for line in info.read_text().splitlines() if "flags" in line
     )
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Tell a full device from other failures; on a CPU torch has no type of its own for it."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -18,6 +18,7 @@ from nodule_det.config.train import TrainConfig
 from nodule_det.data.scan import Finding
 from nodule_det.data.store import StoredScan
 from nodule_det.inference import predict_volume
+from nodule_det.model import fuse
 from nodule_det.train.distributed import World
 
 NO_CANDIDATES = ScanCandidates(np.empty((0, 3)), np.empty(0), np.empty(0))
@@ -62,10 +63,10 @@ def validate(
         The result, or None where ``go_on`` said no in any process.
     """
     training = model.training
-    model.eval()
+    fused = fuse(model.eval())
     mine: list[tuple[int, ScanCandidates]] = []
     for i in range(world.rank, len(scans), world.size):
-        mine.append((i, scan_candidates(model, scans[i], config, device=device, dtype=dtype)))
+        mine.append((i, scan_candidates(fused, scans[i], config, device=device, dtype=dtype)))
         if not go_on():
             break
     model.train(training)
@@ -88,9 +89,7 @@ def scan_candidates(
 ) -> ScanCandidates:
     """Find the candidates of one stored scan; those outside the lungs are dropped."""
     region = predict_volume(model, config.model, scan.volume(), device=device, dtype=dtype)
-    z, y, x = scan.grid.size_vox
-    probability = np.where(scan.search_mask(), region.probability[:z, :y, :x], np.float32(0))
-    return find_candidates(probability, scan.grid, config.candidates)
+    return find_candidates(region.probability, scan.grid, config.candidates, scan.search_mask())
 
 
 def match(scans: Sequence[StoredScan], candidates: Sequence[ScanCandidates]) -> froc.Matched:

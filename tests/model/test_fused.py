@@ -1,0 +1,70 @@
+"""The fast form computes what the trained network computes."""
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from nodule_det.config.train import ModelConfig
+from nodule_det.model import build_model, fuse
+from nodule_det.model.fused import DenseUpsampling
+
+
+def trained(config, seed=0):
+    """Give a network whose batch norms are no identity."""
+    torch.manual_seed(seed)
+    model = build_model(config)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm3d):
+            nn.init.uniform_(module.running_mean, -0.5, 0.5)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.bias, -0.5, 0.5)
+    return model.eval()
+
+
+@pytest.mark.parametrize(
+    ("depth", "kernel_size", "residual"), list(itertools.product((2, 4), (3, 5), (False, True)))
+)
+def test_fusing_changes_the_logits_by_rounding_only(depth, kernel_size, residual):
+    model = trained(ModelConfig(depth=depth, filters=4, kernel_size=kernel_size, residual=residual))
+    x = torch.rand(1, 1, 24, 16, 32)
+    with torch.inference_mode():
+        torch.testing.assert_close(fuse(model)(x), model(x), atol=2e-5, rtol=1e-5)
+
+
+def test_no_batch_norm_is_left_and_the_original_is_untouched():
+    model = trained(ModelConfig(filters=4))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    assert not any(isinstance(m, nn.BatchNorm3d) for m in fuse(model).modules())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_norms_that_several_gpus_shared_are_folded_as_well():
+    model = trained(ModelConfig(filters=4))
+    synced = nn.SyncBatchNorm.convert_sync_batchnorm(trained(ModelConfig(filters=4)))
+    x = torch.rand(1, 1, 8, 8, 8)
+    with torch.inference_mode():
+        torch.testing.assert_close(fuse(synced)(x), model(x), atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kernel_size", [3, 5, 7])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_dense_upsampling_is_the_transposed_convolution(kernel_size, channels):
+    torch.manual_seed(0)
+    half = kernel_size // 2
+    layer = nn.ConvTranspose3d(5, channels, kernel_size, 2, half, output_padding=1).double()
+    x = torch.rand(2, 5, 4, 3, 6, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(DenseUpsampling(layer)(x), layer(x))
+
+
+def test_other_strides_are_refused():
+    with pytest.raises(ValueError, match="expected stride 2"):
+        DenseUpsampling(nn.ConvTranspose3d(2, 1, 3, 4, 1))
+
+
+def test_a_network_that_still_trains_is_refused():
+    with pytest.raises(ValueError, match=r"call eval\(\) first"):
+        fuse(build_model(ModelConfig(filters=4)).train())
