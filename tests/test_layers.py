@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "cli": "errors config",
     "progress": "errors",
     "candidates": "errors geometry config tables",
+    "markups": "runs candidates",
     "figures": "errors runs froc",
     "evaluate": "errors config cli froc tables runs figures progress",
     "data": "errors geometry config cli runs tables progress",
@@ -26,7 +27,8 @@ MAY_IMPORT = {
     "baseline": "errors geometry config cli tables progress candidates data",
     "train": "errors geometry config cli runs tables progress froc figures findings candidates data "
     "model checkpoint inference",
-    "predict": "errors geometry config cli runs progress candidates data model checkpoint inference",
+    "predict": "errors geometry config cli runs progress candidates markups data model checkpoint "
+    "inference",
     "hpo": "errors config cli runs progress",
     "report": "errors config cli runs tables progress candidates froc figures evaluate data hpo",
     "demo": "errors config cli runs tables progress froc figures candidates data evaluate baseline",
