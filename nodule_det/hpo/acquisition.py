@@ -13,22 +13,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import torch
-from botorch.sampling.qmc import NormalQMCEngine
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
+from scipy.special import erfcx, logsumexp, ndtr
 
 from nodule_det.hpo.surrogate import Joint, Surrogate
 
-Score = Callable[[torch.Tensor], torch.Tensor]
+FloatArray = NDArray[np.float64]
+Score = Callable[[FloatArray], FloatArray]
 """(c, d) features -> (c,) promises."""
 
-DRAWS = 128
+DRAWS = 64
 CONTENDERS = 24
 """Finished points that may be the best; the others are so in practically no draw."""
 WAVES = 1024
 """Cosines that a draw from the prior is made of."""
 
 
-def log_nei(surrogate: Surrogate, pending: torch.Tensor, seed: int) -> Score:
+def log_nei(surrogate: Surrogate, pending: FloatArray, rng: np.random.Generator) -> Score:
     """Score by noisy expected improvement, with pending points integrated out.
 
     The best value so far is itself uncertain: it is drawn jointly at the finished points and the
@@ -37,21 +40,22 @@ def log_nei(surrogate: Surrogate, pending: torch.Tensor, seed: int) -> Score:
     Args:
         surrogate: Fitted to the completed trials.
         pending: (m, d) features of the trials that run; m may be 0.
-        seed: Of the draws.
+        rng: Source of the draws.
 
     References:
         Letham et al. (2019), Constrained Bayesian Optimization with Noisy Experiments, with the
         logarithm of Ament et al. (2023), Unexpected Improvements to Expected Improvement.
     """
     mean, variance = surrogate.posterior(surrogate.features)
-    likely = (mean + 2 * variance.sqrt()).topk(min(CONTENDERS, len(mean))).indices
-    points = torch.cat([surrogate.features[likely], pending])
-    joint = Joint(surrogate, points, 0.0, _normals(len(points), seed))
-    best = joint.values().amax(dim=1)
-    return _expected_over_draws(joint, best)
+    likely = np.argsort(-(mean + 2 * np.sqrt(variance)), kind="stable")[:CONTENDERS]
+    points = np.concatenate([surrogate.features[likely], pending])
+    joint = Joint(surrogate, points, 0.0, _normals(len(points), rng))
+    return _expected_over_draws(joint, joint.values().max(axis=1))
 
 
-def log_ei_over_fantasies(surrogate: Surrogate, pending: torch.Tensor, seed: int) -> Score:
+def log_ei_over_fantasies(
+    surrogate: Surrogate, pending: FloatArray, rng: np.random.Generator
+) -> Score:
     """Score by expected improvement, averaged over imagined outcomes of the pending points.
 
     References:
@@ -59,23 +63,24 @@ def log_ei_over_fantasies(surrogate: Surrogate, pending: torch.Tensor, seed: int
     """
     if len(pending) == 0:
         return log_ei(surrogate)
-    joint = Joint(surrogate, pending, surrogate.noise, _normals(len(pending), seed))
-    mean, _ = joint.posterior(torch.cat([surrogate.features, pending]))
-    return _expected_over_draws(joint, mean.amax(dim=1))
+    noise = float(np.median(surrogate.own_noise))
+    joint = Joint(surrogate, pending, noise, _normals(len(pending), rng))
+    mean, _ = joint.posterior(np.concatenate([surrogate.features, pending]))
+    return _expected_over_draws(joint, mean.max(axis=1))
 
 
 def log_ei(surrogate: Surrogate) -> Score:
     """Score by expected improvement as if nothing were running: what the poster did."""
     best = surrogate.posterior(surrogate.features)[0].max()
 
-    def score(candidates: torch.Tensor) -> torch.Tensor:
+    def score(candidates: FloatArray) -> FloatArray:
         mean, variance = surrogate.posterior(candidates)
-        return log_improvement(mean, variance.sqrt(), best)
+        return log_improvement(mean, np.sqrt(variance), best)
 
     return score
 
 
-def thompson(surrogate: Surrogate, seed: int) -> Score:
+def thompson(surrogate: Surrogate, rng: np.random.Generator) -> Score:
     """Score by one draw of the function; the draw differs each time, which spreads the workers.
 
     A draw of the prior, made of random cosines, is moved to the data by the difference at the
@@ -85,62 +90,54 @@ def thompson(surrogate: Surrogate, seed: int) -> Score:
         Kandasamy et al. (2018), Parallelised Bayesian Optimisation via Thompson Sampling.
         Wilson et al. (2020), Efficiently Sampling Functions from Gaussian Process Posteriors.
     """
-    rng = torch.Generator().manual_seed(seed)
-    x, root = surrogate.features, surrogate.root
-    # A Matern-5/2 spectrum is a Student t with 5 degrees of freedom.
-    chi2 = torch.randn(WAVES, 5, generator=rng, dtype=torch.float64).square().sum(1, keepdim=True)
-    waves = torch.randn(WAVES, x.shape[1], generator=rng, dtype=torch.float64)
-    waves = waves / surrogate.kernel.base_kernel.lengthscale.detach() * (5 / chi2).sqrt()
-    phases = 2 * math.pi * torch.rand(WAVES, generator=rng, dtype=torch.float64)
-    heights = torch.randn(WAVES, generator=rng, dtype=torch.float64)
-    heights = heights * math.sqrt(2 * surrogate.outputscale() / WAVES)
+    scales, x, root = surrogate.scales, surrogate.features, surrogate.root
+    # The spectrum of a Matern-5/2 covariance is a Student t with 5 degrees of freedom.
+    waves = rng.normal(size=(WAVES, x.shape[1])) / scales.lengths
+    waves *= np.sqrt(5 / rng.chisquare(5, WAVES))[:, None]
+    phases = rng.uniform(0, 2 * math.pi, WAVES)
+    heights = rng.normal(size=WAVES) * math.sqrt(2 * scales.variance / WAVES)
 
-    def prior(inputs: torch.Tensor) -> torch.Tensor:
-        return torch.cos(inputs @ waves.T + phases) @ heights
+    def prior(inputs: FloatArray) -> FloatArray:
+        return np.asarray(np.cos(inputs @ waves.T + phases) @ heights)
 
-    # Cov(whitened residual) is 1; the draw's own noisy values differ from it by prior and noise.
-    noise_sd = (root.square().sum(1) - surrogate.outputscale()).clamp_min(0).sqrt()
-    noise = noise_sd * torch.randn(len(x), generator=rng, dtype=torch.float64)
-    drawn = torch.linalg.solve_triangular(root, (prior(x) + noise)[:, None], upper=False)
-    correction = torch.linalg.solve_triangular(
-        root.T, surrogate.residuals[:, None] - drawn, upper=True
-    ).squeeze(-1)
+    seen = prior(x) + np.sqrt(surrogate.own_noise) * rng.normal(size=len(x))
+    miss = surrogate.residuals - solve_triangular(root, seen, lower=True)
+    weights = solve_triangular(root, miss, lower=True, trans="T")
 
-    def score(candidates: torch.Tensor) -> torch.Tensor:
-        moved = surrogate.covariance(candidates, x) @ correction
-        drawn_there: torch.Tensor = surrogate.prior_mean + prior(candidates) + moved
-        return drawn_there
+    def score(candidates: FloatArray) -> FloatArray:
+        return prior(candidates) + scales.covariance(candidates, x) @ weights
 
     return score
 
 
-def log_improvement(mean: torch.Tensor, sd: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
+def log_improvement(mean: FloatArray, sd: FloatArray, best: FloatArray) -> FloatArray:
     """Give log E[max(0, f - best)] of f ~ N(mean, sd), accurate far below the best as well.
 
     With u = (mean - best) / sd it is log sd + log(phi(u) + u Phi(u)); below u = -1 the sum
-    cancels, and Phi / phi is taken from the scaled complementary error function instead.
+    cancels, and Phi / phi is taken from the scaled complementary error function instead; below
+    -1000 that cancels too, and phi(u) / u^2 is left.
     """
     u = (mean - best) / sd
-    near = u.clamp_min(-1.0)
-    log_phi = -0.5 * u.square() - 0.5 * math.log(2 * math.pi)
-    phi = torch.exp(-0.5 * near.square()) / math.sqrt(2 * math.pi)
-    above = torch.log(phi + near * torch.special.ndtr(near))
-    far = u.clamp(-1e3, -1.0)
-    ratio = math.sqrt(math.pi / 2) * torch.special.erfcx(-far / math.sqrt(2))
-    tail = torch.where(u > -1e3, torch.log1p(far * ratio), -2 * u.clamp_max(-1.0).neg().log())
-    log_gain: torch.Tensor = torch.log(sd) + torch.where(u > -1, above, log_phi + tail)
-    return log_gain
+    near, low = np.maximum(u, -1.0), np.minimum(u, -1.0)
+    far = np.maximum(low, -1e3)
+    log_phi = -0.5 * u * u - 0.5 * math.log(2 * math.pi)
+    phi = np.exp(-0.5 * near * near) / math.sqrt(2 * math.pi)
+    above = np.log(phi + near * ndtr(near))
+    ratio = math.sqrt(math.pi / 2) * erfcx(-far / math.sqrt(2))
+    tail = np.where(u > -1e3, np.log1p(far * ratio), -2 * np.log(-low))
+    return np.asarray(np.log(sd) + np.where(u > -1, above, log_phi + tail))
 
 
-def _expected_over_draws(joint: Joint, best: torch.Tensor) -> Score:
-    def score(candidates: torch.Tensor) -> torch.Tensor:
+def _expected_over_draws(joint: Joint, best: FloatArray) -> Score:
+    def score(candidates: FloatArray) -> FloatArray:
         mean, variance = joint.posterior(candidates)
-        logs = log_improvement(mean, variance.sqrt(), best[:, None])
-        return torch.logsumexp(logs, dim=0) - math.log(len(best))
+        logs = log_improvement(mean, np.sqrt(variance), best[:, None])
+        return np.asarray(logsumexp(logs, axis=0) - math.log(len(best)))
 
     return score
 
 
-def _normals(columns: int, seed: int) -> torch.Tensor:
-    normals: torch.Tensor = NormalQMCEngine(columns, seed=seed).draw(DRAWS, dtype=torch.float64)
-    return normals
+def _normals(columns: int, rng: np.random.Generator) -> FloatArray:
+    """Draw (DRAWS, columns) normals in pairs of opposite sign, so that their mean is 0."""
+    half = rng.normal(size=(DRAWS // 2, columns))
+    return np.concatenate([half, -half])

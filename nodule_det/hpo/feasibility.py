@@ -9,9 +9,8 @@ a full disk says nothing about the point that happened to run there.
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.special import log_ndtr
+from scipy.special import log_ndtr
 
 from nodule_det.hpo.surrogate import Surrogate, fit_surrogate
 
@@ -31,13 +30,12 @@ class Feasibility:
     def __init__(self, surrogate: Surrogate | None) -> None:
         self._surrogate = surrogate
 
-    def log_chance(self, features: FloatArray) -> torch.Tensor:
+    def log_chance(self, features: FloatArray) -> FloatArray:
         """Give the log of the chance that each point, (c, d), gives a value; (c,)."""
         if self._surrogate is None:
-            return torch.zeros(len(features), dtype=torch.float64)
+            return np.zeros(len(features))
         mean, sd = self._surrogate.predict(features)
-        log_p: torch.Tensor = log_ndtr(torch.as_tensor((mean - 0.5) / np.hypot(SHARPNESS, sd)))
-        return log_p
+        return np.asarray(log_ndtr((mean - 0.5) / np.hypot(SHARPNESS, sd)))
 
 
 def fit_feasibility(features: FloatArray, succeeded: NDArray[np.bool_]) -> Feasibility:

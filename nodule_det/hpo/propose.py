@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence, Set
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from nodule_det.config.hpo import AcquisitionConfig, Strategy
@@ -66,7 +65,7 @@ def propose(
     if len(evidence.values) < config.first:
         return _first_point(space, tried, rng)
     surrogate = fit_surrogate(evidence.features, evidence.values, evidence.se)
-    score = _scorer(space, features, evidence, surrogate, config, int(rng.integers(2**31)))
+    score = _scorer(space, features, evidence, surrogate, config, rng)
     return _search(space, evidence, surrogate, tried, score, rng)
 
 
@@ -84,10 +83,10 @@ def _scorer(
     evidence: Evidence,
     surrogate: Surrogate,
     config: AcquisitionConfig,
-    seed: int,
+    rng: np.random.Generator,
 ) -> Score:
     """Make the function that says how much points promise, as the settings want it."""
-    promise = _promise(surrogate, torch.as_tensor(evidence.pending), config.strategy, seed)
+    promise = _promise(surrogate, evidence.pending, config.strategy, rng)
     feasibility = fit_feasibility(evidence.outcomes, evidence.succeeded)
     log_seconds = _cost(evidence) if config.cost else None
     has_prior = any(p.prior is not None for p in space.free)
@@ -95,7 +94,7 @@ def _scorer(
 
     def score(points: list[Params]) -> FloatArray:
         x = features.matrix(points)
-        scores = promise(torch.as_tensor(x)).numpy() + feasibility.log_chance(x).numpy()
+        scores = promise(x) + feasibility.log_chance(x)
         if log_seconds is not None:
             scores = scores - log_seconds.predict(x)[0]
         if has_prior:
@@ -106,15 +105,15 @@ def _scorer(
 
 
 def _promise(
-    surrogate: Surrogate, pending: torch.Tensor, strategy: Strategy, seed: int
+    surrogate: Surrogate, pending: FloatArray, strategy: Strategy, rng: np.random.Generator
 ) -> acquisition.Score:
     match strategy:
         case Strategy.nei:
-            return acquisition.log_nei(surrogate, pending, seed)
+            return acquisition.log_nei(surrogate, pending, rng)
         case Strategy.ei_fantasies:
-            return acquisition.log_ei_over_fantasies(surrogate, pending, seed)
+            return acquisition.log_ei_over_fantasies(surrogate, pending, rng)
         case Strategy.thompson:
-            return acquisition.thompson(surrogate, seed)
+            return acquisition.thompson(surrogate, rng)
         case Strategy.ei:
             return acquisition.log_ei(surrogate)
         case _:
@@ -139,7 +138,7 @@ def _search(
 ) -> Params:
     """Find the most promising point: candidates of the space, then neighbours of the best ones."""
     mean, _ = surrogate.posterior(surrogate.features)
-    best = [evidence.params[i] for i in torch.argsort(mean, descending=True)[:INCUMBENTS]]
+    best = [evidence.params[i] for i in np.argsort(-mean, kind="stable")[:INCUMBENTS]]
     drawn = [space.sample(rng) for _ in range(RANDOM_CANDIDATES // 2)]
     drawn += [space.sample_prior(rng) for _ in range(RANDOM_CANDIDATES // 2)]
     drawn += [neighbours(space, best[i % len(best)], rng) for i in range(LOCAL_CANDIDATES)]
