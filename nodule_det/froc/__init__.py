@@ -11,6 +11,7 @@ stands in docs/froc.md.
 from nodule_det.froc.analysis import Froc, analyse
 from nodule_det.froc.audit import AuditFinding, Level, audit
 from nodule_det.froc.bootstrap import Resampled, resample
+from nodule_det.froc.comparison import Comparison, Difference, cases_needed, compare
 from nodule_det.froc.curve import (
     CPM_RATES,
     UPPER,
@@ -23,9 +24,11 @@ from nodule_det.froc.curve import (
     threshold_at,
 )
 from nodule_det.froc.interval import Interval
+from nodule_det.froc.jafroc import Jafroc, jafroc
 from nodule_det.froc.luna16 import ChallengeFigures, capped, challenge_figures
 from nodule_det.froc.matching import EXCLUDED_MM, MISSED, Matched, match
 from nodule_det.froc.records import NO_LESIONS, Candidates, Lesions
+from nodule_det.froc.strata import analyse_strata, diameter_labels
 
 __all__ = [
     "CPM_RATES",
@@ -36,19 +39,27 @@ __all__ = [
     "AuditFinding",
     "Candidates",
     "ChallengeFigures",
+    "Comparison",
+    "Difference",
     "Froc",
     "FrocCurve",
     "Interval",
+    "Jafroc",
     "Lesions",
     "Level",
     "Matched",
     "Resampled",
     "analyse",
+    "analyse_strata",
     "audit",
     "capped",
+    "cases_needed",
     "challenge_figures",
+    "compare",
     "cpm",
+    "diameter_labels",
     "froc_curve",
+    "jafroc",
     "match",
     "pauc",
     "pauc_step",
