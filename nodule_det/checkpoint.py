@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from nodule_det.config.train import ModelConfig
-from nodule_det.errors import CheckpointError, NoduleDetError
+from nodule_det.errors import CheckpointError, ConfigError
 from nodule_det.model import build_model
 from nodule_det.runs import replacing
 
@@ -74,7 +74,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         CheckpointError: If the file is missing, damaged, or not a checkpoint of this package.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = _read_whole(path)
     except FileNotFoundError:
         raise CheckpointError(
             f"checkpoint {path} does not exist; give a best.pt or last.pt of a run folder"
@@ -87,6 +87,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
             "checkpoint: take another one of the run"
         ) from error
     try:
+        if not isinstance(content, dict):
+            raise TypeError(f"it holds one {type(content).__name__}")
         if content["format"] != FORMAT:
             raise CheckpointError(
                 f"checkpoint {path} has format {content['format']}, this version reads {FORMAT}"
@@ -94,10 +96,16 @@ def load_checkpoint(path: Path) -> Checkpoint:
         values = dict(content["meta"])
         meta = Meta(**{**values, "model": ModelConfig(**values["model"])})
         return Checkpoint(meta, content["weights"], content["training"])
-    except (TypeError, KeyError, NoduleDetError) as error:
-        if isinstance(error, CheckpointError):
-            raise
+    except (TypeError, KeyError, ConfigError) as error:
         raise CheckpointError(f"{path} is no checkpoint of nodule_det ({error})") from error
+
+
+def _read_whole(path: Path) -> Any:
+    """Read what torch saved, after comparing it with its checksums, which ``torch.load`` skips."""
+    with zipfile.ZipFile(path) as archive:
+        if (damaged := archive.testzip()) is not None:
+            raise zipfile.BadZipFile(f"{damaged} differs from its checksum")
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def load_weights(model: nn.Module, checkpoint: Checkpoint, path: Path) -> None:
