@@ -65,6 +65,18 @@ class EvaluateConfig:
     compat: Compat = Compat.none
     """luna16: as the challenge's script, which looks at 100 candidates a scan at most."""
 
+    strata: str = ""
+    """Figures by group of lesions: ``diameter``, or a column of the annotations."""
+
+    compare: str = ""
+    """CSV of another detector, to be compared on the same scans."""
+
+    permutations: int = 1000
+    """Random swaps of scans between the detectors, for the test of a difference."""
+
+    detect: float = 0.03
+    """Difference for which the number of scans needed is told."""
+
     log_x: bool = False
     """Draw false positives on a logarithmic axis."""
 
@@ -75,4 +87,7 @@ class EvaluateConfig:
         if not (math.isfinite(self.upper) and self.upper > 0):
             raise ConfigError(f"upper={self.upper} must be a positive number of false positives")
         require_range("bootstrap", self.bootstrap, 2, 1_000_000)
+        require_range("permutations", self.permutations, 1, 1_000_000)
+        if not (math.isfinite(self.detect) and self.detect > 0):
+            raise ConfigError(f"detect={self.detect} must be a positive difference, such as 0.03")
         require_range("seed", self.seed, 0, 2**31 - 1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
-from nodule_det.froc import AuditFinding, ChallengeFigures, Froc
+from nodule_det.froc import AuditFinding, ChallengeFigures, Comparison, Froc, Jafroc
 
 LISTED = 3
 """Rows of a finding that are printed."""
@@ -16,7 +16,7 @@ LISTED = 3
 Row = tuple[str, str, str, str]
 
 
-def figures_table(froc: Froc) -> str:
+def figures_table(froc: Froc, merit: Jafroc) -> str:
     """Write what was evaluated, then every figure with its interval and threshold."""
     count = (
         f"{froc.n_found} of {froc.n_lesions} lesions hit in {froc.n_scans} scans by "
@@ -25,7 +25,34 @@ def figures_table(froc: Froc) -> str:
     )
     if froc.pauc is None:
         return f"{count}\nno figures: {froc.reason}"
-    return "\n".join([count, "", *aligned(_rows(froc))])
+    jafroc = ("JAFROC", _number(merit.figure), span(merit.interval), "")
+    return "\n".join([count, "", *aligned([*_rows(froc), jafroc])])
+
+
+def strata_table(column: str, strata: dict[str, Froc]) -> str:
+    """Write the figures of each group of lesions."""
+    rows: list[Row] = [(f"by {column}", "pAUC", "95 % interval", "hit")]
+    for label, froc in strata.items():
+        hit = f"{froc.n_found} of {froc.n_lesions}"
+        rows.append((label, _number(froc.pauc), span(froc.pauc_interval), hit))
+    return "\n".join([*aligned(rows), "all groups share all false positives"])
+
+
+def comparison_table(comparison: Comparison) -> str:
+    """Write how the other detector differs."""
+    rows: list[Row] = [("other - this", "", "95 % interval", "p")]
+    lines = []
+    for name, figure in (("pAUC", comparison.pauc), ("CPM", comparison.cpm)):
+        label = f"{name} {figure.first:.4f} -> {figure.second:.4f}"
+        p = f"{figure.p_value:.4f}"
+        rows.append((label, f"{figure.difference:+.4f}", span(figure.interval), p))
+        needed = figure.cases_needed
+        if needed is not None:
+            lines.append(
+                f"a difference of {comparison.detect:g} in {name} shows (5 % level, 80 % power) in "
+                f"{needed} scans like these {comparison.n_cases}"
+            )
+    return "\n".join([*aligned(rows), *lines])
 
 
 def challenge_table(figures: ChallengeFigures) -> str:

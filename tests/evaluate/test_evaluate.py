@@ -148,6 +148,30 @@ def test_compat_luna16_gives_the_challenges_figures(tmp_path):
     assert "274 candidates beyond 100 a scan were not looked at" in done.stdout
 
 
+def test_strata_and_another_detector_are_told_and_kept(folder):
+    (folder / "annotations.csv").write_text(
+        f"{HEADER},diameter_mm,texture\na,0,0,0,10,solid\nb,50,0,0,5,glass\n"
+    )
+    (folder / "other.csv").write_text(f"{HEADER},score\na,0,0,0,9\nb,50,0,0,8\n")
+    done = evaluate(folder, "strata=texture", "compare=other.csv", "bootstrap=200")
+    assert done.returncode == 0, done.stderr
+    record = json.loads((folder / "evaluation" / "froc.json").read_text())
+    groups = record["strata"]["groups"]
+    assert [groups[name]["n_found"] for name in ("solid", "glass")] == [1, 0]
+    assert record["comparison"]["pauc"]["second"] == 1
+    assert record["jafroc"]["n_normal"] == 2
+    assert "all groups share all false positives" in done.stdout
+    assert "pAUC 0.4750 -> 1.0000" in done.stdout
+    by_size = evaluate(folder, "strata=diameter", "bootstrap=20").stdout
+    assert by_size.index("below 6 mm") < by_size.index("8 to 15 mm")
+
+
+def test_strata_by_a_column_that_is_not_there_are_refused(folder):
+    done = evaluate(folder, "strata=texture")
+    assert done.returncode == 2
+    assert "strata=texture is no column of annotations.csv; use diameter or one of" in done.stderr
+
+
 @pytest.mark.parametrize("name", ["excluded", "candidates"])
 def test_a_list_without_rows_is_an_answer(folder, name):
     header = f"{HEADER},{'diameter_mm' if name == 'excluded' else 'probability'}\n"
