@@ -8,7 +8,9 @@ Who teaches what:
 - stopped early: its best validation, carried on to the end by what the complete trials gained from
   that epoch on.  How much those differ among one another is added to its error; while fewer than
   three complete trials show a gain, it teaches nothing;
-- out of memory, diverged: where trainings fail, or the value 0 (the poster's rule);
+- diverged: the worst value seen, for it lies on the slope of a learning rate that was too high,
+  and a model that knows of the slope climbs it from the other side; or 0 (the poster's rule);
+- out of memory: where trainings fail, which is no slope but an edge; or 0;
 - any other failure, cancelled by a person: nothing; a crashed node has no opinion of a point.
 """
 
@@ -47,7 +49,7 @@ class Evidence:
     log_seconds: FloatArray
     """(n,) logarithm of the node time of a whole training; NaN where it is not known."""
     outcomes: FloatArray
-    """(k, d) points that gave a value or failed by their own fault."""
+    """(k, d) the n points, then those that failed and have no value."""
     succeeded: NDArray[np.bool_]
     """(k,)."""
     pending: FloatArray
@@ -64,12 +66,15 @@ def gather(features: Features, trials: Sequence[Trial], failures: Failures) -> E
     """
     failed = [t for t in trials if t.state is TrialState.FAILED and t.reason in OUTCOMES]
     found = [(t, seen) for t in trials if (seen := _value(t, trials)) is not None]
+    worst = min((value for _, (value, _) in found), default=0.0)
     if failures is Failures.zero:
         found += [(t, (0.0, None)) for t in failed]
         failed = []
+    elif found:
+        found += [(t, (worst, None)) for t in failed if t.reason is Reason.DIVERGED]
+        failed = [t for t in failed if t.reason is not Reason.DIVERGED]
     known = [t for t, _ in found]
-    reached = [t for t in known if t.value is not None or t.curve]
-    outcomes = reached + failed
+    outcomes = known + failed
     return Evidence(
         params=[t.params for t in known],
         features=features.matrix([t.params for t in known]),
@@ -77,7 +82,7 @@ def gather(features: Features, trials: Sequence[Trial], failures: Failures) -> E
         se=_filled([se for _, (_, se) in found]),
         log_seconds=np.array([_log_seconds(t) for t in known], np.float64),
         outcomes=features.matrix([t.params for t in outcomes]),
-        succeeded=np.arange(len(outcomes)) < len(reached),
+        succeeded=np.arange(len(outcomes)) < len(known),
         pending=features.matrix([t.params for t in trials if t.pending]),
     )
 
