@@ -98,10 +98,10 @@ def _to_optuna(p: Any, u: float) -> Any:
 
 def _from_optuna(p: Any, value: Any) -> float:
     if p.kind in (Kind.BOOL, Kind.CATEGORICAL):
-        return (p.values.index(value) + 0.5) / len(p.values)
+        return float((p.values.index(value) + 0.5) / len(p.values))
     if p.kind is Kind.FLOAT or p.at_most is not None:
         return float(value)
-    return (value + 0.5) / _count(p)
+    return float((value + 0.5) / _count(p))
 
 
 def peer(name: str, seed: int) -> tuple[Propose, AcquisitionConfig, StoppingConfig]:

@@ -307,6 +307,47 @@ class ExportConfig:
         require_study(self.study)
 
 
+@dataclass(kw_only=True)
+class SimulateConfig:
+    """Repeat the poster's experiment on simulated trainings: no GPU, no data, virtual time."""
+
+    out: str = "simulated"
+    """Folder for ``runs.csv`` and the two figures."""
+
+    strategies: list[Strategy] = field(
+        default_factory=lambda: [Strategy.nei, Strategy.ei, Strategy.random]
+    )
+    """Each is run with every number of workers."""
+
+    workers: list[int] = field(default_factory=lambda: [1, 2, 4, 8, 16])
+    """Numbers of jobs at a time."""
+
+    repetitions: int = 3
+    """Each on a function of its own, with other first points, noise and crashed nodes."""
+
+    jobs: int = 100
+    """Trials of a study."""
+
+    function: int = 0
+    """Number of the first function; repetition r takes the r-th after it."""
+
+    acquisition: AcquisitionConfig = field(default_factory=AcquisitionConfig)
+    stopping: StoppingConfig = field(default_factory=StoppingConfig)
+
+    def __post_init__(self) -> None:
+        if not self.out:
+            raise ConfigError("out is empty; name a folder for the figures")
+        if not self.strategies or not self.workers:
+            raise ConfigError(
+                f"strategies={self.strategies} and workers={self.workers} need at least one each"
+            )
+        for workers in self.workers:
+            require_range("workers", workers, 1, 10_000)
+        require_range("repetitions", self.repetitions, 1, 10_000)
+        require_range("jobs", self.jobs, 1, 100_000)
+        require_range("function", self.function, 0, 1_000_000)
+
+
 def require_study(study: str) -> None:
     """Refuse a path that batch systems mangle on their command lines."""
     if not study:

@@ -49,6 +49,17 @@ class Finished:
     """What the point of that value is worth without noise."""
 
 
+@dataclass(frozen=True)
+class Run:
+    """One simulated study and what it was."""
+
+    strategy: str
+    workers: int
+    function: int
+    repetition: int
+    rows: list[Finished]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """What is simulated."""
