@@ -27,6 +27,7 @@ from nodule_det.froc.interval import Interval
 from nodule_det.froc.jafroc import Jafroc, jafroc
 from nodule_det.froc.luna16 import ChallengeFigures, capped, challenge_figures
 from nodule_det.froc.matching import EXCLUDED_MM, MISSED, Matched, match
+from nodule_det.froc.merging import merge
 from nodule_det.froc.records import NO_LESIONS, Candidates, Lesions
 from nodule_det.froc.strata import analyse_strata, diameter_labels
 
@@ -61,6 +62,7 @@ __all__ = [
     "froc_curve",
     "jafroc",
     "match",
+    "merge",
     "pauc",
     "pauc_step",
     "resample",

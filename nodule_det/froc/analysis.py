@@ -112,14 +112,14 @@ def analyse(
     curve = froc_curve(matched)
     rates = np.asarray(CPM_RATES)
     events = Events(matched)
-    drawn = draw_weights(matched.n_cases, bootstrap, np.random.default_rng(seed))
+    drawn = draw_weights(matched.cases, bootstrap, np.random.default_rng(seed))
     at = np.concatenate([rates, BAND_RATES])
     figures = events.figures(drawn, upper, at)
     left_out: list[Resampled] = []
 
     def jackknife() -> Resampled:
         if not left_out:
-            left_out.append(events.figures(leave_one_out(matched.n_cases), upper, at))
+            left_out.append(events.figures(leave_one_out(matched.cases), upper, at))
         return left_out[0]
 
     def bounds(value: float, resampled: FloatArray, column: int | None) -> Pair:

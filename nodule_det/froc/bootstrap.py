@@ -17,7 +17,7 @@ import numpy as np
 
 from nodule_det.froc.curve import CPM_RATES, UPPER, areas, read
 from nodule_det.froc.matching import Matched
-from nodule_det.froc.records import FloatArray
+from nodule_det.froc.records import FloatArray, StrArray
 
 CELLS_AT_ONCE = 4_000_000
 """Resamples x events that are computed together: 32 MB for each of a few arrays."""
@@ -100,14 +100,26 @@ class Events:
         return n
 
 
-def draw_weights(n_cases: int, n_resamples: int, rng: np.random.Generator) -> FloatArray:
-    """Draw (b, n_cases) multinomial weights: each row resamples the cases with replacement."""
-    return rng.multinomial(n_cases, np.full(n_cases, 1 / n_cases), n_resamples).astype(np.float64)
+def draw_weights(cases: StrArray, n_resamples: int, rng: np.random.Generator) -> FloatArray:
+    """Draw (b, n_cases) multinomial weights: each row resamples the cases with replacement.
+
+    A case gets its weights by its id, so the order of the cases does not matter.
+    """
+    n = len(cases)
+    drawn = rng.multinomial(n, np.full(n, 1 / n), n_resamples).astype(np.float64)
+    return in_order_of_ids(cases, drawn)
 
 
-def leave_one_out(n_cases: int) -> FloatArray:
-    """Give the (n_cases, n_cases) weights of a jackknife."""
-    return 1.0 - np.eye(n_cases)
+def leave_one_out(cases: StrArray) -> FloatArray:
+    """Give the (n_cases, n_cases) weights of a jackknife, cases left out by rising id."""
+    return in_order_of_ids(cases, 1.0 - np.eye(len(cases)))
+
+
+def in_order_of_ids(cases: StrArray, columns: FloatArray) -> FloatArray:
+    """Hand (b, n_cases) columns, made for cases by rising id, to the cases as they stand."""
+    placed = np.empty_like(columns)
+    placed[:, np.argsort(cases, kind="stable")] = columns
+    return placed
 
 
 def _split(weights: FloatArray, n_events: int) -> Iterator[FloatArray]:
@@ -125,7 +137,7 @@ def resample(
     rates: FloatArray | None = None,
 ) -> Resampled:
     """Compute pAUC and sensitivities over resampled cases."""
-    weights = draw_weights(matched.n_cases, n_resamples, rng)
+    weights = draw_weights(matched.cases, n_resamples, rng)
     return Events(matched).figures(
         weights, upper, np.asarray(CPM_RATES if rates is None else rates, np.float64)
     )

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from nodule_det.errors import FrocInputError
-from nodule_det.froc.bootstrap import Events, Resampled, draw_weights
+from nodule_det.froc.bootstrap import Events, Resampled, draw_weights, in_order_of_ids
 from nodule_det.froc.curve import CPM_RATES, UPPER, cpm, froc_curve, pauc
 from nodule_det.froc.interval import Z, standard_error
 from nodule_det.froc.matching import Matched
@@ -107,7 +107,7 @@ def compare(
     if not (math.isfinite(detect) and detect > 0):
         raise FrocInputError(f"detect={detect} must be a positive difference, such as 0.03")
     rng = np.random.default_rng(seed)
-    weights = draw_weights(first.n_cases, bootstrap, rng)
+    weights = draw_weights(first.cases, bootstrap, rng)
     rates = np.asarray(CPM_RATES)
     one, two = (Events(m).figures(weights, upper, rates) for m in (first, second))
     swapped = _swapped(first, second, permutations, upper, rng)
@@ -185,7 +185,8 @@ def _swapped(
     case from one of them.
     """
     both = _side_by_side(first, second)
-    from_second = rng.integers(2, size=(n, first.n_cases)).astype(np.float64)
+    coins = rng.integers(2, size=(n, first.n_cases)).astype(np.float64)
+    from_second = in_order_of_ids(first.cases, coins)
     rates = np.asarray(CPM_RATES)
     one = both.figures(np.hstack([1 - from_second, from_second]), upper, rates)
     two = both.figures(np.hstack([from_second, 1 - from_second]), upper, rates)

@@ -74,7 +74,7 @@ def jafroc(
             reason=f"there is no {what} among {matched.n_cases} scans",
         )
     wins = _wins(matched, normal)
-    drawn = draw_weights(matched.n_cases, bootstrap, np.random.default_rng(seed))
+    drawn = draw_weights(matched.cases, bootstrap, np.random.default_rng(seed))
     value = float(_weighted(wins, np.ones((1, matched.n_cases)), matched, normal)[0])
     resampled = _weighted(wins, drawn, matched, normal)
     return Jafroc(

@@ -52,6 +52,7 @@ class Matched:
         repeated_row: rows that hit a lesion which a better candidate found.
         n_unknown: candidates left out because their case is not evaluated (opt-out).
         n_nan: candidates left out because their score is NaN (opt-out).
+        n_rows: rows of the candidates that were looked at, those left out included.
     """
 
     cases: StrArray
@@ -65,6 +66,7 @@ class Matched:
     repeated_row: IntArray
     n_unknown: int = 0
     n_nan: int = 0
+    n_rows: int = 0
 
     @property
     def n_cases(self) -> int:
@@ -154,6 +156,7 @@ def match(
         repeated_row=np.flatnonzero(hits & ~finders),
         n_unknown=int((case_of < 0).sum()),
         n_nan=int(nan.sum()),
+        n_rows=len(candidates),
     )
 
 

@@ -33,7 +33,7 @@ def drawn(found: Matched, picks) -> Matched:
 @pytest.mark.parametrize("seed", range(60))
 def test_weights_of_cases_equal_cases_that_are_copied(seed):
     found = job(seed)[2]
-    weights = draw_weights(found.n_cases, 5, np.random.default_rng(seed))
+    weights = draw_weights(found.cases, 5, np.random.default_rng(seed))
     figures = Events(found).figures(weights, 5.0, RATES)
     at = 0
     for row in weights.astype(int):
@@ -59,7 +59,7 @@ def test_weights_agree_with_the_reference(seed):
 
 def test_leaving_one_out_agrees_with_the_reference():
     made, slow, fast = job(4)
-    figures = Events(fast).figures(leave_one_out(fast.n_cases), 5.0, RATES)
+    figures = Events(fast).figures(leave_one_out(fast.cases), 5.0, RATES)
     expected = reference.jackknife(
         slow, made["cases"], lambda m: reference.pauc(reference.curve(m))
     )
@@ -74,7 +74,7 @@ def test_only_the_head_of_the_list_is_enough():
         n_cases=20,
     )
     events = Events(found)
-    weights = draw_weights(20, 30, rng)
+    weights = draw_weights(found.cases, 30, rng)
     head = events._head(weights, weights.sum(axis=1, keepdims=True), 8.0)
     assert head < 1000
     figures = events.figures(weights, 5.0, RATES)
