@@ -5,6 +5,8 @@ volume, grid ──coarse (2.5 mm)──▶ threshold ──▶ components ─�
 
 from __future__ import annotations
 
+from math import ceil
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -20,14 +22,19 @@ LUNG_BELOW_HU = -400
 CLOSING_MM = 15.0
 """Radius of the closing.  A ball of this radius, rolled along the wall, does not fall into the pit
 that a nodule leaves there: one of 20 mm is covered to its centre and beyond."""
+ROUNDING_MM = 0.01
+"""Many distances are 15 mm but for the last digits of a header; all of them count as within."""
 SMALLEST_LUNG_ML = 150.0
 MOST_PARTS = 4
 """Lungs come as one part (joined by the airways), two, or a few where disease divides them."""
 
 
 def coarse_steps(grid: Grid) -> tuple[int, int, int]:
-    """Give the subsampling along (z, y, x) that comes nearest to ``COARSE_MM``."""
-    z, y, x = (max(1, round(COARSE_MM / s)) for s in grid.spacing_mm)
+    """Give the subsampling along (z, y, x) that comes nearest to ``COARSE_MM``.
+
+    Halves go down: 1 mm and 0.9999999999999998 mm, as formats write it, must come to the same.
+    """
+    z, y, x = (max(1, ceil(COARSE_MM / s - 0.5 - 1e-6)) for s in grid.spacing_mm)
     return z, y, x
 
 
@@ -71,7 +78,8 @@ def _close(mask: Mask, spacing_mm: NDArray[np.float64]) -> Mask:
     """Close a mask by a ball, through two distance transforms; borders are open."""
     pad = [int(np.ceil(CLOSING_MM / s)) + 1 for s in spacing_mm]
     padded = np.pad(mask, [(p, p) for p in pad])
-    grown = ndimage.distance_transform_edt(~padded, sampling=spacing_mm) <= CLOSING_MM
-    closed = ndimage.distance_transform_edt(grown, sampling=spacing_mm) > CLOSING_MM
+    radius_mm = CLOSING_MM + ROUNDING_MM
+    grown = ndimage.distance_transform_edt(~padded, sampling=spacing_mm) <= radius_mm
+    closed = ndimage.distance_transform_edt(grown, sampling=spacing_mm) > radius_mm
     inner = closed[tuple(slice(p, p + n) for p, n in zip(pad, mask.shape, strict=True))]
     return np.asarray(inner | mask)

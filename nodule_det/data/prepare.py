@@ -20,6 +20,9 @@ from nodule_det.geometry import Grid
 LESION_ROOM_MM = 8.0
 """Kept around a lesion that lies outside the box of the lungs."""
 
+ROUNDING = 1e-4
+"""Share of a voxel by which headers of one scan in different formats differ."""
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -106,5 +109,7 @@ def nearest(
     for axis in range(3):
         step = target.spacing_mm[axis] / grid.spacing_mm[axis]
         at = (start[axis] + step * np.arange(target.size_vox[axis])) / steps[axis]
-        index.append(np.clip(np.rint(at).astype(int), 0, volume.shape[axis] - 1))
+        # Halves go down, whatever the last digit of a header says: rint would make it a coin toss.
+        below = np.ceil(at - 0.5 - ROUNDING).astype(int)
+        index.append(np.clip(below, 0, volume.shape[axis] - 1))
     return np.asarray(volume[np.ix_(*index)], np.uint8)

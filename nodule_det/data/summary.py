@@ -15,6 +15,7 @@ from nodule_det.data.store import Store, open_store
 from nodule_det.runs import replacing, write_json
 
 HU_BINS = np.arange(-1024, 1025, 32)
+SIZE_BINS = np.arange(0, 42, 2)
 HU_STEP = 101
 """Every n-th voxel is counted: a prime, so that it does not fall in step with rows."""
 MOST_SCANS_READ = 64
@@ -83,8 +84,12 @@ def _draw(summary: dict[str, Any], path: Path) -> None:
     spacing.set(xlabel="pixel, mm", ylabel="slice distance, mm", title="spacing of the sources")
     hu.stairs(summary["hu_counts"], summary["hu_bins"], fill=True, color=ACCENT)
     hu.set(xlabel="HU", yticks=[], title="voxels of the store")
-    size.hist(summary["diameter_mm"], bins=np.arange(0, 36, 2), color=ACCENT)
-    size.set(xlabel="diameter, mm", ylabel="lesions", title="size of lesions")
+    size.hist(np.minimum(summary["diameter_mm"], SIZE_BINS[-1]), bins=SIZE_BINS, color=ACCENT)
+    size.set(
+        xlabel=f"diameter, mm (the last bar: {SIZE_BINS[-2]} and more)",
+        ylabel="lesions",
+        title="size of lesions",
+    )
     names = list(summary["scans_per_fold"])
     place = np.arange(len(names))
     scans = folds.bar(
@@ -95,6 +100,7 @@ def _draw(summary: dict[str, Any], path: Path) -> None:
     )
     folds.bar_label(scans)
     folds.bar_label(lesions)
+    folds.margins(y=0.12)
     folds.set(xlabel="fold", title="scans (grey) and lesions (blue) per fold", yticks=[])
     folds.set_xticks(place, names)
     with replacing(path) as temporary:

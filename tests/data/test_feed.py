@@ -222,6 +222,7 @@ def test_a_stored_scan_gives_the_batches_of_the_same_scan_in_memory(tmp_path):
             grid=scan.grid,
             lung=lung,
             findings=scan.findings,
+            source_spacing_mm=scan.grid.spacing_mm,
             labels=scan.label_volume,
         )
     stored = Feed(open_store(tmp_path).scans, settings_of(batch_size=16))

@@ -63,3 +63,10 @@ def test_a_scan_without_lungs_is_refused_by_name():
 def test_fine_scans_are_looked_at_in_steps_of_about_two_and_a_half_millimetres():
     assert coarse_steps(Grid((300, 512, 512), (1.25, 0.7, 0.7), (0, 0, 0))) == (2, 4, 4)
     assert coarse_steps(Grid((60, 512, 512), (5.0, 0.7, 0.7), (0, 0, 0))) == (1, 4, 4)
+
+
+def test_the_last_digit_of_a_spacing_changes_nothing():
+    steps = [
+        coarse_steps(Grid((9, 9, 9), (s, 1.0, 1.0), (0, 0, 0))) for s in (1.0, 0.9999999999999998)
+    ]
+    assert steps[0] == steps[1] == (2, 2, 2)
