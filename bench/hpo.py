@@ -122,6 +122,8 @@ def peer(name: str, seed: int) -> tuple[Propose, AcquisitionConfig, StoppingConf
     for variant in variants:
         if variant == "zero":
             settings["failures"] = Failures.zero
+        elif variant == "map":
+            settings["draw_scales"] = False
         elif variant == "cost":
             settings["cost"] = True
         elif variant.startswith("first"):

@@ -184,6 +184,10 @@ class AcquisitionConfig:
     """model learns where trainings run out of memory or diverge, and keeps away; zero takes such
     a training for one with the value 0, as the poster did."""
 
+    draw_scales: bool = True
+    """Draw the scales of the model anew for each point, as far as the results leave them open;
+    false always takes the most probable ones."""
+
     cost: bool = False
     """Weigh what a point promises against the hours that its training is expected to take."""
 

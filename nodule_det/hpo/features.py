@@ -79,16 +79,15 @@ def _on_scale(p: Parameter, value: float, params: Mapping[str, Value]) -> float:
     return (value - low) / (high - low)
 
 
-def neighbours(space: Space, params: Params, rng: np.random.Generator) -> Params:
-    """Draw a point near ``params``: a few of its values changed, most of them by a small step."""
-    u = space.to_unit(params)
-    d = space.dimension
-    changed = rng.random(d) < max(0.2, 1.5 / d)
-    changed[rng.integers(d)] = True
-    far = rng.random(d) < 0.35
-    step = rng.normal(0.0, np.where(rng.random(d) < 0.5, 0.12, 0.03), d)
-    moved = np.where(far, rng.random(d), _reflect(u + step))
-    return space.from_unit(np.where(changed, moved, u))
+def neighbours(space: Space, params: Params, count: int, rng: np.random.Generator) -> list[Params]:
+    """Draw points near ``params``: a few values of each changed, most of them by a small step."""
+    u, d = space.to_unit(params), space.dimension
+    changed = rng.random((count, d)) < max(0.2, 1.5 / d)
+    changed[np.arange(count), rng.integers(d, size=count)] = True
+    far = rng.random((count, d)) < 0.35
+    step = rng.normal(0.0, np.where(rng.random((count, d)) < 0.5, 0.12, 0.03))
+    moved = np.where(far, rng.random((count, d)), _reflect(u + step))
+    return [space.from_unit(row) for row in np.where(changed, moved, u)]
 
 
 def _reflect(u: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -123,7 +123,7 @@ class Objective:
         for _ in range(30):
             scores = self.truth(pool)
             best = [pool[i] for i in np.argsort(-scores)[:30]]
-            pool = best + [neighbours(self.space, p, rng) for p in best for _ in range(20)]
+            pool = best + [n for p in best for n in neighbours(self.space, p, 20, rng)]
         return float(self.truth(pool).max())
 
     def _best_log_lr(self, c: Columns) -> FloatArray:

@@ -64,7 +64,8 @@ def propose(
     tried = {point_key(t.params) for t in trials}
     if len(evidence.values) < config.first:
         return _first_point(space, tried, rng)
-    surrogate = fit_surrogate(evidence.features, evidence.values, evidence.se)
+    draw = rng if config.draw_scales else None
+    surrogate = fit_surrogate(evidence.features, evidence.values, evidence.se, draw)
     score = _scorer(space, features, evidence, surrogate, config, rng)
     return _search(space, evidence, surrogate, tried, score, rng)
 
@@ -141,7 +142,7 @@ def _search(
     best = [evidence.params[i] for i in np.argsort(-mean, kind="stable")[:INCUMBENTS]]
     drawn = [space.sample(rng) for _ in range(RANDOM_CANDIDATES // 2)]
     drawn += [space.sample_prior(rng) for _ in range(RANDOM_CANDIDATES // 2)]
-    drawn += [neighbours(space, best[i % len(best)], rng) for i in range(LOCAL_CANDIDATES)]
+    drawn += _around(space, best, LOCAL_CANDIDATES // len(best), rng)
     points = _new(drawn, tried)
     if not points:
         return _replicate(evidence, score)
@@ -149,10 +150,16 @@ def _search(
     for _ in range(REFINEMENTS):
         top = [points[i] for i in np.argsort(-scores, kind="stable")[:REFINED]]
         known = tried | {point_key(p) for p in points}
-        more = _new([neighbours(space, p, rng) for p in top for _ in range(NEIGHBOURS)], known)
+        more = _new(_around(space, top, NEIGHBOURS, rng), known)
         if more:
             points, scores = points + more, np.concatenate([scores, score(more)])
     return points[int(np.argmax(scores))]
+
+
+def _around(
+    space: Space, centers: list[Params], count: int, rng: np.random.Generator
+) -> list[Params]:
+    return [near for center in centers for near in neighbours(space, center, count, rng)]
 
 
 def _new(points: list[Params], tried: Set[Hashable]) -> list[Params]:

@@ -32,6 +32,8 @@ NOISE_PRIOR = (-5.0, 1.0)
 """Mean and spread of the logarithm of the noise variance; of the output variance: (0, 1)."""
 
 FIT_ITERATIONS = 40
+MANY = 200
+"""Above this number of trials an iteration is dear and one climb finds the summit."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,10 @@ class Joint:
 
 
 def fit_surrogate(
-    features: FloatArray, values: FloatArray, se: FloatArray | None = None
+    features: FloatArray,
+    values: FloatArray,
+    se: FloatArray | None = None,
+    rng: np.random.Generator | None = None,
 ) -> Surrogate:
     """Fit a Matern-5/2 process with one length scale per column, by maximum a posteriori.
 
@@ -132,6 +137,8 @@ def fit_surrogate(
         values: (n,) objective, larger is better.
         se: (n,) standard error of each value.  One more noise level is estimated beside them, for
             what they do not cover: two trainings of one point differ by more than their cases.
+        rng: If given, the scales are drawn around the most probable ones, as far as the data
+            leave them open: a search that believes one guess of them for long digs itself in.
 
     Raises:
         ValueError: If there is no trial to learn from.
@@ -142,7 +149,7 @@ def fit_surrogate(
     y = (values - center) / scale
     own = np.zeros(len(y)) if se is None else (se / scale) ** 2
     own = own + LEAST_NOISE
-    scales = _most_probable(features, y, own)
+    scales = _most_probable(features, y, own, rng)
     own = own + scales.noise
     root = cholesky(scales.covariance(features, features) + np.diag(own), lower=True)
     return Surrogate(scales, features, own, root, _solve(root, y), center, scale)
@@ -159,13 +166,18 @@ def lengthscale_prior(dimension: int) -> tuple[float, float]:
     return 0.3 + 0.5 * math.log(dimension), 1.0
 
 
-def _most_probable(x: FloatArray, y: FloatArray, own: FloatArray) -> Scales:
+def _most_probable(
+    x: FloatArray, y: FloatArray, own: FloatArray, rng: np.random.Generator | None
+) -> Scales:
     """Climb from two starts, a quiet function and a noisy one, and keep the more probable end."""
     d = x.shape[1]
     length, _ = lengthscale_prior(d)
     squares = (x[:, None] - x) ** 2
     bounds = [(-2.5, 4.0)] * d + [(-3.0, 3.0), (-9.0, 1.0)]
-    starts = [np.array([length - shift] * d + [0.0, noise]) for shift, noise in STARTS]
+    starts = [
+        np.array([length - shift] * d + [0.0, noise])
+        for shift, noise in STARTS[: 1 if len(y) > MANY else None]
+    ]
     ends = [
         minimize(
             _surprise,
@@ -174,14 +186,31 @@ def _most_probable(x: FloatArray, y: FloatArray, own: FloatArray) -> Scales:
             jac=True,
             method="L-BFGS-B",
             bounds=bounds,
-            options={"maxiter": FIT_ITERATIONS},
+            options={"maxiter": FIT_ITERATIONS if len(y) <= MANY else FIT_ITERATIONS // 2},
         )
         for start in starts
     ]
-    best = min(ends, key=lambda end: float(end.fun)).x
+    best = np.asarray(min(ends, key=lambda end: float(end.fun)).x, np.float64)
+    if rng is not None:
+        best = np.clip(
+            best + rng.normal(0.0, _spread(best, squares, y, own)), *np.transpose(bounds)
+        )
     return Scales(np.exp(best[:d]), float(np.exp(best[d])), float(np.exp(best[d + 1])))
 
 
+def _spread(theta: FloatArray, *data: FloatArray) -> FloatArray:
+    """Give one standard deviation of each log scale, by the curvature at the summit (Laplace)."""
+    gradient = _surprise(theta, *data)[1]
+    curvature = np.empty(len(theta))
+    for i in range(len(theta)):
+        moved = theta.copy()
+        moved[i] += CURVATURE_STEP
+        curvature[i] = (_surprise(moved, *data)[1][i] - gradient[i]) / CURVATURE_STEP
+    # The prior alone has curvature 1: the data can only narrow it.
+    return np.asarray(1 / np.sqrt(np.maximum(curvature, 1.0)))
+
+
+CURVATURE_STEP = 1e-3
 STARTS = ((0.7, -4.0), (-0.5, -1.0))
 """Of the two climbs: how far the lengths lie below their prior mean, and the log noise."""
 

@@ -61,7 +61,7 @@ def test_a_dependent_bound_stretches_the_scale():
 def test_neighbours_are_points_of_the_space_mostly_near():
     rng = np.random.default_rng(1)
     params = NOMURA.sample(rng)
-    near = [neighbours(NOMURA, params, rng) for _ in range(200)]
+    near = neighbours(NOMURA, params, 200, rng)
     assert all(NOMURA.check(p) == p for p in near)
     changed = [sum(p.get(k) != v for k, v in params.items()) for p in near]
     assert np.mean(changed) < 5

@@ -55,6 +55,15 @@ def test_equal_values_and_equal_points_can_be_fitted():
     assert np.isfinite(sd).all()
 
 
+def test_drawn_scales_differ_where_the_data_leave_them_open(fitted):
+    x, se = fitted.features, np.full(40, 0.005)
+    draws = [fit_surrogate(x, wave(x), se, np.random.default_rng(i)).scales for i in range(20)]
+    spread = np.log([d.lengths for d in draws]).std(0)
+    assert spread[0] < 0.5 * min(spread[1:])
+    again = fit_surrogate(x, wave(x), se, np.random.default_rng(0)).scales
+    assert np.array_equal(again.lengths, draws[0].lengths)
+
+
 def test_no_trial_is_refused():
     with pytest.raises(ValueError, match="at least one completed trial"):
         fit_surrogate(np.empty((0, 2)), np.empty(0))
