@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "predict": "errors geometry config cli runs progress candidates markups data model checkpoint "
     "inference",
     "hpo": "errors config cli runs progress",
-    "report": "errors config cli runs tables progress candidates froc figures evaluate data hpo",
+    "report": "errors geometry config cli runs tables progress froc figures evaluate data",
     "demo": "errors config cli runs tables progress froc figures candidates data evaluate baseline",
 }
 

@@ -1,0 +1,76 @@
+"""A run folder and its store as a training leaves them, small enough to look at in a test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from nodule_det.data.scan import Finding
+from nodule_det.data.store import write_scan, write_settings
+from nodule_det.geometry import Grid
+from nodule_det.runs import RunFolder, write_json, write_text
+from nodule_det.tables import ANNOTATION_COLUMNS, CANDIDATE_COLUMNS, DIAMETER, SERIES, write_table
+
+GRID = Grid((64, 72, 80), (1.0, 1.0, 1.0), (10.0, 20.0, 30.0))
+LESIONS = {"1.2.0": [((30, 30, 30), 8.0), ((40, 50, 60), 5.0)], "1.2.1": [((20, 40, 40), 30.0)]}
+CANDIDATES = {
+    "1.2.0": [((30, 31, 30), 0.9, 7.0), ((10, 10, 10), 0.7, 4.0), ((50, 10, 60), 0.2, 4.0)],
+    "1.2.1": [((22, 40, 40), 0.8, 20.0), ((60, 60, 60), 0.95, 6.0)],
+}
+"""Two hits, one lesion missed, three false positives; (z, y, x) voxels."""
+
+
+def world(voxel):
+    return tuple(GRID.to_world(voxel).tolist())
+
+
+def draw(uid):
+    volume = np.full(GRID.size_vox, -850, np.int16)
+    z, y, x = np.indices(GRID.size_vox)
+    for (cz, cy, cx), diameter in LESIONS[uid]:
+        volume[(z - cz) ** 2 + (y - cy) ** 2 + (x - cx) ** 2 < (diameter / 2) ** 2] = 40
+    return volume
+
+
+def make_run(root: Path) -> RunFolder:
+    """Write the store and the run; gives the run."""
+    store, folder = root / "store", RunFolder(root / "run")
+    folder.path.mkdir(parents=True)
+    (store / "scans").mkdir(parents=True)
+    write_settings(store, {"spacing_mm": 1.0, "margin_mm": 12.0})
+    for uid, lesions in LESIONS.items():
+        write_scan(
+            store / "scans",
+            series_uid=uid,
+            patient_key=uid,
+            source_hash="0" * 64,
+            volume_hu=draw(uid),
+            grid=GRID,
+            lung=np.ones(GRID.size_vox, bool),
+            findings=[Finding(world(v), d) for v, d in lesions],
+            source_spacing_mm=(1.0, 1.0, 1.0),
+        )
+    write_json(store / "splits.json", {"how": {}, "folds": dict.fromkeys(LESIONS, 0)})
+    _write_tables(folder)
+    settings = {"store": str(store), "seed": 0, "validation": {"bootstrap": 200}}
+    write_text(folder.config, yaml.safe_dump(settings))
+    write_text(folder.command, "python -m nodule_det.train\n")
+    write_json(folder.environment, {"commit": None})
+    return folder
+
+
+def _write_tables(folder: RunFolder) -> None:
+    write_table(folder.scans, [SERIES], [[uid] for uid in LESIONS])
+    write_table(
+        folder.annotations,
+        (*ANNOTATION_COLUMNS, "texture"),
+        [(uid, *world(v), d, "</script>solid") for uid, rows in LESIONS.items() for v, d in rows],
+    )
+    write_table(folder.excluded, ANNOTATION_COLUMNS, [])
+    write_table(
+        folder.candidates,
+        (*CANDIDATE_COLUMNS, DIAMETER),
+        [(uid, *world(v), s, d) for uid, rows in CANDIDATES.items() for v, s, d in rows],
+    )
