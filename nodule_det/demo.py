@@ -1,0 +1,107 @@
+"""``python -m nodule_det.demo``: the whole chain on phantom scans, beside a blob detector.
+
+    data source=phantom ──▶ store ──train experiment=demo──▶ run folder ──┐
+                              └──blob detector──▶ candidates ──evaluate──┴──▶ one table
+
+It runs the ordinary commands, each printed as a user would type it, and adds nothing to them.
+What stands already is reused: a second demo only prints the result.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nodule_det.cli import command
+from nodule_det.errors import NoduleDetError
+from nodule_det.runs import RunFolder
+
+
+@dataclass(kw_only=True)
+class DemoConfig:
+    """Phantom scans -> store -> training -> FROC, beside a blob detector, in about ten minutes."""
+
+    dir: str = "demo"
+    """Folder for the scans, the store and the run."""
+
+    seed: int = 0
+    """Seed of the training; the scans stay the same."""
+
+    data: list[str] = field(
+        default_factory=lambda: [
+            "phantom.n_scans=80",
+            "phantom.nodules_per_scan=2",
+            "phantom.folds=2",
+        ]
+    )
+    """Settings handed to ``nodule_det.data``."""
+
+    train: list[str] = field(default_factory=lambda: ["experiment=demo"])
+    """Settings handed to ``nodule_det.train``."""
+
+
+@command("demo", DemoConfig)
+def main(config: DemoConfig) -> None:
+    """Run the chain and print what it came to."""
+    folder = Path(config.dir)
+    store = folder / "store"
+    run = RunFolder(folder / f"run-seed{config.seed}")
+    call("nodule_det.data", "source=phantom", f"out={store}", *config.data)
+    call(
+        "nodule_det.train",
+        f"store={store}",
+        f"run_dir={run.path}",
+        f"seed={config.seed}",
+        *config.train,
+    )
+    call(
+        "nodule_det.baseline",
+        f"store={store}",
+        f"scans={run.scans}",
+        f"out={folder / 'baseline' / 'candidates.csv'}",
+    )
+    blob = folder / "baseline"
+    call(
+        "nodule_det.evaluate",
+        f"candidates={blob / 'candidates.csv'}",
+        f"annotations={run.annotations}",
+        f"excluded={run.excluded}",
+        f"scans={run.scans}",
+        f"out={blob}",
+    )
+    print(table(json.loads(run.froc.read_text()), json.loads((blob / "froc.json").read_text())))
+    print(f"run folder  {run.path}")
+    print(f"pictures    {run.curve_figure}  {run.findings_figure}  {store / 'summary.png'}")
+
+
+def call(module: str, *overrides: str) -> None:
+    """Run a command of the package as a user would, and show it."""
+    print(f"\n$ python -m {module} {' '.join(overrides)}", flush=True)
+    done = subprocess.run([sys.executable, "-m", module, *overrides], check=False, env=os.environ)
+    if done.returncode:
+        raise NoduleDetError(
+            f"the demo stopped: python -m {module} left with exit code {done.returncode}; "
+            "its own message stands above"
+        )
+
+
+def table(network: dict[str, Any], blob: dict[str, Any]) -> str:
+    """Set the two detectors side by side."""
+    head = f"{'':16}{'pAUC up to 5 FP':>16}  {'95 % interval':<15}{'CPM':>7}"
+    rows = [_row("3D U-Net", network), _row("blob detector", blob)]
+    count = f"{network['n_lesions']} nodules in {network['n_scans']} held-out phantom scans"
+    return "\n".join(["", count, head, *rows, ""])
+
+
+def _row(name: str, froc: dict[str, Any]) -> str:
+    low, high = froc["pauc_interval"]
+    return f"{name:16}{froc['pauc']:>16.3f}  {f'{low:.3f} to {high:.3f}':<15}{froc['cpm']:>7.3f}"
+
+
+if __name__ == "__main__":
+    main()
