@@ -163,26 +163,23 @@ def match(
 @dataclass(frozen=True)
 class _Cases:
     names: StrArray
-    ordered: StrArray
-    order: IntArray
+    index: dict[str, int]
 
 
 def _index_cases(cases: Sequence[str] | StrArray) -> _Cases:
     names = np.asarray(cases, dtype=np.str_).reshape(-1)
     if not len(names):
         raise FrocInputError("there is no case to evaluate; the list of scans is empty")
-    order = np.argsort(names, kind="stable").astype(np.int64)
-    ordered = names[order]
-    twice = ordered[1:][ordered[1:] == ordered[:-1]]
-    if len(twice):
-        raise FrocInputError(f"case {twice[0]} stands twice in the list of scans")
-    return _Cases(names, ordered, order)
+    index: dict[str, int] = {}
+    for i, name in enumerate(names.tolist()):
+        if index.setdefault(name, i) != i:
+            raise FrocInputError(f"case {name} stands twice in the list of scans")
+    return _Cases(names, index)
 
 
 def _look_up(known: _Cases, case: StrArray, what: str, drop: bool) -> IntArray:
     """Give the index of each case, -1 where it is not evaluated."""
-    at = np.minimum(np.searchsorted(known.ordered, case), len(known.ordered) - 1)
-    index = np.where(known.ordered[at] == case, known.order[at], -1).astype(np.int64)
+    index = np.array([known.index.get(name, -1) for name in case.tolist()], np.int64)
     if (index < 0).any() and not drop:
         odd = np.unique(case[index < 0])
         raise FrocInputError(
