@@ -13,7 +13,9 @@ from nodule_det.errors import ConfigError
 from nodule_det.hpo.baselines import propose_random
 from nodule_det.hpo.curves import best_at, mean_curve
 from nodule_det.hpo.objectives import EPOCHS, Objective
+from nodule_det.hpo.propose import propose
 from nodule_det.hpo.simulation import Finished, Plan, Run, simulate
+from nodule_det.hpo.space import point_key
 from nodule_det.hpo.trial import TrialState
 
 RANDOM = AcquisitionConfig(strategy=Strategy.random)
@@ -57,6 +59,19 @@ def test_sixteen_workers_see_the_same_trainings_as_one_and_are_sooner_done():
     assert many[-1].hours < one[-1].hours / 4
     assert [r.jobs for r in many] == list(range(1, 25))
     assert np.all(np.diff([r.best for r in many]) >= 0)
+
+
+def test_the_default_strategy_drives_a_study_and_repeats_no_point():
+    chosen = []
+
+    def noted(*args):
+        chosen.append(propose(*args))
+        return chosen[-1]
+
+    settings = Plan(workers=8, jobs=24, acquisition=AcquisitionConfig(), stopping=StoppingConfig())
+    rows = simulate(Objective(0), noted, settings)
+    assert len(rows) == 24
+    assert len({point_key(p) for p in chosen}) == len(chosen) == 21  # and three first points
 
 
 def test_stopping_early_saves_node_hours():
