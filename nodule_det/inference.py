@@ -30,7 +30,7 @@ from nodule_det.model import WINDOW_HU, is_out_of_memory, normalise, stride
 Probability = NDArray[np.float32]
 Voxel = tuple[int, int, int]
 
-CPU_BUDGET_BYTES = 2 << 30
+CPU_BUDGET_BYTES = 4 << 30
 """Memory for a slab where nobody can say how much is free: a job's share of a node."""
 
 GPU_SHARE = 0.5
@@ -150,17 +150,18 @@ def _seen(a: int, b: int, level: int, config: ModelConfig) -> tuple[int, int]:
 def slab_voxels(config: ModelConfig, device: torch.device) -> int:
     """Give the voxels of a slab that fit the memory of a device.
 
-    A voxel takes 16 bytes in and out of the network, and 4 for each filter: the first level has
-    an eighth of the voxels, and of its volumes up to eight are there at a time (measured in
-    ``docs/model.md``).
+    Measured on a CPU in fp32 (``docs/model.md``): 54 to 121 bytes a voxel without residual units,
+    135 to 201 with them, whose last convolution works at full resolution on one channel, which
+    oneDNN pads to 16.  This stays above what was measured, and narrower types need less.
     """
+    bytes_per_voxel = 36 + 3 * config.filters + (128 if config.residual else 0)
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         budget = int(GPU_SHARE * (free + unused))
     else:
         budget = CPU_BUDGET_BYTES
-    return min(MOST_VOXELS, budget // (16 + 4 * config.filters))
+    return min(MOST_VOXELS, budget // bytes_per_voxel)
 
 
 def _bounds(
