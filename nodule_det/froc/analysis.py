@@ -58,7 +58,8 @@ class Froc:
     threshold: tuple[float | None, ...]
     """Score above which each rate is kept; None where even the highest score makes more."""
     fp_per_scan: tuple[float, ...]
-    """Of the curve, with ``curve_sensitivity`` and ``curve_threshold``."""
+    """Of the curve, with ``curve_sensitivity`` and ``curve_threshold``, up to the first point past
+    all that is read off it: 8 false positives per scan, or ``upper``."""
     curve_sensitivity: tuple[float, ...]
     curve_threshold: tuple[float | None, ...]
     band_rates: tuple[float, ...]
@@ -130,6 +131,7 @@ def analyse(
         return logit_interval(value, resampled, matched.n_lesions)
 
     area, mean = pauc(curve, upper), cpm(curve)
+    kept = slice(int(np.searchsorted(curve.fp_per_scan, max(upper, *at), side="right")) + 1)
     read = sensitivity_at(curve, at)
     pairs = [bounds(float(v), figures.sensitivity[:, i], i) for i, v in enumerate(read)]
     return Froc(
@@ -142,9 +144,9 @@ def analyse(
         sensitivity=_floats(read[: len(rates)]),
         sensitivity_interval=tuple(pairs[: len(rates)]),
         threshold=_finite(threshold_at(curve, rates)),
-        fp_per_scan=_floats(curve.fp_per_scan),
-        curve_sensitivity=_floats(curve.sensitivity),
-        curve_threshold=_finite(curve.threshold),
+        fp_per_scan=_floats(curve.fp_per_scan[kept]),
+        curve_sensitivity=_floats(curve.sensitivity[kept]),
+        curve_threshold=_finite(curve.threshold[kept]),
         band=tuple(pairs[len(rates) :]),
         n_undefined=figures.n_undefined,
         **_settings(matched, upper, bootstrap, seed, interval),

@@ -33,6 +33,12 @@ def test_the_figures_are_those_of_the_curve():
     assert froc.n_found + froc.n_false_positives <= froc.n_candidates + froc.n_lesions
 
 
+def test_the_curve_is_kept_up_to_the_first_point_past_8_false_positives():
+    found = matched([(0, 0.5)], [(0, score) for score in np.linspace(0, 1, 200)])
+    assert analyse(found, bootstrap=2).fp_per_scan == tuple(range(10))
+    assert analyse(found, bootstrap=2, upper=20).fp_per_scan[-1] == 21
+
+
 def test_the_standard_error_is_that_of_the_resamples():
     found = job(6)[2]
     resampled = resample(found, 300, np.random.default_rng(5))
