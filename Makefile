@@ -12,6 +12,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= auto
 
+TORCH_VERSION := from importlib.metadata import version; print(version("torch"))
+
 .PHONY: demo test check setup clean
 
 demo: $(VENV)/.package
@@ -33,12 +35,12 @@ $(VENV)/.torch:
 	@$(PYTHON) -m venv $(VENV) || { echo "error: $(PYTHON) cannot make a virtual environment (Debian: apt install python3-venv)" >&2; exit 1; }
 	@echo "installing $(TORCH) into $(VENV)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH)
-	@$(BIN)/python -c 'import torch; print(torch.__version__)' > $@.new && mv $@.new $@
+	@$(BIN)/python -c '$(TORCH_VERSION)' > $@.new && mv $@.new $@
 
 define install
 	@echo "installing $(1) into $(VENV)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check -e '$(1)'
-	@$(BIN)/python -c 'import sys, torch; was = open("$(VENV)/.torch").read().strip(); sys.exit(torch.__version__ != was and f"error: torch moved from {was} to {torch.__version__}; a dependency replaced it")'
+	@test "$$($(BIN)/python -c '$(TORCH_VERSION)')" = "$$(cat $(VENV)/.torch)" || { echo "error: torch is no longer $$(cat $(VENV)/.torch); a dependency replaced it" >&2; exit 1; }
 	@touch $@
 endef
 

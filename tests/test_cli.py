@@ -11,7 +11,17 @@ from nodule_det.cli import explain, help_text, settings
 from nodule_det.config.train import TrainConfig
 from nodule_det.errors import ConfigError
 
-COMMANDS = ["train", "evaluate"]
+COMMANDS = [
+    "data",
+    "train",
+    "predict",
+    "evaluate",
+    "report",
+    "baseline",
+    "demo",
+    "hpo",
+    "hpo.status",
+]
 NO_TORCH = "import sys; assert not {'torch', 'monai'} & set(sys.modules), 'torch was imported'"
 
 

@@ -1,0 +1,14 @@
+"""Every file below conf/ says in its first lines what it is for, and every command composes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+@pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda p: p.stem)
+def test_a_file_opens_with_what_it_is_for(path):
+    assert any(line.startswith("# ") for line in path.read_text().splitlines()[:2])
