@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from scipy import ndimage
 
 from nodule_det.candidates import ScanCandidates, write_candidates
 from nodule_det.cli import command
+from nodule_det.config.baseline import BaselineConfig
 from nodule_det.data.patches import BLOCK_VOX
 from nodule_det.data.store import StoredScan, open_store
 from nodule_det.errors import ConfigError
@@ -56,20 +56,6 @@ either's scale, the higher stays."""
 
 MOST_PEAKS = 600
 """Peaks looked at per scan, the highest; more than FROC at 8 false positives could ever count."""
-
-
-@dataclass(kw_only=True)
-class BaselineConfig:
-    """Candidates of a plain blob detector, for scans of a store."""
-
-    store: str = "stores/phantom"
-    """Folder that ``python -m nodule_det.data`` wrote."""
-
-    scans: str | None = None
-    """CSV with a column ``seriesuid``: only these scans; by default all of the store."""
-
-    out: str = "candidates.csv"
-    """Where the candidates go: LUNA16's columns and ``diameter_mm``."""
 
 
 @command("baseline", BaselineConfig)

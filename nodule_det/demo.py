@@ -13,36 +13,13 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nodule_det.cli import command
+from nodule_det.config.demo import DemoConfig
 from nodule_det.errors import NoduleDetError
 from nodule_det.runs import RunFolder
-
-
-@dataclass(kw_only=True)
-class DemoConfig:
-    """Phantom scans -> store -> training -> FROC, beside a blob detector, in about ten minutes."""
-
-    dir: str = "demo"
-    """Folder for the scans, the store and the run."""
-
-    seed: int = 0
-    """Seed of the training; the scans stay the same."""
-
-    data: list[str] = field(
-        default_factory=lambda: [
-            "phantom.n_scans=80",
-            "phantom.nodules_per_scan=2",
-            "phantom.folds=2",
-        ]
-    )
-    """Settings handed to ``nodule_det.data``."""
-
-    train: list[str] = field(default_factory=lambda: ["experiment=demo"])
-    """Settings handed to ``nodule_det.train``."""
 
 
 @command("demo", DemoConfig)
