@@ -121,9 +121,10 @@ def test_workers_spread_over_noisy_improvement_and_repeat_each_other_without():
     trials = tried(SQUARE, 12, hill)
 
     def spread(strategy):
+        config = AcquisitionConfig(strategy=strategy, draw_scales=False)  # which spreads as well
         running = list(trials)
         for number in range(5):
-            params = propose(SQUARE, running, AcquisitionConfig(strategy=strategy), rng(number))
+            params = propose(SQUARE, running, config, rng(number))
             running.append(Trial(number=len(running) + 1, params=params))
         points = np.array([SQUARE.to_unit(t.params) for t in running[len(trials) :]])
         return np.linalg.norm(points - points.mean(0), axis=1).mean()
