@@ -12,6 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nodule_det.config.evaluate import EvaluateConfig
+from nodule_det.errors import ConfigError, NoduleDetError
+from nodule_det.evaluate import sections
+from nodule_det.evaluate.reading import read_job
+
 HEADER = "seriesuid,coordX,coordY,coordZ"
 FILES = {
     # Scan a: a lesion found at 0.9 and hit again at 0.4; b: one missed; c: nothing there.
@@ -167,9 +172,10 @@ def test_strata_and_another_detector_are_told_and_kept(folder):
 
 
 def test_strata_by_a_column_that_is_not_there_are_refused(folder):
-    done = evaluate(folder, "strata=texture")
-    assert done.returncode == 2
-    assert "strata=texture is no column of annotations.csv; use diameter or one of" in done.stderr
+    paths = [folder / f"{name}.csv" for name in ("candidates", "annotations", "scans")]
+    words = r"strata=texture is no column of .*annotations.csv; use diameter or one of seriesuid"
+    with pytest.raises(ConfigError, match=words):
+        sections.evaluate(EvaluateConfig(**NAMED, strata="texture"), read_job(*paths, None))
 
 
 @pytest.mark.parametrize("name", ["excluded", "candidates"])
@@ -189,29 +195,53 @@ def test_without_lesions_there_is_a_reason_instead_of_a_figure(folder):
 
 
 @pytest.mark.parametrize(
-    ("change", "words", "message"),
+    ("change", "message"),
     [
-        ({}, ["scans="], "scans is not given; add scans=FILE.csv"),
-        ({}, ["upper=0"], "upper=0.0 must be a positive number"),
-        ({}, ["scans=gone.csv"], "gone.csv does not exist"),
-        ({"scans.csv": "\n"}, [], "scans.csv is empty"),
-        ({"scans.csv": "a,1\n"}, [], "has several columns but no header with seriesuid: 'a,1'"),
-        ({"scans.csv": "a\nb\nc\nb\n"}, [], "case b stands twice in the list of scans"),
-        ({"scans.csv": "a\nb\nd\n"}, [], "1 candidates belong to 1 cases that are not in the list"),
-        ({"annotations.csv": f"{HEADER},diameter_mm\na,0,0,0,-1\n"}, [], "line 2 has diameter_mm="),
-        ({"annotations.csv": f"{HEADER},diameter_mm\na,nan,0,0,9\n"}, [], "coordinate that is not"),
-        ({"candidates.csv": f"{HEADER},prob\na,0,0,0,1\n"}, [], "neither a column probability nor"),
-        ({"candidates.csv": f"{HEADER},probability\na,0,0,0,nan\n"}, [], "(drop_nan=true)"),
-        ({"candidates.csv": f"{HEADER},probability\na,0,0,0,x\n"}, [], "probability='x' is not"),
+        ({"scans.csv": None}, "scans.csv does not exist"),
+        ({"scans.csv": "\n"}, "scans.csv is empty"),
+        ({"scans.csv": "a,1\n"}, "has several columns but no header with seriesuid: 'a,1'"),
+        ({"scans.csv": "a\nb\nc\nb\n"}, "case b stands twice in the list of scans"),
+        ({"scans.csv": "a\nb\nd\n"}, "1 candidates belong to 1 cases that are not in the list"),
+        ({"annotations.csv": f"{HEADER},diameter_mm\na,0,0,0,-1\n"}, "line 2 has diameter_mm="),
+        ({"annotations.csv": f"{HEADER},diameter_mm\na,nan,0,0,9\n"}, "coordinate that is not"),
+        ({"candidates.csv": f"{HEADER},prob\na,0,0,0,1\n"}, "neither a column probability nor"),
+        ({"candidates.csv": f"{HEADER},probability\na,0,0,0,nan\n"}, "(drop_nan=true)"),
+        ({"candidates.csv": f"{HEADER},probability\na,0,0,0,x\n"}, "probability='x' is not"),
     ],
-)  # fmt: skip
-def test_a_bad_input_is_one_line_that_says_what_to_do(folder, change, words, message):
+)
+def test_a_bad_input_says_what_to_do(folder, change, message):
     for name, text in change.items():
-        (folder / name).write_text(text)
-    done = evaluate(folder, *words)
-    assert done.returncode in (1, 2)
-    assert message in done.stderr
+        (folder / name).unlink() if text is None else (folder / name).write_text(text)
+    paths = [folder / f"{name}.csv" for name in ("candidates", "annotations", "scans")]
+    with pytest.raises(NoduleDetError, match=re.escape(message)):
+        sections.evaluate(EvaluateConfig(**NAMED), read_job(*paths, None))
+
+
+NAMED = {"candidates": "candidates.csv", "annotations": "annotations.csv", "scans": "scans.csv"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"scans": ""}, "scans is not given; add scans=FILE.csv"),
+        ({"upper": 0.0}, "upper=0.0 must be a positive number"),
+        ({"detect": -1.0}, "detect=-1.0 must be a positive difference"),
+        ({"bootstrap": 1}, "bootstrap=1 must lie in [2, 1000000]"),
+        ({"permutations": 0}, "permutations=0 must lie in [1, 1000000]"),
+    ],
+)
+def test_a_wrong_setting_says_what_to_do(setting, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        EvaluateConfig(**(NAMED | setting))
+
+
+def test_an_error_is_one_line_and_leaves_nothing(folder):
+    (folder / "scans.csv").write_text("a\n")
+    done = evaluate(folder)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: 1 lesions belong to 1 cases")
     assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
     assert not (folder / "evaluation").exists()
 
 
