@@ -61,12 +61,12 @@ class Events:
             upper: False positives per scan up to which the area is taken.
             rates: (r,) rates at which sensitivity is read.
         """
-        lesions = weights @ self.lesions_of_case
-        defined = lesions > 0
-        furthest = max(upper, float(rates.max(initial=0.0)))
+        defined = weights @ self.lesions_of_case > 0
+        weights = weights[defined]
+        head = self._head(weights, max(upper, float(rates.max(initial=0.0))))
         pauc, sensitivity = [], []
-        for part in _split(weights[defined], len(self.score)):
-            fp, s = self._curves(part, furthest)
+        for part in _split(weights, head):
+            fp, s = self._curves(part, head)
             pauc.append(areas(fp, s, upper))
             sensitivity.append(np.array([read(f, v, rates) for f, v in zip(fp, s, strict=True)]))
         return Resampled(
@@ -75,28 +75,27 @@ class Events:
             int((~defined).sum()),
         )
 
-    def _curves(self, weights: FloatArray, furthest: float) -> tuple[FloatArray, FloatArray]:
-        """Give (b, t) false positives per scan and sensitivity, as far as any of them is read."""
-        scans = weights.sum(axis=1, keepdims=True)
-        head = self._head(weights, scans, furthest)
+    def _curves(self, weights: FloatArray, head: int) -> tuple[FloatArray, FloatArray]:
+        """Give (b, t) false positives per scan and sensitivity over the first ``head`` events."""
         ends = np.flatnonzero(self.ends_tie[:head])
         of_event = weights[:, self.case[:head]]
-        fp = np.cumsum(of_event * self.is_fp[:head], axis=1)[:, ends] / scans
+        fp = np.cumsum(of_event * self.is_fp[:head], axis=1)[:, ends]
+        fp /= weights.sum(axis=1, keepdims=True)
         found = np.cumsum(of_event * ~self.is_fp[:head], axis=1)[:, ends]
         found /= (weights @ self.lesions_of_case)[:, None]
         zero = np.zeros((len(weights), 1))
         return np.hstack([zero, fp]), np.hstack([zero, found])
 
-    def _head(self, weights: FloatArray, scans: FloatArray, furthest: float) -> int:
+    def _head(self, weights: FloatArray, furthest: float) -> int:
         """Find how many events are enough: past them every curve is beyond ``furthest``."""
         n = len(self.score)
-        need = furthest * scans[:, 0]
-        head = int(np.searchsorted(self.fp_so_far, 1.25 * need.max())) + 1
+        need = furthest * weights.sum(axis=1)
+        head = int(np.searchsorted(self.fp_so_far, 1.1 * need.max(initial=0.0))) + 1
         while head < n:
-            fp = weights[:, self.case[:head]] @ self.is_fp[:head]
-            if (fp > need).all():
-                return int(np.searchsorted(-self.score, -self.score[head - 1], side="right"))
-            head *= 2
+            of_case = np.bincount(self.case[:head], self.is_fp[:head], self.n_cases)
+            if (weights @ of_case > need).all():
+                return head + int(np.argmax(self.ends_tie[head - 1 :]))
+            head += head // 4 + 1
         return n
 
 

@@ -179,7 +179,11 @@ def _index_cases(cases: Sequence[str] | StrArray) -> _Cases:
 
 def _look_up(known: _Cases, case: StrArray, what: str, drop: bool) -> IntArray:
     """Give the index of each case, -1 where it is not evaluated."""
-    index = np.array([known.index.get(name, -1) for name in case.tolist()], np.int64)
+    # The strings of a whole column would need more memory than the column: a part at a time.
+    index = np.empty(len(case), np.int64)
+    for start in range(0, len(case), PAIRS_AT_ONCE):
+        names = case[start : start + PAIRS_AT_ONCE].tolist()
+        index[start : start + len(names)] = [known.index.get(name, -1) for name in names]
     if (index < 0).any() and not drop:
         odd = np.unique(case[index < 0])
         raise FrocInputError(

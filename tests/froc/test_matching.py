@@ -29,11 +29,13 @@ def test_2000_random_jobs_agree_with_the_reference(start):
         assert len(fast.excluded_row) == slow.n_ignored_excluded
 
 
-@pytest.mark.parametrize("edge", reference.EDGE, ids=lambda edge: edge[0])
+# The oracle also knows definitions that are not ours (repeated hits as false positives, <= radius).
+OUR_EDGES = [edge for edge in reference.EDGE if edge[5].items() <= OURS.keys()]
+
+
+@pytest.mark.parametrize("edge", OUR_EDGES, ids=lambda edge: edge[0])
 def test_every_edge_has_its_known_answer(edge):
     _, cases, lesions, excluded, detections, settings, linear, step = edge
-    if settings and not settings.items() <= OURS.keys():
-        pytest.skip(f"{settings} is another definition than the package's")
     ours = {k: v for item in settings.items() for k, v in OURS[item].items()}
     froc = analyse(match_rows(cases, lesions, detections, excluded, **ours), bootstrap=20)
     assert froc.pauc == pytest.approx(linear, abs=1e-12) if linear is not None else not froc.pauc
