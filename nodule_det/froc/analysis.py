@@ -32,8 +32,8 @@ from nodule_det.froc.interval import (
 from nodule_det.froc.matching import Matched
 from nodule_det.froc.records import FloatArray
 
-BAND_RATES = tuple(np.linspace(0.0, 8.0, 81).tolist())
-"""Rates at which the band of the curve is computed."""
+BAND_RATES = (0.0, 1 / 64, 1 / 32, 3 / 64, 1 / 16, *np.linspace(0.1, 8.0, 80).tolist())
+"""Rates at which the band of the curve is computed: every 0.1, finer where the curve is steep."""
 
 Pair = tuple[float, float]
 
