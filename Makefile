@@ -19,8 +19,10 @@ TORCH_VERSION := from importlib.metadata import version; print(version("torch"))
 demo: $(VENV)/.package
 	@$(BIN)/python -m nodule_det.demo
 
+# One thread a process: the workers fill the cores, and two threads that wait for each other's turn
+# on a core that both need are thirty times slower than one.
 test: check
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 check: $(VENV)/.dev
 	@$(BIN)/ruff check .
