@@ -25,8 +25,8 @@ MAY_IMPORT = {
     "findings": "errors geometry runs candidates data froc",
     "inference": "errors geometry config candidates data model",
     "baseline": "errors geometry config cli tables progress candidates data",
-    "train": "errors geometry config cli runs tables progress froc figures findings candidates data "
-    "model checkpoint inference",
+    "train": "errors geometry config cli runs tables progress froc figures findings candidates "
+    "data model checkpoint inference",
     "predict": "errors geometry config cli runs progress candidates markups data model checkpoint "
     "inference",
     "hpo": "errors config cli runs progress",
