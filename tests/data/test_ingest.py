@@ -204,7 +204,7 @@ def test_a_disk_that_fills_up_leaves_no_half_scan(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_an_ingest_that_is_killed_goes_on_to_the_same_store(tmp_path, number):
-    source = write_folder(tmp_path, 4)
+    source = write_folder(tmp_path, 16)  # enough that the end cannot come before the kill
     run_ingest(source, tmp_path / "whole")
     process = subprocess.Popen(
         command(source, tmp_path / "store", "workers=2"),
@@ -333,10 +333,10 @@ def test_a_lesion_that_no_detector_can_find_is_counted(tmp_path):
 
 
 def _wait_for(ready):
-    for _ in range(600):
+    for _ in range(6000):
         if ready():
             return
-        time.sleep(0.05)
+        time.sleep(0.005)
     raise AssertionError("it did not come")
 
 

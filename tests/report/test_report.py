@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import need_programs
+from programs import need_programs
 from run_folder import make_run
 from selenium import webdriver
 from selenium.webdriver.common.by import By
