@@ -28,7 +28,7 @@ from nodule_det.config.train import TrainConfig
 from nodule_det.data.feed import Batch, Feed
 from nodule_det.data.store import StoredScan
 from nodule_det.errors import CheckpointError, DeviceMemoryError, DivergedError
-from nodule_det.model import normalise
+from nodule_det.model import is_out_of_memory, normalise
 from nodule_det.progress import Progress
 from nodule_det.runs import RunFolder, append_jsonl
 from nodule_det.train.distributed import World
@@ -286,11 +286,6 @@ def _memory_of(trainer: Trainer) -> Iterator[None]:
             f"patches.size_vox={config.patches.size_vox}, model.filters={config.model.filters}; "
             "lower one of them"
         ) from error
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Tell a full device from other failures; on a CPU torch has no type of its own for it."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def distributed_over(model: nn.Module, device: torch.device, world: World) -> nn.Module:
