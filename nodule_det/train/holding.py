@@ -124,7 +124,6 @@ def logging_to(folder: RunFolder, log: logging.Logger) -> Iterator[None]:
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     log.propagate = False
-    log.disabled = False  # Hydra disables every logger that stood before it set up logging
     try:
         yield
     finally:

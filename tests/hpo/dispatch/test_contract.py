@@ -137,9 +137,8 @@ def test_no_ids_are_no_question(system):
     system.dispatcher.cancel([])
 
 
+@pytest.mark.parametrize("system", REAL, indirect=True)  # the fake has no job script to try
 def test_a_folder_that_was_submitted_twice_runs_once(system):
-    if system.name == "fake":
-        pytest.skip("the fake has no job script, which is what is tried here")
     job = system.job(1, "")
     job.script.write_text(f"echo run >> {job.folder}/starts; sleep 0.3\n")
     ids = [system.dispatcher.submit(job) for _ in range(2)]
