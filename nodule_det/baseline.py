@@ -22,7 +22,6 @@ from scipy import ndimage
 from nodule_det.candidates import ScanCandidates, write_candidates
 from nodule_det.cli import command
 from nodule_det.config.baseline import BaselineConfig
-from nodule_det.data.patches import BLOCK_VOX
 from nodule_det.data.store import StoredScan, open_store
 from nodule_det.errors import ConfigError
 from nodule_det.geometry import FloatArray, Grid
@@ -86,21 +85,7 @@ def _chosen(config: BaselineConfig) -> list[StoredScan]:
 
 def _of_each(scans: list[StoredScan]) -> Iterator[tuple[str, ScanCandidates]]:
     for scan in track(scans, "blobs", len(scans)):
-        yield scan.series_uid, find_blobs(scan.volume(), scan.grid, search_region(scan))
-
-
-def search_region(scan: StoredScan) -> Mask:
-    """Give the (z, y, x) mask of the lungs and a block around them, where nodules of the wall lie.
-
-    The store's own mask keeps only the blocks that are mostly lung.
-    """
-    blocks = np.zeros(scan.block_shape, bool)
-    blocks[tuple((scan.lung_blocks() // BLOCK_VOX).T)] = True
-    region = ndimage.binary_dilation(blocks)
-    for axis in range(3):
-        region = region.repeat(BLOCK_VOX, axis)
-    z, y, x = scan.grid.size_vox
-    return np.asarray(region[:z, :y, :x])
+        yield scan.series_uid, find_blobs(scan.volume(), scan.grid, scan.search_mask())
 
 
 def find_blobs(

@@ -60,7 +60,7 @@ def find_candidates(
 
     A peak is a voxel that none of its 26 neighbours exceeds; peaks that touch are one.  Peaks
     closer than ``merge_mm`` to a higher one belong to it; of equal ones the first in array order
-    stays.
+    stays.  So do peaks whose extents have their centres that close: two tops of one large lesion.
 
     Args:
         probability: (z, y, x) in [0, 1].
@@ -76,16 +76,16 @@ def find_candidates(
         voxels = voxels[search[tuple(voxels.T)]]
     order = np.argsort(-probability[tuple(voxels.T)], kind="stable")
     voxels = voxels[order]
-    kept = voxels[_apart(grid.to_world(voxels), config.merge_mm)]
-    dropped = max(0, len(kept) - config.max_per_scan)
-    kept = kept[: config.max_per_scan]
-    extents = [_extent(probability, tuple(v), grid) for v in kept]
-    centers = np.array([center for center, _ in extents]).reshape(-1, 3)
+    peaks = voxels[_apart(grid.to_world(voxels), config.merge_mm)]
+    measured = peaks[: config.max_per_scan]
+    extents = [_extent(probability, tuple(v), grid) for v in measured]
+    world_mm = grid.to_world(np.array([center for center, _ in extents]).reshape(-1, 3))
+    kept = _apart(world_mm, config.merge_mm)
     return ScanCandidates(
-        world_mm=grid.to_world(centers),
-        score=probability[tuple(kept.T)].astype(np.float64),
-        diameter_mm=np.array([diameter for _, diameter in extents], np.float64),
-        n_dropped=dropped,
+        world_mm=world_mm[kept],
+        score=probability[tuple(measured[kept].T)].astype(np.float64),
+        diameter_mm=np.array([diameter for _, diameter in extents], np.float64)[kept],
+        n_dropped=len(peaks) - len(measured),
     )
 
 
@@ -129,8 +129,8 @@ def _apart(world_mm: FloatArray, merge_mm: float) -> NDArray[np.intp]:
 
     An untrained network has ten thousands of peaks, so neighbours are looked up in a tree.
     """
-    if not len(world_mm):
-        return np.empty(0, np.intp)
+    if not len(world_mm) or merge_mm == 0:
+        return np.arange(len(world_mm))
     tree = KDTree(world_mm)
     nearer_than_mm = np.nextafter(merge_mm, 0.0)
     free = np.ones(len(world_mm), bool)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from nodule_det.baseline import RADIUS_PER_SCALE, SCALES_MM, find_blobs, main, search_region
+from nodule_det.baseline import RADIUS_PER_SCALE, SCALES_MM, find_blobs, main
 from nodule_det.config.data import PhantomConfig
 from nodule_det.data.phantom.make import make_scan
 from nodule_det.data.store import open_store, write_scan, write_settings
@@ -121,7 +121,7 @@ def test_on_a_phantom_it_finds_several_times_more_than_chance(store):
     rng = np.random.default_rng(0)
     found = chance = 0
     for scan in store.scans:
-        region = search_region(scan)
+        region = scan.search_mask()
         best = find_blobs(scan.volume(), scan.grid, region, most=20)
         anywhere = rng.choice(np.argwhere(region), (50, 20))
         lesions = [f for f in scan.lesions if f.diameter_mm > 6]

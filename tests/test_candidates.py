@@ -86,6 +86,15 @@ def test_touching_peaks_are_one_without_any_merging():
     np.testing.assert_allclose(found.world_mm, [UPRIGHT.to_world([20, 20, 22])])
 
 
+def test_two_tops_of_one_large_lesion_are_one_candidate():
+    volume = np.zeros(SIZE_VOX, np.float32)
+    volume[12:28, 14:30, 16:32] = 0.8
+    volume[13, 15, 17] = volume[26, 28, 30] = 0.9
+    found = find_candidates(volume, UPRIGHT, CONFIG)
+    assert len(found) == 1
+    np.testing.assert_allclose(found.world_mm, [UPRIGHT.to_world([19.5, 21.5, 23.5])], atol=0.1)
+
+
 def test_what_is_below_the_threshold_is_dropped():
     volume = bumps(((10, 10, 10), 0.4), ((30, 30, 30), 0.8))
     assert len(find_candidates(volume, UPRIGHT, CandidateConfig(threshold=0.5))) == 1

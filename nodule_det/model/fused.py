@@ -1,8 +1,9 @@
 """The same network in the form that computes fastest once training is over.
 
-    trained network ──fuse()──▶ batch norm inside the convolutions, upsampling as dense convolution
+    trained network ──fuse()──▶ batch norm inside the convolutions, upsampling as dense convolution,
+                                last block in fp32
 
-Both rewritings are exact but for the rounding of sums (``docs/model.md`` says what they gain).  A
+The rewritings are exact but for the rounding of sums (``docs/model.md`` says what they gain).  A
 transposed convolution of stride 2 fills each of the 8 places (phases) of a 2 x 2 x 2 cell
 from its own part of the kernel.  Written as one ordinary convolution with 8 outputs, whose results
 are then dealt to their places, it runs on the fast kernels; with one output channel, the last layer
@@ -30,7 +31,7 @@ def fuse(model: nn.Module) -> nn.Module:
     """Copy a network into its form for inference; the original stays as it is.
 
     Args:
-        model: Network of :func:`~nodule_det.model.build_model`, in evaluation mode.
+        model: Network of :func:`~nodule_det.model.build_model`, in evaluation mode, in fp32.
 
     Raises:
         ValueError: If the network is in training mode, where batch norm is no constant.
@@ -43,6 +44,8 @@ def fuse(model: nn.Module) -> nn.Module:
             _fold_norm(block)
             if _pays(block.conv):
                 block.conv = DenseUpsampling(cast(nn.ConvTranspose3d, block.conv))
+    layers = cast(nn.Sequential, fused.model)
+    layers[-1] = InFullPrecision(layers[-1])
     for tensor in (*fused.parameters(), *fused.buffers()):
         if tensor.ndim == 5:
             tensor.data = tensor.data.contiguous(memory_format=torch.channels_last_3d)
@@ -60,6 +63,23 @@ def _fold_norm(block: nn.Module) -> None:
 
 def _pays(conv: object) -> bool:
     return isinstance(conv, nn.ConvTranspose3d) and conv.out_channels <= WIDEST_DENSE
+
+
+class InFullPrecision(nn.Module):
+    """A block that computes in fp32 also where the rest of the network computes in less.
+
+    Logits of bf16 have 8 binary digits: most candidates of a scan would share their score with
+    another, and a FROC curve that steps over whole groups of equal scores is no fine one.
+    """
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply the block without autocast."""
+        with torch.autocast(x.device.type, enabled=False):
+            return cast(Tensor, self.block(x.float()))
 
 
 class DenseUpsampling(nn.Module):

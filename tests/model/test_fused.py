@@ -68,3 +68,12 @@ def test_other_strides_are_refused():
 def test_a_network_that_still_trains_is_refused():
     with pytest.raises(ValueError, match=r"call eval\(\) first"):
         fuse(build_model(ModelConfig(filters=4)).train())
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_scores_of_a_bf16_pass_differ_from_voxel_to_voxel(residual):
+    model = fuse(trained(ModelConfig(filters=4, residual=residual)))
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        logits = model(torch.rand(1, 1, 32, 32, 32))
+    assert logits.dtype is torch.float32
+    assert len(logits.unique()) > 0.9 * logits.numel()
