@@ -13,10 +13,11 @@ import ast
 import difflib
 import inspect
 import os
+import re
 import signal
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from enum import Enum
 from pathlib import Path
@@ -24,7 +25,7 @@ from typing import Any, TypeVar, get_type_hints
 
 import hydra
 from hydra.core.config_store import ConfigStore
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
@@ -79,10 +80,13 @@ def _run_hydra(config_name: str, schema: type[Config], main: Callable[[Config], 
             codes.append(error.exit_code)
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hand us the exception, not a printed half of it
+    # Threads that wait busily for one whose core something else uses, too, make a training twenty
+    # times slower (docs/training.md).  It is read when torch is loaded, so it is set before.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         hydra.main(config_path=CONF_DIR, config_name=config_name, version_base="1.3")(job)()
     except (HydraException, OmegaConfBaseException) as error:
-        print_error(explain(error, schema))
+        print_error(explain(error, schema, config_name))
         return ConfigError.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -119,27 +123,61 @@ def as_plain(config: Any) -> Any:
     return config
 
 
-def explain(error: Exception, schema: type) -> str:
-    """Say in one line what is wrong with a command line, and which words would be right."""
+def explain(error: Exception, schema: type, config_name: str = "") -> str:
+    """Say in one line what is wrong with a command line, and which words would be right.
+
+    Args:
+        error: What Hydra or a dataclass of settings raised.
+        schema: The dataclass of the command's settings.
+        config_name: Stem of the command's YAML, whose groups may be meant.
+    """
     chain = [error]
     while chain[-1].__cause__ is not None and isinstance(chain[-1].__cause__, Exception):
         chain.append(chain[-1].__cause__)
     for link in chain:
         if isinstance(link, ConfigError):
             return str(link)
+    groups = _groups(config_name)
+    for link in chain:
+        if isinstance(link, MissingConfigException) and link.options is not None:
+            return _unknown_choice(str(link.missing_cfg_file), link.options)
     for link in chain:
         if isinstance(link, ConfigKeyError | ConfigAttributeError):
-            return _unknown_key(str(link.full_key or link.key), schema)
+            return _unknown_key(str(link.full_key or link.key), schema, groups)
+    for link in chain:
+        if found := re.match(r"Could not override '([^']+)'", str(link)):
+            return _unknown_key(found[1], schema, groups)
     first_lines = [str(link).strip().splitlines()[0] for link in chain if str(link).strip()]
     return ": ".join(dict.fromkeys(first_lines[:1] + first_lines[-1:]))
 
 
-def _unknown_key(full_key: str, schema: type) -> str:
-    known = dict(settings(schema))
+def _groups(config_name: str) -> dict[str, list[str]]:
+    """Give the groups that a command's YAML names, and what may be chosen of each."""
+    path = Path(CONF_DIR, f"{config_name}.yaml")
+    if not path.is_file():
+        return {}
+    defaults = OmegaConf.to_container(OmegaConf.load(path))
+    items = defaults.get("defaults", []) if isinstance(defaults, dict) else []
+    names = [str(name) for item in items if isinstance(item, dict) for name in item]
+    return {name: sorted(f.stem for f in Path(CONF_DIR, name).glob("*.yaml")) for name in names}
+
+
+def _unknown_choice(missing: str, options: Sequence[str]) -> str:
+    group, _, choice = missing.rpartition("/")
+    near = difflib.get_close_matches(choice, options, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return f"{group}={choice} is not there; {hint}{group} may be: {', '.join(sorted(options))}"
+
+
+def _unknown_key(full_key: str, schema: type, groups: dict[str, list[str]]) -> str:
+    sets = {name: f"{name} ({', '.join(choices)})" for name, choices in groups.items()}
+    known = [*dict(settings(schema)), *sets]
     near = difflib.get_close_matches(full_key, known, n=3, cutoff=0.5)
     near += [k for k in known if k.endswith("." + full_key.rsplit(".", 1)[-1]) and k not in near]
     hint = f"did you mean {' or '.join(near)}? " if near else ""
-    return f"there is no setting {full_key}; {hint}The settings are: {', '.join(known)}"
+    also = f"; and as a whole: {', '.join(sets.values())}" if sets else ""
+    names = ", ".join(k for k in known if k not in sets)
+    return f"there is no setting {full_key}; {hint}The settings are: {names}{also}"
 
 
 def settings(schema: type, prefix: str = "") -> Iterator[tuple[str, tuple[Any, str]]]:

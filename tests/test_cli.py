@@ -64,6 +64,10 @@ def test_help_names_every_setting_with_its_default():
         ("device=tpu", "expected one of [auto, cpu, cuda]"),
         ("augment.shift_vox=17", "more than half of patches.size_vox=32"),
         ("a=b=c", "mismatched input '='"),
+        ("experiment=foo", "experiment=foo is not there; experiment may be: demo"),
+        ("experiment=dmo", "did you mean demo?"),
+        ("experimnt=demo", "there is no setting experimnt; did you mean experiment?"),
+        ("space=nomura", "and as a whole: experiment (demo)"),
     ],
 )
 def test_a_wrong_setting_is_refused_in_one_line(override, words, tmp_path):
@@ -77,6 +81,15 @@ def test_a_wrong_setting_is_refused_in_one_line(override, words, tmp_path):
 def test_an_unknown_setting_lists_the_known_ones():
     message = run("nodule_det.train", "colour=red").stderr
     assert "The settings are: store, fold, run_dir, seed" in message
+
+
+def test_an_unknown_choice_of_a_group_lists_the_known_ones(tmp_path):
+    done = run("nodule_det.hpo", "dispatcher=slrm")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: dispatcher=slrm is not there; did you mean slurm? dispatcher may be: local, pbs, "
+        "pbs_over_slurm, reedbush, slurm\n"
+    )
 
 
 def test_shell_completion_knows_the_settings():
