@@ -9,20 +9,35 @@ file from elsewhere cannot run anything.
 from __future__ import annotations
 
 import pickle
+import struct
 import zipfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from nodule_det.config.data import StoreConfig
 from nodule_det.config.train import ModelConfig
-from nodule_det.errors import CheckpointError, ConfigError
+from nodule_det.errors import CheckpointError
 from nodule_det.model import build_model
 from nodule_det.runs import replacing
 
 FORMAT = 1
+
+UNREADABLE = (
+    RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError,
+    ArithmeticError, MemoryError, struct.error, zipfile.BadZipFile, pickle.UnpicklingError,
+)  # fmt: skip
+"""What zip, pickle and torch raise on bytes that mean nothing."""
+
+META_TYPES: dict[str, type | tuple[type, ...]] = {
+    "spacing_mm": (int, float),
+    "margin_mm": (int, float),
+    "version": str,
+    "step": int,
+}
 
 
 @dataclass(frozen=True)
@@ -73,31 +88,60 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: If the file is missing, damaged, or not a checkpoint of this package.
     """
+    if path.is_dir():
+        raise CheckpointError(f"checkpoint {path} is a folder; give a best.pt or last.pt in it")
     try:
         content = _read_whole(path)
     except FileNotFoundError:
         raise CheckpointError(
             f"checkpoint {path} does not exist; give a best.pt or last.pt of a run folder"
         ) from None
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile,
-            pickle.UnpicklingError) as error:  # fmt: skip
+    except UNREADABLE as error:
         first_line = next(iter(str(error).splitlines()), type(error).__name__)
         raise CheckpointError(
             f"checkpoint {path} cannot be read ({first_line[:120]}); the file is damaged or no "
             "checkpoint: take another one of the run"
         ) from error
     try:
-        if not isinstance(content, dict):
-            raise TypeError(f"it holds one {type(content).__name__}")
-        if content["format"] != FORMAT:
-            raise CheckpointError(
-                f"checkpoint {path} has format {content['format']}, this version reads {FORMAT}"
-            )
-        values = dict(content["meta"])
-        meta = Meta(**{**values, "model": ModelConfig(**values["model"])})
-        return Checkpoint(meta, content["weights"], content["training"])
-    except (TypeError, KeyError, ConfigError) as error:
-        raise CheckpointError(f"{path} is no checkpoint of nodule_det ({error})") from error
+        return _understood(content, path)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise CheckpointError(
+            f"{path} is no checkpoint of nodule_det ({what}); give a best.pt or last.pt of a run "
+            "folder"
+        ) from error
+
+
+def _understood(content: Any, path: Path) -> Checkpoint:
+    """Turn what a file holds into a checkpoint, or say what it holds instead."""
+    _require(content, dict, "it")
+    if content["format"] != FORMAT:
+        raise CheckpointError(
+            f"checkpoint {path} has format {content['format']}, this version reads {FORMAT}; use "
+            "the nodule_det that wrote it, or a newer one"
+        )
+    values, weights, training = content["meta"], content["weights"], content["training"]
+    _require(values, dict, "meta")
+    _require(values["model"], dict, "meta.model")
+    _require(weights, dict, "weights")
+    for name, tensor in weights.items():
+        _require(name, str, "a name in weights")
+        _require(tensor, torch.Tensor, f"weights.{name}")
+    if training is not None:
+        _require(training, dict, "training")
+    for name, kind in META_TYPES.items():
+        _require(values[name], kind, f"meta.{name}")
+    for setting in fields(ModelConfig):
+        _require(values["model"][setting.name], type(setting.default), f"meta.{setting.name}")
+    meta = Meta(**{**values, "model": ModelConfig(**values["model"])})
+    # the rules of a store: a spacing of 0 would ask for endless memory
+    StoreConfig(spacing_mm=meta.spacing_mm, margin_mm=meta.margin_mm)
+    return Checkpoint(meta, weights, training)
+
+
+def _require(value: object, kind: type | tuple[type, ...], name: str) -> None:
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise TypeError(f"{name} is one {type(value).__name__}")
 
 
 def _read_whole(path: Path) -> Any:
@@ -120,7 +164,8 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint, path: Path) -> None:
         odd = sorted(set(wanted.items()) ^ set(given.items()))[0]
         raise CheckpointError(
             f"checkpoint {path} is of another architecture ({asdict(checkpoint.meta.model)}): "
-            f"{len(set(wanted.items()) ^ set(given.items()))} tensors differ, the first is {odd[0]}"
+            f"{len(set(wanted.items()) ^ set(given.items()))} tensors differ, the first is "
+            f"{odd[0]}; take the checkpoint of a run with these settings"
         )
     model.load_state_dict(checkpoint.weights)
 
