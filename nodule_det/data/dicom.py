@@ -12,6 +12,7 @@ are objects that are no CT images (reports, segmentations) beside a CT series.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ GAP_TOLERANCE = 0.1
 """How far a slice may be from its place in a regular stack, in gaps: positions are rounded."""
 DRIFT_PIXELS = 0.5
 """How far slices may be shifted against each other within their plane."""
+SERIES_UID = re.compile(r"[\w.\-]{1,128}", re.ASCII)
+"""Archives that make patients anonymous put words in place of digits, but no ``/``."""
 EXPORT_AGAIN = "export the series again from the archive"
 
 
@@ -82,6 +85,11 @@ def _sort_in(content: SeriesFolder, header: SliceHeader) -> None:
         return
     if not header.series_uid:
         raise ScanError(f"{header.path} lacks a SeriesInstanceUID; {EXPORT_AGAIN}")
+    if not SERIES_UID.fullmatch(header.series_uid):  # it becomes a file name
+        raise ScanError(
+            f"{header.path} has SeriesInstanceUID={header.series_uid!r}, needed are letters, "
+            f"digits and points; {EXPORT_AGAIN}"
+        )
     if header.text(tags.MODALITY) != "CT":
         content.other.add(header.text(tags.MODALITY) or "unknown")
     elif "LOCALIZER" not in header.text(tags.IMAGE_TYPE).split("\\"):

@@ -11,6 +11,7 @@ after these checks the two agree on every voxel.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import struct
 import zlib
@@ -89,6 +90,8 @@ def nifti_values(path: Path) -> NDArray[Any]:
         OSError, EOFError, ValueError, KeyError, OverflowError, zlib.error, ImageFileError,
         HeaderDataError,
     ) as error:  # fmt: skip
+        if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+            raise MemoryError(str(error)) from None
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ScanError(
             f"{path} cannot be read, it is truncated or damaged ({reason}); copy it again"

@@ -82,6 +82,7 @@ def read_scan(path: Path, series_uid: str | None = None) -> Scan:
     Raises:
         ScanError: If the file is missing, damaged, incomplete, or no CT.
         GeometryError: If its axes are sheared, or it does not say where its voxels lie.
+        MemoryError: If its voxels do not fit in memory.
     """
     path = Path(path)
     if path.is_dir():
@@ -201,6 +202,8 @@ def _itk_read(path: Path, *, header_only: bool = False) -> Any:
         return reader
     except RuntimeError as error:  # all that SimpleITK raises
         reason = str(error).strip().splitlines()[-1].strip()
+        if "allocate" in reason or "bad_alloc" in reason:
+            raise MemoryError(reason) from None
         raise ScanError(
             f"{path} cannot be read, it is truncated or damaged ({reason}); copy it again"
         ) from None
