@@ -27,8 +27,9 @@ MAY_IMPORT = {
     "baseline": "errors geometry config cli tables progress candidates data",
     "train": "errors geometry config cli runs tables progress froc figures findings candidates "
     "data model checkpoint inference",
-    "predict": "errors geometry config cli runs progress candidates markups data model checkpoint "
-    "inference",
+    "predictions": "errors runs candidates markups data",
+    "predict": "errors geometry config cli runs progress candidates markups predictions data model "
+    "checkpoint inference",
     "hpo": "errors config cli runs progress",
     "report": "errors geometry config cli runs tables progress froc figures evaluate data",
     "demo": "errors config cli runs tables progress froc figures candidates data evaluate baseline",

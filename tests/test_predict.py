@@ -3,8 +3,10 @@
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,7 +127,9 @@ def test_one_line_per_scan_and_failures_at_the_end_with_exit_code_1(done):
     assert lines[1] == f"1 of 2 scans  {out / 'candidates.csv'}"
     (error,) = process.stderr.splitlines()
     assert error.startswith("error: empty: no lungs were found")
-    assert {p.name for p in out.iterdir()} == {"candidates.csv", "1.2.3.mrk.json"}
+    assert {p.name for p in out.iterdir()} == {
+        "candidates.csv", "1.2.3.mrk.json", "predict.json", "scans", ".lock",
+    }  # fmt: skip
 
 
 @pytest.fixture
@@ -248,14 +252,207 @@ def test_a_folder_that_cannot_be_written_is_refused(folder, command, tmp_path):
     assert code == ConfigError.exit_code
     assert err == (
         "error: out=file/p cannot be written (Not a directory); give a folder with room that you "
-        "may write to\n"
+        "may write to; what stands in it is whole, and the same command goes on with it\n"
     )
-
-
-def test_a_series_key_cannot_lead_out_of_the_folder():
-    assert predict.file_stem("../../etc/x") == ".._.._etc_x"
 
 
 def test_a_scan_without_candidates_is_said_to_have_none():
     none = ScanCandidates(np.empty((0, 3)), np.empty(0), np.empty(0))
-    assert predict.in_one_line("1.2", none, 0.25) == "1.2  0 candidates  0.2 s"
+    assert predict.in_one_line("1.2", none, "0.2 s") == "1.2  0 candidates  0.2 s"
+
+
+@pytest.fixture(scope="module")
+def many(folder):
+    """Make a folder of so many scans that no signal comes too late, and their candidates."""
+    scans = folder / "many"
+    scans.mkdir()
+    for i in range(30):
+        write_scan(scans / f"s{i:02}.mha", chest())
+    whole = folder / "whole"
+    assert run(f"checkpoint={folder / 'best.pt'}", f"input={scans}", f"out={whole}").returncode == 0
+    return scans, (whole / "candidates.csv").read_bytes()
+
+
+def hear_interrupts():
+    """Undo what a shell does to commands in the background: they are started deaf to Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_command_that_is_stopped_loses_nothing_and_goes_on(
+    folder, many, command, tmp_path, number
+):
+    scans, whole = many
+    words = (f"checkpoint={folder / 'best.pt'}", f"input={scans}", f"out={tmp_path / 'p'}")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nodule_det.predict", "device=cpu", "precision=fp32", *words],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, preexec_fn=hear_interrupts,
+    )  # fmt: skip
+    end_s = time.monotonic() + 60
+    while not (tmp_path / "p/scans/s02.json").exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end_s
+        time.sleep(0.005)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    if number == signal.SIGINT:
+        assert process.returncode == 130
+        assert err == "error: interrupted\n"
+        assert out.endswith(f"what is done stands in {tmp_path / 'p'}; the same command goes on\n")
+    assert not (tmp_path / "p/candidates.csv").exists()
+    code, out, err = command(*words)
+    assert (code, err) == (0, "")
+    assert 3 <= out.count("stood already") < 30
+    assert (tmp_path / "p/candidates.csv").read_bytes() == whole
+    assert not list((tmp_path / "p").rglob(".*.tmp"))
+
+
+def test_a_second_command_does_no_work(folder, command):
+    words = (f"checkpoint={folder / 'best.pt'}", f"input={folder / 'scans/1.2.3.mhd'}", "out=p")
+    command(*words)
+    before = Path("p/scans/1.2.3.json").stat().st_mtime_ns
+    code, out, _ = command(*words)
+    assert code == 0
+    assert out.startswith("1.2.3  2 candidates, best ")
+    assert out.splitlines()[0].endswith("  stood already")
+    assert Path("p/scans/1.2.3.json").stat().st_mtime_ns == before
+
+
+def test_a_scan_whose_file_changes_is_done_again_and_one_that_breaks_leaves_the_csv(
+    folder, command, tmp_path
+):
+    scans = tmp_path / "in"
+    scans.mkdir()
+    write_scan(scans / "a.mha", chest())
+    words = (f"checkpoint={folder / 'best.pt'}", f"input={scans}", "out=p")
+    command(*words)
+    content = (scans / "a.mha").read_bytes()
+    (scans / "a.mha").write_bytes(content)
+    os.utime(scans / "a.mha", (1, 1))
+    assert "stood already" not in command(*words)[1]
+    (scans / "a.mha").write_bytes(content[:-1000])
+    code, out, err = command(*words)
+    assert (code, out) == (1, "0 of 1 scans  p/candidates.csv\n")
+    assert "a.mha is truncated" in err
+    assert rows_of(Path("p")) == []
+    assert not Path("p/a.mrk.json").exists()
+
+
+def test_candidates_of_another_checkpoint_or_setting_are_not_mixed_in(folder, command, tmp_path):
+    scan = f"input={folder / 'scans/1.2.3.mhd'}"
+    command(f"checkpoint={folder / 'best.pt'}", scan, "out=p")
+    before = Path("p/candidates.csv").read_bytes()
+    other = Checkpoint(replace(META, step=4), bright_finder().state_dict())
+    save_checkpoint(tmp_path / "other.pt", other)
+    for words, name in (
+        ((f"checkpoint={tmp_path / 'other.pt'}", scan), "checkpoint=sha256:"),
+        ((f"checkpoint={folder / 'best.pt'}", scan, "candidates.merge_mm=9"),
+         "candidates.merge_mm=6.0, asked is candidates.merge_mm=9.0"),
+        ((f"checkpoint={folder / 'best.pt'}", scan, "precision=bf16"),
+         "precision=fp32, asked is precision=bf16"),
+    ):  # fmt: skip
+        code, out, err = command(*words, "out=p")
+        assert (code, out, err.count("\n")) == (ConfigError.exit_code, "", 1)
+        assert f"error: out=p holds candidates made with {name}" in err
+        assert err.endswith("; give another out=\n")
+    assert Path("p/candidates.csv").read_bytes() == before
+
+
+def test_other_scans_are_not_mixed_in(folder, command, tmp_path):
+    write_scan(tmp_path / "b.mha", chest())
+    words = (f"checkpoint={folder / 'best.pt'}", "out=p")
+    command(*words, f"input={folder / 'scans/1.2.3.mhd'}")
+    code, _, err = command(*words, f"input={tmp_path / 'b.mha'}")
+    assert code == ConfigError.exit_code
+    assert "holds candidates of 1 scans that input= does not have, the first is 1.2.3" in err
+
+
+def test_a_run_folder_keeps_its_candidates(folder, command, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/candidates.csv").write_text("of a training")
+    code, _, err = command(
+        f"checkpoint={folder / 'best.pt'}", f"input={folder / 'scans'}", "out=run"
+    )
+    assert code == ConfigError.exit_code
+    assert "out=run holds candidates.csv and no predict.json, so predict did not write it" in err
+    assert (tmp_path / "run/candidates.csv").read_text() == "of a training"
+
+
+def test_a_scan_too_large_for_memory_is_named_and_the_others_go_on(folder, tmp_path):
+    """Voxel files of 54 GB with nothing in them, and a limit of 16 GB on the process."""
+    scans = tmp_path / "in"
+    scans.mkdir()
+    write_scan(scans / "small.mhd", chest())
+    for kind in ("mhd", "nii"):
+        write_scan(scans / f"huge_{kind}.{kind}", chest())
+    header = (scans / "huge_mhd.mhd").read_text().replace("80 64 48", "3000 3000 3000")
+    (scans / "huge_mhd.mhd").write_text(header)
+    os.truncate(scans / "huge_mhd.raw", 2 * 3000**3)
+    content = bytearray((scans / "huge_nii.nii").read_bytes()[:352])
+    content[40:48] = np.int16([3, 3000, 3000, 3000]).tobytes()  # dim
+    (scans / "huge_nii.nii").write_bytes(content)
+    os.truncate(scans / "huge_nii.nii", 352 + 2 * 3000**3)
+    limited = (
+        "import resource, runpy, sys; sys.argv = sys.argv[1:]\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (16 << 30, 16 << 30))\n"
+        "runpy.run_module('nodule_det.predict', run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", limited, "predict", "device=cpu", f"input={scans}",
+         f"checkpoint={folder / 'best.pt'}", f"out={tmp_path / 'p'}"],
+        capture_output=True, text=True, timeout=120, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert done.stdout.endswith(f"1 of 3 scans  {tmp_path / 'p/candidates.csv'}\n")
+    errors = done.stderr.splitlines()
+    assert len(errors) == 2
+    for kind, error in zip(("mhd", "nii"), errors, strict=True):
+        assert error.startswith(f"error: huge_{kind}: {scans / f'huge_{kind}.{kind}'} needs more ")
+        assert "memory than there is (" in error
+        assert "give the job more" in error
+    assert {row["seriesuid"] for row in rows_of(tmp_path / "p")} == {"small"}
+
+
+DAMAGE = {
+    "weights are a list": lambda c: c.update(weights=[1]),
+    "a weight is a number": lambda c: c["weights"].update({"model.0.conv.bias": 3.0}),
+    "a weight without a name": lambda c: c.update(weights={0: torch.zeros(1)}),
+    "no weights": lambda c: c.pop("weights"),
+    "no meta": lambda c: c.pop("meta"),
+    "meta is a word": lambda c: c.update(meta="x"),
+    "no model": lambda c: c["meta"].pop("model"),
+    "model is a list": lambda c: c["meta"].update(model=[1]),
+    "a setting is missing": lambda c: c["meta"]["model"].pop("depth"),
+    "a setting is unknown": lambda c: c["meta"]["model"].update(width=3),
+    "a setting is a word": lambda c: c["meta"]["model"].update(filters="many"),
+    "a setting is impossible": lambda c: c["meta"]["model"].update(depth=9),
+    "a spacing of a word": lambda c: c["meta"].update(spacing_mm="wide"),
+    "a spacing of none": lambda c: c["meta"].update(spacing_mm=0.0),
+    "training is a word": lambda c: c.update(training="x"),
+    "no training": lambda c: c.pop("training"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_checkpoint_of_wrong_content_is_refused(folder, command, tmp_path, kind):
+    content = torch.load(folder / "best.pt", weights_only=True)
+    DAMAGE[kind](content)
+    torch.save(content, tmp_path / "x.pt")
+    err = refused(command, folder, tmp_path / "x.pt")
+    assert "x.pt is no checkpoint of nodule_det (" in err
+    assert err.endswith("); give a best.pt or last.pt of a run folder\n")
+
+
+def test_weights_of_another_shape_are_of_another_architecture(folder, command, tmp_path):
+    content = torch.load(folder / "best.pt", weights_only=True)
+    content["weights"]["model.0.conv.bias"] = torch.zeros(5)
+    torch.save(content, tmp_path / "x.pt")
+    err = refused(command, folder, tmp_path / "x.pt")
+    assert "of another architecture" in err
+    assert "the first is model.0.conv.bias; take the checkpoint of a run with these" in err
+
+
+def test_a_folder_in_place_of_a_checkpoint_is_refused(folder, command, tmp_path):
+    assert "is a folder; give a best.pt or last.pt in it" in refused(command, folder, tmp_path)

@@ -20,7 +20,10 @@ class PredictConfig:
     """A scan (.mhd, .nii, .nii.gz, a DICOM folder) or a folder of scans."""
 
     out: str = "predictions"
-    """Folder for ``candidates.csv`` and the Markups files."""
+    """Folder for ``candidates.csv`` and the Markups files; an unfinished one is gone on with."""
+
+    masks: str | None = None
+    """Folder of lung masks, one file per scan of the same name; wins over our own."""
 
     markups_max: int = 20
     """Candidates in a Markups file, the best ones."""

@@ -38,8 +38,8 @@ def claimed(store: Path, settings: StoreConfig, *, overwrite: bool) -> Iterator[
     try:
         refuse_foreign(store)
         store.mkdir(parents=True, exist_ok=True)
-        with open(store / LOCK, "w", encoding="ascii") as lock:
-            _lock(lock.fileno(), store)
+        with open(store / LOCK, "w", encoding="ascii") as file:
+            lock(file.fileno(), store, "ingest")
             _settle(store, settings, overwrite=overwrite)
             yield store / "scans"
     except OSError as error:
@@ -65,13 +65,22 @@ def refuse_foreign(store: Path) -> None:
             )
 
 
-def _lock(descriptor: int, store: Path) -> None:
-    """Hold the store until this process ends, however it ends."""
+def lock(descriptor: int, folder: Path, work: str) -> None:
+    """Hold a folder of results until this process ends, however it ends.
+
+    Args:
+        descriptor: Of the open file ``LOCK`` in it.
+        folder: As ``out=`` names it.
+        work: What the command does, for the error.
+
+    Raises:
+        StoreError: If another process holds it.
+    """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise StoreError(
-            f"another ingest is at work in out={store}; wait for its end, or stop it"
+            f"another {work} is at work in out={folder}; wait for its end, or stop it"
         ) from None
     except OSError as error:
         # Without a lock two ingests do the same work twice; every file is still whole.

@@ -9,7 +9,7 @@ one scan shows when that scan is read, and stops that scan.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,7 +54,7 @@ def list_scans(config: DataConfig) -> list[ScanEntry]:
     layout = detect(root, config) if config.layout is Layout.auto else config.layout
     entries = LISTERS[layout](root, config)
     if config.masks is not None:
-        entries = _with_masks(entries, Path(config.masks))
+        entries = with_masks(entries, Path(config.masks))
     return sorted(entries, key=lambda entry: entry.series_uid)
 
 
@@ -86,8 +86,12 @@ def _walk(root: Path) -> Iterator[Path]:
         yield from (Path(name) / file for file in sorted(files))
 
 
-def _with_masks(entries: list[ScanEntry], masks: Path) -> list[ScanEntry]:
-    """Give each scan its lung mask, the image of the same name."""
+def with_masks(entries: Sequence[ScanEntry], masks: Path) -> list[ScanEntry]:
+    """Give each scan its lung mask, the image of the same name.
+
+    Raises:
+        LayoutError: If a scan has none.
+    """
     if not masks.is_dir():
         raise LayoutError(f"masks={masks} is no folder; give a folder with one image per scan")
     return [replace(entry, lung_mask=_mask(entry, masks)) for entry in entries]
