@@ -212,6 +212,7 @@ def test_an_ingest_that_is_killed_goes_on_to_the_same_store(tmp_path, number):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job is deaf
     )
     _wait_for(lambda: list((tmp_path / "store/scans").glob("*.json")))
     os.killpg(process.pid, number)
@@ -247,36 +248,20 @@ def _workers_of(pid):
     return [int(c) for c in children if b"spawn_main" in Path(f"/proc/{c}/cmdline").read_bytes()]
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """Give a real file system of 1.5 MB; needs root and the right to mount."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", str(disk)]
-    try:
-        done = subprocess.run(mount, capture_output=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no mount command")
-    if done.returncode != 0:
-        pytest.skip("mounting a small disk needs root; a limit on a file's size is tested anyway")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
-
-
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_full_disk_stops_ingest_in_one_line_and_leaves_whole_scans(tmp_path, small_disk, workers):
-    source = write_folder(tmp_path, 4)
-    words = command(source, small_disk / "store", f"workers={workers}")
+    source, disk = write_folder(tmp_path, 4), small_disk("1500k")
+    words = command(source, disk / "store", f"workers={workers}")
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert re.search(
         r"error: .*No space left on device; [01] of 4 scans stand in .*free some room", done.stderr
     )
-    left = {p.suffix for p in (small_disk / "store/scans").iterdir()}
+    left = {p.suffix for p in (disk / "store/scans").iterdir()}
     assert left <= {".npy", ".json"}
-    subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
-    assert run_ingest(source, small_disk / "store").n_scans == 4
+    subprocess.run(["mount", "-o", "remount,size=20m", str(disk)], check=True)
+    assert run_ingest(source, disk / "store").n_scans == 4
 
 
 def test_what_a_killed_ingest_left_is_swept_away(tmp_path):
