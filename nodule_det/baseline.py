@@ -12,6 +12,7 @@ References:
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +24,8 @@ from nodule_det.candidates import ScanCandidates, write_candidates
 from nodule_det.cli import command
 from nodule_det.config.baseline import BaselineConfig
 from nodule_det.data.store import StoredScan, open_store
-from nodule_det.errors import ConfigError
+from nodule_det.data.workers import Died, spread
+from nodule_det.errors import ConfigError, NoduleDetError
 from nodule_det.geometry import FloatArray, Grid
 from nodule_det.progress import track
 from nodule_det.tables import SERIES, read_table
@@ -63,7 +65,7 @@ def main(config: BaselineConfig) -> None:
     scans = _chosen(config)
     out = Path(config.out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_candidates(out, _of_each(scans))
+    write_candidates(out, _of_each(scans, config.workers))
     print(f"candidates of {len(scans)} scans  {out}")
 
 
@@ -83,9 +85,26 @@ def _chosen(config: BaselineConfig) -> list[StoredScan]:
     return [there[uid] for uid in asked]
 
 
-def _of_each(scans: list[StoredScan]) -> Iterator[tuple[str, ScanCandidates]]:
-    for scan in track(scans, "blobs", len(scans)):
-        yield scan.series_uid, find_blobs(scan.volume(), scan.grid, scan.search_mask())
+def _of_each(scans: list[StoredScan], workers: int) -> Iterator[tuple[str, ScanCandidates]]:
+    """Find the blobs of every scan, in the scans' order, in worker processes if there are more."""
+    workers = min(workers or len(os.sched_getaffinity(0)), len(scans))
+    if workers <= 1:
+        yield from ((s.series_uid, of_scan(s)) for s in track(scans, "blobs", len(scans)))
+        return
+    found: dict[str, ScanCandidates] = {}
+    for scan, result in track(spread(of_scan, scans, workers), "blobs", len(scans)):
+        if isinstance(result, Died):
+            raise NoduleDetError(
+                f"the process that searched {scan.series_uid} ended with exit code "
+                f"{result.exit_code}; workers=1 needs the least memory"
+            )
+        found[scan.series_uid] = result
+    yield from ((scan.series_uid, found[scan.series_uid]) for scan in scans)
+
+
+def of_scan(scan: StoredScan) -> ScanCandidates:
+    """Find the blobs of a stored scan, where the network is searched for nodules as well."""
+    return find_blobs(scan.volume(), scan.grid, scan.search_mask())
 
 
 def find_blobs(

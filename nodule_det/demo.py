@@ -9,6 +9,7 @@ What stands already is reused: a second demo only prints the result.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -19,7 +20,8 @@ from typing import Any
 from nodule_det.cli import command
 from nodule_det.config.demo import DemoConfig
 from nodule_det.errors import NoduleDetError
-from nodule_det.runs import RunFolder
+from nodule_det.runs import RunFolder, replacing
+from nodule_det.tables import SERIES, read_table
 
 
 @command("demo", DemoConfig)
@@ -36,24 +38,39 @@ def main(config: DemoConfig) -> None:
         f"seed={config.seed}",
         *config.train,
     )
-    call(
-        "nodule_det.baseline",
-        f"store={store}",
-        f"scans={run.scans}",
-        f"out={folder / 'baseline' / 'candidates.csv'}",
-    )
     blob = folder / "baseline"
-    call(
-        "nodule_det.evaluate",
-        f"candidates={blob / 'candidates.csv'}",
-        f"annotations={run.annotations}",
-        f"excluded={run.excluded}",
-        f"scans={run.scans}",
-        f"out={blob}",
-    )
+    find_blobs(blob, store, run)
     print(table(json.loads(run.froc.read_text()), json.loads((blob / "froc.json").read_text())))
     print(f"run folder  {run.path}")
     print(f"pictures    {run.curve_figure}  {run.findings_figure}  {store / 'summary.png'}")
+
+
+def find_blobs(out: Path, store: Path, run: RunFolder) -> None:
+    """Evaluate the blob detector on a run's scans, unless that was done: no training changes it."""
+    made_from, wanted = out / "made_from.txt", fingerprint(store, run.scans)
+    if made_from.exists() and made_from.read_text() == wanted:
+        return
+    made_from.unlink(missing_ok=True)
+    candidates = out / "candidates.csv"
+    call("nodule_det.baseline", f"store={store}", f"scans={run.scans}", f"out={candidates}")
+    call(
+        "nodule_det.evaluate",
+        f"candidates={candidates}",
+        f"annotations={run.annotations}",
+        f"excluded={run.excluded}",
+        f"scans={run.scans}",
+        f"out={out}",
+    )
+    with replacing(made_from) as path:
+        path.write_text(wanted)
+
+
+def fingerprint(store: Path, scans: Path) -> str:
+    """Give a digest of what is searched: the scans of a list, each with the hash of its source."""
+    digest = hashlib.sha256()
+    for uid in read_table(scans, (SERIES,)).text(SERIES):
+        digest.update((store / "scans" / f"{uid}.json").read_bytes())
+    return digest.hexdigest()
 
 
 def call(module: str, *overrides: str) -> None:

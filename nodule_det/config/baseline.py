@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from nodule_det.config.checks import require_range
+
 
 @dataclass(kw_only=True)
 class BaselineConfig:
@@ -17,3 +19,9 @@ class BaselineConfig:
 
     out: str = "candidates.csv"
     """Where the candidates go: LUNA16's columns and ``diameter_mm``."""
+
+    workers: int = 0
+    """Processes; 0 takes the processors this job may use.  The result is the same."""
+
+    def __post_init__(self) -> None:
+        require_range("workers", self.workers, 0, 1024)
