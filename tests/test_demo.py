@@ -57,7 +57,8 @@ def test_another_seed_trains_anew_and_takes_over_the_blobs(demo):
 
 
 def test_a_command_that_fails_ends_the_demo_with_its_code_named(tmp_path):
-    line = [sys.executable, "-m", "nodule_det.demo", f"dir={tmp_path}", "data=['phantom.n_scans=0']"]
+    words = [f"dir={tmp_path}", "data=['phantom.n_scans=0']"]
+    line = [sys.executable, "-m", "nodule_det.demo", *words]
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "the demo stopped: python -m nodule_det.data left with exit code 2" in done.stderr
