@@ -22,10 +22,11 @@ from nodule_det.hpo.clock import WallClock
 from nodule_det.hpo.dispatch import make_dispatcher
 from nodule_det.hpo.dispatch.job import Job
 from nodule_det.hpo.display import Display
-from nodule_det.hpo.driver import Driver, next_point
+from nodule_det.hpo.driver import Driver
 from nodule_det.hpo.lock import StudyLock
 from nodule_det.hpo.opening import has_study, new_header, open_study
 from nodule_det.hpo.study import Study, StudyFolder, read_study
+from nodule_det.hpo.submitting import next_point
 from nodule_det.hpo.summary import one_line, summarise
 
 INTERRUPTED = 128 + signal.SIGINT
@@ -48,7 +49,8 @@ def sit(folder: StudyFolder, config: HpoConfig, lock: StudyLock, stream: TextIO)
             Path.cwd(),
             display.say,
         )
-        driver.stopping = config.stop is Stop.jobs
+        if config.stop is Stop.jobs:
+            driver.stop_jobs()
         if lock.took_over is not None:
             display.say(f"took over the lock of {lock.took_over}, which is gone")
         for problem in driver.study.problems:

@@ -299,7 +299,7 @@ def test_stopping_cancels_all_jobs_and_frees_them(lab):
     made = lab()
     driver = made.start()
     driver.try_step()
-    driver.stopping = True
+    driver.stop_jobs()
     assert driver.run()
     assert [(t.state, t.reason) for t in made.study.trials] == [
         (TrialState.CANCELLED, Reason.USER)

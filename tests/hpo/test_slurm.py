@@ -63,7 +63,7 @@ def test_cancelled_jobs_are_gone_before_their_workers_are_free(tmp_path, site, q
     site.environment = {"QUICK_S": "300"}
     driver, _ = driver_of(tmp_path / "s", site, quick_training, workers=6, trials=6)
     run(driver, until=lambda: len(starts(tmp_path / "s")) == 4)  # 4 run, 2 wait for a CPU
-    driver.stopping = True
+    driver.stop_jobs()
     run(driver)
     assert [t.reason for t in driver.study.trials] == [Reason.USER] * 6
     left = subprocess.run(["squeue", "-h"], capture_output=True, text=True, check=True).stdout
@@ -104,7 +104,7 @@ def test_a_job_that_can_never_run_is_reported(tmp_path, slurm, quick_training):
     driver.step()
     run(driver, until=lambda: any("waits in vain" in line for line in said))
     assert driver.notes.reports[1].state is JobState.QUEUED
-    driver.stopping = True
+    driver.stop_jobs()
     run(driver)
 
 

@@ -1,0 +1,69 @@
+"""What is to be ended: trainings that fall behind, and those that a person gives up.
+
+    metrics.jsonl ──observe()──▶ Trial.curve ──stop_early()──▶ cancel ──send_cancellations()──▶ jobs
+
+A cancellation is written down first; the worker is free once the job is gone, not before.
+"""
+
+from __future__ import annotations
+
+from nodule_det.hpo import objective
+from nodule_det.hpo.desk import Desk
+from nodule_det.hpo.stopping import should_stop
+from nodule_det.hpo.trial import Reason, Trial, TrialState
+
+CANCEL_AGAIN_S = 300.0
+"""After this time without effect a job is asked to end once more."""
+
+
+def observe(desk: Desk, trial: Trial) -> None:
+    """Note the validations of a trial that are new."""
+    seen = {o.epoch for o in trial.curve}
+    for o in objective.read_curve(desk.run_dir(trial)):
+        if o.epoch not in seen:
+            fields = {"epoch": o.epoch, "value": o.value, "se": o.se}
+            desk.writer.write("observed", trial=trial.number, **fields)
+            seen.add(o.epoch)
+
+
+def stop_early(desk: Desk) -> None:
+    """Cancel running trainings that fall behind, where the settings say so."""
+    if not desk.config.stopping.on:
+        return
+    for trial, attempt in desk.open_attempts():
+        if attempt.started_s is not None and not trial.cancelling:
+            observe(desk, trial)
+            trial = desk.study.trial(trial.number)
+            if should_stop(trial, desk.study.trials, desk.config.stopping):
+                cancel(desk, trial, Reason.EARLY_STOPPED)
+
+
+def cancel_all(desk: Desk) -> None:
+    """Cancel every trial without an outcome."""
+    for trial in desk.study.pending:
+        if not trial.cancelling:
+            cancel(desk, trial, Reason.USER)
+
+
+def cancel(desk: Desk, trial: Trial, reason: Reason) -> None:
+    """Write that a trial is to end; its job is told by :func:`send_cancellations`."""
+    desk.writer.write("cancel", trial=trial.number, reason=reason)
+    desk.say(f"trial {trial.number} is cancelled: {reason}")
+
+
+def send_cancellations(desk: Desk) -> None:
+    """Ask for the end of cancelled jobs; their workers are free once they are gone."""
+    now = desk.clock.monotonic()
+    ids = []
+    for trial in desk.study.pending:
+        if not trial.cancelling:
+            continue
+        if trial.attempt is None:
+            desk.finish(trial, TrialState.CANCELLED, trial.cancelling)
+        elif trial.attempt.job is not None:
+            sent = desk.notes.cancelled_at.get(trial.number)
+            if sent is None or now - sent >= CANCEL_AGAIN_S:
+                ids.append(trial.attempt.job)
+                desk.notes.cancelled_at[trial.number] = now
+    if ids:
+        desk.dispatcher.cancel(ids)

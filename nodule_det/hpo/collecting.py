@@ -1,0 +1,147 @@
+"""What has happened: files of people and of jobs, and the batch system's answer, into the journal.
+
+    queue folder ──take_queue()─────────┐
+    claim, exit_code ──collect_finished()┼──▶ asked, started, ended, finished
+    one poll of all jobs ──poll()────────┘
+
+Only files that the job wrote say how it ended; the batch system only says that it is gone.  No
+answer, or one that does not mention a job, changes nothing.
+"""
+
+from __future__ import annotations
+
+from nodule_det.hpo import objective, queue
+from nodule_det.hpo.cancelling import observe
+from nodule_det.hpo.desk import Desk
+from nodule_det.hpo.dispatch.job import JobReport, JobState, read_claim, read_exit, same_job
+from nodule_det.hpo.study import IMPORTED
+from nodule_det.hpo.trial import Attempt, Reason, Trial, TrialState
+
+USER = "user"
+"""Source of a trial whose point a person chose."""
+
+
+def take_queue(desk: Desk) -> None:
+    """Take in the points and results that people left."""
+    known = {t.origin for t in desk.study.trials}
+    for entry in queue.read_queue(desk.writer.folder.queue, desk.study.space):
+        if entry.error:
+            desk.say_once(entry.error)
+            continue
+        if entry.path.name not in known and entry.params is not None:
+            _take(desk, entry)
+        entry.path.unlink()
+
+
+def _take(desk: Desk, entry: queue.Entry) -> None:
+    assert entry.params is not None
+    if entry.result is None:
+        number = desk.writer.ask(entry.params, USER, entry.path.name)
+        desk.say(f"trial {number} taken from the queue")
+        return
+    number = desk.writer.ask(entry.params, IMPORTED, entry.path.name)
+    desk.writer.write("finished", trial=number, **entry.result)
+
+
+def collect_finished(desk: Desk) -> None:
+    """Conclude every attempt whose job has written its exit code."""
+    for trial, attempt in desk.open_attempts():
+        folder = desk.folder(trial, attempt)
+        if attempt.started_s is None and (claim := read_claim(folder)) is not None:
+            _note_start(desk, trial, attempt, claim.started_s)
+        if read_exit(folder) is not None:
+            _conclude(desk, trial.number)
+
+
+def poll(desk: Desk) -> None:
+    """Ask for all jobs at once."""
+    attempts = [(t, a) for t, a in desk.open_attempts() if a.job is not None]
+    reports = desk.dispatcher.poll([a.job for _, a in attempts if a.job is not None])
+    desk.notes.reports = {
+        t.number: reports[a.job] for t, a in attempts if a.job is not None and a.job in reports
+    }
+    for trial, attempt in attempts:
+        report = desk.notes.reports.get(trial.number)
+        if report is not None and report.state is JobState.GONE:
+            _take_absence(desk, trial, attempt)
+        elif report is not None:
+            _take_presence(desk, trial, attempt, report)
+
+
+def _take_presence(desk: Desk, trial: Trial, attempt: Attempt, report: JobReport) -> None:
+    desk.notes.gone_since.pop((trial.number, attempt.number), None)
+    if report.state is JobState.RUNNING and attempt.started_s is None:
+        claim = read_claim(desk.folder(trial, attempt))
+        _note_start(desk, trial, attempt, claim.started_s if claim else desk.clock.now())
+    if report.hopeless:
+        desk.say_once(f"job {attempt.job} of trial {trial.number} waits in vain: {report.comment}")
+
+
+def _take_absence(desk: Desk, trial: Trial, attempt: Attempt) -> None:
+    folder = desk.folder(trial, attempt)
+    claim = read_claim(folder)
+    if claim is not None and attempt.job is not None and not same_job(claim.job, attempt.job):
+        # Two submissions of one attempt, after a lost answer: the other one runs it.
+        desk.submitted(trial, attempt, claim.job)
+        return
+    key = (trial.number, attempt.number)
+    first, polls = desk.notes.gone_since.get(key, (desk.clock.monotonic(), 0))
+    desk.notes.gone_since[key] = (first, polls + 1)
+    waited_s = desk.clock.monotonic() - first
+    settled = polls >= 1 and waited_s >= desk.config.dispatcher.grace_s
+    if read_exit(folder) is not None or trial.cancelling or settled:
+        _conclude(desk, trial.number)
+
+
+def _note_start(desk: Desk, trial: Trial, attempt: Attempt, started_s: float) -> None:
+    fields = {"attempt": attempt.number, "started_s": started_s}
+    desk.writer.write("started", trial=trial.number, **fields)
+
+
+def _conclude(desk: Desk, number: int) -> None:
+    """Take in what a job that is over has left."""
+    observe(desk, desk.study.trial(number))
+    trial = desk.study.trial(number)
+    attempt = trial.attempt
+    assert attempt is not None
+    outcome = objective.read_outcome(desk.run_dir(trial), desk.folder(trial, attempt))
+    times = {"started_s": outcome.started_s, "ended_s": outcome.ended_s}
+    desk.notes.gone_since.pop((number, attempt.number), None)
+    if outcome.reason is None:
+        desk.notes.failures = 0
+        desk.writer.write(
+            "finished",
+            trial=number,
+            state=TrialState.COMPLETE,
+            value=outcome.value,
+            value_se=outcome.value_se,
+            peak_memory_bytes=outcome.peak_memory_bytes,
+            **times,
+        )
+        desk.say(f"trial {number} complete: {outcome.value:.4f}")
+    elif trial.cancelling:
+        desk.finish(trial, TrialState.CANCELLED, trial.cancelling, **times)
+    elif _may_retry(desk, trial, outcome.reason):
+        if outcome.reason is Reason.ERROR:
+            objective.put_away_failure(desk.run_dir(trial), desk.folder(trial, attempt))
+        fields = {"trial": number, "attempt": attempt.number, "reason": outcome.reason}
+        desk.writer.write("ended", **fields, **times)
+        desk.say(f"trial {number} {outcome.reason} in attempt {attempt.number}; goes on")
+    else:
+        if outcome.reason in (Reason.ERROR, Reason.BAD_INPUT):
+            desk.notes.failures += 1
+        peak = {"peak_memory_bytes": outcome.peak_memory_bytes}
+        desk.finish(
+            trial, TrialState.FAILED, outcome.reason, message=outcome.message, **peak, **times
+        )
+
+
+def _may_retry(desk: Desk, trial: Trial, reason: Reason) -> bool:
+    limits = desk.config.retries
+    limit = {
+        Reason.LOST: limits.lost,
+        Reason.KILLED: limits.killed,
+        Reason.ERROR: limits.error,
+        Reason.STOPPED: limits.stopped,
+    }.get(reason, 0)
+    return sum(a.reason is reason for a in trial.attempts) < limit

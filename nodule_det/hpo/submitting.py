@@ -1,0 +1,137 @@
+"""What is to be started: every free worker gets the oldest trial that waits, else a new point.
+
+    may_ask() ──next_point()──▶ params ──intent──▶ journal ──submit──▶ id ──▶ journal
+                                            └── no answer ──settle()──▶ found by name, or submitted
+
+The intent to submit, with a unique job name, is on the disk before the submission; an intent
+without an answer is settled by asking for the name before anything is submitted again.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nodule_det.config.hpo import AcquisitionConfig
+from nodule_det.errors import StudyError
+from nodule_det.hpo import objective
+from nodule_det.hpo.baselines import Propose
+from nodule_det.hpo.desk import Desk
+from nodule_det.hpo.dispatch.job import Job, Refused, Unavailable, read_claim
+from nodule_det.hpo.space import Params
+from nodule_det.hpo.study import Study
+from nodule_det.hpo.trial import Attempt, Reason, Trial, TrialState
+
+FIRST = "first"
+"""Source of a trial whose point the search space names."""
+FAILURES_AT_START = 3
+"""Trainings that end in an error, one after the other before any succeeds, end the driver: it is
+the setup, not the point."""
+FAILURES_IN_A_ROW = 10
+"""The same once some have succeeded: a node without the data would eat the whole study."""
+REFUSALS = 10
+"""Refusals in a row that are borne by a study whose jobs were accepted before."""
+
+
+def settle(desk: Desk) -> None:
+    """Find out what became of submissions without an answer; submit where nothing did."""
+    for trial, attempt in desk.open_attempts():
+        if attempt.job is None:
+            _settle(desk, trial, attempt)
+
+
+def _settle(desk: Desk, trial: Trial, attempt: Attempt) -> None:
+    job = desk.job(trial, attempt)
+    claim = read_claim(job.folder)
+    known = claim.job if claim is not None else desk.dispatcher.find(job)
+    if known is not None:
+        desk.submitted(trial, attempt, known)
+    elif trial.cancelling:
+        desk.finish(trial, TrialState.CANCELLED, trial.cancelling)
+    else:
+        write_job(desk, trial, job)  # the settings of the dispatcher may have been corrected
+        _submit(desk, trial, attempt)
+
+
+def check_setup(desk: Desk) -> None:
+    """End the driver when one training after the other fails by an error.
+
+    Raises:
+        StudyError: Naming the last of them.
+    """
+    worked = any(t.state is TrialState.COMPLETE for t in desk.study.own)
+    if desk.notes.failures < (FAILURES_IN_A_ROW if worked else FAILURES_AT_START):
+        return
+    failed = [t for t in desk.study.trials if t.state is TrialState.FAILED][-1]
+    raise StudyError(
+        f"the last {desk.notes.failures} trainings all ended in an error"
+        f"{'' if worked else ' and none ever succeeded'}: the setup or a node is wrong, not "
+        f"the point.  Trial {failed.number}: {failed.reason}, {failed.message}; see "
+        f"{desk.run_dir(failed)}.  Then start the same command again"
+    )
+
+
+def may_ask(desk: Desk) -> bool:
+    """Say whether the limits of the study allow one more trial."""
+    if desk.stopping:
+        return False
+    counted = [t for t in desk.study.own if t.reason is not Reason.USER]
+    limit_s = desk.config.node_hours * 3600
+    used_up = limit_s > 0 and desk.study.node_seconds(desk.clock.now()) >= limit_s
+    return len(counted) < desk.config.trials and not used_up
+
+
+def fill_workers(desk: Desk) -> None:
+    """Give every free worker the oldest trial that waits, else a new one."""
+    free = desk.config.workers - len(desk.open_attempts())
+    waiting = [t for t in desk.study.pending if t.attempt is None]
+    while free > 0 and (waiting or may_ask(desk)):
+        trial = waiting.pop(0) if waiting else desk.study.trial(_ask(desk))
+        _intend_and_submit(desk, trial)
+        free -= 1
+
+
+def _ask(desk: Desk) -> int:
+    params, source = next_point(desk.study, desk.propose, desk.config.acquisition)
+    return desk.writer.ask(params, source)
+
+
+def next_point(study: Study, propose: Propose, config: AcquisitionConfig) -> tuple[Params, str]:
+    """Choose the next point: the given first ones, then what ``propose`` says; and its source."""
+    n_first = sum(t.source == FIRST for t in study.trials)
+    if n_first < len(study.space.first):
+        return dict(study.space.first[n_first]), FIRST
+    rng = np.random.default_rng([config.seed, study.next_number])
+    params = propose(study.space, study.trials, config, rng)
+    return study.space.check(params), config.strategy.value
+
+
+def _intend_and_submit(desk: Desk, trial: Trial) -> None:
+    number = len(trial.attempts) + 1
+    name = desk.study.header.job_name(trial.number, number)
+    folder = desk.writer.folder.attempt(trial.number, number)
+    write_job(desk, trial, Job(name, folder))
+    desk.writer.write("intent", trial=trial.number, attempt=number, name=name)
+    trial = desk.study.trial(trial.number)
+    assert trial.attempt is not None
+    _submit(desk, trial, trial.attempt)
+
+
+def _submit(desk: Desk, trial: Trial, attempt: Attempt) -> None:
+    try:
+        job_id = desk.dispatcher.submit(desk.job(trial, attempt))
+    except Refused as error:
+        desk.notes.refusals += 1
+        if not desk.notes.accepted or desk.notes.refusals >= REFUSALS:
+            raise
+        raise Unavailable(str(error)) from error
+    desk.notes.refusals, desk.notes.accepted = 0, True
+    desk.submitted(trial, attempt, job_id)
+
+
+def write_job(desk: Desk, trial: Trial, job: Job) -> None:
+    """Write the folder of a job."""
+    header, config = desk.study.header, desk.config.dispatcher
+    words = objective.command_words(
+        header.command, header.train, trial.params, desk.run_dir(trial), config
+    )
+    objective.write_job(job, words, config, desk.workdir)
