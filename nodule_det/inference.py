@@ -150,11 +150,11 @@ def _seen(a: int, b: int, level: int, config: ModelConfig) -> tuple[int, int]:
 def slab_voxels(config: ModelConfig, device: torch.device) -> int:
     """Give the voxels of a slab that fit the memory of a device.
 
-    Measured on a CPU in fp32 (``docs/model.md``): 54 to 121 bytes a voxel without residual units,
-    135 to 201 with them, whose last convolution works at full resolution on one channel, which
-    oneDNN pads to 16.  This stays above what was measured, and narrower types need less.
+    Measured on a CPU (``docs/model.md``): 46 to 141 bytes a voxel without residual units, 135 to
+    201 with them, whose last convolution works at full resolution on one channel, which oneDNN
+    pads to 16.  This stays above what was measured.
     """
-    bytes_per_voxel = 36 + 3 * config.filters + (128 if config.residual else 0)
+    bytes_per_voxel = 56 + 3 * config.filters + (100 if config.residual else 0)
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
