@@ -86,6 +86,10 @@ class DispatcherConfig:
     python: str = ""
     """Python of the compute side; by default the one that runs the driver."""
 
+    memory_gb: float = 0.0
+    """What a training may use: the memory of its GPU, or on a CPU what its job is given (ask for
+    that by ``select`` or ``submit_args``).  0: not known, nothing is refused for it."""
+
     gpus: list[int] = field(default_factory=list)
     """local: GPUs to share out, one to a job; empty leaves the jobs on the CPU (or as they are)."""
 
@@ -107,6 +111,7 @@ class DispatcherConfig:
     def __post_init__(self) -> None:
         require_range("dispatcher.walltime_s", self.walltime_s, 0, 1e8)
         require_range("dispatcher.walltime_margin_s", self.walltime_margin_s, 0, 1e6)
+        require_range("dispatcher.memory_gb", self.memory_gb, 0, 1e6)
         require_range("dispatcher.cpus_per_job", self.cpus_per_job, 1, 1024)
         require_range("dispatcher.poll_s", self.poll_s, 0.01, 3600)
         require_range("dispatcher.timeout_s", self.timeout_s, 1, 3600)
@@ -145,6 +150,26 @@ class RetryConfig:
     def __post_init__(self) -> None:
         for name in ("lost", "killed", "error", "stopped"):
             require_range(f"retries.{name}", getattr(self, name), 0, 10_000)
+
+
+@dataclass(kw_only=True)
+class ForecastConfig:
+    """Refuse trainings that no job has room for, by a forecast from their architecture."""
+
+    refuse: bool = True
+    """Fail such a trial before it becomes a job.  Nothing is refused while no limit is known, nor
+    with a ``command`` of your own."""
+
+    margin: float = 1.5
+    """How many times over the limit a forecast must be: it is no measurement."""
+
+    hours: float = 0.0
+    """Node hours that one trial may take; 0 takes ``dispatcher.walltime_s`` times the jobs that
+    ``retries.stopped`` allows."""
+
+    def __post_init__(self) -> None:
+        require_range("forecast.margin", self.margin, 1, 100)
+        require_range("forecast.hours", self.hours, 0, 1e6)
 
 
 @dataclass(kw_only=True)
@@ -228,6 +253,7 @@ class HpoConfig:
     acquisition: AcquisitionConfig = field(default_factory=AcquisitionConfig)
     dispatcher: DispatcherConfig = field(default_factory=DispatcherConfig)
     retries: RetryConfig = field(default_factory=RetryConfig)
+    forecast: ForecastConfig = field(default_factory=ForecastConfig)
     stopping: StoppingConfig = field(default_factory=StoppingConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
@@ -312,11 +338,33 @@ class ExportConfig:
 
 
 @dataclass(kw_only=True)
+class StudyReportConfig:
+    """Draw a study: one HTML page that needs neither network nor server, and its figures as PNGs.
+
+    Works at any time, also beside a running driver; reads the journal alone.
+    """
+
+    study: str = ""
+    """Folder of the study."""
+
+    out: str = ""
+    """Folder for ``report.html`` and the PNGs; by default ``report`` in the study."""
+
+    seed: int = 0
+    """Of the points and models that importance is estimated by."""
+
+    def __post_init__(self) -> None:
+        require_study(self.study)
+        require_range("seed", self.seed, 0, 2**31 - 1)
+
+
+@dataclass(kw_only=True)
 class SimulateConfig:
     """Repeat the poster's experiment on simulated trainings: no GPU, no data, virtual time."""
 
     out: str = "simulated"
-    """Folder for ``runs.csv`` and the two figures."""
+    """Folder for the figures, their numbers, and ``runs.csv``, from which an interrupted command
+    goes on."""
 
     strategies: list[Strategy] = field(
         default_factory=lambda: [Strategy.nei, Strategy.ei, Strategy.random]
@@ -335,6 +383,9 @@ class SimulateConfig:
     function: int = 0
     """Number of the first function; repetition r takes the r-th after it."""
 
+    processes: int = 1
+    """Studies simulated at a time; set OMP_NUM_THREADS=1 beside more than one."""
+
     acquisition: AcquisitionConfig = field(default_factory=AcquisitionConfig)
     stopping: StoppingConfig = field(default_factory=StoppingConfig)
 
@@ -350,6 +401,7 @@ class SimulateConfig:
         require_range("repetitions", self.repetitions, 1, 10_000)
         require_range("jobs", self.jobs, 1, 100_000)
         require_range("function", self.function, 0, 1_000_000)
+        require_range("processes", self.processes, 1, 1024)
 
 
 def require_study(study: str) -> None:

@@ -1,6 +1,7 @@
 """One study of simulated trainings in virtual time: the real driver on a batch system in memory.
 
-    Objective, proposer, workers ──simulate()──▶ Finished trials in the order of their ends
+    Objective, proposer, workers ──run_study()──▶ a study on disk
+                                 ──simulate()───▶ Finished trials in the order of their ends
 
 What happens to a job depends on the function, the repetition and the number of the trial alone, so
 strategies meet the same first points, noise and crashed nodes.
@@ -22,7 +23,7 @@ from nodule_det.hpo.dispatch.fake import FakeDispatcher, FakeRun, Faults
 from nodule_det.hpo.driver import Driver
 from nodule_det.hpo.objectives import CRASHES, Objective
 from nodule_det.hpo.space import Params
-from nodule_det.hpo.study import Header, StudyFolder, StudyWriter
+from nodule_det.hpo.study import Header, Study, StudyFolder, StudyWriter
 from nodule_det.hpo.trial import Trial, TrialState
 
 FIRST_POINTS = 3
@@ -72,12 +73,25 @@ class Plan:
 
 
 def simulate(objective: Objective, propose: Propose, plan: Plan) -> list[Finished]:
-    """Run a study of simulated trainings to its end.
+    """Run a study of simulated trainings to its end, and keep of it what curves are drawn of.
 
     Args:
         objective: The function that is tuned.
         propose: The strategy.
         plan: Its settings; the seed of the acquisition is replaced by that of the repetition.
+    """
+    with tempfile.TemporaryDirectory(prefix="simulated_study") as path:
+        return summarise(objective, run_study(objective, propose, plan, Path(path)).trials)
+
+
+def run_study(objective: Objective, propose: Propose, plan: Plan, path: Path) -> Study:
+    """Run a study of simulated trainings in a folder, which is afterwards as a real one leaves it.
+
+    Args:
+        objective: The function that is tuned.
+        propose: The strategy.
+        plan: Its settings; see :func:`simulate`.
+        path: Folder of the study, which must exist and be empty.
     """
     seed = [objective.number, plan.repetition]
     acquisition = replace(plan.acquisition, seed=1000 * objective.number + plan.repetition)
@@ -93,22 +107,22 @@ def simulate(objective: Objective, propose: Propose, plan: Plan) -> list[Finishe
 
     clock = VirtualClock(START_S)
     batch = FakeDispatcher(clock, train, faults=Faults(crash_after=crashed))
-    with tempfile.TemporaryDirectory(prefix="simulated_study") as path:
-        config = HpoConfig(
-            study=path,
-            workers=plan.workers,
-            trials=plan.jobs,
-            acquisition=acquisition,
-            dispatcher=DispatcherConfig(poll_s=POLL_S, grace_s=POLL_S),
-            stopping=plan.stopping,
-        )
-        header = Header(id="simulated", space=space)
-        writer = StudyWriter(StudyFolder(Path(path)), clock.now, header)
-        try:
-            Driver(writer, batch, propose, config, clock, Path(path)).run()
-            return summarise(objective, writer.study.trials)
-        finally:
-            writer.close()
+    config = HpoConfig(
+        study=str(path),
+        workers=plan.workers,
+        trials=plan.jobs,
+        acquisition=acquisition,
+        dispatcher=DispatcherConfig(poll_s=POLL_S, grace_s=POLL_S),
+        stopping=plan.stopping,
+    )
+    header = Header(id="simulated", space=space, created_s=START_S)
+    writer = StudyWriter(StudyFolder(path), clock.now, header)
+    try:
+        writer.start_session(plan.workers, "simulated")
+        Driver(writer, batch, propose, config, clock, path).run()
+        return writer.study
+    finally:
+        writer.close()
 
 
 def summarise(objective: Objective, trials: Sequence[Trial]) -> list[Finished]:

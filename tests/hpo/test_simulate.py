@@ -10,12 +10,14 @@ import pytest
 
 from nodule_det.config.hpo import AcquisitionConfig, SimulateConfig, StoppingConfig, Strategy
 from nodule_det.errors import ConfigError
+from nodule_det.hpo import simulate as simulate_command
 from nodule_det.hpo.baselines import propose_random
-from nodule_det.hpo.curves import best_at, mean_curve
+from nodule_det.hpo.curves import best_at, draw_by_strategy, mean_curve, summary_rows
 from nodule_det.hpo.objectives import EPOCHS, Objective
 from nodule_det.hpo.propose import propose
-from nodule_det.hpo.simulation import Finished, Plan, Run, simulate
+from nodule_det.hpo.simulation import Finished, Plan, Run, run_study, simulate
 from nodule_det.hpo.space import point_key
+from nodule_det.hpo.study import read_study
 from nodule_det.hpo.trial import TrialState
 
 RANDOM = AcquisitionConfig(strategy=Strategy.random)
@@ -83,30 +85,103 @@ def test_stopping_early_saves_node_hours():
     assert stopped < 0.9 * whole
 
 
-def test_the_mean_curve_by_hand():
-    def run(*worth):
-        rows = [
-            Finished(i, 2.0 * i, 1.0, TrialState.COMPLETE, w, w, w) for i, w in enumerate(worth, 1)
-        ]
-        return Run("random", 1, 0, 0, rows)
+def run(*worth, strategy="random", workers=1, repetition=0):
+    rows = [Finished(i, 2.0 * i, 1.0, TrialState.COMPLETE, w, w, w) for i, w in enumerate(worth, 1)]
+    return Run(strategy, workers, 0, repetition, rows)
 
+
+def test_the_mean_curve_by_hand():
     a, b = run(0.2, 0.4), run(0.4, 0.8)
     assert list(best_at(a, "hours", np.array([0.0, 1.9, 2.0, 5.0]))) == [0.0, 0.0, 0.2, 0.4]
     x, mean, error = mean_curve([a, b], "jobs")
-    assert (x[-1], mean[-1]) == pytest.approx((2.0, 0.6))
+    assert list(x) == [1.0, 2.0]
+    assert list(mean) == pytest.approx([0.3, 0.6])
     assert error[-1] == pytest.approx(0.2)  # sd of 0.4 and 0.8 is 0.283, over the root of 2
+    assert mean_curve([a, b], "hours")[0][-1] == 4.0
 
 
-def test_the_command_draws_both_figures_and_writes_every_job(tmp_path):
-    words = ["strategies=[random,sobol]", "workers=[1,4]", "repetitions=2", "jobs=6"]
-    command = [sys.executable, "-m", "nodule_det.hpo.simulate", f"out={tmp_path}/s", *words]
+def test_the_posters_second_axis_is_jobs_over_workers():
+    x, mean, _ = mean_curve([run(0.1, 0.2, 0.3, 0.4, workers=4)], "rounds")
+    assert list(x) == [1 / 4, 2 / 4, 3 / 4, 1]
+    assert list(mean) == [0.1, 0.2, 0.3, 0.4]
+
+
+def test_the_summary_says_what_more_workers_lost_pair_by_pair():
+    few = [run(0.5, repetition=0), run(0.7, repetition=1)]
+    many = [run(0.4, repetition=0, workers=4), run(0.7, repetition=1, workers=4)]
+    heading, one, four = summary_rows([*few, *many])
+    row = dict(zip(heading, four, strict=True))
+    assert (row["workers"], row["runs"], row["worth"]) == (4, 2, "0.5500")
+    assert (row["loss"], row["loss_se"]) == ("0.0500", "0.0500")  # of 0.1 and 0
+    assert dict(zip(heading, one, strict=True))["loss"] == "0.0000"
+
+
+def test_each_panel_has_a_curve_for_each_number_of_workers():
+    runs = [run(0.1, 0.2, strategy=s, workers=m) for s in ("nei", "random") for m in (1, 16)]
+    figure = draw_by_strategy(runs, "jobs")
+    assert [ax.get_title() for ax in figure.axes] == ["nei", "random"]
+    assert [line.get_label() for line in figure.axes[0].lines] == ["M = 1", "M = 16", "random"]
+    assert [line.get_label() for line in figure.axes[1].lines] == ["M = 1", "M = 16"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "M = 1", "M = 16", "random",
+    ]  # fmt: skip
+
+
+def simulate_by_command(folder, *words, code=0):
+    command = [sys.executable, "-m", "nodule_det.hpo.simulate", f"out={folder}", "jobs=6", *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run(command, check=True, capture_output=True, env=environment, timeout=120)
-    with (tmp_path / "s" / "runs.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == 2 * 2 * 2 * 6
-    for name in ("best_against_jobs.png", "best_against_hours.png"):
-        assert (tmp_path / "s" / name).read_bytes()[:4] == b"\x89PNG"
+    run = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    assert run.returncode == code, run.stderr
+    return run
+
+
+def read(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_command_draws_both_figures_goes_on_and_refuses_other_settings(tmp_path):
+    folder = tmp_path / "s"
+    simulate_by_command(folder, "strategies=[random]", "workers=[1]")
+    first = (folder / "runs.csv").read_text()
+    more = ["strategies=[random,sobol]", "workers=[1,4]", "processes=2"]
+    done = simulate_by_command(folder, *more)
+    assert "12 studies" in done.stdout
+    assert len(read(folder / "runs.csv")) == 2 * 2 * 3 * 6
+    assert (folder / "runs.csv").read_text().startswith(first)  # not simulated again
+    for name in (
+        "fig7_best_against_jobs", "fig8_best_against_jobs_per_worker", "best_against_hours",
+        "strategies_against_jobs", "strategies_against_hours",
+    ):  # fmt: skip
+        assert (folder / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+    assert {r["axis"] for r in read(folder / "curves.csv")} == {"jobs", "rounds", "hours"}
+    assert len(read(folder / "summary.csv")) == 2 * 2
+    other = simulate_by_command(folder, "stopping.on=true", code=2)
+    assert f"out={folder} holds studies with stopping={{'on': False" in other.stderr
+
+
+def test_an_interrupted_simulation_keeps_what_is_done(tmp_path, monkeypatch):
+    config = SimulateConfig(strategies=[Strategy.random], workers=[1, 2], jobs=6, repetitions=1)
+    real, path = simulate_command.simulate_one, tmp_path / "runs.csv"
+
+    def interrupted(task):
+        if task[1][1] == 2:
+            raise KeyboardInterrupt
+        return real(task)
+
+    monkeypatch.setattr(simulate_command, "simulate_one", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        simulate_command.simulate_all(config, path)
+    kept = simulate_command.read_runs(path)
+    assert [(r.workers, len(r.rows)) for r in kept] == [(1, 6)]
+    monkeypatch.setattr(simulate_command, "simulate_one", real)
+    assert simulate_command.simulate_all(config, path)[0] == kept[0]
+
+
+def test_a_simulated_study_is_on_disk_what_a_real_one_is(tmp_path):
+    study = run_study(Objective(0), propose_random, plan(workers=4), tmp_path)
+    assert read_study(tmp_path).trials == study.trials
+    assert len(study.trials) == 24
 
 
 def test_no_strategy_is_refused():
