@@ -76,6 +76,8 @@ class RunResult:
     n_parameters: int | None = None
     n_validation_scans: int | None = None
     n_validation_lesions: int | None = None
+    n_candidates_dropped: int | None = None
+    """Candidates of the best validation that ``candidates.max_per_scan`` left out."""
     schema: int = RESULT_SCHEMA
     extra: dict[str, Any] = field(default_factory=dict)
 

@@ -14,6 +14,9 @@ from typing import Any, TypeVar
 import torch
 from torch import distributed, nn
 
+from nodule_det.errors import TrainingError
+from nodule_det.train.peers import lost_another
+
 Item = TypeVar("Item")
 
 
@@ -73,6 +76,9 @@ def world(device_type: str) -> Iterator[World]:
 
     Args:
         device_type: ``cuda`` talks by NCCL, with gloo for everything on the CPU; ``cpu`` by gloo.
+
+    Raises:
+        TrainingError: If another process is lost before the run has begun.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
@@ -84,5 +90,9 @@ def world(device_type: str) -> Iterator[World]:
     distributed.init_process_group("cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo")
     try:
         yield World(distributed.get_rank(), size, local_rank)
+    except RuntimeError as error:
+        if not lost_another(error):
+            raise
+        raise TrainingError("another process of this run has failed; it says why") from error
     finally:
         distributed.destroy_process_group()

@@ -92,6 +92,8 @@ class Trainer:
     device: torch.device
     dtype: torch.dtype
     state: State = field(default_factory=State)
+    told_dropped: bool = False
+    """Whether this sitting has said that candidates were left out."""
 
     @property
     def total_steps(self) -> int:
@@ -130,9 +132,15 @@ class Trainer:
                 f"checkpoint {path} was trained on voxels of {meta.spacing_mm} mm, "
                 f"store={self.config.store} has {self.meta.spacing_mm} mm; give another run_dir"
             )
-        self.optimizer.load_state_dict(training["optimizer"])
-        self.scaler.load_state_dict(training["scaler"])
-        self.state = State(**training["state"])
+        try:
+            self.optimizer.load_state_dict(training["optimizer"])
+            self.scaler.load_state_dict(training["scaler"])
+            self.state = State(**training["state"])
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise CheckpointError(
+                f"checkpoint {path} has a training state that does not fit ({error}); put the "
+                "run's own last.pt back, or give another run_dir"
+            ) from error
 
 
 def learning_rate(step: int, total_steps: int, largest: float) -> float:
@@ -387,9 +395,18 @@ def _log_validation(trainer: Trainer, validation: Validation) -> None:
         "pauc_se": result.pauc_se,
         "cpm": result.cpm,
         "n_candidates": sum(map(len, validation.candidates)),
+        "n_dropped": validation.n_dropped,
     }
     append_jsonl(trainer.folder.metrics, row)
     log.info("validation at step %d: pAUC %s, best %s", state.step, result.pauc, state.best_pauc)
+    if validation.n_dropped and not trainer.told_dropped:
+        trainer.told_dropped = True
+        log.warning(
+            "%d candidates of %d scans are left out by candidates.max_per_scan=%d, the lowest of "
+            "each scan; should lesions be among them, raise it (result.json counts them for the "
+            "best validation)",
+            validation.n_dropped, len(validation.scans), trainer.config.candidates.max_per_scan,
+        )  # fmt: skip
 
 
 def _so_far(state: State) -> str:

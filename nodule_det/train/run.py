@@ -41,6 +41,7 @@ from nodule_det.train.holding import (
 )
 from nodule_det.train.loop import BETA2, Trainer, fit
 from nodule_det.train.memory import keep_freed_pages
+from nodule_det.train.peers import forget_words, leave_word, lost_another, why_lost
 from nodule_det.train.provenance import command_line, environment
 from nodule_det.train.publish import publish
 from nodule_det.train.stopping import Stop
@@ -75,6 +76,9 @@ def run(config: TrainConfig) -> int:
     with world(device.type) as processes:
         folder = RunFolder(Path(config.run_dir or processes.from_first(_new_dir(processes))))
         with held(folder) if processes.first else nullcontext():
+            if processes.first:
+                forget_words(folder.path)
+            processes.from_first(None)  # the others must not touch a folder that is not held
             refuse_other_settings(folder, config)
             result = earlier_result(folder)
             if result is None or result.status is not RunStatus.COMPLETE:
@@ -150,8 +154,13 @@ class Sitting:
                 self._trainer = self._put_together()
                 reason = fit(self._trainer, self._stop.reason, self._publish)
             except Exception as error:
-                self._fail(error)
-                raise
+                if self.processes.size == 1 or not lost_another(error):
+                    self._fail(error)
+                    raise
+                told = why_lost(self.folder.path)
+                if first:
+                    self._fail(told)
+                raise told from error
             status = RunStatus.COMPLETE if reason is None else RunStatus.STOPPED
             self._write(status=status, reason=reason)
             log.info("%s at step %d", reason or "complete", self._result.step)
@@ -195,6 +204,7 @@ class Sitting:
             cpm=best.froc.cpm,
             n_validation_scans=best.froc.n_scans,
             n_validation_lesions=best.froc.n_lesions,
+            n_candidates_dropped=best.n_dropped,
         )
 
     def _write(self, **changes: Any) -> None:
@@ -212,6 +222,9 @@ class Sitting:
         code = error.exit_code if isinstance(error, NoduleDetError) else ExitCode.ERROR
         known = isinstance(error, NoduleDetError)
         message = str(error) if known else f"{type(error).__name__}: {error}"
+        if not self.processes.first:
+            leave_word(self.folder.path, self.processes.rank, message, code)
+            return
         log.error("%s", message, exc_info=not known)
         reason = REASONS.get(code, "error")
         self._write(status=RunStatus.FAILED, reason=reason, message=message)
@@ -263,9 +276,12 @@ def in_one_line(result: RunResult, folder: RunFolder) -> str:
     interval = ""
     if result.pauc_interval is not None:
         interval = " (95 % interval {:.3f} to {:.3f})".format(*result.pauc_interval)
+    dropped = ""
+    if result.n_candidates_dropped:
+        dropped = f" ({result.n_candidates_dropped} candidates above candidates.max_per_scan)"
     return (
         f"pAUC {_figure(result.pauc)}{interval}, CPM {_figure(result.cpm)}, "
-        f"{result.n_validation_lesions} lesions in {result.n_validation_scans} scans; "
+        f"{result.n_validation_lesions} lesions in {result.n_validation_scans} scans{dropped}; "
         f"run folder {folder.path}, pictures {folder.curve_figure.name} and "
         f"{folder.findings_figure.name}"
     )

@@ -35,6 +35,11 @@ class Validation:
     """What became of each candidate and lesion, scan after scan."""
     froc: froc.Froc
 
+    @property
+    def n_dropped(self) -> int:
+        """Candidates that ``candidates.max_per_scan`` left out."""
+        return sum(found.n_dropped for found in self.candidates)
+
 
 def validate(
     model: nn.Module,

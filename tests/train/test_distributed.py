@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_run import ended, signal_once, start, tiny
+import torch
+from tiny_run import ended, signal_once, start, tiny, wait_for
 
+from nodule_det.config.train import LimitConfig
 from nodule_det.runs import ExitCode, RunFolder, RunResult, RunStatus, read_jsonl
 from nodule_det.train.distributed import World
 from nodule_det.train.run import run
@@ -60,6 +65,68 @@ def test_a_run_of_two_processes_stops_on_sigterm_and_goes_on_with_one(store, tmp
     assert run(tiny(store, folder.path, epochs=4)) == ExitCode.COMPLETE
     rows = read_jsonl(folder.metrics)
     assert [row["epoch"] for row in rows if row["kind"] == "validation"] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason", "message"),
+    [
+        ("memory", "out_of_memory", "process 1: cuda:1 has no memory left"),
+        ("odd", "error", "process 1: KeyError: 'an error that nobody expects'"),
+    ],
+)
+def test_an_error_in_the_second_process_alone_fails_the_run(store, tmp_path, kind, reason, message):
+    folder = RunFolder(tmp_path / "run")
+    program = (*TORCHRUN, str(Path(__file__).with_name("failing_rank.py")), kind)
+    code, out, err = ended(start(store, f"run_dir={folder.path}", program=program))
+    assert (code, out) == (1, ""), err
+    result = RunResult.from_json(folder.result.read_text())
+    assert (result.status, result.reason) == (RunStatus.FAILED, reason)
+    assert result.message == message
+    assert f"error: {message}" in err
+    assert message in folder.log.read_text()
+
+
+def test_a_second_process_that_is_killed_fails_the_run_and_it_goes_on(store, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    words = (f"run_dir={folder.path}", "limits.epochs=400")
+    process = start(store, *words, program=(*TORCHRUN, "-m", "nodule_det.train"))
+    wait_for(process, folder.metrics, '"kind": "validation"')
+    os.kill(process_of_rank(1, process.pid), signal.SIGKILL)
+    code, _, err = ended(process)
+    assert code == 1
+    result = RunResult.from_json(folder.result.read_text())
+    assert (result.status, result.reason) == (RunStatus.FAILED, "error")
+    assert result.message.startswith("another process of this run ended without a word (killed")
+    assert f"error: {result.message}" in err
+    steps = torch.load(folder.checkpoint_last, weights_only=True)["meta"]["step"]
+    assert 6 <= steps < 400 * 6
+
+    stopped = replace(tiny(store, folder.path), limits=LimitConfig(epochs=400, wall_s=0.001))
+    assert run(stopped) == ExitCode.STOPPED
+    assert RunResult.from_json(folder.result.read_text()).step >= steps
+    assert not list(folder.path.glob(".failed.*"))
+
+
+def process_of_rank(rank: int, parent: int) -> int:
+    """Find the process of a rank below torchrun's."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    (pid,) = [
+        int(child)
+        for child in children
+        if f"RANK={rank}".encode() in Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+    ]
+    return pid
+
+
+def test_a_folder_held_by_another_run_is_touched_by_neither_process(store, tmp_path):
+    with open(tmp_path / ".lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        process = start(store, f"run_dir={tmp_path}", program=(*TORCHRUN, "-m", "nodule_det.train"))
+        code, _, err = ended(process)
+    assert code == 1
+    assert "belongs to a run that is going on" in err
+    assert "error: another process of this run has failed; it says why" in err
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
 def test_one_process_alone_needs_nobody():

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
 from tiny_run import tiny
 
+from nodule_det.evaluate import __main__ as evaluate
 from nodule_det.froc import Candidates, Lesions, analyse, match
 from nodule_det.runs import RunFolder
 from nodule_det.tables import ANNOTATION_COLUMNS, CANDIDATE_COLUMNS, SERIES, read_table
@@ -36,3 +38,21 @@ def test_the_tables_of_a_folder_give_its_froc_again(store, tmp_path):
     assert again == json.loads(folder.froc.read_text())
     assert again["n_lesions"] == 6
     assert "texture" in read_table(folder.annotations, ANNOTATION_COLUMNS).columns
+
+
+def test_the_evaluate_command_gives_the_figures_of_a_run_folder_to_the_last_digit(
+    store, tmp_path, monkeypatch, capsys
+):
+    run(tiny(store, tmp_path / "run", epochs=1))
+    folder = RunFolder(tmp_path / "run")
+    words = ("candidates", "annotations", "scans", "excluded")
+    given = [f"{word}={getattr(folder, word)}" for word in words]
+    out = tmp_path / "again"
+    monkeypatch.setattr("sys.argv", ["evaluate", *given, f"out={out}", "bootstrap=100"])
+    with pytest.raises(SystemExit) as left:
+        evaluate.main()
+    assert left.value.code == 0, capsys.readouterr().err
+    again = json.loads((out / "froc.json").read_text())
+    figures = json.loads(folder.froc.read_text())
+    assert figures["n_lesions"] == 6
+    assert {name: again[name] for name in figures} == figures

@@ -13,7 +13,7 @@ import yaml
 from tiny_run import same_bits, tiny
 
 from nodule_det.checkpoint import load_model
-from nodule_det.config.train import LimitConfig, ModelConfig, ValidationConfig
+from nodule_det.config.train import CandidateConfig, LimitConfig, ModelConfig, ValidationConfig
 from nodule_det.errors import CheckpointError, ConfigError, DivergedError, StoreError
 from nodule_det.runs import ExitCode, RunFolder, RunResult, RunStatus, read_jsonl
 from nodule_det.train.holding import cut_metrics
@@ -156,6 +156,27 @@ def test_smoke_runs_make_two_steps(store, tmp_path):
     assert yaml.safe_load(RunFolder(tmp_path).config.read_text())["model"]["filters"] == 4
 
 
+def test_candidates_that_are_left_out_are_counted_and_said_once(store, tmp_path, capsys):
+    most = CandidateConfig(max_per_scan=1, threshold=0.0)
+    run(replace(tiny(store, tmp_path), candidates=most))
+    folder = RunFolder(tmp_path)
+    result = result_of(folder)
+    assert result.n_candidates_dropped > 0
+    rows = {r["step"]: r for r in read_jsonl(folder.metrics) if r["kind"] == "validation"}
+    assert rows[result.best_step]["n_dropped"] == result.n_candidates_dropped
+    assert rows[result.best_step]["n_candidates"] == 3
+    assert folder.log.read_text().count("left out by candidates.max_per_scan=1,") == 1
+    said = f"({result.n_candidates_dropped} candidates above candidates.max_per_scan)"
+    assert said in capsys.readouterr().out
+
+
+def test_a_run_that_leaves_nothing_out_says_nothing(store, tmp_path):
+    run(replace(tiny(store, tmp_path, epochs=1), candidates=CandidateConfig(threshold=1.0)))
+    folder = RunFolder(tmp_path)
+    assert result_of(folder).n_candidates_dropped == 0
+    assert "max_per_scan" not in folder.log.read_text()
+
+
 def test_a_run_that_gains_nothing_stops_early(store, tmp_path):
     config = tiny(store, tmp_path, epochs=12)
     slow = replace(config.optim, lr=1e-8)  # weights that hardly move find what they found before
@@ -223,6 +244,22 @@ def test_a_checkpoint_of_other_voxels_is_refused(halfway):
     config, folder = halfway
     poison(folder.checkpoint_last, lambda content: content["meta"].update(spacing_mm=0.5))
     with pytest.raises(CheckpointError, match=r"voxels of 0\.5 mm, .* has 1\.0 mm"):
+        run(config)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda training: training.pop("optimizer"),
+        lambda training: training.update(optimizer=[1]),
+        lambda training: training.update(state={"stp": 1}),
+        lambda training: training["optimizer"].update(param_groups=[]),
+    ],
+)
+def test_a_damaged_training_state_is_refused_by_name(halfway, spoil):
+    config, folder = halfway
+    poison(folder.checkpoint_last, lambda content: spoil(content["training"]))
+    with pytest.raises(CheckpointError, match=r"last\.pt has a training state that does not fit"):
         run(config)
 
 

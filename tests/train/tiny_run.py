@@ -108,6 +108,15 @@ def ended(process: subprocess.Popen[str], timeout_s: float = 120) -> tuple[int, 
     return process.returncode, out, err
 
 
+def wait_for(process: subprocess.Popen[str], path: Path, text: str) -> None:
+    """Wait until a file holds a text."""
+    end_s = time.monotonic() + 60
+    while not (path.exists() and text in path.read_text()):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end_s, f"{path} never held {text}"
+        time.sleep(0.01)
+
+
 def signal_once(
     process: subprocess.Popen[str],
     number: signal.Signals,
@@ -116,11 +125,7 @@ def signal_once(
     later_s: float = 0.0,
 ) -> None:
     """Send a signal ``later_s`` after a file holds a text."""
-    end_s = time.monotonic() + 60
-    while not (path.exists() and text in path.read_text()):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end_s, f"{path} never held {text}"
-        time.sleep(0.01)
+    wait_for(process, path, text)
     time.sleep(later_s)
     process.send_signal(number)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import nn
 from nodule_det.data.feed import Feed
 from nodule_det.data.store import open_store
 from nodule_det.model import normalise
-from nodule_det.train.distributed import world
+from nodule_det.train.distributed import World, world
 from nodule_det.train.loop import distributed_over
 from nodule_det.train.losses import detection_loss
 
@@ -28,27 +29,32 @@ def gradient(model: nn.Module, forward: nn.Module, batch, share: float = 1.0) ->
     return torch.cat([p.grad.flatten() for p in model.parameters()]).tolist()
 
 
+def agreed_on(feed: Feed, processes: World) -> dict[str, object]:
+    """Give what the processes share; nothing of torch's outlives this."""
+    torch.manual_seed(processes.rank)  # other weights in each process: DDP makes them one
+    model = nn.Sequential(nn.Conv3d(1, 2, 3, padding=1), nn.ReLU(), nn.Conv3d(2, 1, 1))
+    forward = distributed_over(model, CPU, processes)
+    half = feed.batch(0, 0, rank=processes.rank, world_size=2)
+    share = processes.share(float(np.count_nonzero(half.weight)))
+    part = gradient(model, forward, half, share)
+    whole = gradient(model, model, feed.batch(0, 0))
+    norm = nn.BatchNorm1d(1)
+    norm.running_mean.fill_(processes.rank + 5.0)
+    processes.same_buffers(norm)
+    return {
+        "gradients": processes.gather(part),
+        "whole": whole,
+        "means": processes.gather(norm.running_mean.item()),
+        "word": processes.first_of("late" if processes.rank else None),
+        "from_first": processes.gather(processes.from_first(processes.rank + 7)),
+    }
+
+
 def main(store: str, out: str) -> None:
     config = tiny(store, out)
     feed = Feed(open_store(store).training(0), config)
     with world("cpu") as processes:
-        torch.manual_seed(processes.rank)  # other weights in each process: DDP makes them one
-        model = nn.Sequential(nn.Conv3d(1, 2, 3, padding=1), nn.ReLU(), nn.Conv3d(2, 1, 1))
-        forward = distributed_over(model, CPU, processes)
-        half = feed.batch(0, 0, rank=processes.rank, world_size=2)
-        share = processes.share(float(np.count_nonzero(half.weight)))
-        part = gradient(model, forward, half, share)
-        whole = gradient(model, model, feed.batch(0, 0))
-        norm = nn.BatchNorm1d(1)
-        norm.running_mean.fill_(processes.rank + 5.0)
-        processes.same_buffers(norm)
-        shared = {
-            "gradients": processes.gather(part),
-            "whole": whole,
-            "means": processes.gather(norm.running_mean.item()),
-            "word": processes.first_of("late" if processes.rank else None),
-            "from_first": processes.gather(processes.from_first(processes.rank + 7)),
-        }
+        shared = agreed_on(feed, processes)
         if processes.first:
             with open(out, "w") as f:
                 json.dump(shared, f)
@@ -56,3 +62,6 @@ def main(store: str, out: str) -> None:
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+    # gloo's threads may still let go of tensors when the interpreter has ended, which aborts the
+    # process now and then (pytorch issue 65231): end before it does.
+    os._exit(0)
