@@ -71,15 +71,25 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint whole or not at all."""
+    """Write a checkpoint whole or not at all.
+
+    Raises:
+        CheckpointError: If it cannot be written; what stood there stands.
+    """
     content = {
         "format": FORMAT,
         "meta": asdict(checkpoint.meta),
         "weights": checkpoint.weights,
         "training": checkpoint.training,
     }
-    with replacing(path) as temporary:
-        torch.save(content, temporary)
+    try:
+        with replacing(path) as temporary:
+            torch.save(content, temporary)
+    except (OSError, RuntimeError) as error:  # torch's writer knows no OSError
+        raise CheckpointError(
+            f"checkpoint {path} cannot be written ({_first_line(error)}); is there room, and may "
+            "you write there? The same command goes on from the last whole one"
+        ) from error
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -97,9 +107,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"checkpoint {path} does not exist; give a best.pt or last.pt of a run folder"
         ) from None
     except UNREADABLE as error:
-        first_line = next(iter(str(error).splitlines()), type(error).__name__)
         raise CheckpointError(
-            f"checkpoint {path} cannot be read ({first_line[:120]}); the file is damaged or no "
+            f"checkpoint {path} cannot be read ({_first_line(error)}); the file is damaged or no "
             "checkpoint: take another one of the run"
         ) from error
     try:
@@ -110,6 +119,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"{path} is no checkpoint of nodule_det ({what}); give a best.pt or last.pt of a run "
             "folder"
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)[:120]
 
 
 def _understood(content: Any, path: Path) -> Checkpoint:

@@ -78,6 +78,18 @@ def _run_hydra(config_name: str, schema: type[Config], main: Callable[[Config], 
         except NoduleDetError as error:
             print_error(str(error))
             codes.append(error.exit_code)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            where = error.filename or "a file of this command"
+            print_error(
+                f"{where} cannot be read or written ({error.strerror or error}); is it there, is "
+                "there room, and may you?"
+            )
+            codes.append(NoduleDetError.exit_code)
+        except MemoryError as error:
+            print_error(f"there is not enough memory ({error}); give the job more")
+            codes.append(NoduleDetError.exit_code)
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hand us the exception, not a printed half of it
     # Threads that wait busily for one whose core something else uses, too, make a training twenty

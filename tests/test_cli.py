@@ -104,6 +104,24 @@ def test_shell_completion_knows_the_settings():
     assert "optim.lr=" in done.stdout, done.stderr
 
 
+def test_a_folder_that_cannot_be_written_is_one_line_in_every_command(tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "rows.csv").write_text(
+        "seriesuid,coordX,coordY,coordZ,diameter_mm,probability\na,1,2,3,4,0.5\n"
+    )
+    (tmp_path / "scans.csv").write_text("seriesuid\na\n")
+    rows = tmp_path / "rows.csv"
+    done = run(
+        "nodule_det.evaluate", f"candidates={rows}", f"annotations={rows}",
+        f"scans={tmp_path / 'scans.csv'}", f"out={tmp_path / 'file' / 'x'}",
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"error: {tmp_path / 'file' / 'x'} cannot be read or written (Not a directory); is it "
+        "there, is there room, and may you?\n"
+    )
+
+
 def test_the_reason_of_a_chain_of_errors_is_the_one_told():
     error = RuntimeError("wrapped")
     error.__cause__ = ConfigError("seed=-1 must lie in [0, 2]")

@@ -13,7 +13,7 @@ import os
 import resource
 import sys
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -227,7 +227,8 @@ class Sitting:
             return
         log.error("%s", message, exc_info=not known)
         reason = REASONS.get(code, "error")
-        self._write(status=RunStatus.FAILED, reason=reason, message=message)
+        with suppress(OSError):  # a full disk: the error that is on its way says so
+            self._write(status=RunStatus.FAILED, reason=reason, message=message)
 
 
 def on_device(model: nn.Module, device: torch.device) -> nn.Module:
