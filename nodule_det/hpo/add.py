@@ -16,7 +16,7 @@ from nodule_det.errors import ConfigError
 from nodule_det.hpo.queue import put
 from nodule_det.hpo.space import Space
 from nodule_det.hpo.study import StudyFolder, read_study
-from nodule_det.hpo.trial import OUTCOMES, TrialState
+from nodule_det.hpo.trial import OUTCOMES, Reason, TrialState
 
 
 @command("hpo.add", AddConfig)
@@ -60,11 +60,13 @@ def add_results(queue_dir: Path, space: Space, path: Path) -> tuple[int, int]:
     """Queue the outcomes of an earlier study; returns how many, and how many do not fit.
 
     Complete trials and failures that belong to their parameters are taken over; a crash of a node
-    or a mistake in the setup says nothing about a point.
+    or a mistake in the setup says nothing about a point, and what that study refused was a matter
+    of its own limits.
     """
     taken = foreign = 0
+    taught = OUTCOMES - {Reason.REFUSED}
     for trial in read_study(path).trials:
-        if trial.state is not TrialState.COMPLETE and trial.reason not in OUTCOMES:
+        if trial.state is not TrialState.COMPLETE and trial.reason not in taught:
             continue
         try:
             params = space.check(trial.params)

@@ -35,6 +35,8 @@ class Notes:
     accepted: bool = False
     failures: int = 0
     """Trainings that failed by an error since the last good one."""
+    hopeless: int = 0
+    """Points that were refused by their forecast since the last that was not."""
 
 
 @dataclass(kw_only=True)

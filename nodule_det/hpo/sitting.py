@@ -25,6 +25,7 @@ from nodule_det.hpo.display import Display
 from nodule_det.hpo.driver import Driver
 from nodule_det.hpo.lock import StudyLock
 from nodule_det.hpo.opening import has_study, new_header, open_study
+from nodule_det.hpo.refusing import refusal
 from nodule_det.hpo.study import Study, StudyFolder, read_study
 from nodule_det.hpo.submitting import next_point
 from nodule_det.hpo.summary import one_line, summarise
@@ -102,7 +103,7 @@ def preview(folder: StudyFolder, config: HpoConfig) -> str:
     new = new_header(config, 0.0)
     study = read_study(folder.path) if has_study(folder) else Study(new)
     propose = proposer(config.acquisition.strategy)
-    params, source = next_point(study, propose, config.acquisition)
+    params, source = next_point(study, propose, config)
     number = study.next_number
     job = Job(study.header.job_name(number, 1), folder.attempt(number, 1))
     words = objective.command_words(
@@ -110,4 +111,6 @@ def preview(folder: StudyFolder, config: HpoConfig) -> str:
     )
     script = objective.job_script_text(words, config.dispatcher, Path.cwd())
     command = make_dispatcher(config.dispatcher).preview(job)
-    return f"# trial {number} ({source}), {job.script}\n{script}# submitted by\n{command}\n"
+    why = refusal(params, study.trials, config)
+    note = f"# the driver would refuse this point: {why}\n" if why else ""
+    return f"# trial {number} ({source}), {job.script}\n{note}{script}# submitted by\n{command}\n"

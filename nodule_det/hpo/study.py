@@ -52,6 +52,7 @@ class StudyFolder:
     lock = property(lambda self: self.path / "driver.lock")
     queue = property(lambda self: self.path / "queue")
     trials = property(lambda self: self.path / "trials")
+    report = property(lambda self: self.path / "report")
 
     def trial(self, number: int) -> Path:
         """Give the folder of a trial, which is the run folder of its training."""
@@ -124,6 +125,11 @@ class Study:
     def own(self) -> tuple[Trial, ...]:
         """Trials of this study: all but the imported ones."""
         return tuple(t for t in self.trials if t.source != IMPORTED)
+
+    @property
+    def n_counted(self) -> int:
+        """Trials that count for the number asked for: none given up by a person, none refused."""
+        return sum(t.reason not in (Reason.USER, Reason.REFUSED) for t in self.own)
 
     def trial(self, number: int) -> Trial:
         """Give one trial.

@@ -11,23 +11,28 @@ from __future__ import annotations
 
 import numpy as np
 
-from nodule_det.config.hpo import AcquisitionConfig
+from nodule_det.config.hpo import HpoConfig
 from nodule_det.errors import StudyError
 from nodule_det.hpo import objective
 from nodule_det.hpo.baselines import Propose
 from nodule_det.hpo.desk import Desk
 from nodule_det.hpo.dispatch.job import Job, Refused, Unavailable, read_claim
+from nodule_det.hpo.refusing import nearest, refusal
 from nodule_det.hpo.space import Params
 from nodule_det.hpo.study import Study
 from nodule_det.hpo.trial import Attempt, Reason, Trial, TrialState
 
 FIRST = "first"
 """Source of a trial whose point the search space names."""
+NEAREST = "nearest"
+"""Source of a trial that lies next to a proposal for which no job has room."""
 FAILURES_AT_START = 3
 """Trainings that end in an error, one after the other before any succeeds, end the driver: it is
 the setup, not the point."""
 FAILURES_IN_A_ROW = 10
 """The same once some have succeeded: a node without the data would eat the whole study."""
+HOPELESS_IN_A_ROW = 50
+"""Points refused by their forecast, one after the other, that end the driver: it asks in vain."""
 REFUSALS = 10
 """Refusals in a row that are borne by a study whose jobs were accepted before."""
 
@@ -74,10 +79,9 @@ def may_ask(desk: Desk) -> bool:
     """Say whether the limits of the study allow one more trial."""
     if desk.stopping:
         return False
-    counted = [t for t in desk.study.own if t.reason is not Reason.USER]
     limit_s = desk.config.node_hours * 3600
     used_up = limit_s > 0 and desk.study.node_seconds(desk.clock.now()) >= limit_s
-    return len(counted) < desk.config.trials and not used_up
+    return desk.study.n_counted < desk.config.trials and not used_up
 
 
 def fill_workers(desk: Desk) -> None:
@@ -86,23 +90,55 @@ def fill_workers(desk: Desk) -> None:
     waiting = [t for t in desk.study.pending if t.attempt is None]
     while free > 0 and (waiting or may_ask(desk)):
         trial = waiting.pop(0) if waiting else desk.study.trial(_ask(desk))
-        _intend_and_submit(desk, trial)
-        free -= 1
+        if trial.attempts or not _refuse(desk, trial):
+            _intend_and_submit(desk, trial)
+            free -= 1
 
 
 def _ask(desk: Desk) -> int:
-    params, source = next_point(desk.study, desk.propose, desk.config.acquisition)
+    params, source = next_point(desk.study, desk.propose, desk.config)
     return desk.writer.ask(params, source)
 
 
-def next_point(study: Study, propose: Propose, config: AcquisitionConfig) -> tuple[Params, str]:
-    """Choose the next point: the given first ones, then what ``propose`` says; and its source."""
-    n_first = sum(t.source == FIRST for t in study.trials)
-    if n_first < len(study.space.first):
-        return dict(study.space.first[n_first]), FIRST
-    rng = np.random.default_rng([config.seed, study.next_number])
-    params = propose(study.space, study.trials, config, rng)
-    return study.space.check(params), config.strategy.value
+def _refuse(desk: Desk, trial: Trial) -> bool:
+    """Fail a trial that no job has room for; says whether it did.
+
+    Raises:
+        StudyError: If nothing else was proposed for a long time.
+    """
+    why = refusal(trial.params, desk.study.trials, desk.config)
+    if why is None:
+        desk.notes.hopeless = 0
+        return False
+    desk.finish(trial, TrialState.FAILED, Reason.REFUSED, message=why)
+    desk.notes.hopeless += 1
+    if desk.notes.hopeless >= HOPELESS_IN_A_ROW:
+        raise StudyError(
+            f"the last {desk.notes.hopeless} points were refused before they became jobs, trial "
+            f"{trial.number} because it is {why}: narrow the search space, correct the limit, or "
+            "give forecast.refuse=false.  Then start the same command again"
+        )
+    return True
+
+
+def next_point(study: Study, propose: Propose, config: HpoConfig) -> tuple[Params, str]:
+    """Choose the next point, and say where it is from.
+
+    The given first ones come first, then what ``propose`` says; where that was refused just now,
+    the nearest point that has room takes its turn.
+    """
+    trials, space, acquisition = study.trials, study.space, config.acquisition
+    n_first = sum(t.source == FIRST for t in trials)
+    if n_first < len(space.first):
+        return dict(space.first[n_first]), FIRST
+    rng = np.random.default_rng([acquisition.seed, study.next_number])
+    strategy = acquisition.strategy.value
+    last = trials[-1] if trials else None
+    if last is not None and last.reason is Reason.REFUSED and last.source == strategy:
+        near = nearest(last.params, space, trials, config, rng)
+        if near is not None:
+            return near, NEAREST
+    return space.check(propose(space, trials, acquisition, rng)), strategy
 
 
 def _intend_and_submit(desk: Desk, trial: Trial) -> None:

@@ -25,6 +25,8 @@ class Summary:
     complete: int
     failed: int
     cancelled: int
+    counted: int
+    """Trials that are over and count for the number that was asked for."""
     running: int
     queued: int
     waiting: int
@@ -40,8 +42,7 @@ class Summary:
         """Estimate the time until so many trials are done, from the mean of those complete."""
         if self.mean_trial_s is None:
             return None
-        left = trials - self.complete - self.failed - self.cancelled
-        return max(0, left) * self.mean_trial_s / workers
+        return max(0, trials - self.counted) * self.mean_trial_s / workers
 
 
 def summarise(study: Study, now_s: float) -> Summary:
@@ -56,6 +57,7 @@ def summarise(study: Study, now_s: float) -> Summary:
         complete=states[TrialState.COMPLETE],
         failed=states[TrialState.FAILED],
         cancelled=states[TrialState.CANCELLED],
+        counted=study.n_counted - states[TrialState.PENDING],
         running=running,
         queued=len(open_attempts) - running,
         waiting=states[TrialState.PENDING] - len(open_attempts),

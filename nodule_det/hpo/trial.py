@@ -41,11 +41,13 @@ class Reason(StrEnum):
     """The batch system no longer has the job and it left no result: a node crashed."""
     EARLY_STOPPED = "early_stopped"
     """Cancelled by the stopping rule, as hopeless."""
+    REFUSED = "refused"
+    """Forecast to need far more memory or time than a job has; it never became a job."""
     USER = "user"
     """Cancelled by hand."""
 
 
-OUTCOMES = frozenset({Reason.OUT_OF_MEMORY, Reason.DIVERGED})
+OUTCOMES = frozenset({Reason.OUT_OF_MEMORY, Reason.DIVERGED, Reason.REFUSED})
 """Failures that belong to the parameters: they are never retried, and a model may learn them."""
 
 
@@ -104,7 +106,8 @@ class Trial:
     """Why it is FAILED or CANCELLED."""
     message: str | None = None
     source: str = "proposed"
-    """``first``, ``user``, ``imported``, or the strategy that proposed it."""
+    """``first``, ``user``, ``imported``, the strategy that proposed it, or ``nearest``: next to a
+    proposal that was refused."""
     curve: tuple[Observation, ...] = ()
     """Validations seen so far, by rising epoch."""
     attempts: tuple[Attempt, ...] = ()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from programs import need_programs
+from virtual_lab import Lab
 
 HERE = Path(__file__).parent
 STANDIN = HERE.parent / "bin" / "pbs"
@@ -89,3 +90,17 @@ def slurm(slurm_server, monkeypatch):
     """Point this test's commands at the Slurm of the module."""
     monkeypatch.setenv("SLURM_CONF", str(slurm_server.folder / "slurm.conf"))
     return slurm_server
+
+
+@pytest.fixture
+def lab(tmp_path):
+    labs = []
+
+    def make(*args, **settings):
+        labs.append(Lab(tmp_path / f"study{len(labs)}", *args, **settings))
+        return labs[-1]
+
+    yield make
+    for made in labs:
+        if made.writer is not None:
+            made.writer.close()

@@ -7,100 +7,14 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from virtual_lab import HOUR, SPACE, Lab, complete, failing
 
-from nodule_det.config.hpo import (
-    AcquisitionConfig,
-    DispatcherConfig,
-    HpoConfig,
-    RetryConfig,
-    StoppingConfig,
-    Strategy,
-)
+from nodule_det.config.hpo import RetryConfig, StoppingConfig
 from nodule_det.errors import StudyError
-from nodule_det.hpo.baselines import propose_random
-from nodule_det.hpo.clock import VirtualClock
-from nodule_det.hpo.dispatch.fake import FakeDispatcher, FakeRun, Faults
-from nodule_det.hpo.driver import Driver
+from nodule_det.hpo.dispatch.fake import FakeRun, Faults
 from nodule_det.hpo.queue import put
-from nodule_det.hpo.space_file import parse_space
-from nodule_det.hpo.study import Header, StudyFolder, StudyWriter, read_study
 from nodule_det.hpo.trial import Observation, Reason, TrialState
 from nodule_det.runs import ExitCode, RunResult, RunStatus
-
-HOUR = 3600.0
-SPACE = parse_space({"parameters": {"optim.lr": {"kind": "float", "low": 0.001, "high": 0.01}}})
-
-
-def complete(overrides, attempt):
-    """A training of an hour whose value is a hundred times its learning rate."""
-    value = 100 * overrides["optim.lr"]
-    result = RunResult(status=RunStatus.COMPLETE, pauc=value, pauc_se=0.02)
-    return FakeRun(seconds=HOUR, result=result)
-
-
-def failing(code, reason):
-    result = RunResult(status=RunStatus.FAILED, reason=reason, message="as the test wants it")
-    return lambda overrides, attempt: FakeRun(seconds=60.0, result=result, code=code)
-
-
-class Lab:
-    """A study, a driver that can be killed and started again, and a fake batch system."""
-
-    def __init__(self, path, training=complete, *, slots=1_000_000, faults=None, **config):
-        self.folder = StudyFolder(path)
-        path.mkdir(exist_ok=True)
-        self.clock = VirtualClock()
-        self.batch = FakeDispatcher(self.clock, training, slots=slots, faults=faults)
-        config.setdefault("workers", 4)
-        config.setdefault("trials", 12)
-        config.setdefault("acquisition", AcquisitionConfig(strategy=Strategy.random))
-        config.setdefault("dispatcher", DispatcherConfig(poll_s=30, grace_s=60))
-        self.config = HpoConfig(study=str(path), **config)
-        self.said = []
-        self.space = SPACE
-        self.writer = None
-
-    def start(self):
-        if self.writer is not None:
-            self.writer.close()
-        made = self.folder.journal.exists()
-        header = None if made else Header(id="cafe", space=self.space)
-        self.writer = StudyWriter(self.folder, self.clock.now, header)
-        self.driver = Driver(
-            self.writer,
-            self.batch,
-            propose_random,
-            self.config,
-            self.clock,
-            self.folder.path,
-            self.said.append,
-        )
-        return self.driver
-
-    def run(self):
-        assert self.start().run()
-        return self.study
-
-    @property
-    def study(self):
-        return read_study(self.folder.path)
-
-    def starts(self):
-        return sorted(self.batch.starts.values())
-
-
-@pytest.fixture
-def lab(tmp_path):
-    labs = []
-
-    def make(*args, **settings):
-        labs.append(Lab(tmp_path / f"study{len(labs)}", *args, **settings))
-        return labs[-1]
-
-    yield make
-    for made in labs:
-        if made.writer is not None:
-            made.writer.close()
 
 
 def test_every_trial_runs_once_and_the_best_is_known(lab):

@@ -1,0 +1,217 @@
+"""What a training will need, from its architecture alone: memory and work, before any job is spent.
+
+    settings of a training ──footprint()──▶ memory, work of a step, steps
+    footprints + times of complete trials ──fit_speed()──▶ seconds of the next one
+
+The network is counted layer by layer, as ``monai.networks.nets.UNet`` builds it.  Memory is what
+training holds at its peak: weights, gradients and both moments of Adam, what the forward pass
+saves for the backward pass, and the loss at full resolution.  Validation is left out, since it
+cuts scans into slabs that fit.  How fast a node computes is not known in advance; the complete
+trials of the study tell.
+
+``docs/tuning.md`` says how close it comes (``bench/forecast.py``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nodule_det.config.train import ModelConfig, Precision, TrainConfig
+
+PARAMETER_BYTES = 22
+"""fp32 weight, gradient and two moments, and the copies that autocast and the kernels make."""
+LOSS_BYTES = 40
+"""A voxel of a batch at full resolution: image, target, weight and what the loss saves of them."""
+WORKING_COPIES = 1.5
+"""Of input and output of the largest layer, while it is computed: gradients, and other layouts."""
+PADDED_CHANNELS = 16
+"""oneDNN computes on whole blocks of so many channels."""
+CPU_BASE_BYTES = 480_000_000
+"""A process that has loaded torch and MONAI."""
+ENOUGH_TIMES = 6
+"""Complete trials before times are foretold."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """One convolution, with the norm, activation, sum and join behind it.  Per patch."""
+
+    c_in: int
+    c_out: int
+    kernel: int
+    places: int
+    """Voxels at which the kernel is applied: of the output, or of the input if transposed."""
+    voxels: int
+    """Voxels of the output."""
+    kept: int
+    """Tensors like the output that wait for the backward pass."""
+    joined: int = 0
+    """Channels of the skip connection that is joined to the input, which is a new tensor."""
+    norm: bool = True
+
+    @property
+    def n_parameters(self) -> int:
+        """Weights and biases, and two more per channel of the norm."""
+        return self.kernel**3 * self.c_in * self.c_out + self.c_out * (3 if self.norm else 1)
+
+    @property
+    def operations(self) -> float:
+        """Multiplications and additions of the forward pass."""
+        return 2.0 * self.kernel**3 * self.c_in * self.c_out * self.places
+
+
+def layers(model: ModelConfig, edge: int) -> Iterator[Layer]:
+    """List the convolutions of the network for a patch of ``edge`` voxels, down and up again."""
+    above = 1
+    for level in range(model.depth):
+        c = model.filters << level
+        yield from _down(model, edge, level, above, c)
+        above = c
+    for level in reversed(range(model.depth - 1)):
+        yield from _up(model, edge, level)
+
+
+def _down(model: ModelConfig, edge: int, level: int, above: int, c: int) -> Iterator[Layer]:
+    bottom = level == model.depth - 1  # which works at the resolution of the level above it
+    n = (edge >> (level if bottom else level + 1)) ** 3
+    k = model.kernel_size
+    yield Layer(c_in=above, c_out=c, kernel=k, places=n, voxels=n, kept=2)
+    if model.residual:  # a second one, and the short cut, which has to change the channels
+        yield Layer(c_in=c, c_out=c, kernel=k, places=n, voxels=n, kept=2)
+        size = 1 if bottom else k
+        yield Layer(c_in=above, c_out=c, kernel=size, places=n, voxels=n, kept=1, norm=False)
+
+
+def _up(model: ModelConfig, edge: int, level: int) -> Iterator[Layer]:
+    c = model.filters << level
+    top, last = level == 0, level == model.depth - 2
+    joined = 3 * c if last else 2 * c
+    out = 1 if top else c >> 1
+    n, k = (edge >> (level + 1)) ** 3, model.kernel_size
+    logits = top and not model.residual
+    yield Layer(
+        c_in=joined,
+        c_out=out,
+        kernel=k,
+        places=n,
+        voxels=8 * n,
+        kept=1 if logits else 2,
+        joined=joined,
+        norm=not logits,
+    )
+    if model.residual:
+        kept = 2 if top else 3
+        yield Layer(
+            c_in=out, c_out=out, kernel=k, places=8 * n, voxels=8 * n, kept=kept, norm=not top
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Footprint:
+    """What one training needs."""
+
+    n_parameters: int
+    memory_bytes: float
+    """Peak of a training step."""
+    steps: int
+    operations_per_step: float
+    """Multiplications and additions, forward and backward."""
+    bytes_per_step: float
+    """What a step saves for its way back."""
+    validation: float
+    """Operations per voxel of a scan, times the number of validations."""
+
+    @property
+    def work(self) -> tuple[float, float, float, float]:
+        """What time goes into: a start, operations, memory traffic, validations."""
+        return (
+            1.0,
+            self.operations_per_step * self.steps,
+            self.bytes_per_step * self.steps,
+            self.validation,
+        )
+
+
+def footprint(train: TrainConfig, *, gpu: bool) -> Footprint:
+    """Count what a training needs.
+
+    Args:
+        train: Its settings.
+        gpu: Whether it computes on a GPU; a CPU pads channels, and holds the process itself.
+
+    Returns:
+        Memory in bytes and work; where the precision is ``auto``, that of 16 bits.
+    """
+    edge, batch = train.patches.size_vox, train.optim.batch_size
+    network = list(layers(train.model, edge))
+    value_bytes = 4 if train.precision is Precision.fp32 else 2
+    saved = sum(x.kept * x.voxels * x.c_out + x.joined * x.places for x in network)
+    largest = max(
+        x.voxels * _padded(x.c_out, gpu=gpu) + x.places * _padded(x.c_in, gpu=gpu) for x in network
+    )
+    n_parameters = sum(x.n_parameters for x in network)
+    saved_bytes = batch * (value_bytes * saved + LOSS_BYTES * edge**3)
+    working_bytes = batch * value_bytes * WORKING_COPIES * largest
+    patches = train.patches.per_epoch * (1 + train.augment.copies)
+    steps = train.limits.epochs * max(1, patches // batch)
+    forward = sum(x.operations for x in network)
+    return Footprint(
+        n_parameters=n_parameters,
+        memory_bytes=(
+            PARAMETER_BYTES * n_parameters
+            + saved_bytes
+            + working_bytes
+            + (0 if gpu else CPU_BASE_BYTES)
+        ),
+        steps=steps,
+        operations_per_step=3 * forward * batch,
+        bytes_per_step=float(saved_bytes),
+        validation=forward / edge**3 * -(-train.limits.epochs // train.validation.every_epochs),
+    )
+
+
+def _padded(channels: int, *, gpu: bool) -> int:
+    return channels if gpu else -(-channels // PADDED_CHANNELS) * PADDED_CHANNELS
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast the trainings of a study went."""
+
+    seconds_per: tuple[float, ...]
+    """Seconds for one unit of each kind of :attr:`Footprint.work`."""
+    off: float
+    """Largest factor by which it misses a training that it was fitted to, at least 1."""
+
+    def seconds(self, needs: Footprint) -> float:
+        """Foretell the node time of a training."""
+        return math.fsum(s * w for s, w in zip(self.seconds_per, needs.work, strict=True))
+
+
+def fit_speed(needs: Sequence[Footprint], seconds: Sequence[float]) -> Speed | None:
+    """Learn from complete trainings how long the next one will take.
+
+    No kind of work takes less than no time, and an error counts by its share of the time.
+
+    Args:
+        needs: Of n trainings.
+        seconds: (n,) their node time, positive.
+
+    Returns:
+        None for fewer than :data:`ENOUGH_TIMES`.
+    """
+    if len(needs) < ENOUGH_TIMES:
+        return None
+    from scipy.optimize import nnls  # a quarter of a second, which studies without limits save
+
+    took = np.asarray(seconds, np.float64)
+    work = np.array([n.work for n in needs])
+    unit = work.max(axis=0)
+    shares, _ = nnls(work / unit / took[:, None], np.ones(len(took)))
+    told = (work / unit) @ shares
+    off = float(np.exp(np.abs(np.log(told / took)).max()))
+    return Speed(tuple(shares / unit), off)
