@@ -33,4 +33,4 @@ def test_a_notebook_runs_to_its_end(path, tmp_path):
 
 
 def test_there_are_notebooks():
-    assert {p.stem for p in NOTEBOOKS} >= {"froc_analysis", "compare_models"}
+    assert {p.stem for p in NOTEBOOKS} >= {"froc_analysis", "compare_models", "study_analysis"}

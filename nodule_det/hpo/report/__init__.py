@@ -1,0 +1,1 @@
+"""One HTML page of a study: ``python -m nodule_det.hpo.report study=...``."""

@@ -1,0 +1,192 @@
+"""The page itself: a study's journal -> one HTML file that needs nothing else, and PNGs beside it.
+
+Study ──draw_all()──▶ figures ──┬──▶ report.html   (page.html.j2, page.css, page.js)
+      ──Insight, tables─────────┘    NAME.png, one for each figure
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from matplotlib.figure import Figure
+
+from nodule_det import __version__
+from nodule_det.config.hpo import StudyReportConfig
+from nodule_det.hpo.drawing import as_svg, save_png
+from nodule_det.hpo.lock import read_holder
+from nodule_det.hpo.report.figures import draw_best, draw_states, draw_workers
+from nodule_det.hpo.report.history import (
+    best_so_far,
+    busy_share,
+    endings,
+    last_seen_s,
+    start_s,
+    timeline,
+)
+from nodule_det.hpo.report.insight import MODEL_FROM, Insight, learn
+from nodule_det.hpo.report.space_figures import (
+    draw_importance,
+    draw_parallel,
+    draw_slices,
+    short_names,
+    tick_text,
+)
+from nodule_det.hpo.study import Study, StudyFolder, read_study
+from nodule_det.hpo.summary import INTERVAL, one_line, summarise, trial_row
+from nodule_det.hpo.trial import Trial
+from nodule_det.progress import duration
+from nodule_det.runs import write_text
+
+PAGE = "report.html"
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The study as it is looked at."""
+
+    study: Study
+    name: str
+    now_s: float
+    """Until when open jobs are drawn: now beside a driver, else the last time in the journal, for
+    nobody knows what became of jobs since."""
+    driver: str
+    """Who drives the study; empty for nobody."""
+
+
+def write_report(config: StudyReportConfig) -> tuple[Path, Study]:
+    """Write the page and its PNGs; returns the path of the page, and the study.
+
+    Reads the journal, and whether a driver is there; neither locks nor changes anything.
+
+    Raises:
+        StudyError: If the folder holds no study.
+    """
+    folder = StudyFolder(Path(config.study))
+    study = read_study(folder.path)
+    holder = read_holder(folder.lock)
+    now_s = max(time.time(), last_seen_s(study)) if holder else last_seen_s(study)
+    moment = Moment(study, folder.path.resolve().name, now_s, str(holder or ""))
+    out = Path(config.out) if config.out else folder.report
+    out.mkdir(parents=True, exist_ok=True)
+    insight = learn(study, config.seed)
+    figures = draw_all(moment, insight)
+    for name, figure in figures.items():
+        save_png(figure, out / f"{name}.png")
+    for name in _FIGURES.keys() - figures.keys():
+        (out / f"{name}.png").unlink(missing_ok=True)  # of an earlier state, with another model
+    write_text(out / PAGE, render(moment, insight, figures))
+    return out / PAGE, study
+
+
+_FIGURES = {
+    "best_against_jobs": "Best value so far against the number of trials that have ended.",
+    "best_against_hours": "The same against wall-clock time.",
+    "workers": "Who was busy when.",
+    "states": "Trials by state and reason.",
+    "parallel": "All trials, one axis for each parameter.",
+    "slices": "The model along each parameter.",
+    "importance": "How much each parameter matters.",
+}
+
+
+def draw_all(moment: Moment, insight: Insight | None) -> dict[str, Figure]:
+    """Draw all figures that the study has matter for, by the names of their files."""
+    study = moment.study
+    ended = best_so_far(study)
+    figures = {
+        "best_against_jobs": draw_best(ended, "jobs"),
+        "best_against_hours": draw_best(ended, "hours", (moment.now_s - start_s(study)) / 3600),
+        "workers": draw_workers(timeline(study, moment.now_s)),
+        "states": draw_states(study),
+        "parallel": draw_parallel(study.space, study.trials),
+    }
+    if insight is not None:
+        figures["slices"] = draw_slices(insight, study.space, study.trials)
+        figures["importance"] = draw_importance(insight, study.space)
+    return figures
+
+
+def render(moment: Moment, insight: Insight | None, figures: dict[str, Figure]) -> str:
+    """Write the page as text."""
+    study = moment.study
+    here = files("nodule_det.hpo.report")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    template = environment.from_string(here.joinpath("page.html.j2").read_text(encoding="utf-8"))
+    summary = summarise(study, moment.now_s)
+    busy = busy_share(study, timeline(study, moment.now_s), moment.now_s)
+    return template.render(
+        title=f"Study {moment.name}",
+        css=here.joinpath("page.css").read_text(encoding="utf-8"),
+        js=here.joinpath("page.js").read_text(encoding="utf-8"),
+        best=summary.best,
+        best_params=_best_params(summary.best),
+        counts=one_line(summary),
+        imported=summary.imported,
+        node_h=f"{summary.node_h:.1f}",
+        span=duration(moment.now_s - start_s(study)),
+        busy=None if busy is None else f"{100 * busy:.1f}",
+        workers=study.sessions[-1].workers if study.sessions else 0,
+        as_of=time.strftime("%Y-%m-%d %H:%M", time.localtime(moment.now_s)),
+        driver=moment.driver,
+        interval=_interval(summary.best),
+        insight=insight,
+        model_from=MODEL_FROM,
+        interval_factor=INTERVAL,
+        endings=endings(study),
+        problems=study.problems,
+        svg={name: as_svg(figure, name) for name, figure in figures.items()},
+        captions=_FIGURES,
+        columns=_columns(study),
+        command=f"python -m nodule_det.hpo.show study={moment.name}",
+        footer=f"nodule_det {__version__}, study {study.header.id}",
+        data_json=_script_json(_rows(study, moment.now_s)),
+    )
+
+
+def _interval(best: Trial | None) -> tuple[str, str] | None:
+    if best is None or best.value is None or best.value_se is None:
+        return None
+    half = INTERVAL * best.value_se
+    return f"{best.value - half:.3f}", f"{best.value + half:.3f}"
+
+
+def _best_params(best: Trial | None) -> list[tuple[str, str]]:
+    return [] if best is None else [(name, tick_text(v)) for name, v in best.params.items()]
+
+
+def _columns(study: Study) -> list[tuple[str, str]]:
+    """Give the heading of each column of the table, and its explanation."""
+    names = short_names(study.space)
+    fixed = [("trial", ""), ("state", ""), ("value", "with its 95 % interval"), ("node time", "")]
+    fixed += [("jobs", "that it took"), ("source", "who proposed it")]
+    return fixed + [(names[p.name], p.name) for p in study.space.free]
+
+
+def _rows(study: Study, now_s: float) -> list[dict[str, Any]]:
+    """Give the table's rows, as ``page.js`` reads them: what is shown, and what is sorted by."""
+    rows = []
+    for trial in study.trials:
+        number, state, value, node_time, jobs, source = trial_row(trial, now_s)
+        values = [trial.params.get(p.name) for p in study.space.free]
+        texts = ["" if v is None else tick_text(v) for v in values]
+        keys = [trial.number, state, trial.value]
+        rows.append(
+            {
+                "state": trial.state.value,
+                "cells": [number, state, value, node_time, jobs, source, *texts],
+                "keys": [*keys, trial.seconds, len(trial.attempts), source, *values],
+                "message": trial.message or "",
+            }
+        )
+    return rows
+
+
+def _script_json(data: Any) -> str:
+    """Write JSON that cannot end the script element which holds it."""
+    return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
