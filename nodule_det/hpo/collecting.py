@@ -49,8 +49,16 @@ def collect_finished(desk: Desk) -> None:
         folder = desk.folder(trial, attempt)
         if attempt.started_s is None and (claim := read_claim(folder)) is not None:
             _note_start(desk, trial, attempt, claim.started_s)
-        if read_exit(folder) is not None:
+        exit_ = read_exit(folder)
+        if exit_ is not None and not (exit_.killed and _says_more(desk, trial, attempt)):
             _conclude(desk, trial.number)
+
+
+def _says_more(desk: Desk, trial: Trial, attempt: Attempt) -> bool:
+    """Say whether the batch system may still tell why: it does so once the job is gone."""
+    now = desk.clock.monotonic()
+    since = desk.notes.killed_since.setdefault((trial.number, attempt.number), now)
+    return now - since < desk.config.dispatcher.grace_s
 
 
 def poll(desk: Desk) -> None:
@@ -63,7 +71,7 @@ def poll(desk: Desk) -> None:
     for trial, attempt in attempts:
         report = desk.notes.reports.get(trial.number)
         if report is not None and report.state is JobState.GONE:
-            _take_absence(desk, trial, attempt)
+            _take_absence(desk, trial, attempt, report.comment)
         elif report is not None:
             _take_presence(desk, trial, attempt, report)
 
@@ -77,7 +85,7 @@ def _take_presence(desk: Desk, trial: Trial, attempt: Attempt, report: JobReport
         desk.say_once(f"job {attempt.job} of trial {trial.number} waits in vain: {report.comment}")
 
 
-def _take_absence(desk: Desk, trial: Trial, attempt: Attempt) -> None:
+def _take_absence(desk: Desk, trial: Trial, attempt: Attempt, comment: str) -> None:
     folder = desk.folder(trial, attempt)
     claim = read_claim(folder)
     if claim is not None and attempt.job is not None and not same_job(claim.job, attempt.job):
@@ -85,6 +93,7 @@ def _take_absence(desk: Desk, trial: Trial, attempt: Attempt) -> None:
         desk.submitted(trial, attempt, claim.job)
         return
     key = (trial.number, attempt.number)
+    desk.notes.last_words[key] = f"{desk.notes.last_words.get(key, '')}{comment}\n"
     first, polls = desk.notes.gone_since.get(key, (desk.clock.monotonic(), 0))
     desk.notes.gone_since[key] = (first, polls + 1)
     waited_s = desk.clock.monotonic() - first
@@ -104,9 +113,12 @@ def _conclude(desk: Desk, number: int) -> None:
     trial = desk.study.trial(number)
     attempt = trial.attempt
     assert attempt is not None
-    outcome = objective.read_outcome(desk.run_dir(trial), desk.folder(trial, attempt))
+    key = (number, attempt.number)
+    desk.notes.gone_since.pop(key, None)
+    outcome = objective.read_outcome(
+        desk.run_dir(trial), desk.folder(trial, attempt), desk.notes.last_words.pop(key, "")
+    )
     times = {"started_s": outcome.started_s, "ended_s": outcome.ended_s}
-    desk.notes.gone_since.pop((number, attempt.number), None)
     if outcome.reason is None:
         desk.notes.failures = 0
         desk.writer.write(

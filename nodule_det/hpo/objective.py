@@ -23,7 +23,7 @@ from nodule_det.cli import settings
 from nodule_det.config.hpo import DispatcherConfig
 from nodule_det.config.train import TrainConfig
 from nodule_det.errors import ConfigError
-from nodule_det.hpo.dispatch.job import Exit, Job, read_claim, read_exit
+from nodule_det.hpo.dispatch.job import Exit, Job, killed_for_memory, read_claim, read_exit
 from nodule_det.hpo.space import Params, Space, Value
 from nodule_det.hpo.trial import Observation, Reason
 from nodule_det.runs import ExitCode, RunFolder, RunResult, RunStatus, read_jsonl, write_text
@@ -185,16 +185,26 @@ class Outcome:
     ended_s: float | None = None
 
 
-def read_outcome(run_dir: Path, attempt_dir: Path) -> Outcome:
+def read_outcome(run_dir: Path, attempt_dir: Path, comment: str = "") -> Outcome:
     """Read what became of a job that is over, from the files that it left.
 
     The exit code tells how this job ended; without one (it was killed as a whole) the training's
-    own last word counts.  A finished result always counts.
+    own last word counts.  A finished result always counts.  Of a job or a training that was killed
+    the batch system may say that it was for its memory.
+
+    Args:
+        run_dir: Of the training.
+        attempt_dir: Of the job.
+        comment: What the batch system said of the job once it was gone.
     """
     claim, exit_ = read_claim(attempt_dir), read_exit(attempt_dir)
     started_s = claim.started_s if claim else None
     result = _read_result(run_dir)
     reason, message = _reason(result, exit_)
+    if reason in (Reason.LOST, Reason.KILLED) and (
+        words := killed_for_memory(attempt_dir, comment)
+    ):
+        reason, message = Reason.OUT_OF_MEMORY, f"killed by the batch system: {words}"
     value = value_se = None
     if reason is None and result is not None:
         value, value_se = result.pauc, result.pauc_se

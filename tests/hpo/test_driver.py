@@ -12,6 +12,7 @@ from virtual_lab import HOUR, SPACE, Lab, complete, failing
 from nodule_det.config.hpo import RetryConfig, StoppingConfig
 from nodule_det.errors import StudyError
 from nodule_det.hpo.dispatch.fake import FakeRun, Faults
+from nodule_det.hpo.dispatch.job import JobState
 from nodule_det.hpo.queue import put
 from nodule_det.hpo.trial import Observation, Reason, TrialState
 from nodule_det.runs import ExitCode, RunResult, RunStatus
@@ -131,6 +132,40 @@ def test_a_job_killed_by_a_signal_is_tried_once_more(lab):
     trial = made.run().trial(1)
     assert [a.reason for a in trial.attempts] == [Reason.KILLED, Reason.KILLED]
     assert trial.message == "killed by signal 9"
+
+
+@pytest.mark.parametrize("whole_job", [True, False])
+def test_a_job_that_the_batch_system_killed_for_its_memory_is_not_tried_again(lab, whole_job):
+    made = lab(
+        failing(137, None), trials=1, faults=Faults(crash_after={0: 0.9} if whole_job else {})
+    )
+    driver = made.start()
+    driver.try_step()
+    log = made.folder.attempt(1, 1) / "job.log"
+    log.write_text("=>> PBS: job killed: mem 379112kb exceeded limit 102400kb\n")
+    assert driver.run()
+    trial = made.study.trial(1)
+    assert (trial.state, trial.reason) == (TrialState.FAILED, Reason.OUT_OF_MEMORY)
+    assert "mem 379112kb exceeded limit 102400kb" in trial.message
+    assert made.starts() == [1]
+
+
+def test_the_word_of_a_poll_about_memory_is_kept_until_the_job_is_given_up(lab):
+    made = lab(trials=1, faults=Faults(crash_after={0: 0.5}))
+    poll = made.batch.poll
+    words = iter(["OUT_OF_MEMORY OutOfMemory"])
+
+    def tells_once(ids):
+        gone = JobState.GONE
+        return {
+            i: replace(r, comment=next(words, "unknown")) if r.state is gone else r
+            for i, r in poll(ids).items()
+        }
+
+    made.batch.poll = tells_once
+    trial = made.run().trial(1)
+    assert trial.reason is Reason.OUT_OF_MEMORY
+    assert trial.message == "killed by the batch system: OUT_OF_MEMORY OutOfMemory"
 
 
 def test_a_wrong_setup_ends_the_study_after_three_failures(lab):

@@ -173,3 +173,50 @@ def test_the_curve_is_that_of_the_validations(tmp_path):
     append_jsonl(path, {"kind": "validation", "epoch": 5, "pauc": 0.25, "pauc_se": 0.02})
     append_jsonl(path, {"kind": "validation", "epoch": 10, "pauc": None, "pauc_se": None})
     assert [(o.epoch, o.value, o.se) for o in read_curve(tmp_path)] == [(5, 0.25, 0.02)]
+
+
+PBS_WORDS = "=>> PBS: job killed: mem 379112kb exceeded limit 102400kb"
+SLURM_WORDS = (
+    "slurmstepd: error: Detected 1 oom_kill event in StepId=7.batch. Some of the step tasks have "
+    "been OOM Killed."
+)
+
+
+@pytest.mark.parametrize("words", [PBS_WORDS, SLURM_WORDS, "Cgroup mem limit exceeded: job 7"])
+@pytest.mark.parametrize("code", [None, 137])
+def test_a_job_killed_for_its_memory_is_told_by_its_log(tmp_path, words, code):
+    outcome(tmp_path, code, status=RUNNING)
+    (tmp_path / "attempt_1" / "job.log").write_text(f"epoch 1 ...\n{words}\n")
+    seen = read_outcome(tmp_path, tmp_path / "attempt_1")
+    assert seen.reason is Reason.OUT_OF_MEMORY
+    assert seen.message == f"killed by the batch system: {words}"
+
+
+@pytest.mark.parametrize(
+    ("comment", "reason"),
+    [
+        ("OUT_OF_MEMORY OutOfMemory\nunknown\n", Reason.OUT_OF_MEMORY),
+        (
+            "Job run at Mon Nov 23 at 02:36 on (pbs01:mem=102400kb) and exceeded resource mem",
+            Reason.OUT_OF_MEMORY,
+        ),
+        ("Job run at Mon Nov 23 at 02:33 on (pbs01) and exceeded resource walltime", Reason.LOST),
+        ("NODE_FAIL None", Reason.LOST),
+        ("", Reason.LOST),
+    ],
+)
+def test_a_job_killed_for_its_memory_is_told_by_the_batch_system(tmp_path, comment, reason):
+    outcome(tmp_path, status=RUNNING)
+    assert read_outcome(tmp_path, tmp_path / "attempt_1", comment).reason is reason
+
+
+def test_a_training_that_talks_of_memory_was_not_killed_for_it(tmp_path):
+    outcome(tmp_path, 137, status=RUNNING)
+    (tmp_path / "attempt_1" / "job.log").write_text("peak memory 3 GB, below the memory limit\n")
+    assert read_outcome(tmp_path, tmp_path / "attempt_1").reason is Reason.KILLED
+
+
+def test_words_about_memory_do_not_undo_a_result(tmp_path):
+    outcome(tmp_path, 0, status=RunStatus.COMPLETE, pauc=0.5)
+    (tmp_path / "attempt_1" / "job.log").write_text(SLURM_WORDS)
+    assert read_outcome(tmp_path, tmp_path / "attempt_1").reason is None

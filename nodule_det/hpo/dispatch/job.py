@@ -9,6 +9,9 @@ systems forget, and their exit codes lie.
 
 from __future__ import annotations
 
+import os
+import re
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -76,6 +79,11 @@ class Exit:
     code: int
     ended_s: float
 
+    @property
+    def killed(self) -> bool:
+        """Whether SIGKILL ended it, which is how memory guards end things."""
+        return self.code == 128 + signal.SIGKILL
+
 
 class Dispatcher(Protocol):
     """A batch system.  No method blocks for longer than a time limit."""
@@ -123,6 +131,38 @@ def read_exit(folder: Path) -> Exit | None:
     """Read how the job of a folder ended; None before it has."""
     words = _words(folder / "exit_code")
     return Exit(int(words[0]), float(words[1])) if len(words) == 2 else None
+
+
+_MEMORY = re.compile(
+    r"^(slurmstepd\S*: .*(oom.kill|OOM Killed|memory limit).*"
+    r"|=>> PBS: job killed: [vp]?mem .*"
+    r"|.*Cgroup mem(sw)? limit exceeded.*"
+    r"|OUT_OF_MEMORY.*"
+    r"|.*exceeded resource [vp]?mem\b.*)$",
+    re.M | re.I,
+)
+"""How batch systems say that they killed a job for its memory: in its log, or of it in a poll."""
+LOG_TAIL_BYTES = 65_536
+
+
+def killed_for_memory(folder: Path, comment: str = "") -> str | None:
+    """Find the batch system's own word that a job was killed for its memory.
+
+    Args:
+        folder: Of the job; the end of its log is read.
+        comment: What the batch system said of it in polls.
+    """
+    found = _MEMORY.search(comment) or _MEMORY.search(_tail(folder / "job.log"))
+    return found[0].strip() if found else None
+
+
+def _tail(path: Path) -> str:
+    try:
+        with open(path, "rb") as f:
+            f.seek(max(0, os.fstat(f.fileno()).st_size - LOG_TAIL_BYTES))
+            return f.read().decode(errors="replace")
+    except FileNotFoundError:
+        return ""
 
 
 def _words(path: Path) -> list[str]:
