@@ -15,6 +15,7 @@ from nodule_det.froc.bootstrap import Events, Resampled, draw_weights, leave_one
 from nodule_det.froc.curve import (
     CPM_RATES,
     UPPER,
+    check_upper,
     cpm,
     froc_curve,
     pauc,
@@ -25,9 +26,9 @@ from nodule_det.froc.curve import (
 from nodule_det.froc.interval import (
     Interval,
     bca_interval,
+    error_of_figure,
     logit_interval,
     percentile_interval,
-    standard_error,
 )
 from nodule_det.froc.matching import Matched
 from nodule_det.froc.records import FloatArray
@@ -108,6 +109,7 @@ def analyse(
     """
     if bootstrap < 2:
         raise FrocInputError(f"bootstrap={bootstrap} is too few resamples; use 1000")
+    check_upper(upper)
     if not matched.n_lesions:
         return _undefined(matched, upper, bootstrap, seed, interval)
     curve = froc_curve(matched)
@@ -136,7 +138,7 @@ def analyse(
     pairs = [bounds(float(v), figures.sensitivity[:, i], i) for i, v in enumerate(read)]
     return Froc(
         pauc=area,
-        pauc_se=standard_error(figures.pauc),
+        pauc_se=error_of_figure(area, figures.pauc, matched.n_lesions),
         pauc_interval=bounds(area, figures.pauc, None),
         pauc_step=pauc_step(curve, upper),
         cpm=mean,

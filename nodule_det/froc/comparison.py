@@ -96,8 +96,8 @@ def compare(
         detect: Difference for which the number of cases is wanted.
 
     Raises:
-        FrocInputError: If the cases or lesions differ, there is no lesion, or ``detect`` is not
-            positive.
+        FrocInputError: If the cases or lesions differ, there is no lesion, ``detect`` is not
+            positive, or there are too few resamples or permutations.
 
     References:
         Venkatraman and Begg (1996), A distribution-free procedure for comparing receiver operating
@@ -106,6 +106,10 @@ def compare(
     _check_same(first, second)
     if not (math.isfinite(detect) and detect > 0):
         raise FrocInputError(f"detect={detect} must be a positive difference, such as 0.03")
+    if bootstrap < 2:
+        raise FrocInputError(f"bootstrap={bootstrap} is too few resamples; use 1000")
+    if permutations < 1:
+        raise FrocInputError(f"permutations={permutations} must be at least 1; use 1000")
     rng = np.random.default_rng(seed)
     weights = draw_weights(first.cases, bootstrap, rng)
     rates = np.asarray(CPM_RATES)

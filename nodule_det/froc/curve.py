@@ -63,7 +63,7 @@ def pauc(curve: FrocCurve, upper: float = UPPER) -> float:
     The line is continued flat after its last point, so false positives of the lowest score, added
     at the end, change nothing.
     """
-    _check_upper(upper)
+    check_upper(upper)
     return float(areas(curve.fp_per_scan[None], curve.sensitivity[None], upper)[0])
 
 
@@ -72,7 +72,7 @@ def pauc_step(curve: FrocCurve, upper: float = UPPER) -> float:
 
     It differs from :func:`pauc` only where lesions and false positives have equal scores.
     """
-    _check_upper(upper)
+    check_upper(upper)
     start = np.minimum(curve.fp_per_scan, upper)
     return float((np.diff(start, append=upper) * curve.sensitivity).sum() / upper)
 
@@ -125,6 +125,7 @@ def read(fp_per_scan: FloatArray, sensitivity: FloatArray, rates: FloatArray) ->
     return np.asarray(sensitivity[below] + rise * share, np.float64)
 
 
-def _check_upper(upper: float) -> None:
+def check_upper(upper: float) -> None:
+    """Refuse an end of the area that is no positive number."""
     if not (np.isfinite(upper) and upper > 0):
         raise FrocInputError(f"upper={upper} must be a positive number of false positives per scan")

@@ -33,6 +33,26 @@ def standard_error(resampled: FloatArray) -> float:
     return float(np.std(resampled, ddof=1)) if len(resampled) > 1 else 0.0
 
 
+def error_of_figure(value: float, resampled: FloatArray, n_lesions: int) -> float:
+    """Give the standard error of a figure in [0, 1], which is never 0.
+
+    Where no resample differs from the figure (every lesion found, or none; a single case) the
+    spread is that of :func:`logit_interval`, a logit error of 1, at the figure kept half a lesion
+    away from 0 and 1: who weighs figures by their error must not take such a one for the truth.
+
+    Args:
+        value: The figure itself.
+        resampled: (b,) the figure over resamples.
+        n_lesions: Lesions it was computed from.
+    """
+    spread = standard_error(resampled)
+    if spread > NO_SPREAD:
+        return spread
+    rim = 0.5 / (n_lesions + 1)
+    kept = min(max(value, rim), 1 - rim)
+    return kept * (1 - kept)  # the derivative of the figure by its logit
+
+
 def logit_interval(value: float, resampled: FloatArray, n_lesions: int) -> tuple[float, float]:
     """Give estimate -+ 1.96 standard deviations on the logit scale, mapped back.
 
@@ -58,7 +78,12 @@ def logit_interval(value: float, resampled: FloatArray, n_lesions: int) -> tuple
 
 
 def percentile_interval(resampled: FloatArray) -> tuple[float, float]:
-    """Give the 2.5 % and 97.5 % quantiles."""
+    """Give the 2.5 % and 97.5 % quantiles; 0 and 1, all that is possible, without any resample.
+
+    Where no resample differs (every lesion found, or none) both are the figure itself.
+    """
+    if not len(resampled):
+        return 0.0, 1.0
     low, high = np.quantile(resampled, [0.025, 0.975])
     return float(low), float(high)
 
@@ -68,15 +93,19 @@ def bca_interval(
 ) -> tuple[float, float]:
     """Give the bias-corrected and accelerated interval.
 
+    Like the percentile interval it is the figure itself where no resample differs.
+
     References:
         Efron (1987), Better bootstrap confidence intervals, JASA 82(397).
     """
+    if not len(resampled):
+        return percentile_interval(resampled)
     below = (np.sum(resampled < value) + 0.5 * np.sum(resampled == value)) / len(resampled)
     if below in (0.0, 1.0):
         return percentile_interval(resampled)
     bias = _quantile_normal(float(below))
-    left_out = jackknife()
-    away = left_out.mean() - left_out
+    left_out = jackknife()  # empty if leaving out any case leaves no lesion
+    away = left_out.sum() / max(1, len(left_out)) - left_out
     scale = float((away**2).sum()) ** 1.5
     acceleration = float((away**3).sum()) / (6 * scale) if scale else 0.0
     ends = []

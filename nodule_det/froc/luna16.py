@@ -84,10 +84,15 @@ def challenge_figures(
     """Compute the challenge's figures of capped and matched candidates.
 
     Raises:
-        FrocInputError: If there is no lesion.
+        FrocInputError: If there is no lesion, or none in any resample.
     """
     read = sensitivity_at(froc_curve(matched), CPM_RATES)
     drawn = resample(matched, bootstrap, np.random.default_rng(seed)).sensitivity
+    if not len(drawn):
+        raise FrocInputError(
+            f"none of {bootstrap} resamples of {matched.n_cases} scans holds a lesion, so there is "
+            "nothing to report of them; give more resamples"
+        )
     ordered = np.sort(drawn, axis=0)
     low, high = (ordered[math.floor(share * len(ordered))] for share in (TAIL, 1 - TAIL))
     mean = drawn.mean(axis=0)

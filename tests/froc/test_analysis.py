@@ -68,6 +68,32 @@ def test_without_lesions_every_figure_is_none_with_its_reason():
     json.dumps(froc.as_dict(), allow_nan=False)
 
 
+@pytest.mark.parametrize("interval", Interval)
+@pytest.mark.parametrize("score", [0.5, None])
+@pytest.mark.parametrize("n_cases", [1, 2])
+def test_one_lesion_gives_figures_that_admit_how_little_it_is(interval, score, n_cases):
+    froc = analyse(matched([(0, score)], [], n_cases), bootstrap=20, interval=interval)
+    assert froc.pauc == (score is not None)
+    # half a lesion from the end is 1/4 or 3/4; a logit error of 1 there is 1/4 x 3/4
+    assert froc.pauc_se == pytest.approx(3 / 16)
+    json.dumps(froc.as_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize("interval", Interval)
+def test_resamples_without_any_lesion_leave_every_interval_open(interval):
+    # Of 50 scans one has a lesion; both resamples of this seed miss it.
+    froc = analyse(matched([(0, 0.5)], [], 50), bootstrap=2, seed=2, interval=interval)
+    assert froc.n_undefined == 2
+    # logit: half a lesion from 1 is 3/4, whose logit 1.099 -+ 1.96 is -0.861: 0.297
+    low = 0.297 if interval is Interval.logit else 0.0
+    assert froc.pauc_interval == (pytest.approx(low, abs=1e-3), 1.0)
+
+
+def test_an_area_that_ends_nowhere_is_refused_even_without_lesions():
+    with pytest.raises(FrocInputError, match="upper=-1 must be a positive number"):
+        analyse(matched([], []), upper=-1)
+
+
 def test_too_few_resamples_are_refused():
     with pytest.raises(FrocInputError, match="bootstrap=1 is too few resamples; use 1000"):
         analyse(job(6)[2], bootstrap=1)

@@ -108,6 +108,10 @@ def test_other_cases_lesions_and_differences_are_refused():
         compare(one, fewer)
     with pytest.raises(FrocInputError, match="detect=0 must be a positive difference"):
         compare(one, one, detect=0)
+    with pytest.raises(FrocInputError, match="bootstrap=1 is too few resamples; use 1000"):
+        compare(one, one, bootstrap=1)
+    with pytest.raises(FrocInputError, match="permutations=0 must be at least 1; use 1000"):
+        compare(one, one, permutations=0)
     empty = matched([], [], 3)
     with pytest.raises(FrocInputError, match="there is no lesion in 3 scans"):
         compare(empty, empty)

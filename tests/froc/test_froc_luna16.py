@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import reference_froc as reference
 from froc_jobs import as_candidates
+from froc_jobs import matched as one_lesion
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -77,3 +78,8 @@ def test_of_a_tie_at_the_cut_none_counts():
 def test_a_cap_below_one_is_refused():
     with pytest.raises(FrocInputError, match="limit=0 must be at least 1 candidate per scan"):
         capped(as_candidates([]), 0)
+
+
+def test_resamples_that_all_miss_the_only_lesion_are_refused():
+    with pytest.raises(FrocInputError, match="none of 2 resamples of 50 scans holds a lesion"):
+        challenge_figures(one_lesion([(0, 0.5)], [], 50), bootstrap=2, seed=2)
