@@ -116,10 +116,15 @@ def describe(folder: RunFolder, config: TrainConfig, environment: dict[str, Any]
     write_json(folder.environment, environment)
 
 
+class _LogFile(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say nothing: a full disk is told once, by the checkpoint that it has no room for."""
+
+
 @contextmanager
 def logging_to(folder: RunFolder, log: logging.Logger) -> Iterator[None]:
     """Send a logger to ``train.log`` for one run: ``--multirun`` does several in a process."""
-    handler = logging.FileHandler(folder.log, encoding="utf-8")
+    handler = _LogFile(folder.log, encoding="utf-8")
     handler.setFormatter(logging.Formatter(LOG_FORMAT))
     log.addHandler(handler)
     log.setLevel(logging.INFO)

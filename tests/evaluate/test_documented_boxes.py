@@ -1,6 +1,7 @@
 """The examples of docs/froc.md: boxes of other tools -> a CSV that evaluate reads."""
 
 import csv
+import json
 import re
 from pathlib import Path
 
@@ -17,7 +18,7 @@ CENTER_VOX = (13.0, 22.0, 6.0)  # x, y, z
 
 @pytest.fixture(scope="module")
 def documented():
-    names = {"np": np, "csv": csv}
+    names = {"np": np, "csv": csv, "json": json, "Path": Path}
     for block in re.findall(r"```python\n(def .*?)```", PAGE.read_text(), re.DOTALL):
         exec(block, names)
     return names
@@ -51,6 +52,24 @@ def test_monais_boxes(documented, image):
     boxes = np.array([[BOX[k][0] for k in "xyz"] + [BOX[k][1] for k in "xyz"]])
     expected = image.TransformContinuousIndexToPhysicalPoint(CENTER_VOX)
     np.testing.assert_allclose(documented["monai_to_world"](boxes, affine), [expected])
+
+
+def test_the_result_file_of_monais_tutorial(documented, tmp_path):
+    path = tmp_path / "result.json"
+    scans = [
+        {
+            "label": [0],
+            "box": [[1.5, 2.0, 3.0, 8, 8, 6]],
+            "score": [0.25],
+            "image": "in/1.2/1.2.nii.gz",
+        },
+        {"label": [], "box": [], "score": [], "image": "in/1.3/1.3.nii.gz"},
+    ]
+    path.write_text(json.dumps({"validation": scans}))
+    documented["write_candidates"](tmp_path / "c.csv", documented["monai_results"](path))
+    candidates, _ = read_candidates(tmp_path / "c.csv")
+    assert candidates.case.tolist() == ["1.2"]
+    assert candidates.world_mm.tolist() == [[1.5, 2.0, 3.0]]
 
 
 def test_the_written_file_is_read_back(documented, tmp_path):
