@@ -90,9 +90,13 @@ def _times(trial: Trial) -> Iterator[float]:
 
 
 def best_so_far(study: Study) -> list[Ended]:
-    """Follow the best value through the ends of this study's own trials."""
+    """Follow the best value through the ends of this study's own trials, but refused ones.
+
+    What was refused never was a job: it would stretch the axis of jobs by nothing.
+    """
     begin = start_s(study)
-    over = sorted((t for t in study.own if not t.pending), key=lambda t: t.finished_s or begin)
+    over = [t for t in study.own if not t.pending and t.reason is not Reason.REFUSED]
+    over.sort(key=lambda t: t.finished_s or begin)
     rows: list[Ended] = []
     best: Trial | None = None
     highest = -math.inf

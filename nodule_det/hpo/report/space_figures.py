@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from nodule_det.hpo.drawing import COLOURS, soften
 from nodule_det.hpo.report.figures import nothing
@@ -30,6 +31,8 @@ MAP = colormaps["cividis_r"]
 JITTER = 0.018
 """Spread of lines through one value of a list, in shares of the axis, or they would hide each
 other."""
+MARGIN = 0.12
+"""Room above and below the values of a slice, as a share of their range."""
 COLUMNS = 4
 PANEL_INCHES = (2.75, 2.1)
 
@@ -69,8 +72,11 @@ def draw_parallel(space: Space, trials: Sequence[Trial]) -> Figure:
             style, colour = (":", RED) if trial.state is TrialState.FAILED else ("-", "#CCCCCC")
             ax.plot(x, _line(parameters, trial), style, color=colour, lw=0.7, alpha=0.7)
     for rank, (value, _, trial) in enumerate(complete, 1):
-        width, alpha = (2.4, 1.0) if rank == len(complete) else (0.9, 0.75)
-        ax.plot(x, _line(parameters, trial), color=MAP(norm(value)), lw=width, alpha=alpha)
+        if rank < len(complete):
+            ax.plot(x, _line(parameters, trial), color=MAP(norm(value)), lw=0.9, alpha=0.75)
+        else:
+            outline = [withStroke(linewidth=6, foreground="white")]
+            ax.plot(x, _line(parameters, trial), color="black", lw=2.4, path_effects=outline)
     _draw_axes(ax, space)
     if complete:
         figure.colorbar(ScalarMappable(norm, MAP), ax=ax, label="value", pad=0.01, aspect=30)
@@ -125,7 +131,8 @@ def draw_slices(insight: Insight, space: Space, trials: Sequence[Trial]) -> Figu
     """Draw the model's mean and 95 % band along each parameter, through the best trial.
 
     Dots are the trials' own values, wherever their other parameters are; crosses at the foot are
-    trials that failed.  They need not lie in the band: only the best one lies on the slice.
+    trials that failed.  They need not lie in the band: only the best one lies on the slice.  The
+    number behind a name is how far the mean rises along the slice.
     """
     rows = -(-len(insight.slices) // COLUMNS)
     width, height = PANEL_INCHES
@@ -134,7 +141,8 @@ def draw_slices(insight: Insight, space: Space, trials: Sequence[Trial]) -> Figu
     names = short_names(space)
     for ax, one in zip(panels, insight.slices, strict=False):
         soften(ax)
-        ax.set_title(names[one.parameter.name], fontsize=9)
+        rise = f": {np.ptp(one.mean):.3f}" if one.values else ""
+        ax.set_title(names[one.parameter.name] + rise, fontsize=9)
         ax.tick_params(labelsize=8)
         if one.values:
             _draw_slice(ax, one, insight.best, trials)
@@ -145,10 +153,8 @@ def draw_slices(insight: Insight, space: Space, trials: Sequence[Trial]) -> Figu
     for ax in panels[len(insight.slices) :]:
         ax.set_axis_off()
     seen = [t.value for t in trials if t.value is not None]
-    bands = [(one.mean - INTERVAL * one.sd, one.mean + INTERVAL * one.sd) for one in insight.slices]
-    lows = [float(low.min()) for low, _ in bands if low.size]
-    highs = [float(high.max()) for _, high in bands if high.size]
-    panels[0].set_ylim(min([*seen, *lows]) - 0.02, max([*seen, *highs]) + 0.02)
+    y = np.concatenate([seen, *(one.mean for one in insight.slices)])  # wide bands may be cut off
+    panels[0].set_ylim(y.min() - MARGIN * np.ptp(y), y.max() + MARGIN * np.ptp(y))
     figure.supylabel("value", fontsize=9)
     return figure
 

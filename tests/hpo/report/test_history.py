@@ -86,6 +86,15 @@ def test_the_best_rises_with_the_trials_that_end(study):
     assert [r.best.number if r.best else None for r in rows] == [None, 3, 3]
 
 
+def test_a_refused_trial_is_no_job(hand):
+    hand.ask(1e-3), hand.finish(1, reason="refused", message="needs 40 GB")
+    hand.ask(1e-4), hand.submit(2), hand.at(1).finish(2, value=0.3)
+    assert [(r.jobs, r.trial.number) for r in best_so_far(hand.study)] == [(1, 2)]
+    assert [(e.what, e.reason, e.message) for e in endings(hand.study)] == [
+        ("failed", "refused", "needs 40 GB")
+    ]
+
+
 def test_values_below_zero_have_a_best_as_well(hand):
     hand.ask(1e-3), hand.submit(1), hand.finish(1, value=-2.0)
     hand.ask(1e-4), hand.submit(2), hand.finish(2, value=-1.0)
