@@ -321,6 +321,21 @@ class AddConfig:
 
 
 @dataclass(kw_only=True)
+class CancelConfig:
+    """Give up one trial: its job is ended, its point is not tried again, and it teaches nothing."""
+
+    study: str = ""
+    """Folder of the study."""
+
+    trial: int = 0
+    """Number of the trial, which must not be over yet."""
+
+    def __post_init__(self) -> None:
+        require_study(self.study)
+        require_range("trial", self.trial, 1, 1_000_000)
+
+
+@dataclass(kw_only=True)
 class ExportConfig:
     """Write the trials of a study as a CSV file, or as an Optuna study for its dashboard."""
 

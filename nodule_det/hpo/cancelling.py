@@ -45,6 +45,16 @@ def cancel_all(desk: Desk) -> None:
             cancel(desk, trial, Reason.USER)
 
 
+def give_up(desk: Desk, number: int) -> None:
+    """Cancel one trial because a person wants it; twice is once, and too late is no error."""
+    trial = next((t for t in desk.study.trials if t.number == number), None)
+    if trial is None or not trial.pending:
+        state = "not in this study" if trial is None else f"{trial.state} already"
+        desk.say(f"trial {number} cannot be cancelled: it is {state}")
+    elif not trial.cancelling:
+        cancel(desk, trial, Reason.USER)
+
+
 def cancel(desk: Desk, trial: Trial, reason: Reason) -> None:
     """Write that a trial is to end; its job is told by :func:`send_cancellations`."""
     desk.writer.write("cancel", trial=trial.number, reason=reason)

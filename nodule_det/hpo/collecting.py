@@ -11,7 +11,7 @@ answer, or one that does not mention a job, changes nothing.
 from __future__ import annotations
 
 from nodule_det.hpo import objective, queue
-from nodule_det.hpo.cancelling import observe
+from nodule_det.hpo.cancelling import give_up, observe
 from nodule_det.hpo.desk import Desk
 from nodule_det.hpo.dispatch.job import JobReport, JobState, read_claim, read_exit, same_job
 from nodule_det.hpo.study import IMPORTED
@@ -22,13 +22,15 @@ USER = "user"
 
 
 def take_queue(desk: Desk) -> None:
-    """Take in the points and results that people left."""
+    """Take in what people left: points, results, cancellations."""
     known = {t.origin for t in desk.study.trials}
     for entry in queue.read_queue(desk.writer.folder.queue, desk.study.space):
         if entry.error:
             desk.say_once(entry.error)
             continue
-        if entry.path.name not in known and entry.params is not None:
+        if entry.cancel is not None:
+            give_up(desk, entry.cancel)
+        elif entry.path.name not in known and entry.params is not None:
             _take(desk, entry)
         entry.path.unlink()
 

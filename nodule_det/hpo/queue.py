@@ -1,6 +1,7 @@
-"""Points and results that people hand to a study, without writing to its journal.
+"""What people hand to a study, without writing to its journal: points, results, cancellations.
 
-    hpo.add ──put()──▶ STUDY/queue/*.json ──read_queue()──▶ driver ──▶ journal
+    hpo.add ─────put()───────┐
+    hpo.cancel ──put_cancel()┴▶ STUDY/queue/*.json ──read_queue()──▶ driver ──▶ journal
 
 The journal has one writer, the driver; others leave a file.  Its name goes into the journal, so a
 driver killed between taking a file in and removing it does not take it in twice.
@@ -28,15 +29,26 @@ class Entry:
     params: Params | None = None
     result: dict[str, Any] | None = None
     """Fields of a ``finished`` record, of a trial that was run elsewhere."""
+    cancel: int | None = None
+    """Number of a trial that is to be given up."""
     error: str = ""
     """Why it cannot be taken."""
 
 
 def put(folder: Path, params: Params, result: dict[str, Any] | None = None) -> Path:
     """Leave a point, or a point with its result, for the driver."""
+    return _leave(folder, {"params": params, "result": result})
+
+
+def put_cancel(folder: Path, trial: int) -> Path:
+    """Leave the wish that a trial be given up."""
+    return _leave(folder, {"cancel": trial})
+
+
+def _leave(folder: Path, content: dict[str, Any]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{time.time_ns()}_{secrets.token_hex(4)}.json"
-    write_json(path, {"params": params, "result": result})
+    write_json(path, content)
     return path
 
 
@@ -48,6 +60,8 @@ def read_queue(folder: Path, space: Space) -> list[Entry]:
 def _read(path: Path, space: Space) -> Entry:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
+        if "cancel" in content:
+            return Entry(path, cancel=int(content["cancel"]))
         return Entry(path, space.check(content["params"]), content["result"])
     except (ConfigError, ValueError, KeyError, TypeError) as error:
         return Entry(path, error=f"{path} cannot be taken: {error}; correct or remove it")

@@ -32,10 +32,11 @@ def main(config: StatusConfig) -> None:
     summary = summarise(study, now)
     failures = ", ".join(f"{n} {reason}" for reason, n in sorted(summary.failures.items()))
     holder = read_holder(folder.lock)
+    gone = ", which is gone" if holder is not None and holder.is_dead_here() else ""
     console.print(
         f"{one_line(summary)}\n{summary.node_h:.2f} node hours"
         + (f"; failed: {failures}" if failures else "")
-        + (f"; driver: {holder}" if holder else "; no driver"),
+        + (f"; driver: {holder}{gone}" if holder else "; no driver"),
         markup=False,
     )
 

@@ -3,9 +3,13 @@
 import csv
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+
+from nodule_det.hpo.study import read_study
+from nodule_det.hpo.trial import Reason
 
 
 def hpo(module, *words, code=0):
@@ -111,6 +115,41 @@ def test_points_and_results_are_added_through_the_queue(study, quick_training, t
     points.write_text(f"- {usual.replace('optim.lr: 3e-4', 'optim.lr: 3')}\n")
     wrong = hpo("nodule_det.hpo.add", f"study={new}", f"points={points}", code=2)
     assert "point 1: optim.lr=3 lies outside [1e-08, 0.01]" in wrong.stderr
+
+
+def test_a_trial_is_cancelled_with_and_without_a_driver(quick_training, tmp_path, monkeypatch):
+    monkeypatch.setenv("QUICK_S", "60")
+    path = tmp_path / "s"
+    settings = ["dispatcher.poll_s=0.1", "dispatcher.grace_s=0.5", "acquisition.strategy=random"]
+    words = [f"study={path}", f"command=[{','.join(quick_training)}]", "workers=2", "trials=2"]
+    drive = [sys.executable, "-m", "nodule_det.hpo", *words, *settings]
+    first = subprocess.Popen(drive, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: len(list(path.glob("trials/*/starts"))) == 2)
+        live = hpo("nodule_det.hpo.cancel", f"study={path}", "trial=1")
+        assert live.stdout.startswith("trial 1 will be cancelled by the driver (")
+        until(lambda: read_study(path).trial(1).reason is Reason.USER)
+    finally:
+        first.kill()
+        first.wait()
+    again = hpo("nodule_det.hpo.cancel", f"study={path}", "trial=1", code=1)
+    assert "is cancelled already; only a trial that is not over" in again.stderr
+    assert "which is gone" in hpo("nodule_det.hpo.status", f"study={path}").stdout
+    alone = hpo("nodule_det.hpo.cancel", f"study={path}", "trial=2")
+    pid = int(read_study(path).trial(2).attempt.job.split("-")[0])
+    assert alone.stdout.endswith(
+        f"once it is started again; to end its job before: kill -- -{pid}\n"
+    )
+    run = hpo("nodule_det.hpo", *words, *settings, "stop=jobs")
+    assert "2 cancelled" in run.stdout or "3 cancelled" in run.stdout
+    assert read_study(path).trial(2).reason is Reason.USER
+
+
+def until(condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "nothing happened in a minute"
+        time.sleep(0.1)
 
 
 def read_csv(study):

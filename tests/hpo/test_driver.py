@@ -9,11 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from virtual_lab import HOUR, SPACE, Lab, complete, failing
 
-from nodule_det.config.hpo import RetryConfig, StoppingConfig
+from nodule_det.config.hpo import Failures, RetryConfig, StoppingConfig
 from nodule_det.errors import StudyError
 from nodule_det.hpo.dispatch.fake import FakeRun, Faults
 from nodule_det.hpo.dispatch.job import JobState
-from nodule_det.hpo.queue import put
+from nodule_det.hpo.evidence import gather
+from nodule_det.hpo.features import Features
+from nodule_det.hpo.queue import put, put_cancel
 from nodule_det.hpo.trial import Observation, Reason, TrialState
 from nodule_det.runs import ExitCode, RunResult, RunStatus
 
@@ -254,6 +256,55 @@ def test_stopping_cancels_all_jobs_and_frees_them(lab):
         (TrialState.CANCELLED, Reason.USER)
     ] * 4
     assert len(made.run().own) == 12 + 4  # what a person cancelled does not count
+
+
+def test_a_person_gives_up_one_trial_and_the_others_go_on(lab):
+    made = lab(workers=2, trials=4)
+    driver = made.start()
+    driver.try_step()
+    path = put_cancel(made.folder.queue, 2)
+    assert driver.run()
+    study = made.study
+    assert not path.exists()
+    assert (study.trial(2).state, study.trial(2).reason) == (TrialState.CANCELLED, Reason.USER)
+    assert made.batch.busy_s == pytest.approx(4 * HOUR)
+    assert [t.state for t in study.trials].count(TrialState.COMPLETE) == 4  # it did not count
+    assert len(gather(Features(SPACE), study.trials, Failures.model).outcomes) == 4
+
+
+def test_a_trial_is_given_up_by_the_next_driver_where_none_was_running(lab):
+    made = lab(workers=2, trials=4)
+    made.start().try_step()
+    put_cancel(made.folder.queue, 1)
+    assert made.start().run()  # another sitting
+    assert made.study.trial(1).reason is Reason.USER
+
+
+def test_a_trial_that_waits_for_a_worker_is_given_up_without_a_job(lab):
+    made = lab(workers=1, trials=2)
+    driver = made.start()
+    driver.try_step()
+    put(made.folder.queue, {"optim.lr": 0.005})
+    driver.try_step()
+    assert made.study.trial(2).source == "user"
+    put_cancel(made.folder.queue, 2)
+    assert driver.run()
+    assert (made.study.trial(2).reason, made.study.trial(2).attempts) == (Reason.USER, ())
+
+
+def test_giving_up_twice_is_once_and_giving_up_what_is_over_is_said(lab):
+    made = lab(workers=1, trials=2)
+    driver = made.start()
+    driver.try_step()
+    put_cancel(made.folder.queue, 1)
+    put_cancel(made.folder.queue, 1)
+    put_cancel(made.folder.queue, 99)
+    assert driver.run()
+    put_cancel(made.folder.queue, 2)
+    driver.try_step()
+    assert sum("is cancelled: user" in line for line in made.said) == 1
+    assert "trial 99 cannot be cancelled: it is not in this study" in made.said
+    assert "trial 2 cannot be cancelled: it is complete already" in made.said
 
 
 def test_hopeless_trainings_are_stopped_early_with_their_curve(lab):

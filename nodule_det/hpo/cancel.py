@@ -1,0 +1,58 @@
+"""``python -m nodule_det.hpo.cancel``: give up one trial.
+
+    hpo.cancel ──put_cancel()──▶ STUDY/queue ──driver──▶ journal, then the batch system
+
+The journal has one writer, the driver, so this leaves a request.  A running driver takes it up at
+its next step, another one when it is started; the job can be ended by hand until then.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from nodule_det.cli import command
+from nodule_det.config.hpo import CancelConfig
+from nodule_det.errors import StudyError
+from nodule_det.hpo.lock import read_holder
+from nodule_det.hpo.queue import put_cancel
+from nodule_det.hpo.study import Study, StudyFolder, read_study
+from nodule_det.hpo.trial import Trial
+
+END_BY_HAND = {"local": "kill -- -{pid}", "pbs": "qdel {job}", "slurm": "scancel {job}"}
+
+
+@command("hpo.cancel", CancelConfig)
+def main(config: CancelConfig) -> None:
+    """Leave the request, and say who takes it up."""
+    os.umask(0o077)
+    folder = StudyFolder(Path(config.study))
+    study = read_study(folder.path)
+    trial = study.trial(config.trial)
+    if not trial.pending:
+        raise StudyError(
+            f"trial={trial.number} of study={folder.path} is {trial.state} already; only a trial "
+            "that is not over can be cancelled"
+        )
+    put_cancel(folder.queue, trial.number)
+    holder = read_holder(folder.lock)
+    if holder is not None and not holder.is_dead_here():
+        print(f"trial {trial.number} will be cancelled by the driver ({holder})")
+        return
+    print(
+        f"trial {trial.number} will be cancelled by the driver of {folder.path} once it is started "
+        f"again{by_hand(study, trial)}"
+    )
+
+
+def by_hand(study: Study, trial: Trial) -> str:
+    """Say how the job of a trial can be ended without a driver."""
+    job = trial.attempt.job if trial.attempt is not None else None
+    if job is None or not study.sessions:
+        return ""
+    words = END_BY_HAND[study.sessions[-1].dispatcher].format(job=job, pid=job.split("-")[0])
+    return f"; to end its job before: {words}"
+
+
+if __name__ == "__main__":
+    main()
