@@ -2,12 +2,15 @@
 
     python bench/hpo.py run --peers nei,random,tpe --workers 1,4,16 --functions 6-11 --out hpo.csv
     python bench/hpo.py table hpo.csv
+    python bench/hpo.py workers hpo.csv --peer nei
+    python bench/hpo.py latency --peers nei,botorch --trials 100,500
 
 Every peer sits behind the real driver and meets the same functions, first points, noise and crashed
 nodes.  ``run`` adds to the file what it lacks, so it may be interrupted and started again; it takes
-about 20 s of CPU time for a study of 100 jobs.  Peers beside the strategies of
-``nodule_det.hpo``: ``*-zero`` counts a failed training as the value 0, ``tpe`` and ``optuna_gp``
-are Optuna's (which are told 0 for it too), ``*-stop`` stops early, ``*-cost`` weighs the hours.
+about 7 s of CPU time for a study of 100 jobs.  Peers beside the strategies of
+``nodule_det.hpo``: ``tpe`` and ``optuna_gp`` are Optuna's and ``plain_botorch`` is BoTorch as its
+tutorials have it; these are told 0 for a failed training.  Variants of ours: ``*-zero`` takes it
+for 0 too, ``*-stop`` stops early, ``*-cost`` weighs the hours.
 
 Regret: (best possible - truth of the best observed point) / best possible.
 """
@@ -17,6 +20,7 @@ from __future__ import annotations
 import argparse
 import csv
 import math
+import resource
 import time
 import warnings
 from collections import defaultdict
@@ -31,7 +35,7 @@ from nodule_det.hpo.baselines import Propose, proposer
 from nodule_det.hpo.objectives import Objective
 from nodule_det.hpo.simulation import FIRST_POINTS, Plan, simulate
 from nodule_det.hpo.space import Kind, Params, Space
-from nodule_det.hpo.trial import Trial
+from nodule_det.hpo.trial import Trial, TrialState
 
 COLUMNS = ["peer", "workers", "function", "repetition", "jobs", "hours", "node_hours", "regret"]
 AT_JOBS = (32, 100)
@@ -84,6 +88,36 @@ class OptunaPeer:
         return self._study.ask(kinds)
 
 
+def plain_botorch(
+    space: Space, trials: Sequence[Trial], config: AcquisitionConfig, rng: np.random.Generator
+) -> Params:
+    """SingleTaskGP and qLogNEI with pending points on the unit cube, rounded afterwards."""
+    import torch
+    from botorch.acquisition.logei import qLogNoisyExpectedImprovement
+    from botorch.fit import fit_gpytorch_mll
+    from botorch.models import SingleTaskGP
+    from botorch.optim import optimize_acqf
+    from gpytorch.mlls import ExactMarginalLogLikelihood
+
+    done = [t for t in trials if not t.pending]
+    if len(done) < config.first:
+        return space.sample(rng)
+    warnings.simplefilter("ignore")
+
+    def units(some: list[Trial]) -> Any:
+        return torch.tensor(np.array([space.to_unit(t.params) for t in some]))
+
+    torch.manual_seed(int(rng.integers(2**31)))
+    x, y = units(done), torch.tensor([[t.value or 0.0] for t in done], dtype=torch.float64)
+    pending = [t for t in trials if t.pending]
+    model = SingleTaskGP(x, y)
+    fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
+    promise = qLogNoisyExpectedImprovement(model, x, X_pending=units(pending) if pending else None)
+    cube = torch.stack([torch.zeros(space.dimension), torch.ones(space.dimension)]).double()
+    found, _ = optimize_acqf(promise, cube, q=1, num_restarts=3, raw_samples=96)
+    return space.from_unit(found[0].numpy())
+
+
 def _count(p: Any) -> int:
     return len(p.choices({}))
 
@@ -117,6 +151,8 @@ def peer(name: str, seed: int) -> tuple[Propose, AcquisitionConfig, StoppingConf
             else optuna.samplers.GPSampler(seed=seed)
         )
         return OptunaPeer(sampler), AcquisitionConfig(), StoppingConfig()
+    if base == "plain_botorch":
+        return plain_botorch, AcquisitionConfig(first=FIRST_POINTS), StoppingConfig()
     strategy = Strategy(base)
     settings: dict[str, Any] = {"strategy": strategy, "first": FIRST_POINTS}
     for variant in variants:
@@ -143,31 +179,31 @@ def run(args: argparse.Namespace) -> None:
             writer.writerow(COLUMNS)
         for repetition in range(args.repetitions):
             for number in _numbers(args.functions):
-                objective = Objective(number)
-                best = objective.optimum()
-                for workers in _numbers(args.workers):
+                objective, best = Objective(number), 0.0
+                for m in _numbers(args.workers):
                     for name in args.peers.split(","):
-                        if (name, workers, number, repetition) in done:
+                        if (name, m, number, repetition) in done:
                             continue
                         began = time.process_time()
                         propose, acquisition, stopping = peer(name, seed=1000 * number + repetition)
                         plan = Plan(
-                            workers=workers,
+                            workers=m,
                             jobs=args.jobs,
                             repetition=repetition,
                             acquisition=acquisition,
                             stopping=stopping,
                         )
                         rows = simulate(objective, propose, plan)
+                        best = best or objective.optimum()
                         for row in rows:
                             regret = (best - row.truth_of_best) / best
                             writer.writerow(
-                                [name, workers, number, repetition, row.jobs]
+                                [name, m, number, repetition, row.jobs]
                                 + [f"{x:.5f}" for x in (row.hours, row.node_hours, regret)]
                             )
                         file.flush()
                         print(
-                            f"{name} M={workers} f={number} r={repetition} "
+                            f"{name} M={m} f={number} r={repetition} "
                             f"regret {regret:.3f}, {time.process_time() - began:.0f} CPU s",
                             flush=True,
                         )
@@ -197,10 +233,10 @@ def table(args: argparse.Namespace) -> None:
         f"| less {reference} (paired, n) | node h | hours |"
     )
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    for workers in sorted({key[1] for key in studies}):
+    for m in sorted({key[1] for key in studies}):
         for name in peers:
-            mine = {k[2:]: rows for k, rows in studies.items() if k[:2] == (name, workers)}
-            theirs = {k[2:]: rows for k, rows in studies.items() if k[:2] == (reference, workers)}
+            mine = {k[2:]: rows for k, rows in studies.items() if k[:2] == (name, m)}
+            theirs = {k[2:]: rows for k, rows in studies.items() if k[:2] == (reference, m)}
             if not mine:
                 continue
             both = sorted(mine.keys() & theirs.keys())
@@ -210,9 +246,96 @@ def table(args: argparse.Namespace) -> None:
             cells = [_mean([_at(rows, jobs) for rows in mine.values()]) for jobs in AT_JOBS]
             paired = f"{_mean(differences)} ({len(both)})" if name != reference else "-"
             print(
-                f"| {name} | {workers} | {len(mine)} | {' | '.join(cells)} "
+                f"| {name} | {m} | {len(mine)} | {' | '.join(cells)} "
                 f"| {paired} | {node:.0f} | {hours:.1f} |"
             )
+
+
+def workers(args: argparse.Namespace) -> None:
+    """Print what many workers lose to one, and how much sooner they arrive."""
+    studies: Studies = {}
+    for path in args.files:
+        studies.update(_read(path))
+    alone = {k[2:]: rows for k, rows in studies.items() if k[:2] == (args.peer, 1)}
+    print("| M | n | regret of M / of 1 at 100 jobs | hours of 1 / of M | busy |")
+    print("| --- | --- | --- | --- | --- |")
+    for m in sorted({k[1] for k in studies if k[0] == args.peer}):
+        mine = {k[2:]: rows for k, rows in studies.items() if k[:2] == (args.peer, m)}
+        both = sorted(mine.keys() & alone.keys())
+        if not both:
+            continue
+        ours, one = (np.array([_at(x[k], 100) for k in both]) for x in (mine, alone))
+        # The spread of a ratio of two paired means, to first order.
+        ratio = ours.mean() / one.mean()
+        error = np.std(ours - ratio * one, ddof=1) / one.mean() / math.sqrt(len(both))
+        sooner = _sooner([alone[k] for k in both], [mine[k] for k in both])
+        busy = np.mean([_busy(mine[k], m) for k in both])
+        print(
+            f"| {m} | {len(both)} | {ours.mean():.3f} / {one.mean():.3f} = {ratio:.2f} "
+            f"± {error:.2f} | {sooner} | {100 * busy:.1f} % |"
+        )
+
+
+def _sooner(alone: list[list[dict[str, float]]], mine: list[list[dict[str, float]]]) -> str:
+    """Compare the hours at which the mean regrets first are what one worker ends with."""
+    goal = float(np.mean([_at(rows, 100) for rows in alone]))
+    first, then = (_hours_to(goal, studies) for studies in (alone, mine))
+    if then is None or first is None:
+        return "not reached"
+    return f"{first:.0f} / {then:.1f} = {first / then:.1f}"
+
+
+def _hours_to(goal: float, studies: list[list[dict[str, float]]]) -> float | None:
+    for hour in sorted({r["hours"] for rows in studies for r in rows}):
+        regrets = [
+            next((r["regret"] for r in reversed(rows) if r["hours"] <= hour), 1.0)
+            for rows in studies
+        ]
+        if np.mean(regrets) <= goal + 1e-9:
+            return float(hour)
+    return None
+
+
+def _busy(rows: list[dict[str, float]], m: int) -> float:
+    """Give the share of worker time spent on jobs, until the last one was started."""
+    spans = [(r["hours"] - r["node_hours"], r["hours"]) for r in rows]
+    end = max(start for start, _ in spans)
+    return (
+        sum(max(0.0, min(stop, end) - start) for start, stop in spans) / (m * end) if end else 1.0
+    )
+
+
+def latency(args: argparse.Namespace) -> None:
+    """Print CPU seconds of a suggestion with 16 trials running, and the memory of the process."""
+    objective = Objective(0)
+    for name in args.peers.split(","):
+        propose, config, _ = peer(name, seed=0)
+        for n in _numbers(args.trials):
+            trials = _simulated(objective, n, running=16)
+            seconds = []
+            for i in range(4):
+                began = time.process_time()
+                propose(objective.space, trials, config, np.random.default_rng(i))
+                seconds.append(time.process_time() - began)
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            print(
+                f"{name} {n} trials: median {np.median(seconds[1:]):.2f} CPU s "
+                f"(first {seconds[0]:.2f}), peak memory of the process {peak:.0f} MiB",
+                flush=True,
+            )
+
+
+def _simulated(objective: Objective, n: int, running: int) -> list[Trial]:
+    rng = np.random.default_rng(0)
+    trials = []
+    for number in range(1, n + 1):
+        params = objective.space.sample(rng)
+        value = max(0.0, float(objective.truth([params])[0]) + 0.015 * rng.normal())
+        state = TrialState.COMPLETE
+        trials.append(Trial(number=number, params=params, state=state, value=value, value_se=0.015))
+    return trials + [
+        Trial(number=n + i + 1, params=objective.space.sample(rng)) for i in range(running)
+    ]
 
 
 def _at(rows: list[dict[str, float]], jobs: int) -> float:
@@ -247,6 +370,14 @@ def main() -> None:
     runs.add_argument("--jobs", type=int, default=100)
     runs.add_argument("--out", type=Path, required=True)
     runs.set_defaults(do=run)
+    many = commands.add_parser("workers")
+    many.add_argument("files", type=Path, nargs="+")
+    many.add_argument("--peer", default="nei")
+    many.set_defaults(do=workers)
+    latencies = commands.add_parser("latency")
+    latencies.add_argument("--peers", default="nei")
+    latencies.add_argument("--trials", default="100,500")
+    latencies.set_defaults(do=latency)
     tables = commands.add_parser("table")
     tables.add_argument("files", type=Path, nargs="+")
     tables.add_argument("--reference", default="nei")

@@ -30,6 +30,7 @@ class Strategy(Enum):
     ei_fantasies = "ei_fantasies"
     thompson = "thompson"
     ei = "ei"
+    botorch = "botorch"
     random = "random"
     sobol = "sobol"
 
@@ -197,7 +198,8 @@ class AcquisitionConfig:
     strategy: Strategy = Strategy.nei
     """nei (noisy expected improvement, running trials integrated out), ei_fantasies (expected
     improvement over imagined outcomes of the running trials), thompson (a draw of the posterior),
-    ei (as if nothing were running: the poster's), or without a model: random, sobol."""
+    ei (as if nothing were running: the poster's), botorch (nei by BoTorch's own model and qLogNEI,
+    which loads torch), or without a model: random, sobol."""
 
     seed: int = 0
     """Seed of every choice; trial n of two studies with equal results is equal."""
@@ -210,8 +212,8 @@ class AcquisitionConfig:
     a training for one with the value 0, as the poster did."""
 
     draw_scales: bool = True
-    """Draw the scales of the model anew for each point, as far as the results leave them open;
-    false always takes the most probable ones."""
+    """Average over draws of the model's scales, as far as the results leave them open; false takes
+    the most probable ones alone."""
 
     cost: bool = False
     """Weigh what a point promises against the hours that its training is expected to take."""

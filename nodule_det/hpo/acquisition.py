@@ -11,7 +11,7 @@ smooth.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,9 @@ WAVES = 1024
 """Cosines that a draw from the prior is made of."""
 
 
-def log_nei(surrogate: Surrogate, pending: FloatArray, rng: np.random.Generator) -> Score:
+def log_nei(
+    surrogate: Surrogate, pending: FloatArray, rng: np.random.Generator, draws: int = DRAWS
+) -> Score:
     """Score by noisy expected improvement, with pending points integrated out.
 
     The best value so far is itself uncertain: it is drawn jointly at the finished points and the
@@ -41,6 +43,7 @@ def log_nei(surrogate: Surrogate, pending: FloatArray, rng: np.random.Generator)
         surrogate: Fitted to the completed trials.
         pending: (m, d) features of the trials that run; m may be 0.
         rng: Source of the draws.
+        draws: How many; even.
 
     References:
         Letham et al. (2019), Constrained Bayesian Optimization with Noisy Experiments, with the
@@ -49,12 +52,12 @@ def log_nei(surrogate: Surrogate, pending: FloatArray, rng: np.random.Generator)
     mean, variance = surrogate.posterior(surrogate.features)
     likely = np.argsort(-(mean + 2 * np.sqrt(variance)), kind="stable")[:CONTENDERS]
     points = np.concatenate([surrogate.features[likely], pending])
-    joint = Joint(surrogate, points, 0.0, _normals(len(points), rng))
+    joint = Joint(surrogate, points, 0.0, _normals(draws, len(points), rng))
     return _expected_over_draws(joint, joint.values().max(axis=1))
 
 
 def log_ei_over_fantasies(
-    surrogate: Surrogate, pending: FloatArray, rng: np.random.Generator
+    surrogate: Surrogate, pending: FloatArray, rng: np.random.Generator, draws: int = DRAWS
 ) -> Score:
     """Score by expected improvement, averaged over imagined outcomes of the pending points.
 
@@ -64,7 +67,7 @@ def log_ei_over_fantasies(
     if len(pending) == 0:
         return log_ei(surrogate)
     noise = float(np.median(surrogate.own_noise))
-    joint = Joint(surrogate, pending, noise, _normals(len(pending), rng))
+    joint = Joint(surrogate, pending, noise, _normals(draws, len(pending), rng))
     mean, _ = joint.posterior(np.concatenate([surrogate.features, pending]))
     return _expected_over_draws(joint, mean.max(axis=1))
 
@@ -76,6 +79,16 @@ def log_ei(surrogate: Surrogate) -> Score:
     def score(candidates: FloatArray) -> FloatArray:
         mean, variance = surrogate.posterior(candidates)
         return log_improvement(mean, np.sqrt(variance), best)
+
+    return score
+
+
+def over(scores: Sequence[Score]) -> Score:
+    """Average improvements, of which the scores are logarithms, over several models."""
+
+    def score(candidates: FloatArray) -> FloatArray:
+        logs = [score(candidates) for score in scores]
+        return np.asarray(logsumexp(logs, axis=0) - math.log(len(logs)))
 
     return score
 
@@ -137,7 +150,7 @@ def _expected_over_draws(joint: Joint, best: FloatArray) -> Score:
     return score
 
 
-def _normals(columns: int, rng: np.random.Generator) -> FloatArray:
-    """Draw (DRAWS, columns) normals in pairs of opposite sign, so that their mean is 0."""
-    half = rng.normal(size=(DRAWS // 2, columns))
+def _normals(draws: int, columns: int, rng: np.random.Generator) -> FloatArray:
+    """Draw (draws, columns) normals in pairs of opposite sign, so that their mean is 0."""
+    half = rng.normal(size=(draws // 2, columns))
     return np.concatenate([half, -half])

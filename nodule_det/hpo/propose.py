@@ -20,13 +20,14 @@ from nodule_det.hpo import acquisition
 from nodule_det.hpo.baselines import TRIES, propose_random, propose_sobol
 from nodule_det.hpo.evidence import Evidence, gather
 from nodule_det.hpo.feasibility import fit_feasibility
-from nodule_det.hpo.features import Features, neighbours
+from nodule_det.hpo.features import Features, nearby
 from nodule_det.hpo.space import Params, Space, point_key
-from nodule_det.hpo.surrogate import Surrogate, fit_surrogate
+from nodule_det.hpo.surrogate import Surrogate, draw_surrogates, fit_surrogate
 from nodule_det.hpo.trial import Trial
 
 FloatArray = NDArray[np.float64]
-Score = Callable[[list[Params]], FloatArray]
+Score = Callable[[FloatArray, FloatArray], FloatArray]
+"""Model inputs (c, d) and coordinates (c, p) of candidates -> how much each promises, (c,)."""
 
 RANDOM_CANDIDATES = 600
 LOCAL_CANDIDATES = 500
@@ -36,6 +37,8 @@ REFINEMENTS = 3
 """Rounds in which the most promising candidates get neighbours of their own."""
 REFINED = 8
 NEIGHBOURS = 25
+SCALE_DRAWS = 8
+"""Models with different scales that the improvement is averaged over."""
 PRIOR_TRIALS = 6.0
 """A prior weighs in full up to this number of results, and by its share of them afterwards."""
 
@@ -61,13 +64,12 @@ def propose(
         return propose_random(space, trials, config, rng)
     features = Features(space)
     evidence = gather(features, sorted(trials, key=lambda t: t.number), config.failures)
-    tried = {point_key(t.params) for t in trials}
     if len(evidence.values) < config.first:
-        return _first_point(space, tried, rng)
-    draw = rng if config.draw_scales else None
-    surrogate = fit_surrogate(evidence.features, evidence.values, evidence.se, draw)
-    score = _scorer(space, features, evidence, surrogate, config, rng)
-    return _search(space, evidence, surrogate, tried, score, rng)
+        return _first_point(space, {point_key(t.params) for t in trials}, rng)
+    means, promise = _model(evidence, config, rng)
+    score = _scorer(space, evidence, promise, config)
+    tried = features.matrix([t.params for t in trials])
+    return _search(features, evidence, means, tried, score, rng)
 
 
 def _first_point(space: Space, tried: Set[Hashable], rng: np.random.Generator) -> Params:
@@ -78,43 +80,62 @@ def _first_point(space: Space, tried: Set[Hashable], rng: np.random.Generator) -
     return params
 
 
+def _model(
+    evidence: Evidence, config: AcquisitionConfig, rng: np.random.Generator
+) -> tuple[FloatArray, acquisition.Score]:
+    """Fit a process to the values; give its means at them, and how much other points promise."""
+    x, values, se = evidence.features, evidence.values, evidence.se
+    if config.strategy is Strategy.botorch:
+        from nodule_det.hpo.botorch_model import fit_botorch  # torch: some 250 MB, 4 s
+
+        seed = int(rng.integers(2**31))
+        model = fit_botorch(x, values, se, seed)
+        return model.posterior(x)[0], model.log_nei(evidence.pending, seed)
+    if config.draw_scales:
+        surrogates = draw_surrogates(x, values, se, rng, SCALE_DRAWS)
+    else:
+        surrogates = [fit_surrogate(x, values, se)]
+    if config.strategy is Strategy.thompson:  # one draw of everything
+        return surrogates[0].posterior(x)[0], acquisition.thompson(surrogates[0], rng)
+    draws = acquisition.DRAWS // (4 if config.draw_scales else 1)
+    promises = [_promise(s, evidence.pending, config.strategy, rng, draws) for s in surrogates]
+    means = np.mean([s.posterior(x)[0] for s in surrogates], axis=0)
+    return means, acquisition.over(promises)
+
+
 def _scorer(
-    space: Space,
-    features: Features,
-    evidence: Evidence,
-    surrogate: Surrogate,
-    config: AcquisitionConfig,
-    rng: np.random.Generator,
+    space: Space, evidence: Evidence, promise: acquisition.Score, config: AcquisitionConfig
 ) -> Score:
     """Make the function that says how much points promise, as the settings want it."""
-    promise = _promise(surrogate, evidence.pending, config.strategy, rng)
     feasibility = fit_feasibility(evidence.outcomes, evidence.succeeded)
     log_seconds = _cost(evidence) if config.cost else None
     has_prior = any(p.prior is not None for p in space.free)
     prior_weight = min(1.0, PRIOR_TRIALS / len(evidence.values)) if has_prior else 0.0
 
-    def score(points: list[Params]) -> FloatArray:
-        x = features.matrix(points)
+    def score(x: FloatArray, units: FloatArray) -> FloatArray:
         scores = promise(x) + feasibility.log_chance(x)
         if log_seconds is not None:
             scores = scores - log_seconds.predict(x)[0]
         if has_prior:
-            scores = scores + prior_weight * np.array([space.log_prior(p) for p in points])
+            log_prior = [space.log_prior(space.from_unit(u)) for u in units]
+            scores = scores + prior_weight * np.array(log_prior)
         return np.asarray(scores, np.float64)
 
     return score
 
 
 def _promise(
-    surrogate: Surrogate, pending: FloatArray, strategy: Strategy, rng: np.random.Generator
+    surrogate: Surrogate,
+    pending: FloatArray,
+    strategy: Strategy,
+    rng: np.random.Generator,
+    draws: int,
 ) -> acquisition.Score:
     match strategy:
         case Strategy.nei:
-            return acquisition.log_nei(surrogate, pending, rng)
+            return acquisition.log_nei(surrogate, pending, rng, draws)
         case Strategy.ei_fantasies:
-            return acquisition.log_ei_over_fantasies(surrogate, pending, rng)
-        case Strategy.thompson:
-            return acquisition.thompson(surrogate, rng)
+            return acquisition.log_ei_over_fantasies(surrogate, pending, rng, draws)
         case Strategy.ei:
             return acquisition.log_ei(surrogate)
         case _:
@@ -130,44 +151,72 @@ def _cost(evidence: Evidence) -> Surrogate | None:
 
 
 def _search(
-    space: Space,
+    features: Features,
     evidence: Evidence,
-    surrogate: Surrogate,
-    tried: Set[Hashable],
+    means: FloatArray,
+    tried: FloatArray,
     score: Score,
     rng: np.random.Generator,
 ) -> Params:
-    """Find the most promising point: candidates of the space, then neighbours of the best ones."""
-    mean, _ = surrogate.posterior(surrogate.features)
-    best = [evidence.params[i] for i in np.argsort(-mean, kind="stable")[:INCUMBENTS]]
-    drawn = [space.sample(rng) for _ in range(RANDOM_CANDIDATES // 2)]
-    drawn += [space.sample_prior(rng) for _ in range(RANDOM_CANDIDATES // 2)]
-    drawn += _around(space, best, LOCAL_CANDIDATES // len(best), rng)
-    points = _new(drawn, tried)
-    if not points:
-        return _replicate(evidence, score)
-    scores = score(points)
+    """Find the most promising point: candidates of the space, then neighbours of the best ones.
+
+    Args:
+        features: The map of the space.
+        evidence: What the trials taught.
+        means: (n,) what the model makes of the values; says around which trials to look.
+        tried: (t, d) model inputs of all trials, none of which is to be repeated.
+        score: How much candidates promise.
+        rng: Source of the candidates.
+    """
+    space = features.space
+    incumbents = np.argsort(-means, kind="stable")[:INCUMBENTS]
+    best = np.array([space.to_unit(evidence.params[i]) for i in incumbents])
+    drawn = [
+        rng.random((RANDOM_CANDIDATES // 2, space.dimension)),
+        _from_priors(space, RANDOM_CANDIDATES // 2, rng),
+        nearby(best, LOCAL_CANDIDATES // len(best), rng),
+    ]
+    known = {_key(x) for x in tried}
+    units, x = _new(features, np.concatenate(drawn), known)
+    if not len(x):
+        return _replicate(space, evidence, score)
+    scores = score(x, units)
     for _ in range(REFINEMENTS):
-        top = [points[i] for i in np.argsort(-scores, kind="stable")[:REFINED]]
-        known = tried | {point_key(p) for p in points}
-        more = _new(_around(space, top, NEIGHBOURS, rng), known)
-        if more:
-            points, scores = points + more, np.concatenate([scores, score(more)])
-    return points[int(np.argmax(scores))]
+        top = np.argsort(-scores, kind="stable")[:REFINED]
+        more, x = _new(features, nearby(units[top], NEIGHBOURS, rng), known)
+        if len(x):
+            units = np.concatenate([units, more])
+            scores = np.concatenate([scores, score(x, more)])
+    return space.from_unit(units[int(np.argmax(scores))])
 
 
-def _around(
-    space: Space, centers: list[Params], count: int, rng: np.random.Generator
-) -> list[Params]:
-    return [near for center in centers for near in neighbours(space, center, count, rng)]
+def _from_priors(space: Space, count: int, rng: np.random.Generator) -> FloatArray:
+    if all(p.prior is None for p in space.free):
+        return rng.random((count, space.dimension))
+    return np.array([space.to_unit(space.sample_prior(rng)) for _ in range(count)])
 
 
-def _new(points: list[Params], tried: Set[Hashable]) -> list[Params]:
-    """Keep the points that were not tried, each once, in their order."""
-    keyed = {point_key(p): p for p in points}
-    return [p for key, p in keyed.items() if key not in tried]
+def _new(features: Features, units: FloatArray, known: set[bytes]) -> tuple[FloatArray, FloatArray]:
+    """Keep the coordinates of points that are not known, each point once; give their inputs too.
+
+    What is kept is known from then on.
+    """
+    x = features.of_units(units)
+    kept = []
+    for i, row in enumerate(x):
+        key = _key(row)
+        if key not in known:
+            known.add(key)
+            kept.append(i)
+    return units[kept], x[kept]
 
 
-def _replicate(evidence: Evidence, score: Score) -> Params:
+def _key(inputs: FloatArray) -> bytes:
+    """Identify a point by its model inputs, but for rounding: two points never share them."""
+    return bytes(np.round(inputs, 9).tobytes())
+
+
+def _replicate(space: Space, evidence: Evidence, score: Score) -> Params:
     """Repeat the most promising of the points that gave a value."""
-    return dict(evidence.params[int(np.argmax(score(evidence.params)))])
+    units = np.array([space.to_unit(p) for p in evidence.params])
+    return dict(evidence.params[int(np.argmax(score(evidence.features, units)))])

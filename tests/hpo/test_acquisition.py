@@ -79,3 +79,8 @@ def test_one_thompson_draw_is_one_function(fitted):
 def test_scores_do_not_depend_on_the_company_of_a_candidate(fitted):
     score = acquisition.log_nei(fitted, GRID[:3], rng())
     assert score(GRID)[7] == pytest.approx(score(GRID[7:8])[0])
+
+
+def test_over_several_models_the_mean_improvement_counts(fitted):
+    low, high = (lambda x: np.full(len(x), np.log(0.1))), (lambda x: np.full(len(x), np.log(0.3)))
+    assert acquisition.over([low, high])(GRID[:3]) == pytest.approx(np.log([0.2] * 3))

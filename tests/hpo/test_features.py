@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from nodule_det.hpo.features import Features, neighbours
+from nodule_det.hpo.features import Features, nearby, neighbours
+from nodule_det.hpo.space import point_key
 from nodule_det.hpo.space_file import parse_space, read_space
 
 NOMURA = read_space("nomura")
@@ -75,3 +76,49 @@ def test_features_lie_in_the_unit_cube():
         assert x.shape == (200, Features(space).dimension)
         assert x.min() >= 0
         assert x.max() <= 1
+
+
+MANY = [
+    NOMURA,
+    MIXED,
+    parse_space(
+        {
+            "parameters": {
+                "size": {"kind": "fixed", "value": 8},
+                "kind": {"kind": "categorical", "values": ["a", "b"]},
+                "word": {"kind": "categorical", "values": ["x", "y", "z"], "when": {"kind": ["b"]}},
+                "half": {"kind": "float", "low": 1, "high": 9, "at_most": {"of": "size"}},
+                "deep": {"kind": "float", "low": 0, "high": 1, "when": {"word": ["x", "z"]}},
+                "log": {"kind": "int", "low": 1, "high": 100, "log": True},
+            }
+        }
+    ),
+]
+
+
+@pytest.mark.parametrize("space", MANY)
+def test_inputs_of_many_coordinates_are_those_of_their_points(space):
+    rng = np.random.default_rng(3)
+    units = rng.random((300, space.dimension))
+    units[0], units[1] = 0.0, 1.0
+    features = Features(space)
+    slowly = features.matrix([space.from_unit(u) for u in units])
+    assert features.of_units(units) == pytest.approx(slowly, abs=1e-12)
+
+
+@pytest.mark.parametrize("space", MANY)
+def test_different_points_have_different_inputs(space):
+    rng = np.random.default_rng(4)
+    points = [space.sample(rng) for _ in range(300)]
+    keys = {point_key(p) for p in points}
+    rows = {row.tobytes() for row in np.round(Features(space).matrix(points), 9)}
+    assert len(rows) == len(keys)
+
+
+def test_coordinates_near_several_centers_come_in_their_order():
+    centers = np.array([[0.1] * 6, [0.9] * 6])
+    near = nearby(centers, 400, np.random.default_rng(5))
+    assert near.shape == (800, 6)
+    assert np.median(near[:400]) == 0.1
+    assert np.median(near[400:]) == 0.9
+    assert ((near >= 0) & (near <= 1)).all()

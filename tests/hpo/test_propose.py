@@ -16,7 +16,8 @@ from nodule_det.hpo.space_file import parse_space, read_space
 from nodule_det.hpo.trial import Reason, Trial, TrialState
 
 NOMURA = read_space("nomura")
-MODELS = [Strategy.nei, Strategy.ei_fantasies, Strategy.thompson, Strategy.ei]
+OURS = [Strategy.nei, Strategy.ei_fantasies, Strategy.thompson, Strategy.ei]
+MODELS = [*OURS, Strategy.botorch]
 SQUARE = parse_space(
     {
         "parameters": {
@@ -207,7 +208,7 @@ def spaces(draw):
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(spaces(), st.sampled_from(MODELS), st.integers(0, 1000))
+@given(spaces(), st.sampled_from(OURS), st.integers(0, 1000))
 def test_every_kind_of_space_gives_valid_points(space, strategy, seed):
     trials = [
         complete(i + 1, space.sample(rng(seed + i)), float(rng(seed + i).random()), None)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from nodule_det.hpo import surrogate as module
-from nodule_det.hpo.surrogate import Joint, Scales, fit_surrogate
+from nodule_det.hpo.surrogate import Joint, Scales, draw_surrogates, fit_surrogate
 
 
 def wave(x):
@@ -57,11 +57,18 @@ def test_equal_values_and_equal_points_can_be_fitted():
 
 def test_drawn_scales_differ_where_the_data_leave_them_open(fitted):
     x, se = fitted.features, np.full(40, 0.005)
-    draws = [fit_surrogate(x, wave(x), se, np.random.default_rng(i)).scales for i in range(20)]
-    spread = np.log([d.lengths for d in draws]).std(0)
+    models = draw_surrogates(x, wave(x), se, np.random.default_rng(0), 20)
+    lengths = np.array([m.scales.lengths for m in models])
+    spread = np.log(lengths).std(0)
     assert spread[0] < 0.5 * min(spread[1:])
-    again = fit_surrogate(x, wave(x), se, np.random.default_rng(0)).scales
-    assert np.array_equal(again.lengths, draws[0].lengths)
+    again = fit_surrogate(x, wave(x), se, np.random.default_rng(0))
+    assert np.array_equal(again.scales.lengths, lengths[0])
+
+
+def test_without_a_generator_every_draw_is_the_most_probable(fitted):
+    x = fitted.features
+    for model in draw_surrogates(x, wave(x), np.full(40, 0.005), None, 2):
+        assert np.array_equal(model.scales.lengths, fitted.scales.lengths)
 
 
 def test_no_trial_is_refused():
