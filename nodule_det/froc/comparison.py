@@ -19,7 +19,7 @@ import numpy as np
 from nodule_det.errors import FrocInputError
 from nodule_det.froc.bootstrap import Events, Resampled, draw_weights, in_order_of_ids
 from nodule_det.froc.curve import CPM_RATES, UPPER, cpm, froc_curve, pauc
-from nodule_det.froc.interval import Z, standard_error
+from nodule_det.froc.interval import NO_SPREAD, Z, error_of_figure, standard_error
 from nodule_det.froc.matching import Matched
 from nodule_det.froc.records import FloatArray
 
@@ -119,6 +119,8 @@ def compare(
 
     def difference(values: list[float], drawn: FloatArray, permuted: FloatArray) -> Difference:
         se, d = standard_error(drawn), values[1] - values[0]
+        if se <= NO_SPREAD < abs(d):  # as sure as two figures without spread, and no surer
+            se = math.hypot(*(error_of_figure(v, drawn, first.n_lesions) for v in values))
         beyond = int((np.abs(permuted) >= abs(d) - ROUNDING).sum())
         return Difference(
             first=values[0],

@@ -29,6 +29,15 @@ def test_a_detector_does_not_differ_from_itself():
         assert figure.cases_needed is None
 
 
+def test_one_case_shows_a_difference_and_how_little_that_is():
+    found, missed = (matched([(0, score)], []) for score in (0.5, None))
+    result = compare(found, missed, bootstrap=20, permutations=20)
+    # Each figure is 1/4 or 3/4, half a lesion from its end, with an error of 3/16.
+    assert result.pauc.difference == -1
+    assert result.pauc.se == pytest.approx(3 / 16 * 2**0.5)
+    assert result.pauc.cases_needed is not None
+
+
 def test_a_clear_difference_is_seen():
     found = compare(detector(0, 0.5), detector(1, 2.5), permutations=999)
     assert found.pauc.difference == found.pauc.second - found.pauc.first > 0.1

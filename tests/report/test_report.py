@@ -159,6 +159,14 @@ def test_circles_are_drawn_in_colour(browser):
     assert (np.ptp(grey, axis=-1) > 60).sum() == 0
 
 
+def test_the_style_sheet_is_in_force_to_its_last_rule(browser):
+    # ">" and quotes of the style sheet that are escaped like text leave most rules without effect
+    width = browser.find_element(By.ID, "min-diameter").size["width"]
+    assert width == pytest.approx(5 * 16, abs=1)  # input[type="number"]: 5rem
+    figure = browser.find_element(By.CSS_SELECTOR, ".overview > figure")
+    assert figure.value_of_css_property("margin-left") == "0px"
+
+
 def test_nothing_is_fetched_from_anywhere(page):
     text = page.read_text(encoding="utf-8")
     assert re.findall(r"""(?:src|href)=["'](?!data:|#)[^"']*""", text) == []
