@@ -3,6 +3,7 @@
     python bench/hpo.py run --peers nei,random,tpe --workers 1,4,16 --functions 6-11 --out hpo.csv
     python bench/hpo.py table hpo.csv
     python bench/hpo.py workers hpo.csv --peer nei
+    python bench/hpo.py calibration
     python bench/hpo.py latency --peers nei,botorch --trials 100,500
 
 Every peer sits behind the real driver and meets the same functions, first points, noise and crashed
@@ -10,7 +11,10 @@ nodes.  ``run`` adds to the file what it lacks, so it may be interrupted and sta
 about 7 s of CPU time for a study of 100 jobs.  Peers beside the strategies of
 ``nodule_det.hpo``: ``tpe`` and ``optuna_gp`` are Optuna's and ``plain_botorch`` is BoTorch as its
 tutorials have it; these are told 0 for a failed training.  Variants of ours: ``*-zero`` takes it
-for 0 too, ``*-stop`` stops early, ``*-cost`` weighs the hours.
+for 0 too, ``*-map`` has one guess of the scales, ``*-final`` does not learn from validations of
+running trainings, ``*-alone`` does not see what is running at all, ``*-blind`` sees no standard
+errors, ``*-stop`` stops early, ``*-cost`` weighs the hours, ``*-prior`` expects the learning rate
+near 3e-4, where these functions have it, and ``*-wrong`` near 1e-6.
 
 Regret: (best possible - truth of the best observed point) / best possible.
 """
@@ -24,17 +28,21 @@ import resource
 import time
 import warnings
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import spearmanr
 
 from nodule_det.config.hpo import AcquisitionConfig, Failures, StoppingConfig, Strategy
+from nodule_det.hpo import surrogate
 from nodule_det.hpo.baselines import Propose, proposer
+from nodule_det.hpo.features import Features, nearby
 from nodule_det.hpo.objectives import Objective
 from nodule_det.hpo.simulation import FIRST_POINTS, Plan, simulate
-from nodule_det.hpo.space import Kind, Params, Space
+from nodule_det.hpo.space import Kind, Params, Prior, Space
 from nodule_det.hpo.trial import Trial, TrialState
 
 COLUMNS = ["peer", "workers", "function", "repetition", "jobs", "hours", "node_hours", "regret"]
@@ -154,20 +162,70 @@ def peer(name: str, seed: int) -> tuple[Propose, AcquisitionConfig, StoppingConf
     if base == "plain_botorch":
         return plain_botorch, AcquisitionConfig(first=FIRST_POINTS), StoppingConfig()
     strategy = Strategy(base)
+    propose = proposer(strategy)
     settings: dict[str, Any] = {"strategy": strategy, "first": FIRST_POINTS}
     for variant in variants:
         if variant == "zero":
             settings["failures"] = Failures.zero
         elif variant == "map":
             settings["draw_scales"] = False
+        elif variant == "final":
+            settings["running_curves"] = False
         elif variant == "cost":
             settings["cost"] = True
         elif variant.startswith("first"):
             settings["first"] = int(variant[5:])
+        elif variant in VIEWS:
+            propose = seen_through(VIEWS[variant], propose)
         elif variant != "stop":
             raise SystemExit(f"{name}: {variant} is no variant")
-    stopping = StoppingConfig(on="stop" in variants)
-    return proposer(strategy), AcquisitionConfig(**settings), stopping
+    return propose, AcquisitionConfig(**settings), StoppingConfig(on="stop" in variants)
+
+
+View = Callable[[Space, Sequence[Trial]], tuple[Space, Sequence[Trial]]]
+
+
+def seen_through(view: View, propose: Propose) -> Propose:
+    """Let a proposer see another space, or other trials, than there are."""
+
+    def propose_so(
+        space: Space,
+        trials: Sequence[Trial],
+        config: AcquisitionConfig,
+        rng: np.random.Generator,
+    ) -> Params:
+        return propose(*view(space, trials), config, rng)
+
+    return propose_so
+
+
+def _alone(space: Space, trials: Sequence[Trial]) -> tuple[Space, Sequence[Trial]]:
+    return space, [t for t in trials if not t.pending]
+
+
+def _blind(space: Space, trials: Sequence[Trial]) -> tuple[Space, Sequence[Trial]]:
+    return space, [replace(t, value_se=None) for t in trials]
+
+
+def _believing(center: float) -> View:
+    """Believe in learning rates around ``center``, a decade to both sides."""
+    prior = Prior(center=center, spread=10.0)
+
+    def view(space: Space, trials: Sequence[Trial]) -> tuple[Space, Sequence[Trial]]:
+        parameters = tuple(
+            replace(p, prior=prior) if p.name == "optim.lr" else p for p in space.parameters
+        )
+        return replace(space, parameters=parameters), trials
+
+    return view
+
+
+VIEWS = {
+    "alone": _alone,
+    "blind": _blind,
+    "prior": _believing(3e-4),
+    "wrong": _believing(1e-6),
+}
 
 
 def run(args: argparse.Namespace) -> None:
@@ -305,6 +363,48 @@ def _busy(rows: list[dict[str, float]], m: int) -> float:
     )
 
 
+def calibration(args: argparse.Namespace) -> None:
+    """Print how well models foretell points near the best ones: order, and size of their errors."""
+    mean, spread = surrogate.lengthscale_prior(1)
+    surrogate.lengthscale_prior = lambda d: (mean + args.longer + 0.5 * math.log(d), spread)
+    for draws in (1, 8):
+        found = [
+            _foretold(Objective(number), repetition, draws)
+            for number in _numbers(args.functions)
+            for repetition in range(args.repetitions)
+        ]
+        order, error = np.mean(found, axis=0)
+        print(f"{draws} draws of scales: rank correlation {order:.3f}, errors {error:.2f} sd")
+
+
+def _foretold(objective: Objective, repetition: int, draws: int) -> tuple[float, float]:
+    """Fit to some 64 points that close in on the best ones; foretell more of those."""
+    rng = np.random.default_rng([objective.number, repetition])
+    features = Features(objective.space)
+
+    def truth(units: Any) -> Any:
+        return objective.truth([objective.space.from_unit(u) for u in units])
+
+    units = rng.random((16, objective.space.dimension))
+    for _ in range(3):
+        near = nearby(units[np.argsort(-truth(units))[:4]], 25, rng)
+        promising = truth(near) + rng.normal(0, 0.15, len(near))
+        units = np.concatenate([units, near[np.argsort(-promising)[:16]]])
+    units = units[truth(units) > 0]
+    sd = 0.015 * np.minimum(1, truth(units) / 0.2)
+    seen = truth(units) + sd * rng.normal(size=len(units))
+    near = nearby(units[np.argsort(-truth(units))[:4]], 100, rng)
+    near = near[truth(near) > 0.5 * truth(near).max()]
+    models = surrogate.draw_surrogates(
+        features.of_units(units), seen, sd, rng if draws > 1 else None, draws
+    )
+    means, sds = np.moveaxis([m.predict(features.of_units(near)) for m in models], 1, 0)
+    mean = means.mean(0)
+    spread = np.sqrt((sds**2 + means**2).mean(0) - mean**2)
+    error = np.sqrt(np.mean(((truth(near) - mean) / spread) ** 2))
+    return float(spearmanr(mean, truth(near))[0]), float(error)
+
+
 def latency(args: argparse.Namespace) -> None:
     """Print CPU seconds of a suggestion with 16 trials running, and the memory of the process."""
     objective = Objective(0)
@@ -374,6 +474,11 @@ def main() -> None:
     many.add_argument("files", type=Path, nargs="+")
     many.add_argument("--peer", default="nei")
     many.set_defaults(do=workers)
+    calibrations = commands.add_parser("calibration")
+    calibrations.add_argument("--functions", default="0-5")
+    calibrations.add_argument("--repetitions", type=int, default=3)
+    calibrations.add_argument("--longer", type=float, default=0.0, help="added to log lengths")
+    calibrations.set_defaults(do=calibration)
     latencies = commands.add_parser("latency")
     latencies.add_argument("--peers", default="nei")
     latencies.add_argument("--trials", default="100,500")

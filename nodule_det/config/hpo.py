@@ -215,6 +215,9 @@ class AcquisitionConfig:
     """Average over draws of the model's scales, as far as the results leave them open; false takes
     the most probable ones alone."""
 
+    running_curves: bool = True
+    """Learn from the validations of trainings that still run, carried on to their end."""
+
     cost: bool = False
     """Weigh what a point promises against the hours that its training is expected to take."""
 

@@ -27,8 +27,11 @@ def observe(desk: Desk, trial: Trial) -> None:
 
 
 def stop_early(desk: Desk) -> None:
-    """Cancel running trainings that fall behind, where the settings say so."""
-    if not desk.config.stopping.on:
+    """Cancel running trainings that fall behind, where the settings say so.
+
+    Their validations are noted where the choice of the next point learns from them as well.
+    """
+    if not (desk.config.stopping.on or desk.config.acquisition.running_curves):
         return
     for trial, attempt in desk.open_attempts():
         if attempt.started_s is not None and not trial.cancelling:

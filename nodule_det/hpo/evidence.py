@@ -8,6 +8,8 @@ Who teaches what:
 - stopped early: its best validation, carried on to the end by what the complete trials gained from
   that epoch on.  How much those differ among one another is added to its error; while fewer than
   three complete trials show a gain, it teaches nothing;
+- running, with validations: the same, if wanted.  Of many workers' trainings half the time is over
+  at any moment: what they have shown need not wait for their end;
 - diverged: the worst value seen, for it lies on the slope of a learning rate that was too high,
   and a model that knows of the slope climbs it from the other side; or 0 (the poster's rule);
 - out of memory: where trainings fail, which is no slope but an edge; or 0;
@@ -56,16 +58,20 @@ class Evidence:
     """(m, d)."""
 
 
-def gather(features: Features, trials: Sequence[Trial], failures: Failures) -> Evidence:
+def gather(
+    features: Features, trials: Sequence[Trial], failures: Failures, running: bool = False
+) -> Evidence:
     """Sort the trials by what they teach.
 
     Args:
         features: The map of the space.
         trials: All trials of the study.
         failures: Whether failures by the parameters are modelled or take the value 0.
+        running: Whether trials that run teach what their validations promise so far.  They stay
+            among the pending ones.
     """
     failed = [t for t in trials if t.state is TrialState.FAILED and t.reason in OUTCOMES]
-    found = [(t, seen) for t in trials if (seen := _value(t, trials)) is not None]
+    found = [(t, seen) for t in trials if (seen := _value(t, trials, running)) is not None]
     worst = min((value for _, (value, _) in found), default=0.0)
     if failures is Failures.zero:
         found += [(t, (0.0, None)) for t in failed]
@@ -87,11 +93,14 @@ def gather(features: Features, trials: Sequence[Trial], failures: Failures) -> E
     )
 
 
-def _value(trial: Trial, trials: Sequence[Trial]) -> tuple[float, float | None] | None:
+def _value(
+    trial: Trial, trials: Sequence[Trial], running: bool
+) -> tuple[float, float | None] | None:
     """Give value and standard error; None for a trial that teaches none."""
     if trial.state is TrialState.COMPLETE and trial.value is not None:
         return trial.value, trial.value_se
-    if trial.reason is Reason.EARLY_STOPPED and trial.curve:
+    unfinished = trial.reason is Reason.EARLY_STOPPED or (running and trial.pending)
+    if unfinished and trial.curve:
         return carry_on(trial.curve, trials)
     return None
 

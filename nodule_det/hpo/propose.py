@@ -1,6 +1,6 @@
 """The next point, a pure function of the list of trials.
 
-    trials ──▶ completed, stopped ──fit_surrogate()────▶ GP ──┐
+    trials ──▶ completed, stopped ──draw_surrogates()──▶ GPs ─┐
            ──▶ failed ──────────────fit_feasibility()──▶ p ───┼──▶ scores of real points ──▶ params
            ──▶ pending ───────────────────────────────────────┘
 
@@ -63,7 +63,9 @@ def propose(
     if config.strategy is Strategy.random or space.dimension == 0:
         return propose_random(space, trials, config, rng)
     features = Features(space)
-    evidence = gather(features, sorted(trials, key=lambda t: t.number), config.failures)
+    ordered = sorted(trials, key=lambda t: t.number)
+    running = config.running_curves and config.strategy is not Strategy.ei
+    evidence = gather(features, ordered, config.failures, running)
     if len(evidence.values) < config.first:
         return _first_point(space, {point_key(t.params) for t in trials}, rng)
     means, promise = _model(evidence, config, rng)

@@ -85,3 +85,14 @@ def test_a_stopped_training_teaches_nothing_before_three_others_were_complete():
 
 def test_no_trial_gives_empty_arrays():
     assert learnt([]).features.shape == (0, 1)
+
+
+def test_a_running_training_teaches_by_its_validations_and_stays_pending():
+    curves = [(0.2, 0.3, 0.4), (0.3, 0.4, 0.5), (0.2, 0.25, 0.3)]
+    done = [complete(0.1 * i, c[-1], 0.02, rising(*c)) for i, c in enumerate(curves)]
+    trials = [*done, trial(0.7, curve=rising(0.1, 0.2)), trial(0.9)]
+    assert len(learnt(trials).values) == 3
+    evidence = gather(Features(SPACE), trials, Failures.model, running=True)
+    assert evidence.values[3] == pytest.approx(0.25)  # 5/4 of 0.2, as the stopped one above
+    assert evidence.pending[:, 0] == pytest.approx([0.7, 0.9])
+    assert np.isnan(evidence.log_seconds[3])
