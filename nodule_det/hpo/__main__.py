@@ -15,6 +15,7 @@ def main(config: HpoConfig) -> int | None:
     """Tune; the files of a study are for their owner only."""
     os.umask(0o077)
     from nodule_det.hpo.lock import StudyLock
+    from nodule_det.hpo.opening import new_header
     from nodule_det.hpo.sitting import preview, sit
     from nodule_det.hpo.study import StudyFolder
 
@@ -23,6 +24,7 @@ def main(config: HpoConfig) -> int | None:
     if config.dry_run:
         print(preview(folder, config), end="")
         return None
+    new_header(config, 0.0)  # a space that does not suit the training leaves no folder behind
     folder.path.mkdir(parents=True, exist_ok=True)
     with StudyLock(folder.lock) as lock:
         return sit(folder, config, lock, sys.stderr)

@@ -58,6 +58,13 @@ def test_a_space_of_ones_own_is_given_by_its_path(study, quick_training, tmp_pat
     assert f"study={study} was made with another search_space: patches.size_vox: " in other.stderr
 
 
+def test_a_space_that_is_not_there_leaves_no_folder(quick_training, tmp_path):
+    run = tune(tmp_path / "s", quick_training, "search_space=nomra", code=2)
+    assert run.stderr.count("\n") == 1
+    assert "search_space=nomra" in run.stderr
+    assert not (tmp_path / "s").exists()
+
+
 def test_a_dry_run_prints_the_next_job_and_changes_nothing(study, quick_training):
     before = (study / "journal.jsonl").read_bytes()
     run = tune(study, quick_training, "dispatcher=pbs", "dry_run=true")
