@@ -325,25 +325,60 @@ def _wait_for(ready):
     raise AssertionError("it did not come")
 
 
-def test_the_real_scan_keeps_its_nodule(tmp_path, shared):
-    """Issue of record: a damaged slice is refused by name; mended, the nodule stays where it is."""
-    source = tmp_path / "scan"
-    source.mkdir()
-    for file in (shared / "data/LIDC-IDRI-0314").glob("*.dcm"):
-        (source / file.name).symlink_to(file)
-    settings = DataConfig(
+def _real(shared, source, out):
+    return DataConfig(
         source=str(source),
-        out=str(tmp_path / "store"),
+        out=str(out),
         layout=Layout.folder,
         annotations=str(shared / "data/annotations.csv"),
         excluded=str(shared / "data/annotations_excluded.csv"),
         workers=1,
     )
+
+
+def _real_series(shared, source):
+    """Link the slices of the real scan into a folder, one of them damaged."""
+    source.mkdir()
+    for file in (shared / "data/LIDC-IDRI-0314").glob("*.dcm"):
+        (source / file.name).symlink_to(file)
+
+
+def _mend(shared, source):
+    (source / "000275.dcm").unlink()
+    (source / "000275.dcm").symlink_to(shared / "data/LIDC-IDRI-0314-repair/000275.dcm")
+
+
+def test_the_real_scan_gives_the_same_store_from_every_format(tmp_path, shared):
+    _real_series(shared, tmp_path / "dicom")
+    _mend(shared, tmp_path / "dicom")
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(tmp_path / "dicom")))
+    image = reader.Execute()
+    uid = reader.GetGDCMSeriesIDs(str(tmp_path / "dicom"))[0]
+    stored = {}
+    for name in ("dicom", "mhd", "nii.gz"):
+        if name != "dicom":
+            (tmp_path / name).mkdir()
+            sitk.WriteImage(image, str(tmp_path / name / f"{uid}.{name}"), True, 1)
+        settings = _real(shared, tmp_path / name, tmp_path / f"store_{name}")
+        assert ingest(list_scans(settings), settings).failures == {}
+        stored[name] = open_store(settings.out).scans[0]
+    for name in ("mhd", "nii.gz"):
+        assert stored[name].grid.size_vox == stored["dicom"].grid.size_vox
+        np.testing.assert_allclose(stored[name].grid.origin_mm, stored["dicom"].grid.origin_mm)
+        away = stored[name].volume().astype(np.int32) - stored["dicom"].volume()
+        assert np.abs(away).max() <= 1
+
+
+def test_the_real_scan_keeps_its_nodule(tmp_path, shared):
+    """Issue of record: a damaged slice is refused by name; mended, the nodule stays where it is."""
+    source = tmp_path / "scan"
+    _real_series(shared, source)
+    settings = _real(shared, source, tmp_path / "store")
     failed = ingest(list_scans(settings), settings)
     assert "000275.dcm (z = -549.8 mm) is truncated" in next(iter(failed.failures.values()))
 
-    (source / "000275.dcm").unlink()
-    (source / "000275.dcm").symlink_to(shared / "data/LIDC-IDRI-0314-repair/000275.dcm")
+    _mend(shared, source)
     assert ingest(list_scans(settings), settings).failures == {}
     scan = open_store(tmp_path / "store").scans[0]
     lesion = scan.lesions[0]
