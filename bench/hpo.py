@@ -335,12 +335,12 @@ def workers(args: argparse.Namespace) -> None:
 
 
 def _sooner(alone: list[list[dict[str, float]]], mine: list[list[dict[str, float]]]) -> str:
-    """Compare the hours at which the mean regrets first are what one worker ends with."""
-    goal = float(np.mean([_at(rows, 100) for rows in alone]))
+    """Compare the hours at which the mean regrets first are what both end with at least."""
+    goal = max(float(np.mean([_at(rows, 100) for rows in x])) for x in (alone, mine))
     first, then = (_hours_to(goal, studies) for studies in (alone, mine))
-    if then is None or first is None:
+    if first is None or then is None:
         return "not reached"
-    return f"{first:.0f} / {then:.1f} = {first / then:.1f}"
+    return f"{first:.0f} / {then:.1f} = {first / then:.1f} (to {goal:.3f})"
 
 
 def _hours_to(goal: float, studies: list[list[dict[str, float]]]) -> float | None:

@@ -27,13 +27,10 @@ from numpy.typing import NDArray
 from nodule_det.config.hpo import Failures
 from nodule_det.hpo.features import Features
 from nodule_det.hpo.space import Params
-from nodule_det.hpo.stopping import best_until
+from nodule_det.hpo.stopping import ENOUGH_COMPLETE, best_until
 from nodule_det.hpo.trial import OUTCOMES, Observation, Reason, Trial, TrialState
 
 FloatArray = NDArray[np.float64]
-
-ENOUGH_GAINS = 3
-"""Complete trials that must show a gain before stopped ones are carried on."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +125,7 @@ def carry_on(curve: Sequence[Observation], trials: Sequence[Trial]) -> tuple[flo
         and (seen := best_until(t.curve, epoch)) is not None
         and seen.value > 0
     ]
-    if len(gains) < ENOUGH_GAINS:
+    if len(gains) < ENOUGH_COMPLETE:
         return None
     gain = max(1.0, float(np.median(gains)))
     half_width = 0.5 * float(np.subtract(*np.percentile(gains, [84, 16])))

@@ -6,7 +6,8 @@ Why this rule: it compares trainings at equal epochs only, decides at once witho
 whole round (so no worker is ever idle), needs no model of a learning curve that would be wrong for
 diverging runs, and it keeps going what it has no reason to stop.  It is the "stopping" form of
 ASHA: a training that is not among the best 1/factor at a rung ends there.  A lag within its own
-standard error is no reason.
+standard error is no reason.  And nothing ends before three trainings are complete: until then a
+stopped one teaches nothing (see ``evidence``), and a search that stops on goes on blindly.
 
 References:
     Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020.
@@ -17,7 +18,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from nodule_det.config.hpo import StoppingConfig
-from nodule_det.hpo.trial import Observation, Trial
+from nodule_det.hpo.trial import Observation, Trial, TrialState
+
+ENOUGH_COMPLETE = 3
+"""Complete trials from which others can be told how they would have gone on."""
 
 
 def should_stop(trial: Trial, trials: Iterable[Trial], config: StoppingConfig) -> bool:
@@ -29,8 +33,9 @@ def should_stop(trial: Trial, trials: Iterable[Trial], config: StoppingConfig) -
         config: Epoch of the first rung, and the factor between rungs.
 
     Returns:
-        True if at the highest rung that it has reached at least ``factor`` trials were seen, and
-        its best value up to there plus its standard error is below the best 1/factor of them.
+        True if three trials are complete, at the highest rung that it has reached at least
+        ``factor`` were seen, and its best value up to there plus its standard error is below the
+        best 1/factor of them.
     """
     if not config.on or not trial.curve:
         return False
@@ -38,6 +43,8 @@ def should_stop(trial: Trial, trials: Iterable[Trial], config: StoppingConfig) -
     if rung is None:
         return False
     others = [t for t in trials if t.number != trial.number]
+    if sum(t.state is TrialState.COMPLETE for t in others) < ENOUGH_COMPLETE:
+        return False
     seen = [best for t in others if (best := best_until(t.curve, rung)) is not None]
     own = best_until(trial.curve, rung)
     if own is None or len(seen) + 1 < config.factor:

@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import pytest
 
 from nodule_det.config.hpo import StoppingConfig
 from nodule_det.hpo.stopping import best_until, highest_rung, should_stop
-from nodule_det.hpo.trial import Observation, Trial
+from nodule_det.hpo.trial import Observation, Trial, TrialState
 
 RULE = StoppingConfig(on=True, first_epoch=5, factor=3)
 
@@ -13,7 +15,11 @@ def trial(number, *values, se=None):
     return Trial(number=number, params={}, curve=curve)
 
 
-OTHERS = [trial(n, 0.1 * n) for n in range(1, 6)]  # 0.1 ... 0.5 at epoch 5
+def whole(number, *values):
+    return replace(trial(number, *values), state=TrialState.COMPLETE)
+
+
+OTHERS = [whole(n, 0.1 * n) for n in range(1, 6)]  # 0.1 ... 0.5 at epoch 5
 
 
 @pytest.mark.parametrize(("value", "stops"), [(0.35, True), (0.45, False), (0.6, False)])
@@ -28,14 +34,21 @@ def test_a_lag_within_the_standard_error_is_no_reason():
 
 
 def test_trainings_are_compared_at_equal_epochs():
-    ahead = trial(7, 0.1, 0.2, 0.9)  # 0.9 came at epoch 15; at epoch 5 it had 0.1
-    assert not should_stop(trial(8, 0.2), [ahead, trial(9, 0.15)], RULE)
+    ahead = whole(7, 0.1, 0.2, 0.9)  # 0.9 came at epoch 15; at epoch 5 it had 0.1
+    assert not should_stop(trial(8, 0.2), [ahead, whole(9, 0.15), whole(10, 0.15)], RULE)
 
 
 def test_the_first_ones_have_nobody_to_fall_behind():
-    assert not should_stop(trial(1, 0.0), [trial(2, 0.9)], RULE)
+    assert not should_stop(trial(1, 0.0), [whole(2, 0.9)], RULE)
     assert not should_stop(trial(1), OTHERS, RULE)
     assert not should_stop(trial(6, 0.1), OTHERS, StoppingConfig(on=False))
+
+
+def test_nothing_is_stopped_before_three_are_complete():
+    running = [trial(n, 0.9) for n in range(2, 9)]
+    two = [whole(9, 0.9), whole(10, 0.9)]
+    assert not should_stop(trial(1, 0.1), running + two, RULE)
+    assert should_stop(trial(1, 0.1), [*running, *two, whole(11, 0.9)], RULE)
 
 
 @pytest.mark.parametrize(("epoch", "rung"), [(4, None), (5, 5), (14, 5), (15, 15), (135, 135)])
