@@ -320,7 +320,7 @@ def workers(args: argparse.Namespace) -> None:
     for m in sorted({k[1] for k in studies if k[0] == args.peer}):
         mine = {k[2:]: rows for k, rows in studies.items() if k[:2] == (args.peer, m)}
         both = sorted(mine.keys() & alone.keys())
-        if not both:
+        if m == 1 or len(both) < 2:
             continue
         ours, one = (np.array([_at(x[k], 100) for k in both]) for x in (mine, alone))
         # The spread of a ratio of two paired means, to first order.
@@ -445,8 +445,9 @@ def _at(rows: list[dict[str, float]], jobs: int) -> float:
 def _mean(values: Sequence[float]) -> str:
     if not values:
         return "-"
-    error = np.std(values, ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return f"{np.mean(values):.3f} ± {error:.3f}"
+    if len(values) == 1:
+        return f"{values[0]:.3f}"
+    return f"{np.mean(values):.3f} ± {np.std(values, ddof=1) / math.sqrt(len(values)):.3f}"
 
 
 def _numbers(text: str) -> list[int]:
