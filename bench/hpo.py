@@ -38,11 +38,11 @@ from scipy.stats import spearmanr
 
 from nodule_det.config.hpo import AcquisitionConfig, Failures, StoppingConfig, Strategy
 from nodule_det.hpo import surrogate
-from nodule_det.hpo.baselines import Propose, proposer
 from nodule_det.hpo.features import Features, nearby
 from nodule_det.hpo.objectives import Objective
 from nodule_det.hpo.simulation import FIRST_POINTS, Plan, simulate
 from nodule_det.hpo.space import Kind, Params, Prior, Space
+from nodule_det.hpo.strategies import Propose, proposer
 from nodule_det.hpo.trial import Trial, TrialState
 
 COLUMNS = ["peer", "workers", "function", "repetition", "jobs", "hours", "node_hours", "regret"]

@@ -8,18 +8,14 @@ where the space has no other left.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
 
 import numpy as np
 
-from nodule_det.config.hpo import AcquisitionConfig, Strategy
+from nodule_det.config.hpo import AcquisitionConfig
 from nodule_det.hpo.space import Params, Space, point_key
 from nodule_det.hpo.trial import Trial
 
-Propose: TypeAlias = Callable[
-    [Space, Sequence[Trial], AcquisitionConfig, np.random.Generator], Params
-]
 TRIES = 1000
 """Draws before a duplicate is accepted: a small discrete space may be exhausted."""
 
@@ -70,14 +66,3 @@ def propose_sobol(
     if point_key(params) not in tried:
         return params
     return propose_random(space, trials, config, rng)
-
-
-def proposer(strategy: Strategy) -> Propose:
-    """Give the function that a strategy stands for; only the models import torch."""
-    if strategy is Strategy.random:
-        return propose_random
-    if strategy is Strategy.sobol:
-        return propose_sobol
-    from nodule_det.hpo.propose import propose
-
-    return propose

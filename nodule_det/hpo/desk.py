@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nodule_det.config.hpo import HpoConfig
-from nodule_det.hpo.baselines import Propose
 from nodule_det.hpo.clock import Clock
 from nodule_det.hpo.dispatch.job import Dispatcher, Job, JobReport
+from nodule_det.hpo.strategies import Propose
 from nodule_det.hpo.study import Study, StudyWriter
 from nodule_det.hpo.trial import Attempt, Reason, Trial, TrialState
 

@@ -24,12 +24,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nodule_det.config.hpo import HpoConfig
-from nodule_det.hpo.baselines import Propose
 from nodule_det.hpo.cancelling import cancel_all, send_cancellations, stop_early
 from nodule_det.hpo.clock import Clock
 from nodule_det.hpo.collecting import collect_finished, poll, take_queue
 from nodule_det.hpo.desk import Desk, Notes
 from nodule_det.hpo.dispatch.job import Dispatcher, Unavailable
+from nodule_det.hpo.strategies import Propose
 from nodule_det.hpo.study import Study, StudyWriter
 from nodule_det.hpo.submitting import check_setup, fill_workers, may_ask, settle
 

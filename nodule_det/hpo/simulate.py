@@ -120,9 +120,9 @@ def _simulate(config: SimulateConfig, keys: list[Key]) -> Generator[Run, None, N
 
 def simulate_one(task: tuple[SimulateConfig, Key]) -> Run:
     """Run one study."""
-    from nodule_det.hpo.baselines import proposer
     from nodule_det.hpo.objectives import Objective
     from nodule_det.hpo.simulation import Plan, Run, simulate
+    from nodule_det.hpo.strategies import proposer
 
     config, (name, workers, repetition) = task
     strategy = Strategy(name)

@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from nodule_det.config.hpo import AcquisitionConfig, DispatcherConfig, HpoConfig, StoppingConfig
-from nodule_det.hpo.baselines import Propose
 from nodule_det.hpo.clock import VirtualClock
 from nodule_det.hpo.dispatch.fake import FakeDispatcher, FakeRun, Faults
 from nodule_det.hpo.driver import Driver
 from nodule_det.hpo.objectives import CRASHES, Objective
 from nodule_det.hpo.space import Params
+from nodule_det.hpo.strategies import Propose
 from nodule_det.hpo.study import Header, Study, StudyFolder, StudyWriter
 from nodule_det.hpo.trial import Trial, TrialState
 

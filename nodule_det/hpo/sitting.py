@@ -17,7 +17,6 @@ from typing import TextIO
 
 from nodule_det.config.hpo import HpoConfig, Stop
 from nodule_det.hpo import objective
-from nodule_det.hpo.baselines import proposer
 from nodule_det.hpo.clock import WallClock
 from nodule_det.hpo.dispatch import make_dispatcher
 from nodule_det.hpo.dispatch.job import Job
@@ -26,6 +25,7 @@ from nodule_det.hpo.driver import Driver
 from nodule_det.hpo.lock import StudyLock
 from nodule_det.hpo.opening import has_study, new_header, open_study
 from nodule_det.hpo.refusing import refusal
+from nodule_det.hpo.strategies import proposer
 from nodule_det.hpo.study import Study, StudyFolder, read_study
 from nodule_det.hpo.submitting import next_point
 from nodule_det.hpo.summary import one_line, summarise

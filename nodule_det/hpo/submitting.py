@@ -14,11 +14,11 @@ import numpy as np
 from nodule_det.config.hpo import HpoConfig
 from nodule_det.errors import StudyError
 from nodule_det.hpo import objective
-from nodule_det.hpo.baselines import Propose
 from nodule_det.hpo.desk import Desk
 from nodule_det.hpo.dispatch.job import Job, Refused, Unavailable, read_claim
 from nodule_det.hpo.refusing import nearest, refusal
 from nodule_det.hpo.space import Params
+from nodule_det.hpo.strategies import Propose
 from nodule_det.hpo.study import Study
 from nodule_det.hpo.trial import Attempt, Reason, Trial, TrialState
 

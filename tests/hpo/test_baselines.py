@@ -1,8 +1,9 @@
 import numpy as np
 
 from nodule_det.config.hpo import AcquisitionConfig, Strategy
-from nodule_det.hpo.baselines import propose_random, propose_sobol, proposer
+from nodule_det.hpo.baselines import propose_random, propose_sobol
 from nodule_det.hpo.space_file import parse_space, read_space
+from nodule_det.hpo.strategies import proposer
 from nodule_det.hpo.trial import Trial
 
 SPACE = read_space("nomura")
