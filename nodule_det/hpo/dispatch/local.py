@@ -86,7 +86,8 @@ class LocalDispatcher:
                 continue
             if wanted in words and os.fsencode(str(self._script)) in words:
                 return _identity(int(entry.name))
-        return None
+        claim = read_claim(job.folder)  # it may have claimed its folder while we looked elsewhere
+        return None if claim is None else claim.job
 
     def poll(self, ids: Sequence[str]) -> Mapping[str, JobReport]:
         """Look which processes are there; see :class:`Dispatcher`."""

@@ -100,6 +100,8 @@ def test_a_job_is_found_by_its_name(system):
     job = system.job(1, SLEEPER)
     assert system.dispatcher.find(job) is None
     job_id = system.dispatcher.submit(job)
+    # A process that is just turning into another program has no name for a moment.
+    system.until(lambda: system.dispatcher.find(job) is not None)
     assert same_job(system.dispatcher.find(job), job_id)
     system.dispatcher.cancel([job_id])
 
