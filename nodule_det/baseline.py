@@ -12,7 +12,6 @@ References:
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from nodule_det.candidates import ScanCandidates, write_candidates
 from nodule_det.cli import command
 from nodule_det.config.baseline import BaselineConfig
 from nodule_det.data.store import StoredScan, open_store
-from nodule_det.data.workers import Died, spread
+from nodule_det.data.workers import Died, crew_size, spread
 from nodule_det.errors import ConfigError, NoduleDetError
 from nodule_det.geometry import FloatArray, Grid
 from nodule_det.progress import track
@@ -87,8 +86,8 @@ def _chosen(config: BaselineConfig) -> list[StoredScan]:
 
 def _of_each(scans: list[StoredScan], workers: int) -> Iterator[tuple[str, ScanCandidates]]:
     """Find the blobs of every scan, in the scans' order, in worker processes if there are more."""
-    workers = min(workers or len(os.sched_getaffinity(0)), len(scans))
-    if workers <= 1:
+    workers = crew_size(workers, len(scans))
+    if workers == 1:
         yield from ((s.series_uid, of_scan(s)) for s in track(scans, "blobs", len(scans)))
         return
     found: dict[str, ScanCandidates] = {}

@@ -11,7 +11,6 @@ everything: every further scan would be computed for nothing.
 from __future__ import annotations
 
 import errno
-import os
 import signal
 from collections.abc import Generator, Sequence
 from contextlib import closing
@@ -29,7 +28,7 @@ from nodule_det.data.source import source_hash, source_stamp
 from nodule_det.data.splits import refuse_other_splits, write_splits
 from nodule_det.data.store import stored_stamp, write_scan
 from nodule_det.data.summary import write_summary
-from nodule_det.data.workers import Died, spread
+from nodule_det.data.workers import Died, crew_size, spread
 from nodule_det.errors import NoduleDetError, StoreError
 from nodule_det.progress import Progress
 
@@ -114,7 +113,7 @@ def _run(
 ) -> Generator[tuple[ScanEntry, Failure | None], None, None]:
     """Ingest scans, in worker processes if there is more than one; yields in the order they end."""
     task = partial(ingest_scan, folder=folder, config=config.store)
-    workers = min(config.workers or len(os.sched_getaffinity(0)), max(1, len(entries)))
+    workers = crew_size(config.workers, len(entries))
     if workers == 1:
         yield from ((entry, task(entry)) for entry in entries)
         return

@@ -9,6 +9,7 @@ killed; another takes its place.  A worker whose parent is gone finds its pipe c
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -34,6 +35,11 @@ class Died:
 class _Worker(Generic[Item]):
     process: SpawnProcess
     item: Item
+
+
+def crew_size(asked: int, n_items: int) -> int:
+    """Give how many processes to start: 0 asks for the processors this job may use."""
+    return min(asked or len(os.sched_getaffinity(0)), max(1, n_items))
 
 
 def spread(

@@ -10,8 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from nodule_det.errors import FrocInputError
-from nodule_det.froc.bootstrap import Events, Resampled, draw_weights, leave_one_out
+from nodule_det.froc.bootstrap import (
+    Events,
+    Resampled,
+    check_resamples,
+    draw_weights,
+    leave_one_out,
+)
 from nodule_det.froc.curve import (
     CPM_RATES,
     UPPER,
@@ -107,8 +112,7 @@ def analyse(
     Raises:
         FrocInputError: If ``upper`` is not positive or ``bootstrap`` is less than 2.
     """
-    if bootstrap < 2:
-        raise FrocInputError(f"bootstrap={bootstrap} is too few resamples; use 1000")
+    check_resamples(bootstrap)
     check_upper(upper)
     if not matched.n_lesions:
         return _undefined(matched, upper, bootstrap, seed, interval)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nodule_det.errors import FrocInputError
 from nodule_det.froc.curve import CPM_RATES, UPPER, areas, read
 from nodule_det.froc.matching import Matched
 from nodule_det.froc.records import FloatArray, StrArray
@@ -97,6 +98,12 @@ class Events:
                 return head + int(np.argmax(self.ends_tie[head - 1 :]))
             head += head // 4 + 1
         return n
+
+
+def check_resamples(bootstrap: int) -> None:
+    """Refuse a number of resamples that has no spread."""
+    if bootstrap < 2:
+        raise FrocInputError(f"bootstrap={bootstrap} is too few resamples; use 1000")
 
 
 def draw_weights(cases: StrArray, n_resamples: int, rng: np.random.Generator) -> FloatArray:

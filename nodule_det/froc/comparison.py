@@ -17,7 +17,13 @@ from typing import Any
 import numpy as np
 
 from nodule_det.errors import FrocInputError
-from nodule_det.froc.bootstrap import Events, Resampled, draw_weights, in_order_of_ids
+from nodule_det.froc.bootstrap import (
+    Events,
+    Resampled,
+    check_resamples,
+    draw_weights,
+    in_order_of_ids,
+)
 from nodule_det.froc.curve import CPM_RATES, UPPER, cpm, froc_curve, pauc
 from nodule_det.froc.interval import NO_SPREAD, Z, error_of_figure, standard_error
 from nodule_det.froc.matching import Matched
@@ -106,8 +112,7 @@ def compare(
     _check_same(first, second)
     if not (math.isfinite(detect) and detect > 0):
         raise FrocInputError(f"detect={detect} must be a positive difference, such as 0.03")
-    if bootstrap < 2:
-        raise FrocInputError(f"bootstrap={bootstrap} is too few resamples; use 1000")
+    check_resamples(bootstrap)
     if permutations < 1:
         raise FrocInputError(f"permutations={permutations} must be at least 1; use 1000")
     rng = np.random.default_rng(seed)

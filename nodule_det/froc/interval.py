@@ -48,8 +48,7 @@ def error_of_figure(value: float, resampled: FloatArray, n_lesions: int) -> floa
     spread = standard_error(resampled)
     if spread > NO_SPREAD:
         return spread
-    rim = 0.5 / (n_lesions + 1)
-    kept = min(max(value, rim), 1 - rim)
+    kept = float(_off_the_ends(np.array(value), n_lesions))
     return kept * (1 - kept)  # the derivative of the figure by its logit
 
 
@@ -63,10 +62,9 @@ def logit_interval(value: float, resampled: FloatArray, n_lesions: int) -> tuple
         resampled: (b,) the figure over resamples.
         n_lesions: Lesions it was computed from.
     """
-    rim = 0.5 / (n_lesions + 1)
 
     def logit(x: FloatArray) -> FloatArray:
-        x = np.clip(x, rim, 1 - rim)
+        x = _off_the_ends(x, n_lesions)
         return np.asarray(np.log(x / (1 - x)), np.float64)
 
     spread = float(np.std(logit(resampled), ddof=1)) if len(resampled) > 1 else 0.0
@@ -75,6 +73,12 @@ def logit_interval(value: float, resampled: FloatArray, n_lesions: int) -> tuple
     center, spread = float(logit(np.array(value))), spread if spread > NO_SPREAD else 1.0
     low, high = (1 / (1 + np.exp(-(center + s * Z * spread))) for s in (-1, 1))
     return min(float(low), value), max(float(high), value)
+
+
+def _off_the_ends(figures: FloatArray, n_lesions: int) -> FloatArray:
+    """Keep figures half a lesion away from 0 and 1."""
+    rim = 0.5 / (n_lesions + 1)
+    return np.clip(figures, rim, 1 - rim)
 
 
 def percentile_interval(resampled: FloatArray) -> tuple[float, float]:

@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from nodule_det.errors import FrocInputError
-from nodule_det.froc.bootstrap import draw_weights
+from nodule_det.froc.bootstrap import check_resamples, draw_weights
 from nodule_det.froc.interval import logit_interval, standard_error
 from nodule_det.froc.matching import Matched
 from nodule_det.froc.records import FloatArray, IntArray
@@ -60,8 +59,7 @@ def jafroc(
         Chakraborty and Berbaum (2004), Observer studies involving detection and localization:
         modeling, analysis, and validation, Medical Physics 31(8).
     """
-    if bootstrap < 2:
-        raise FrocInputError(f"bootstrap={bootstrap} is too few resamples; use 1000")
+    check_resamples(bootstrap)
     has_lesion = np.bincount(matched.lesion_case, minlength=matched.n_cases) > 0
     normal = np.flatnonzero(~has_lesion) if normal_only else np.arange(matched.n_cases)
     if not len(normal) or not matched.n_lesions:
