@@ -1,11 +1,8 @@
 """A study on a disk that really is full for a while."""
 
 import contextlib
-import subprocess
 import time
 from pathlib import Path
-
-import pytest
 
 from nodule_det.config.hpo import DispatcherConfig, HpoConfig
 from nodule_det.hpo.baselines import propose_random
@@ -17,18 +14,6 @@ from nodule_det.hpo.study import StudyFolder, read_study
 from nodule_det.hpo.trial import TrialState
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """Mount a disk of 400 kB; skip where we may not."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)]
-    if subprocess.run(words, capture_output=True, check=False).returncode != 0:
-        pytest.skip("mounting a small disk needs root and the right to mount")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
 def fill(path):
     with open(path, "wb", buffering=0) as f, contextlib.suppress(OSError):
         while True:
@@ -36,7 +21,8 @@ def fill(path):
 
 
 def test_a_study_waits_for_room_and_every_job_runs_once(small_disk, quick_training):
-    path = small_disk / "s"
+    disk = small_disk("400k")
+    path = disk / "s"
     path.mkdir()
     site = DispatcherConfig(poll_s=0.05, grace_s=0.3)
     config = HpoConfig(
@@ -62,11 +48,11 @@ def test_a_study_waits_for_room_and_every_job_runs_once(small_disk, quick_traini
         driver.try_step()
         time.sleep(0.05)
     config.workers = 2
-    fill(small_disk / "filler")
+    fill(disk / "filler")
     for _ in range(5):
         driver.try_step()
     assert any(f"No space left on device ({path})" in line for line in said)
-    (small_disk / "filler").unlink()
+    (disk / "filler").unlink()
     end = time.monotonic() + 60
     while not driver.done():
         assert time.monotonic() < end

@@ -8,9 +8,8 @@ import sys
 
 import numpy as np
 import pytest
-from programs import need_programs
+from chrome import chrome
 from run_folder import make_run
-from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
@@ -34,20 +33,9 @@ def page(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser(page):
-    need_programs("chromium", "chromedriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
-    for flag in (
-        "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync",
-        "--window-size=1400,1000",
-    ):  # fmt: skip
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService("/usr/bin/chromedriver"))
-    driver.get(page.as_uri())
-    yield driver
-    driver.quit()
+    with chrome() as driver:
+        driver.get(page.as_uri())
+        yield driver
 
 
 @pytest.fixture(autouse=True)

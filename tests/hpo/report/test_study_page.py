@@ -7,8 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from programs import need_programs
-from selenium import webdriver
+from chrome import chrome
 from selenium.webdriver.common.by import By
 
 from nodule_det.config.hpo import AcquisitionConfig, StoppingConfig, Strategy
@@ -65,19 +64,8 @@ def cut(study, folder, keep):
 
 @pytest.fixture(scope="module")
 def browser():
-    need_programs("chromium", "chromedriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
-    for flag in (
-        "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync",
-        "--window-size=1400,1000",
-    ):  # fmt: skip
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService("/usr/bin/chromedriver"))
-    yield driver
-    driver.quit()
+    with chrome() as driver:
+        yield driver
 
 
 def show(browser, path):
