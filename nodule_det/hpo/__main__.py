@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 from nodule_det.cli import command
@@ -24,10 +25,11 @@ def main(config: HpoConfig) -> int | None:
     if config.dry_run:
         print(preview(folder, config), end="")
         return None
-    new_header(config, 0.0)  # a space that does not suit the training leaves no folder behind
+    # Before the folder: a space that does not suit the training leaves none behind.
+    header = new_header(config, time.time())
     folder.path.mkdir(parents=True, exist_ok=True)
     with StudyLock(folder.lock) as lock:
-        return sit(folder, config, lock, sys.stderr)
+        return sit(folder, config, header, lock, sys.stderr)
 
 
 if __name__ == "__main__":

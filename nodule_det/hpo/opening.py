@@ -1,6 +1,6 @@
 """Open a study for writing: make it, or check that the settings are still those it was made with.
 
-HpoConfig ──open_study()──▶ StudyWriter   (inside StudyLock)
+HpoConfig ──new_header()──▶ Header ──open_study()──▶ StudyWriter   (inside StudyLock)
 """
 
 from __future__ import annotations
@@ -36,14 +36,12 @@ def new_header(config: HpoConfig, now_s: float) -> Header:
     )
 
 
-def open_study(folder: StudyFolder, config: HpoConfig, now: Callable[[], float]) -> StudyWriter:
+def open_study(folder: StudyFolder, header: Header, now: Callable[[], float]) -> StudyWriter:
     """Make a study, or go on with the one that is there.
 
     Raises:
-        ConfigError: If the space does not suit the training.
         StudyError: If the study was made with another space or other trainings.
     """
-    header = new_header(config, now())
     if not has_study(folder):
         return StudyWriter(folder, now, header)
     writer = StudyWriter(folder, now)

@@ -26,7 +26,7 @@ from nodule_det.hpo.lock import StudyLock
 from nodule_det.hpo.opening import has_study, new_header, open_study
 from nodule_det.hpo.refusing import refusal
 from nodule_det.hpo.strategies import proposer
-from nodule_det.hpo.study import Study, StudyFolder, read_study
+from nodule_det.hpo.study import Header, Study, StudyFolder, read_study
 from nodule_det.hpo.submitting import next_point
 from nodule_det.hpo.summary import one_line, summarise
 
@@ -34,10 +34,12 @@ INTERRUPTED = 128 + signal.SIGINT
 """Exit code after Ctrl-C, as of any command."""
 
 
-def sit(folder: StudyFolder, config: HpoConfig, lock: StudyLock, stream: TextIO) -> int | None:
+def sit(
+    folder: StudyFolder, config: HpoConfig, header: Header, lock: StudyLock, stream: TextIO
+) -> int | None:
     """Drive a study until it is done or interrupted; returns the exit code of the command."""
     clock = WallClock()
-    writer = open_study(folder, config, clock.now)
+    writer = open_study(folder, header, clock.now)
     display = Display(stream, config.trials, config.workers)
     try:
         writer.start_session(config.workers, config.dispatcher.kind.value)

@@ -9,7 +9,7 @@ from nodule_det.hpo.baselines import propose_random
 from nodule_det.hpo.clock import WallClock
 from nodule_det.hpo.dispatch import make_dispatcher
 from nodule_det.hpo.driver import Driver
-from nodule_det.hpo.opening import open_study
+from nodule_det.hpo.opening import new_header, open_study
 from nodule_det.hpo.study import StudyFolder, read_study
 from nodule_det.hpo.trial import TrialState
 
@@ -29,7 +29,7 @@ def test_a_study_waits_for_room_and_every_job_runs_once(small_disk, quick_traini
         study=str(path), dispatcher=site, command=quick_training, workers=2, trials=8
     )
     said: list[str] = []
-    writer = open_study(StudyFolder(path), config, time.time)
+    writer = open_study(StudyFolder(path), new_header(config, time.time()), time.time)
     driver = Driver(
         writer,
         make_dispatcher(site),

@@ -16,6 +16,7 @@ DRIVER = """
 import sys
 from nodule_det.config.hpo import AcquisitionConfig, DispatcherConfig, HpoConfig, Strategy
 from nodule_det.hpo.lock import StudyLock
+from nodule_det.hpo.opening import new_header
 from nodule_det.hpo.sitting import sit
 from nodule_det.hpo.study import StudyFolder
 from pathlib import Path
@@ -26,7 +27,7 @@ config = HpoConfig(
     dispatcher=DispatcherConfig(poll_s=0.02, grace_s=0.5),
 )
 with StudyLock(folder.lock) as lock:
-    sys.exit(sit(folder, config, lock, sys.stderr))
+    sys.exit(sit(folder, config, new_header(config, 0.0), lock, sys.stderr))
 """
 
 

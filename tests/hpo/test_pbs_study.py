@@ -11,7 +11,7 @@ from nodule_det.hpo.clock import WallClock
 from nodule_det.hpo.dispatch import make_dispatcher
 from nodule_det.hpo.dispatch.job import Refused
 from nodule_det.hpo.driver import Driver
-from nodule_det.hpo.opening import open_study
+from nodule_det.hpo.opening import new_header, open_study
 from nodule_det.hpo.study import StudyFolder
 from nodule_det.hpo.trial import TrialState
 
@@ -32,7 +32,7 @@ def study(request, tmp_path, pbs_standin, quick_training):
         config = HpoConfig(
             study=str(path), dispatcher=dispatcher, command=quick_training, workers=3, trials=5
         )
-        writer = open_study(StudyFolder(path), config, time.time)
+        writer = open_study(StudyFolder(path), new_header(config, time.time()), time.time)
         batch = make_dispatcher(dispatcher)
         return Driver(writer, batch, propose_random, config, WallClock(), Path.cwd(), said.append)
 

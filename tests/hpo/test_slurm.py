@@ -12,7 +12,7 @@ from nodule_det.hpo.clock import WallClock
 from nodule_det.hpo.dispatch import make_dispatcher
 from nodule_det.hpo.dispatch.job import JobState, Refused
 from nodule_det.hpo.driver import Driver
-from nodule_det.hpo.opening import open_study
+from nodule_det.hpo.opening import new_header, open_study
 from nodule_det.hpo.study import StudyFolder, read_study
 from nodule_det.hpo.trial import Reason, TrialState
 
@@ -35,7 +35,7 @@ def driver_of(path, site, command, **settings):
     config = HpoConfig(study=str(path), dispatcher=site, command=command, **settings)
     clock = WallClock()
     path.mkdir(exist_ok=True)
-    writer = open_study(StudyFolder(path), config, clock.now)
+    writer = open_study(StudyFolder(path), new_header(config, clock.now()), clock.now)
     said = []
     dispatcher = make_dispatcher(site)
     return Driver(writer, dispatcher, propose_random, config, clock, Path.cwd(), said.append), said
