@@ -100,7 +100,7 @@ class LocalDispatcher:
                 _signal_session(job_id, signal.SIGKILL)
             reports[job_id] = JobReport(JobState.RUNNING if alive else JobState.GONE)
         self._alive = {i for i in (*ids, *self._alive) if _is_alive(i)}
-        self._gpus = {i: self._gpus.get(i, _gpu_of(i)) for i in self._alive}
+        self._gpus = {i: self._gpus.get(i) for i in self._alive}
         return reports
 
     def cancel(self, ids: Sequence[str]) -> None:
@@ -126,12 +126,18 @@ class LocalDispatcher:
 
     def _free_gpu(self) -> int | None:
         """Give a GPU that no job of ours uses; None if the settings name none."""
-        used = [self._gpus.get(i) for i in self._alive]
+        used = [self._gpu(i) for i in self._alive]
         free = list(self._config.gpus)
         for gpu in used:
             if gpu in free:
                 free.remove(gpu)
         return free[0] if free else min(self._config.gpus, key=used.count, default=None)
+
+    def _gpu(self, job_id: str) -> int | None:
+        """Give the GPU of a job that is there; asked again while /proc does not tell it yet."""
+        if self._gpus.get(job_id) is None and self._config.gpus:
+            self._gpus[job_id] = _gpu_of(job_id)
+        return self._gpus.get(job_id)
 
 
 def _identity(pid: int) -> str | None:

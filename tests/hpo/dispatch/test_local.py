@@ -37,10 +37,11 @@ def test_each_job_gets_a_gpu_of_its_own_also_after_a_restart(tmp_path):
     jobs = [job(tmp_path, n, f"cd {tmp_path}/{n:04d}\n{script}") for n in (1, 2, 3)]
     before = LocalDispatcher(config, job_script())
     ids = [before.submit(j) for j in jobs[:2]]
+    files = [tmp_path / f"{n:04d}" / "gpu" for n in (1, 2, 3)]
+    wait_for(lambda: all(f.exists() and f.read_text() for f in files[:2]))
     after = LocalDispatcher(config, job_script())
     wait_for(lambda: set(s.state for s in after.poll(ids).values()) == {JobState.RUNNING})
     ids.append(after.submit(jobs[2]))
-    files = [tmp_path / f"{n:04d}" / "gpu" for n in (1, 2, 3)]
     wait_for(lambda: all(f.exists() and f.read_text() for f in files))
     assert [f.read_text() for f in files] == ["2 3\n", "5 3\n", "7 3\n"]
     after.cancel(ids)
