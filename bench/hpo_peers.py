@@ -1,0 +1,206 @@
+"""Others' tuning methods, and variants of ours, behind the signature of our strategies.
+
+    name ──peer()──▶ propose(space, trials, config, rng), settings
+
+Peers beside the strategies of ``nodule_det.hpo``: ``tpe`` and ``optuna_gp`` are Optuna's and
+``plain_botorch`` is BoTorch as its tutorials have it; these are told 0 for a failed training.
+Variants of ours: ``*-zero`` takes it for 0 too, ``*-map`` has one guess of the scales, ``*-final``
+does not learn from validations of running trainings, ``*-alone`` does not see what is running at
+all, ``*-blind`` sees no standard errors, ``*-stop`` stops early, ``*-cost`` weighs the hours,
+``*-prior`` expects the learning rate near 3e-4, where these functions have it, and ``*-wrong`` near
+1e-6.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from nodule_det.config.hpo import AcquisitionConfig, Failures, StoppingConfig, Strategy
+from nodule_det.hpo.simulation import FIRST_POINTS
+from nodule_det.hpo.space import Kind, Params, Prior, Space
+from nodule_det.hpo.strategies import Propose, proposer
+from nodule_det.hpo.trial import Trial
+
+
+class OptunaPeer:
+    """An Optuna sampler behind our signature; it keeps its own study, as its users do."""
+
+    def __init__(self, sampler: Any) -> None:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self._optuna = optuna
+        self._study = optuna.create_study(direction="maximize", sampler=sampler)
+        self._asked: dict[int, Any] = {}
+        self._told: set[int] = set()
+
+    def __call__(
+        self,
+        space: Space,
+        trials: Sequence[Trial],
+        config: AcquisitionConfig,
+        rng: np.random.Generator,
+    ) -> Params:
+        for trial in trials:
+            if trial.number not in self._asked:
+                u = {
+                    p.name: float(x)
+                    for p, x in zip(space.free, space.to_unit(trial.params), strict=True)
+                }
+                self._study.enqueue_trial({p.name: _to_optuna(p, u[p.name]) for p in space.free})
+                self._asked[trial.number] = self._ask(space)
+            if not trial.pending and trial.number not in self._told:
+                self._told.add(trial.number)
+                self._study.tell(self._asked[trial.number], trial.value or 0.0)
+        asked = self._ask(space)
+        self._asked[len(trials) + 1] = asked
+        return space.from_unit([_from_optuna(p, asked.params[p.name]) for p in space.free])
+
+    def _ask(self, space: Space) -> Any:
+        d = self._optuna.distributions
+        kinds = {}
+        for p in space.free:
+            if p.kind in (Kind.BOOL, Kind.CATEGORICAL):
+                kinds[p.name] = d.CategoricalDistribution(p.values)
+            elif p.kind is Kind.FLOAT or p.at_most is not None:
+                kinds[p.name] = d.FloatDistribution(0.0, 1.0)
+            else:
+                kinds[p.name] = d.IntDistribution(0, _count(p) - 1)
+        return self._study.ask(kinds)
+
+
+def plain_botorch(
+    space: Space, trials: Sequence[Trial], config: AcquisitionConfig, rng: np.random.Generator
+) -> Params:
+    """SingleTaskGP and qLogNEI with pending points on the unit cube, rounded afterwards."""
+    import torch
+    from botorch.acquisition.logei import qLogNoisyExpectedImprovement
+    from botorch.fit import fit_gpytorch_mll
+    from botorch.models import SingleTaskGP
+    from botorch.optim import optimize_acqf
+    from gpytorch.mlls import ExactMarginalLogLikelihood
+
+    done = [t for t in trials if not t.pending]
+    if len(done) < config.first:
+        return space.sample(rng)
+    warnings.simplefilter("ignore")
+
+    def units(some: list[Trial]) -> Any:
+        return torch.tensor(np.array([space.to_unit(t.params) for t in some]))
+
+    torch.manual_seed(int(rng.integers(2**31)))
+    x, y = units(done), torch.tensor([[t.value or 0.0] for t in done], dtype=torch.float64)
+    pending = [t for t in trials if t.pending]
+    model = SingleTaskGP(x, y)
+    fit_gpytorch_mll(ExactMarginalLogLikelihood(model.likelihood, model))
+    promise = qLogNoisyExpectedImprovement(model, x, X_pending=units(pending) if pending else None)
+    cube = torch.stack([torch.zeros(space.dimension), torch.ones(space.dimension)]).double()
+    found, _ = optimize_acqf(promise, cube, q=1, num_restarts=3, raw_samples=96)
+    return space.from_unit(found[0].numpy())
+
+
+def _count(p: Any) -> int:
+    return len(p.choices({}))
+
+
+def _to_optuna(p: Any, u: float) -> Any:
+    if p.kind in (Kind.BOOL, Kind.CATEGORICAL):
+        return p.values[min(int(u * len(p.values)), len(p.values) - 1)]
+    if p.kind is Kind.FLOAT or p.at_most is not None:
+        return u
+    return min(int(u * _count(p)), _count(p) - 1)
+
+
+def _from_optuna(p: Any, value: Any) -> float:
+    if p.kind in (Kind.BOOL, Kind.CATEGORICAL):
+        return float((p.values.index(value) + 0.5) / len(p.values))
+    if p.kind is Kind.FLOAT or p.at_most is not None:
+        return float(value)
+    return float((value + 0.5) / _count(p))
+
+
+def peer(name: str, seed: int) -> tuple[Propose, AcquisitionConfig, StoppingConfig]:
+    """Give proposer and settings of a peer."""
+    base, *variants = name.split("-")
+    if base in ("tpe", "optuna_gp"):
+        import optuna
+
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        sampler = (
+            optuna.samplers.TPESampler(seed=seed, constant_liar=True, multivariate=True)
+            if base == "tpe"
+            else optuna.samplers.GPSampler(seed=seed)
+        )
+        return OptunaPeer(sampler), AcquisitionConfig(), StoppingConfig()
+    if base == "plain_botorch":
+        return plain_botorch, AcquisitionConfig(first=FIRST_POINTS), StoppingConfig()
+    strategy = Strategy(base)
+    propose = proposer(strategy)
+    settings: dict[str, Any] = {"strategy": strategy, "first": FIRST_POINTS}
+    for variant in variants:
+        if variant == "zero":
+            settings["failures"] = Failures.zero
+        elif variant == "map":
+            settings["draw_scales"] = False
+        elif variant == "final":
+            settings["running_curves"] = False
+        elif variant == "cost":
+            settings["cost"] = True
+        elif variant.startswith("first"):
+            settings["first"] = int(variant[5:])
+        elif variant in VIEWS:
+            propose = seen_through(VIEWS[variant], propose)
+        elif variant != "stop":
+            raise SystemExit(f"{name}: {variant} is no variant")
+    return propose, AcquisitionConfig(**settings), StoppingConfig(on="stop" in variants)
+
+
+View = Callable[[Space, Sequence[Trial]], tuple[Space, Sequence[Trial]]]
+
+
+def seen_through(view: View, propose: Propose) -> Propose:
+    """Let a proposer see another space, or other trials, than there are."""
+
+    def propose_so(
+        space: Space,
+        trials: Sequence[Trial],
+        config: AcquisitionConfig,
+        rng: np.random.Generator,
+    ) -> Params:
+        return propose(*view(space, trials), config, rng)
+
+    return propose_so
+
+
+def _alone(space: Space, trials: Sequence[Trial]) -> tuple[Space, Sequence[Trial]]:
+    return space, [t for t in trials if not t.pending]
+
+
+def _blind(space: Space, trials: Sequence[Trial]) -> tuple[Space, Sequence[Trial]]:
+    return space, [replace(t, value_se=None) for t in trials]
+
+
+def _believing(center: float) -> View:
+    """Believe in learning rates around ``center``, a decade to both sides."""
+    prior = Prior(center=center, spread=10.0)
+
+    def view(space: Space, trials: Sequence[Trial]) -> tuple[Space, Sequence[Trial]]:
+        parameters = tuple(
+            replace(p, prior=prior) if p.name == "optim.lr" else p for p in space.parameters
+        )
+        return replace(space, parameters=parameters), trials
+
+    return view
+
+
+VIEWS = {
+    "alone": _alone,
+    "blind": _blind,
+    "prior": _believing(3e-4),
+    "wrong": _believing(1e-6),
+}
