@@ -105,13 +105,13 @@ def thompson(surrogate: Surrogate, rng: np.random.Generator) -> Score:
     """
     scales, x, root = surrogate.scales, surrogate.features, surrogate.root
     # The spectrum of a Matern-5/2 covariance is a Student t with 5 degrees of freedom.
-    waves = rng.normal(size=(WAVES, x.shape[1])) / scales.lengths
+    waves = rng.normal(size=(WAVES, x.shape[1]))
     waves *= np.sqrt(5 / rng.chisquare(5, WAVES))[:, None]
     phases = rng.uniform(0, 2 * math.pi, WAVES)
     heights = rng.normal(size=WAVES) * math.sqrt(2 * scales.variance / WAVES)
 
     def prior(inputs: FloatArray) -> FloatArray:
-        return np.asarray(np.cos(inputs @ waves.T + phases) @ heights)
+        return np.asarray(np.cos(scales.stretched(inputs) @ waves.T + phases) @ heights)
 
     seen = prior(x) + np.sqrt(surrogate.own_noise) * rng.normal(size=len(x))
     miss = surrogate.residuals - solve_triangular(root, seen, lower=True)

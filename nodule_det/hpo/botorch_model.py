@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,9 +22,11 @@ from nodule_det.hpo.acquisition import Score
 from nodule_det.hpo.surrogate import (
     FIT_ITERATIONS,
     NOISE_PRIOR,
+    SHEAR_SPREAD,
     STARTS,
     Scales,
     lengthscale_prior,
+    shears,
     standardise,
 )
 
@@ -39,7 +41,7 @@ with warnings.catch_warnings():
     from gpytorch.likelihoods import FixedNoiseGaussianLikelihood
     from gpytorch.means import ZeroMean
     from gpytorch.mlls import ExactMarginalLogLikelihood
-    from gpytorch.priors import LogNormalPrior
+    from gpytorch.priors import LogNormalPrior, NormalPrior
     from linear_operator.utils.warnings import NumericalWarning
 
 FloatArray = NDArray[np.float64]
@@ -49,6 +51,37 @@ SAMPLES = 256
 CHUNK = 400
 """Candidates scored at a time, which bounds the memory."""
 LEAST_EXTRA_NOISE = math.exp(-9)
+
+
+class ShearedMatern(MaternKernel):  # type: ignore[misc]  # GPyTorch has no types
+    """Matern-5/2 of inputs of which some columns move with the others.
+
+    Args:
+        free: (d, d) entries of the shear that are fitted.
+        lengthscale_prior: Of each length.
+    """
+
+    def __init__(self, free: NDArray[np.bool_], lengthscale_prior: Any) -> None:
+        super().__init__(2.5, ard_num_dims=len(free), lengthscale_prior=lengthscale_prior)
+        self._free = torch.from_numpy(free)
+        steps = torch.zeros(int(free.sum()), dtype=torch.float64)
+        self.register_parameter("steps", torch.nn.Parameter(steps))
+        self.register_prior("steps_prior", NormalPrior(0.0, 1.0), "steps")
+
+    @property
+    def shear(self) -> torch.Tensor:
+        """(d, d), as in :class:`nodule_det.hpo.surrogate.Scales`."""
+        shear = torch.zeros(self._free.shape, dtype=torch.float64)
+        return shear.masked_scatter(self._free, SHEAR_SPREAD * self.steps)
+
+    def set_shear(self, shear: torch.Tensor) -> None:
+        """Take over the entries of a shear that are fitted."""
+        self.initialize(steps=shear[self._free] / SHEAR_SPREAD)
+
+    def forward(self, x1: Any, x2: Any, **settings: Any) -> Any:
+        """Give the covariance of the moved inputs."""
+        shear = self.shear
+        return super().forward(x1 + x1 @ shear.T, x2 + x2 @ shear.T, **settings)
 
 
 class BoTorchModel:
@@ -66,6 +99,7 @@ class BoTorchModel:
             kernel.base_kernel.lengthscale.detach().numpy()[0],
             float(kernel.outputscale.detach()),
             float(self.model.likelihood.second_noise.detach()),
+            kernel.base_kernel.shear.detach().numpy(),
         )
 
     def posterior(self, features: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -103,7 +137,11 @@ class BoTorchModel:
 
 
 def fit_botorch(
-    features: FloatArray, values: FloatArray, se: FloatArray | None, seed: int
+    features: FloatArray,
+    values: FloatArray,
+    se: FloatArray | None,
+    seed: int,
+    sheared: Sequence[int] = (),
 ) -> BoTorchModel:
     """Fit by maximum a posteriori, as :func:`nodule_det.hpo.surrogate.fit_surrogate` does.
 
@@ -112,9 +150,10 @@ def fit_botorch(
         values: (n,) objective, larger is better.
         se: (n,) standard error of each value, beside which one more noise level is estimated.
         seed: Of the new starts that BoTorch makes if its optimiser fails.
+        sheared: Columns whose best place moves with the other columns.
     """
     y, own, _, _ = standardise(values, se)
-    model = build(features, y, own)
+    model = build(features, y, own, sheared)
     with _quiet(), torch.random.fork_rng():
         torch.manual_seed(seed)
         fit_gpytorch_mll(
@@ -125,7 +164,11 @@ def fit_botorch(
 
 
 def build(
-    features: FloatArray, y: FloatArray, own: FloatArray, scales: Scales | None = None
+    features: FloatArray,
+    y: FloatArray,
+    own: FloatArray,
+    sheared: Sequence[int] = (),
+    scales: Scales | None = None,
 ) -> Any:
     """Make the model of standardised values, with given scales or with those of a first guess.
 
@@ -133,6 +176,7 @@ def build(
         features: (n, d) inputs.
         y: (n,) standardised values.
         own: (n,) known variance of each.
+        sheared: Columns whose best place moves with the other columns.
         scales: Where its parameters start.
     """
     d = features.shape[1]
@@ -147,7 +191,7 @@ def build(
         noise_prior=_log_normal(*NOISE_PRIOR),
         noise_constraint=GreaterThan(LEAST_EXTRA_NOISE),
     )
-    matern = MaternKernel(2.5, ard_num_dims=d, lengthscale_prior=_log_normal(*lengthscale_prior(d)))
+    matern = ShearedMatern(shears(d, sheared), _log_normal(*lengthscale_prior(d)))
     model = SingleTaskGP(
         torch.from_numpy(features),
         torch.from_numpy(y)[:, None],
@@ -157,6 +201,8 @@ def build(
         outcome_transform=None,
     )
     matern.lengthscale = torch.from_numpy(scales.lengths)
+    if scales.shear is not None:
+        matern.set_shear(torch.from_numpy(scales.shear))
     model.covar_module.outputscale = scales.variance
     likelihood.second_noise = scales.noise
     return model.eval()

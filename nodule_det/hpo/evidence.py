@@ -53,6 +53,8 @@ class Evidence:
     """(k,)."""
     pending: FloatArray
     """(m, d)."""
+    sheared: tuple[int, ...]
+    """Columns of rates; see :attr:`Features.sheared`."""
 
 
 def gather(
@@ -87,6 +89,7 @@ def gather(
         outcomes=features.matrix([t.params for t in outcomes]),
         succeeded=np.arange(len(outcomes)) < len(known),
         pending=features.matrix([t.params for t in trials if t.pending]),
+        sheared=features.sheared,
     )
 
 

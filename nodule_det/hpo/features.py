@@ -34,6 +34,13 @@ class Features:
         self.dimension = sum(_width(p) for p in space.free)
         """Columns of :meth:`matrix`."""
 
+    @property
+    def sheared(self) -> tuple[int, ...]:
+        """Columns of floats on a log scale: rates, whose best value moves with other settings."""
+        starts = np.cumsum([0, *(_width(p) for p in self.space.free)])
+        rates = [p.kind is Kind.FLOAT and p.log for p in self.space.free]
+        return tuple(int(i) for i, rate in zip(starts, rates, strict=False) if rate)
+
     def matrix(self, points: Sequence[Mapping[str, Value]]) -> NDArray[np.float64]:
         """Give (n, d) model inputs of n points."""
         rows = np.empty((len(points), self.dimension))

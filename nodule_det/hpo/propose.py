@@ -91,12 +91,12 @@ def _model(
         from nodule_det.hpo.botorch_model import fit_botorch  # torch: some 250 MB, 4 s
 
         seed = int(rng.integers(2**31))
-        model = fit_botorch(x, values, se, seed)
+        model = fit_botorch(x, values, se, seed, evidence.sheared)
         return model.posterior(x)[0], model.log_nei(evidence.pending, seed)
     if config.draw_scales:
-        surrogates = draw_surrogates(x, values, se, rng, SCALE_DRAWS)
+        surrogates = draw_surrogates(x, values, se, rng, SCALE_DRAWS, evidence.sheared)
     else:
-        surrogates = [fit_surrogate(x, values, se)]
+        surrogates = [fit_surrogate(x, values, se, sheared=evidence.sheared)]
     if config.strategy is Strategy.thompson:  # one draw of everything
         return surrogates[0].posterior(x)[0], acquisition.thompson(surrogates[0], rng)
     draws = acquisition.DRAWS // (4 if config.draw_scales else 1)

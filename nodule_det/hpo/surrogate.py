@@ -11,6 +11,7 @@ for weeks need not hold a deep-learning library in memory.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +32,10 @@ LEAST_VARIANCE = 1e-10
 NOISE_PRIOR = (-5.0, 1.0)
 """Mean and spread of the logarithm of the noise variance; of the output variance: (0, 1)."""
 
+SHEAR_SPREAD = 0.08
+"""How far the best place on a sheared column moves, one standard deviation expected beforehand,
+from one end of another column to the other: half a decade of the six of a learning rate."""
+
 FIT_ITERATIONS = 40
 MANY = 200
 """Above this number of trials an iteration is dear and one climb finds the summit."""
@@ -41,17 +46,21 @@ class Scales:
     """Parameters of the covariance, of standardised values."""
 
     lengths: FloatArray
-    """(d,) distance over which the function changes, per column."""
+    """(d,) distance over which the function changes, per column, once sheared."""
     variance: float
     """Of the function."""
     noise: float
     """Variance that values have beyond their own standard errors."""
+    shear: FloatArray | None = None
+    """(d, d) in row i, how much of each other column is added to column i; None: nothing."""
+
+    def stretched(self, x: FloatArray) -> FloatArray:
+        """Give inputs, (n, d), in the coordinates where all distances count alike."""
+        return (x if self.shear is None else x + x @ self.shear.T) / self.lengths
 
     def covariance(self, a: FloatArray, b: FloatArray) -> FloatArray:
         """Give the Matern-5/2 covariance of the function at two sets of inputs, (a, b)."""
-        a, b = a / self.lengths, b / self.lengths
-        squared = (a * a).sum(1)[:, None] + (b * b).sum(1) - 2 * a @ b.T
-        r = np.sqrt(5 * np.maximum(squared, 0.0))
+        r = _distances(self.stretched(a), self.stretched(b))
         return np.asarray(self.variance * (1 + r + r * r / 3) * np.exp(-r))
 
 
@@ -129,6 +138,7 @@ def fit_surrogate(
     values: FloatArray,
     se: FloatArray | None = None,
     rng: np.random.Generator | None = None,
+    sheared: Sequence[int] = (),
 ) -> Surrogate:
     """Fit a Matern-5/2 process with one length scale per column, by maximum a posteriori.
 
@@ -138,11 +148,13 @@ def fit_surrogate(
         se: (n,) standard error of each value.  One more noise level is estimated beside them, for
             what they do not cover: two trainings of one point differ by more than their cases.
         rng: If given, the scales are drawn once, as by :func:`draw_surrogates`.
+        sheared: Columns whose best place moves with the other columns, as that of a learning rate
+            does with minibatch, depth and width.  How far each moves it is fitted too.
 
     Raises:
         ValueError: If there is no trial to learn from.
     """
-    return draw_surrogates(features, values, se, rng, 1)[0]
+    return draw_surrogates(features, values, se, rng, 1, sheared)[0]
 
 
 def draw_surrogates(
@@ -151,6 +163,7 @@ def draw_surrogates(
     se: FloatArray | None,
     rng: np.random.Generator | None,
     count: int,
+    sheared: Sequence[int] = (),
 ) -> list[Surrogate]:
     """Fit ``count`` processes whose scales are drawn around the most probable ones.
 
@@ -164,16 +177,25 @@ def draw_surrogates(
         se: See :func:`fit_surrogate`.
         rng: Source of the draws; without it all have the most probable scales.
         count: How many.
+        sheared: See :func:`fit_surrogate`.
     """
     if len(values) == 0:
         raise ValueError("a surrogate needs at least one completed trial")
     y, own, center, scale = standardise(values, se)
     surrogates = []
-    for scales in _likely(features, y, own, rng, count):
+    for scales in _likely(_Known(features, y, own, shears(features.shape[1], sheared)), rng, count):
         noise = own + scales.noise
         root = cholesky(scales.covariance(features, features) + np.diag(noise), lower=True)
         surrogates.append(Surrogate(scales, features, noise, root, _solve(root, y), center, scale))
     return surrogates
+
+
+def shears(dimension: int, sheared: Sequence[int]) -> NDArray[np.bool_]:
+    """Mark what is fitted of a shear, (d, d): the other columns, in the rows of the sheared."""
+    free = np.zeros((dimension, dimension), np.bool_)
+    free[list(sheared)] = True
+    np.fill_diagonal(free, False)
+    return free
 
 
 def standardise(
@@ -200,46 +222,73 @@ def lengthscale_prior(dimension: int) -> tuple[float, float]:
     return -0.6 + 0.5 * math.log(dimension), 1.0
 
 
-def _likely(
-    x: FloatArray, y: FloatArray, own: FloatArray, rng: np.random.Generator | None, count: int
-) -> list[Scales]:
+@dataclass(frozen=True)
+class _Known:
+    """What the scales are fitted to."""
+
+    x: FloatArray
+    """(n, d) inputs."""
+    y: FloatArray
+    """(n,) standardised values."""
+    own: FloatArray
+    """(n,) known noise variance."""
+    free: NDArray[np.bool_]
+    """(d, d) entries of the shear that are fitted."""
+
+    @property
+    def dimension(self) -> int:
+        return int(self.x.shape[1])
+
+    def scales(self, theta: FloatArray) -> Scales:
+        """Read logarithms of d lengths, of variance and noise, and shears in SHEAR_SPREADs."""
+        d = self.dimension
+        shear = np.zeros((d, d))
+        shear[self.free] = SHEAR_SPREAD * theta[d + 2 :]
+        lengths, variance, noise = np.exp(theta[:d]), np.exp(theta[d]), np.exp(theta[d + 1])
+        return Scales(lengths, float(variance), float(noise), shear if self.free.any() else None)
+
+    def prior(self) -> tuple[FloatArray, FloatArray]:
+        """Give mean and spread of the normal prior of each entry of theta."""
+        d, k = self.dimension, int(self.free.sum())
+        length, spread = lengthscale_prior(d)
+        mean = [length] * d + [0.0, NOISE_PRIOR[0]] + [0.0] * k
+        return np.array(mean), np.array([spread] * d + [1.0, NOISE_PRIOR[1]] + [1.0] * k)
+
+
+def _likely(known: _Known, rng: np.random.Generator | None, count: int) -> list[Scales]:
     """Climb from two starts, a quiet function and a noisy one; draw around the better end."""
-    d = x.shape[1]
+    d, k = known.dimension, int(known.free.sum())
     length, _ = lengthscale_prior(d)
-    squares = (x[:, None] - x) ** 2
-    bounds = [(-2.5, 4.0)] * d + [(-3.0, 3.0), (-9.0, 1.0)]
-    starts = [
-        np.array([length - shift] * d + [0.0, noise])
-        for shift, noise in STARTS[: 1 if len(y) > MANY else None]
-    ]
+    bounds = [(-2.5, 4.0)] * d + [(-3.0, 3.0), (-9.0, 1.0)] + [(-4.0, 4.0)] * k
+    many = len(known.y) > MANY
     ends = [
         minimize(
             _surprise,
-            start,
-            (squares, y, own),
+            np.array([length - shift] * d + [0.0, noise] + [0.0] * k),
+            (known,),
             jac=True,
             method="L-BFGS-B",
             bounds=bounds,
-            options={"maxiter": FIT_ITERATIONS if len(y) <= MANY else FIT_ITERATIONS // 2},
+            options={"maxiter": FIT_ITERATIONS // 2 if many else FIT_ITERATIONS},
         )
-        for start in starts
+        for shift, noise in STARTS[: 1 if many else None]
     ]
     best = np.asarray(min(ends, key=lambda end: float(end.fun)).x, np.float64)
     thetas = np.tile(best, (count, 1))
     if rng is not None:
-        thetas += rng.normal(size=thetas.shape) * _spread(best, squares, y, own)
+        thetas += rng.normal(size=thetas.shape) * _spread(best, known)
         thetas = np.clip(thetas, *np.transpose(bounds))
-    return [Scales(np.exp(t[:d]), float(np.exp(t[d])), float(np.exp(t[d + 1]))) for t in thetas]
+    return [known.scales(theta) for theta in thetas]
 
 
-def _spread(theta: FloatArray, *data: FloatArray) -> FloatArray:
-    """Give one standard deviation of each log scale, by the curvature at the summit (Laplace)."""
-    gradient = _surprise(theta, *data)[1]
+def _spread(theta: FloatArray, known: _Known) -> FloatArray:
+    """Give one standard deviation of each entry, by the curvature at the summit (Laplace)."""
+    gradient = _surprise(theta, known)[1]
     curvature = np.empty(len(theta))
     for i in range(len(theta)):
         moved = theta.copy()
         moved[i] += CURVATURE_STEP
-        curvature[i] = (_surprise(moved, *data)[1][i] - gradient[i]) / CURVATURE_STEP
+        curvature[i] = (_surprise(moved, known)[1][i] - gradient[i]) / CURVATURE_STEP
     # The prior alone has curvature 1: the data can only narrow it.
     return np.asarray(1 / np.sqrt(np.maximum(curvature, 1.0)))
 
@@ -249,40 +298,44 @@ STARTS = ((0.7, -4.0), (-0.5, -1.0))
 """Of the two climbs: how far the lengths lie below their prior mean, and the log noise."""
 
 
-def _surprise(
-    theta: FloatArray, squares: FloatArray, y: FloatArray, own: FloatArray
-) -> tuple[float, FloatArray]:
-    """Give the negative log posterior of the log scales, and its gradient.
+def _surprise(theta: FloatArray, known: _Known) -> tuple[float, FloatArray]:
+    """Give the negative log posterior of theta (see :meth:`_Known.scales`), and its gradient.
 
-    Args:
-        theta: (d + 2,) logarithms of lengths, variance and noise.
-        squares: (n, n, d) squared differences per column.
-        y: (n,) standardised values.
-        own: (n,) known noise variance.
+    Sums over pairs, of weights W and differences of two columns a and b, are taken as
+    sum_ij W_ij (a_i - a_j) (b_i - b_j) = 2 a' (diag(W 1) - W) b: no array is larger than (n, n).
 
     References:
         Rasmussen, Williams (2006), Gaussian Processes for Machine Learning, equation 5.9.
     """
-    n, _, d = squares.shape
-    inverse, variance, noise = np.exp(-2 * theta[:d]), np.exp(theta[d]), np.exp(theta[d + 1])
-    r = np.sqrt(5 * (squares @ inverse))
+    x, d, scales = known.x, known.dimension, known.scales(theta)
+    axes = np.eye(d) if scales.shear is None else np.eye(d) + scales.shear.T
+    turned = x @ axes
+    r = _distances(turned / scales.lengths, turned / scales.lengths)
     decay = np.exp(-r)
     shape = (1 + r + r * r / 3) * decay
-    root = cholesky(variance * shape + np.diag(own + noise), lower=True, check_finite=False)
-    weights = cho_solve((root, True), y, check_finite=False)
-    slope = cho_solve((root, True), np.eye(n), check_finite=False) - np.outer(weights, weights)
-    length, spread = lengthscale_prior(d)
-    z = (theta - np.array([length] * d + [0.0, NOISE_PRIOR[0]])) / np.array(
-        [spread] * d + [1.0, NOISE_PRIOR[1]]
-    )
-    # dK / dlog length = 5/3 variance (1 + r) exp(-r) * squares / length^2
-    by_length = (slope * ((5 / 3) * variance * (1 + r) * decay)).ravel() @ squares.reshape(-1, d)
-    gradient = np.empty(d + 2)
-    gradient[:d] = 0.5 * by_length * inverse
-    gradient[d] = 0.5 * float((slope * shape).sum()) * variance
-    gradient[d + 1] = 0.5 * float(np.trace(slope)) * noise
-    surprise = 0.5 * float(y @ weights) + float(np.log(np.diag(root)).sum())
-    return surprise + 0.5 * float(z @ z), gradient + z / np.array([spread] * d + [1.0, 1.0])
+    noise = np.diag(known.own + scales.noise)
+    root = cholesky(scales.variance * shape + noise, lower=True, check_finite=False)
+    weights = cho_solve((root, True), known.y, check_finite=False)
+    slope = cho_solve((root, True), np.eye(len(x)), check_finite=False)
+    slope -= np.outer(weights, weights)
+    # dK / d(squared distance) = -5/6 variance (1 + r) exp(-r), where every length is 1
+    steep = slope * ((5 / 3) * scales.variance * (1 + r) * decay)
+    pairs = turned.T @ (steep.sum(1)[:, None] * x - steep @ x) / scales.lengths[:, None] ** 2
+    gradient = np.empty(len(theta))
+    gradient[:d] = np.einsum("ij,ji->i", pairs, axes)
+    gradient[d] = 0.5 * float((slope * shape).sum()) * scales.variance
+    gradient[d + 1] = 0.5 * float(np.trace(slope)) * scales.noise
+    gradient[d + 2 :] = -SHEAR_SPREAD * pairs[known.free]
+    mean, spread = known.prior()
+    z = (theta - mean) / spread
+    surprise = 0.5 * float(known.y @ weights) + float(np.log(np.diag(root)).sum())
+    return surprise + 0.5 * float(z @ z), gradient + z / spread
+
+
+def _distances(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Give sqrt(5) times the distances between two sets of points, (a, b)."""
+    squared = (a * a).sum(1)[:, None] + (b * b).sum(1) - 2 * a @ b.T
+    return np.asarray(np.sqrt(5 * np.maximum(squared, 0.0)))
 
 
 def _solve(root: FloatArray, right: FloatArray) -> FloatArray:

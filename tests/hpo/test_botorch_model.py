@@ -7,6 +7,7 @@ from nodule_det.hpo.acquisition import log_nei
 from nodule_det.hpo.botorch_model import BoTorchModel, build, fit_botorch
 from nodule_det.hpo.surrogate import Surrogate, fit_surrogate
 
+SHEARED = (0,)
 GRID = 0.3 + 0.6 * np.random.default_rng(9).random((300, 3))
 
 
@@ -14,20 +15,23 @@ GRID = 0.3 + 0.6 * np.random.default_rng(9).random((300, 3))
 def evidence():
     rng = np.random.default_rng(0)
     x = rng.random((30, 3))
-    values = 0.7 - ((x - 0.6) ** 2).sum(1) + rng.normal(0, 0.02, 30)
+    crest = 0.5 + 0.2 * (x[:, 1] - 0.5)
+    values = 0.7 - 2 * (x[:, 0] - crest) ** 2 - ((x[:, 1:] - 0.6) ** 2).sum(1)
+    values += rng.normal(0, 0.02, 30)
     return x, values, rng.uniform(0.01, 0.03, 30)
 
 
 @pytest.fixture(scope="module")
 def ours(evidence):
-    return fit_surrogate(*evidence)
+    return fit_surrogate(*evidence, sheared=SHEARED)
 
 
 def the_same_by_botorch(surrogate: Surrogate) -> BoTorchModel:
     """Give the BoTorch model with the scales of ours, which was told the same values."""
     y = surrogate.root @ surrogate.residuals
     own = surrogate.own_noise - surrogate.scales.noise
-    return BoTorchModel(build(surrogate.features, y, own, surrogate.scales), surrogate.features)
+    model = build(surrogate.features, y, own, SHEARED, surrogate.scales)
+    return BoTorchModel(model, surrogate.features)
 
 
 def test_the_posteriors_of_equal_scales_are_equal(ours):
@@ -39,7 +43,8 @@ def test_the_posteriors_of_equal_scales_are_equal(ours):
 
 
 def test_the_most_probable_scales_are_the_same(evidence, ours):
-    theirs = fit_botorch(*evidence, seed=0)
+    theirs = fit_botorch(*evidence, seed=0, sheared=SHEARED)
+    assert ours.scales.shear == pytest.approx(theirs.scales.shear, abs=0.01)
     assert np.log(ours.scales.lengths) == pytest.approx(np.log(theirs.scales.lengths), abs=0.05)
     assert ours.scales.variance == pytest.approx(theirs.scales.variance, rel=0.05)
     assert ours.scales.noise == pytest.approx(theirs.scales.noise, rel=0.05)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from nodule_det.hpo import surrogate as module
-from nodule_det.hpo.surrogate import Joint, Scales, draw_surrogates, fit_surrogate
+from nodule_det.hpo.surrogate import Joint, Scales, draw_surrogates, fit_surrogate, shears
 
 
 def wave(x):
@@ -76,18 +76,33 @@ def test_no_trial_is_refused():
         fit_surrogate(np.empty((0, 2)), np.empty(0))
 
 
-def test_the_gradient_is_that_of_finite_differences():
+@pytest.mark.parametrize("sheared", [(), (1,), (0, 2)])
+def test_the_gradient_is_that_of_finite_differences(sheared):
     rng = np.random.default_rng(3)
     x, y, own = rng.random((12, 3)), rng.normal(size=12), rng.uniform(0.01, 0.1, 12)
-    squares = (x[:, None] - x) ** 2
-    theta = rng.normal(size=5) * 0.3 - 1
-    _, gradient = module._surprise(theta, squares, y, own)
-    for i in range(5):
-        step = np.zeros(5)
+    known = module._Known(x, y, own, shears(3, sheared))
+    theta = rng.normal(size=5 + 2 * len(sheared)) * 0.3 - 1
+    _, gradient = module._surprise(theta, known)
+    for i in range(len(theta)):
+        step = np.zeros(len(theta))
         step[i] = 1e-6
-        up = module._surprise(theta + step, squares, y, own)[0]
-        down = module._surprise(theta - step, squares, y, own)[0]
+        up = module._surprise(theta + step, known)[0]
+        down = module._surprise(theta - step, known)[0]
         assert gradient[i] == pytest.approx((up - down) / 2e-6, rel=1e-4, abs=1e-6)
+
+
+def oblique(x):
+    """Crest at x0 = 0.4 + 0.2 (x1 - x2)."""
+    return np.exp(-0.5 * ((x[:, 0] - 0.4 - 0.2 * (x[:, 1] - x[:, 2])) / 0.08) ** 2)
+
+
+def test_a_sheared_column_learns_how_its_crest_moves():
+    x, new = np.random.default_rng(8).random((2, 60, 3))
+    straight, sheared = (fit_surrogate(x, oblique(x), sheared=s) for s in ((), (0,)))
+    assert sheared.scales.shear[0] == pytest.approx([0, -0.2, 0.2], abs=0.03)
+    assert not sheared.scales.shear[1:].any()
+    errors = [np.abs(s.predict(new)[0] - oblique(new)).mean() for s in (straight, sheared)]
+    assert errors[1] < 0.5 * errors[0]
 
 
 def test_matern_at_one_length_by_hand():

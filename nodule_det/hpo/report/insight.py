@@ -89,7 +89,9 @@ def learn(study: Study, seed: int = 0) -> Insight | None:
     if len(evidence.values) < MODEL_FROM:
         return None
     rng = np.random.default_rng(seed)
-    surrogate = fit_surrogate(evidence.features, evidence.values, evidence.se)
+    surrogate = fit_surrogate(
+        evidence.features, evidence.values, evidence.se, sheared=evidence.sheared
+    )
     mean, sd = surrogate.predict(features.matrix([best.params]))
     models = [surrogate, *_other_models(evidence, rng)]
     return Insight(
@@ -106,7 +108,8 @@ def learn(study: Study, seed: int = 0) -> Insight | None:
 def _other_models(evidence: Evidence, rng: np.random.Generator) -> list[Surrogate]:
     draws = DRAWS if len(evidence.values) < MANY else 2
     return [
-        fit_surrogate(evidence.features, evidence.values, evidence.se, rng) for _ in range(draws)
+        fit_surrogate(evidence.features, evidence.values, evidence.se, rng, evidence.sheared)
+        for _ in range(draws)
     ]
 
 
