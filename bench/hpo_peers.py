@@ -2,8 +2,9 @@
 
     name ──peer()──▶ propose(space, trials, config, rng), settings
 
-Peers beside the strategies of ``nodule_det.hpo``: ``tpe`` and ``optuna_gp`` are Optuna's and
-``plain_botorch`` is BoTorch as its tutorials have it; these are told 0 for a failed training.
+Peers beside the strategies of ``nodule_det.hpo``: ``tpe`` and ``optuna_gp`` are Optuna's,
+``plain_botorch`` is BoTorch as its tutorials have it, and ``ax`` and ``smac`` want an environment
+of their own (``hpo_ax_smac.py``); these are told 0 for a failed training.
 Variants of ours: ``*-zero`` takes it for 0 too, ``*-map`` has one guess of the scales, ``*-final``
 does not learn from validations of running trainings, ``*-alone`` does not see what is running at
 all, ``*-blind`` sees no standard errors, ``*-stop`` stops early, ``*-cost`` weighs the hours,
@@ -16,9 +17,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
+from hpo_ax_smac import Ax, PackagePeer, Smac
 
 from nodule_det.config.hpo import AcquisitionConfig, Failures, StoppingConfig, Strategy
 from nodule_det.hpo.simulation import FIRST_POINTS
@@ -137,6 +140,10 @@ def peer(name: str, seed: int) -> tuple[Propose, AcquisitionConfig, StoppingConf
             else optuna.samplers.GPSampler(seed=seed)
         )
         return OptunaPeer(sampler), AcquisitionConfig(), StoppingConfig()
+    if base in ("ax", "smac"):
+        package = Ax if base == "ax" else Smac
+        start = partial(package, seed=seed)
+        return PackagePeer(start), AcquisitionConfig(), StoppingConfig()
     if base == "plain_botorch":
         return plain_botorch, AcquisitionConfig(first=FIRST_POINTS), StoppingConfig()
     strategy = Strategy(base)
