@@ -37,6 +37,8 @@ STATES = {
     "X": JobState.GONE,
     "C": JobState.GONE,  # Torque and Slurm's wrapper
 }
+UNKNOWN_JOB = 153
+"""Exit code of PBS for a job that it does not know; Slurm's wrapper says no word with it."""
 _ID = re.compile(r"^\d+(\[\])?(\.[\w.-]+)?$")
 _OVER = re.compile(r"(\d+(?:\[\])?(?:\.[\w.-]+)?) Job has finished|Unknown Job Id (\S+)")
 _DOWN = re.compile(r"cannot connect to server|Connection refused|Problem loading jobs", re.I)
@@ -90,7 +92,10 @@ class PbsDispatcher:
         return None
 
     def _find_in_qstat(self, name: str) -> str | None:
+        """Look through all jobs; where there is none at all, Slurm's wrapper leaves with 153."""
         answer = self._ask(["qstat", "-f"])
+        if answer.code == UNKNOWN_JOB and not (answer.stdout + answer.stderr).strip():
+            return None
         if answer.code != 0:
             raise Unavailable(str(answer))
         for job_id, attributes in _records(answer.stdout):
@@ -115,15 +120,13 @@ class PbsDispatcher:
         return reports
 
     def _poll_alone(self, job_id: str, details: Sequence[str]) -> dict[str, JobReport]:
-        """Ask for an id that was not mentioned: Slurm's wrapper names no unknown id.
-
-        153 is PBS's "unknown job", also where no word comes with it.
-        """
+        """Ask for an id that was not mentioned: Slurm's wrapper names no unknown id."""
         answer = self._ask(["qstat", *details, job_id])
         seen = dict(_reports(answer))
         if _number(job_id) in seen:
             return {job_id: seen[_number(job_id)]}
-        return {job_id: JobReport(JobState.GONE, "unknown")} if answer.code == 153 else {}
+        unknown = answer.code == UNKNOWN_JOB
+        return {job_id: JobReport(JobState.GONE, "unknown")} if unknown else {}
 
     def cancel(self, ids: Sequence[str]) -> None:
         """Ask by qdel; jobs that are over already are no error. See :class:`Dispatcher`."""

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -257,6 +258,30 @@ def test_a_name_nobody_knows_is_no_job(pbs, replay):
 def test_a_server_that_is_down_does_not_make_a_job_unknown(pbs, replay, recorded):
     replay("qselect", recorded(DOWN, "qselect; echo rc=$?"))
     with pytest.raises(Unavailable, match="cannot connect to server"):
+        pbs.find(JOB)
+
+
+@pytest.fixture
+def no_qselect(tmp_path, monkeypatch):
+    """Leave the commands of the replay on the PATH, and no qselect."""
+    for name in ("cat", "basename"):
+        (tmp_path / name).symlink_to(shutil.which(name))
+    return lambda: monkeypatch.setenv("PATH", str(tmp_path))
+
+
+def test_a_slurm_without_any_job_is_not_one_that_is_away(pbs, replay, recorded, no_qselect):
+    nothing = recorded(WRAPPER, "qstat 999999; echo rc=$?")
+    assert (nothing.code, nothing.stdout.strip(), nothing.stderr) == (153, "", "")
+    asked = replay("qstat", nothing)
+    no_qselect()
+    assert pbs.find(JOB) is None
+    assert asked.read_text() == "-f\n"
+
+
+def test_a_slurm_that_is_away_does_not_make_a_job_unknown(pbs, replay, recorded, no_qselect):
+    replay("qstat", recorded(WRAPPER, "timeout 60 qstat; echo rc=$?"))
+    no_qselect()
+    with pytest.raises(Unavailable, match="Problem loading jobs"):
         pbs.find(JOB)
 
 
