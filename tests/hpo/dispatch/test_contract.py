@@ -17,6 +17,7 @@ from nodule_det.runs import RunResult, RunStatus
 
 REAL = ["local", "pbs", "pbs_history", "slurm", "slurm_qsub"]
 SLEEPER = """trap 'exit 85' TERM
+touch "$(dirname "$0")/ready"
 for _ in $(seq 300); do sleep 0.1; done
 """
 
@@ -39,6 +40,10 @@ class Real:
             assert time.monotonic() < end, "nothing happened in half a minute"
             time.sleep(0.05)
 
+    def ready(self, job):
+        """Whether a SLEEPER is at work: its claim comes before its trap."""
+        return (job.folder / "ready").exists()
+
     def state(self, job_id):
         report = self.dispatcher.poll([job_id]).get(job_id)
         return report and report.state
@@ -55,6 +60,9 @@ class Fake(Real):
         job = super().job(number, script)
         (job.folder.parent / "overrides.txt").write_text(f"script={'sleep' in script}\n")
         return job
+
+    def ready(self, job):
+        return read_claim(job.folder) is not None
 
     def training(self, overrides, attempt):
         seconds = 30.0 if overrides["script"] else 1.0
@@ -107,14 +115,14 @@ def test_a_job_is_found_by_its_name(system):
 
 
 def test_one_poll_tells_the_running_from_the_ended_and_the_cancelled(system):
-    _ended, running, cancelled = jobs = [
+    ended, running, cancelled = jobs = [
         system.job(1, "exit 0\n"),
         system.job(2, SLEEPER),
         system.job(3, SLEEPER),
     ]
     ids = [system.dispatcher.submit(job) for job in jobs]
     system.until(lambda: system.state(ids[1]) is system.state(ids[2]) is JobState.RUNNING)
-    system.until(lambda: all(read_claim(job.folder) for job in jobs))
+    system.until(lambda: read_claim(ended.folder) and all(map(system.ready, (running, cancelled))))
     system.dispatcher.cancel([ids[2]])
     system.until(lambda: system.state(ids[2]) is JobState.GONE)
     system.until(lambda: system.state(ids[0]) is JobState.GONE)

@@ -10,7 +10,7 @@ from nodule_det.hpo.dispatch import job_script
 from nodule_det.hpo.dispatch.job import Job, JobState, read_claim
 from nodule_det.hpo.dispatch.local import KILL_DELAY_S, LocalDispatcher
 
-STUBBORN = "trap '' TERM\nfor _ in $(seq 300); do sleep 0.1; done\n"
+STUBBORN = "trap '' TERM\ntouch $(dirname $0)/ready\nfor _ in $(seq 300); do sleep 0.1; done\n"
 
 
 def job(tmp_path, number, script):
@@ -74,8 +74,7 @@ def test_a_job_that_ignores_sigterm_is_killed_later(tmp_path):
     dispatcher = LocalDispatcher(DispatcherConfig(), job_script(), clock=lambda: now[0])
     run = job(tmp_path, 1, STUBBORN)
     job_id = dispatcher.submit(run)
-    wait_for(lambda: read_claim(run.folder) is not None)
-    time.sleep(0.1)
+    wait_for((run.folder / "ready").exists)
     dispatcher.cancel([job_id])
     time.sleep(0.2)
     assert state(dispatcher, job_id) is JobState.RUNNING
