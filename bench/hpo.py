@@ -93,11 +93,13 @@ def _read(path: Path) -> Studies:
     return studies
 
 
+def _read_all(paths: Sequence[Path]) -> Studies:
+    return {key: rows for path in paths for key, rows in _read(path).items()}
+
+
 def table(args: argparse.Namespace) -> None:
     """Print mean regret with standard error, and the paired difference to the first peer."""
-    studies: Studies = {}
-    for path in args.files:
-        studies.update(_read(path))
+    studies = _read_all(args.files)
     peers = list(dict.fromkeys(key[0] for key in studies))
     reference = args.reference if args.reference in peers else peers[0]
     print(
@@ -125,10 +127,9 @@ def table(args: argparse.Namespace) -> None:
 
 def workers(args: argparse.Namespace) -> None:
     """Print what many workers lose to one, and how much sooner they arrive."""
-    studies: Studies = {}
-    for path in args.files:
-        studies.update(_read(path))
+    studies = _read_all(args.files)
     alone = {k[2:]: rows for k, rows in studies.items() if k[:2] == (args.peer, 1)}
+    longer = {k[1:]: rows for k, rows in _read_all(args.longer).items() if k[0] == args.peer}
     print("| M | n | regret of M / of 1 at 100 jobs | hours of 1 / of M | busy |")
     print("| --- | --- | --- | --- | --- |")
     for m in sorted({k[1] for k in studies if k[0] == args.peer}):
@@ -140,7 +141,7 @@ def workers(args: argparse.Namespace) -> None:
         # The spread of a ratio of two paired means, to first order.
         ratio = ours.mean() / one.mean()
         error = np.std(ours - ratio * one, ddof=1) / one.mean() / math.sqrt(len(both))
-        sooner = _sooner([alone[k] for k in both], [mine[k] for k in both])
+        sooner = _sooner([alone[k] for k in both], [longer.get((m, *k), mine[k]) for k in both])
         busy = np.mean([_busy(mine[k], m) for k in both])
         print(
             f"| {m} | {len(both)} | {ours.mean():.3f} / {one.mean():.3f} = {ratio:.2f} "
@@ -149,11 +150,12 @@ def workers(args: argparse.Namespace) -> None:
 
 
 def _sooner(alone: list[list[dict[str, float]]], mine: list[list[dict[str, float]]]) -> str:
-    """Compare the hours at which the mean regrets first are what both end with at least."""
-    goal = max(float(np.mean([_at(rows, 100) for rows in x])) for x in (alone, mine))
+    """Compare the hours at which mean regrets first are what one worker has after 100 jobs."""
+    goal = float(np.mean([_at(rows, 100) for rows in alone]))
     first, then = (_hours_to(goal, studies) for studies in (alone, mine))
-    if first is None or then is None:
-        return "not reached"
+    assert first is not None
+    if then is None:
+        return f"{first:.0f} / not reached (to {goal:.3f})"
     return f"{first:.0f} / {then:.1f} = {first / then:.1f} (to {goal:.3f})"
 
 
@@ -288,6 +290,13 @@ def main() -> None:
     many = commands.add_parser("workers")
     many.add_argument("files", type=Path, nargs="+")
     many.add_argument("--peer", default="nei")
+    many.add_argument(
+        "--longer",
+        type=Path,
+        nargs="*",
+        default=[],
+        help="files of `run --jobs 160` or the like: one worker's final value may need more jobs",
+    )
     many.set_defaults(do=workers)
     calibrations = commands.add_parser("calibration")
     calibrations.add_argument("--functions", default="0-5")
