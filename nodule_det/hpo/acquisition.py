@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 from scipy.special import erfcx, logsumexp, ndtr
 
-from nodule_det.hpo.surrogate import Joint, Surrogate
+from nodule_det.hpo.surrogate import ROUGH_LENGTH, ROUGH_SHARE, Joint, Surrogate
 
 FloatArray = NDArray[np.float64]
 Score = Callable[[FloatArray], FloatArray]
@@ -107,6 +107,7 @@ def thompson(surrogate: Surrogate, rng: np.random.Generator) -> Score:
     # The spectrum of a Matern-5/2 covariance is a Student t with 5 degrees of freedom.
     waves = rng.normal(size=(WAVES, x.shape[1]))
     waves *= np.sqrt(5 / rng.chisquare(5, WAVES))[:, None]
+    waves[rng.random(WAVES) < ROUGH_SHARE] /= ROUGH_LENGTH
     phases = rng.uniform(0, 2 * math.pi, WAVES)
     heights = rng.normal(size=WAVES) * math.sqrt(2 * scales.variance / WAVES)
 

@@ -22,6 +22,8 @@ from nodule_det.hpo.acquisition import Score
 from nodule_det.hpo.surrogate import (
     FIT_ITERATIONS,
     NOISE_PRIOR,
+    ROUGH_LENGTH,
+    ROUGH_SHARE,
     SHEAR_SPREAD,
     STARTS,
     Scales,
@@ -54,7 +56,7 @@ LEAST_EXTRA_NOISE = math.exp(-9)
 
 
 class ShearedMatern(MaternKernel):  # type: ignore[misc]  # GPyTorch has no types
-    """Matern-5/2 of inputs of which some columns move with the others.
+    """Matern-5/2 on two lengths, of inputs of which some columns move with the others.
 
     Args:
         free: (d, d) entries of the shear that are fitted.
@@ -81,7 +83,10 @@ class ShearedMatern(MaternKernel):  # type: ignore[misc]  # GPyTorch has no type
     def forward(self, x1: Any, x2: Any, **settings: Any) -> Any:
         """Give the covariance of the moved inputs."""
         shear = self.shear
-        return super().forward(x1 + x1 @ shear.T, x2 + x2 @ shear.T, **settings)
+        x1, x2 = x1 + x1 @ shear.T, x2 + x2 @ shear.T
+        smooth = super().forward(x1, x2, **settings)
+        rough = super().forward(x1 / ROUGH_LENGTH, x2 / ROUGH_LENGTH, **settings)
+        return (1 - ROUGH_SHARE) * smooth + ROUGH_SHARE * rough
 
 
 class BoTorchModel:

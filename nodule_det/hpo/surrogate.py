@@ -32,6 +32,10 @@ LEAST_VARIANCE = 1e-10
 NOISE_PRIOR = (-5.0, 1.0)
 """Mean and spread of the logarithm of the noise variance; of the output variance: (0, 1)."""
 
+ROUGH_SHARE, ROUGH_LENGTH = 0.25, 0.3
+"""A share of the function is rougher: its lengths are this part of the others.  A process of one
+smoothness, once it knows the broad shape, is far too sure of what lies between its points."""
+
 SHEAR_SPREAD = 0.08
 """How far the best place on a sheared column moves, one standard deviation expected beforehand,
 from one end of another column to the other: half a decade of the six of a learning rate."""
@@ -59,9 +63,9 @@ class Scales:
         return (x if self.shear is None else x + x @ self.shear.T) / self.lengths
 
     def covariance(self, a: FloatArray, b: FloatArray) -> FloatArray:
-        """Give the Matern-5/2 covariance of the function at two sets of inputs, (a, b)."""
-        r = _distances(self.stretched(a), self.stretched(b))
-        return np.asarray(self.variance * (1 + r + r * r / 3) * np.exp(-r))
+        """Give the covariance of the function at two sets of inputs, (a, b)."""
+        shape, _ = _shape(_distances(self.stretched(a), self.stretched(b)))
+        return self.variance * shape
 
 
 @dataclass(frozen=True)
@@ -140,7 +144,7 @@ def fit_surrogate(
     rng: np.random.Generator | None = None,
     sheared: Sequence[int] = (),
 ) -> Surrogate:
-    """Fit a Matern-5/2 process with one length scale per column, by maximum a posteriori.
+    """Fit a process with one length scale per column, by maximum a posteriori.
 
     Args:
         features: (n, d) inputs in [0, 1].
@@ -219,7 +223,7 @@ def lengthscale_prior(dimension: int) -> tuple[float, float]:
         Dimensions.  Their mean of sqrt(2) and spread of sqrt(3) are moved to shorter and narrowed:
         with some 60 points and 11 scales, longer ones foretold too small errors.
     """
-    return -0.6 + 0.5 * math.log(dimension), 1.0
+    return -0.3 + 0.5 * math.log(dimension), 0.7
 
 
 @dataclass(frozen=True)
@@ -311,15 +315,13 @@ def _surprise(theta: FloatArray, known: _Known) -> tuple[float, FloatArray]:
     axes = np.eye(d) if scales.shear is None else np.eye(d) + scales.shear.T
     turned = x @ axes
     r = _distances(turned / scales.lengths, turned / scales.lengths)
-    decay = np.exp(-r)
-    shape = (1 + r + r * r / 3) * decay
+    shape, steepness = _shape(r)
     noise = np.diag(known.own + scales.noise)
     root = cholesky(scales.variance * shape + noise, lower=True, check_finite=False)
     weights = cho_solve((root, True), known.y, check_finite=False)
     slope = cho_solve((root, True), np.eye(len(x)), check_finite=False)
     slope -= np.outer(weights, weights)
-    # dK / d(squared distance) = -5/6 variance (1 + r) exp(-r), where every length is 1
-    steep = slope * ((5 / 3) * scales.variance * (1 + r) * decay)
+    steep = slope * (2 * scales.variance * steepness)
     pairs = turned.T @ (steep.sum(1)[:, None] * x - steep @ x) / scales.lengths[:, None] ** 2
     gradient = np.empty(len(theta))
     gradient[:d] = np.einsum("ij,ji->i", pairs, axes)
@@ -330,6 +332,21 @@ def _surprise(theta: FloatArray, known: _Known) -> tuple[float, FloatArray]:
     z = (theta - mean) / spread
     surprise = 0.5 * float(known.y @ weights) + float(np.log(np.diag(root)).sum())
     return surprise + 0.5 * float(z @ z), gradient + z / spread
+
+
+def _shape(r: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Give the covariance at sqrt(5) times distances, of variance 1, and how fast it falls.
+
+    It is Matern-5/2, (1 + r + r^2 / 3) exp(-r), a share of it on shorter lengths.  How fast it
+    falls is minus its derivative by the squared distance, 5/6 (1 + r) exp(-r) of each part.
+    """
+    shape, falls = np.zeros_like(r), np.zeros_like(r)
+    for share, length in ((1 - ROUGH_SHARE, 1.0), (ROUGH_SHARE, ROUGH_LENGTH)):
+        q = r / length
+        decay = share * np.exp(-q)
+        shape += (1 + q + q * q / 3) * decay
+        falls += (5 / 6 / length**2) * (1 + q) * decay
+    return shape, falls
 
 
 def _distances(a: FloatArray, b: FloatArray) -> FloatArray:

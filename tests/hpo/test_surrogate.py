@@ -105,10 +105,10 @@ def test_a_sheared_column_learns_how_its_crest_moves():
     assert errors[1] < 0.5 * errors[0]
 
 
-def test_matern_at_one_length_by_hand():
+def test_the_covariance_at_one_length_by_hand():
     scales = Scales(np.array([2.0]), 3.0, 0.0)
-    root5 = 5**0.5
-    expected = 3 * (1 + root5 + 5 / 3) * np.exp(-root5)
+    matern = [(1 + r + r * r / 3) * np.exp(-r) for r in (5**0.5, 5**0.5 / 0.3)]
+    expected = 3 * (0.75 * matern[0] + 0.25 * matern[1])
     assert scales.covariance(np.array([[0.0]]), np.array([[2.0]]))[0, 0] == pytest.approx(expected)
 
 
