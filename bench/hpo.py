@@ -25,11 +25,13 @@ import resource
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
-from hpo_peers import peer
+from hpo_peers import WITHOUT, peer
 from scipy.stats import spearmanr
 
 from nodule_det.hpo import surrogate
@@ -181,16 +183,23 @@ def _busy(rows: list[dict[str, float]], m: int) -> float:
 
 def calibration(args: argparse.Namespace) -> None:
     """Print how well models foretell points near the best ones: order, and size of their errors."""
-    mean, spread = surrogate.lengthscale_prior(1)
-    surrogate.lengthscale_prior = lambda d: (mean + args.longer + 0.5 * math.log(d), spread)
-    for draws in (1, 8):
-        found = [
-            _foretold(Objective(number), repetition, draws)
-            for number in _numbers(args.functions)
-            for repetition in range(args.repetitions)
-        ]
-        order, error = np.mean(found, axis=0)
-        print(f"{draws} draws of scales: rank correlation {order:.3f}, errors {error:.2f} sd")
+    models: dict[str, tuple[int, dict[str, Any]]] = {
+        "as it is": (8, {}),
+        "one best guess of the scales": (1, {}),
+        "no column moves with others": (8, WITHOUT["straight"]),
+        "no rougher share": (8, WITHOUT["smooth"]),
+    }
+    for name, (draws, parts) in models.items():
+        with patch.multiple(surrogate, **parts) if parts else nullcontext():
+            found = np.array(
+                [
+                    _foretold(Objective(number), repetition, draws)
+                    for number in _numbers(args.functions)
+                    for repetition in range(args.repetitions)
+                ]
+            )
+        order, error = (_mean(list(column)) for column in found.T)
+        print(f"{name}: rank correlation {order}, errors {error} sd", flush=True)
 
 
 def _foretold(objective: Objective, repetition: int, draws: int) -> tuple[float, float]:
@@ -212,7 +221,7 @@ def _foretold(objective: Objective, repetition: int, draws: int) -> tuple[float,
     near = nearby(units[np.argsort(-truth(units))[:4]], 100, rng)
     near = near[truth(near) > 0.5 * truth(near).max()]
     models = surrogate.draw_surrogates(
-        features.of_units(units), seen, sd, rng if draws > 1 else None, draws
+        features.of_units(units), seen, sd, rng if draws > 1 else None, draws, features.sheared
     )
     means, sds = np.moveaxis([m.predict(features.of_units(near)) for m in models], 1, 0)
     mean = means.mean(0)
@@ -301,7 +310,6 @@ def main() -> None:
     calibrations = commands.add_parser("calibration")
     calibrations.add_argument("--functions", default="0-5")
     calibrations.add_argument("--repetitions", type=int, default=3)
-    calibrations.add_argument("--longer", type=float, default=0.0, help="added to log lengths")
     calibrations.set_defaults(do=calibration)
     latencies = commands.add_parser("latency")
     latencies.add_argument("--peers", default="nei")

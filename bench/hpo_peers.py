@@ -7,9 +7,9 @@ Peers beside the strategies of ``nodule_det.hpo``: ``tpe`` and ``optuna_gp`` are
 of their own (``hpo_ax_smac.py``); these are told 0 for a failed training.
 Variants of ours: ``*-zero`` takes it for 0 too, ``*-map`` has one guess of the scales, ``*-final``
 does not learn from validations of running trainings, ``*-alone`` does not see what is running at
-all, ``*-blind`` sees no standard errors, ``*-stop`` stops early, ``*-cost`` weighs the hours,
-``*-prior`` expects the learning rate near 3e-4, where these functions have it, and ``*-wrong`` near
-1e-6.
+all, ``*-blind`` sees no standard errors, ``*-straight`` has no column that moves with the others,
+``*-smooth`` no rougher share, ``*-stop`` stops early, ``*-cost`` weighs the hours, ``*-prior``
+expects the learning rate near 3e-4, where these functions have it, and ``*-wrong`` near 1e-6.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from hpo_ax_smac import Ax, PackagePeer, Smac
 
 from nodule_det.config.hpo import AcquisitionConfig, Failures, StoppingConfig, Strategy
+from nodule_det.hpo import surrogate
 from nodule_det.hpo.simulation import FIRST_POINTS
 from nodule_det.hpo.space import Kind, Params, Prior, Space
 from nodule_det.hpo.strategies import Propose, proposer
@@ -162,9 +164,26 @@ def peer(name: str, seed: int) -> tuple[Propose, AcquisitionConfig, StoppingConf
             settings["first"] = int(variant[5:])
         elif variant in VIEWS:
             propose = seen_through(VIEWS[variant], propose)
+        elif variant in WITHOUT:
+            propose = _changed(WITHOUT[variant], propose)
         elif variant != "stop":
             raise SystemExit(f"{name}: {variant} is no variant")
     return propose, AcquisitionConfig(**settings), StoppingConfig(on="stop" in variants)
+
+
+WITHOUT: dict[str, dict[str, Any]] = {
+    "straight": {"shears": lambda dimension, sheared: np.zeros((dimension, dimension), np.bool_)},
+    "smooth": {"ROUGH_SHARE": 0.0},
+}
+"""Parts of the process that can be left out, as what then stands in ``surrogate`` instead."""
+
+
+def _changed(parts: dict[str, Any], propose: Propose) -> Propose:
+    def propose_so(*args: Any) -> Params:
+        with patch.multiple(surrogate, **parts):
+            return propose(*args)
+
+    return propose_so
 
 
 View = Callable[[Space, Sequence[Trial]], tuple[Space, Sequence[Trial]]]

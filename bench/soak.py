@@ -1,11 +1,14 @@
 """Kill the tuning driver hundreds of times, and count: did every job run exactly once?
 
-    python bench/soak.py FOLDER [--kills 200] [--dispatcher local|slurm|pbs] [--slurm-dir DIR]
+    python bench/soak.py FOLDER [--kills 200]                                      local processes
+    bash tests/slurm/start_slurm.sh SLURM 47017; export SLURM_CONF=SLURM/slurm.conf
+    python bench/soak.py FOLDER --dispatcher slurm|pbs_over_slurm --slurm-dir SLURM       real Slurm
 
 A real driver (`python -m nodule_det.hpo`) runs a study of short stand-in trainings; it is killed by
 SIGKILL at a random moment and started again, over and over, then left to finish.  With --slurm-dir
-(a folder of tests/slurm/start_slurm.sh) the Slurm controller is stopped and started as well, every
-20 kills.  Each training notes its start in a file, so the count does not rely on the driver.
+the Slurm controller is stopped and started as well, every 20 kills, and a fifth of the answers of
+sbatch or qsub is lost, of half of these jobs after they were submitted.  Each training notes its
+start in a file, so the count does not rely on the driver.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ from nodule_det.hpo.study import StudyFolder, read_study
 
 ROOT = Path(__file__).parents[1]
 TRAINING = ROOT / "tests" / "bin" / "quick_training.sh"
+FORGETFUL = ROOT / "tests" / "bin" / "forgetful.sh"
+PORT = "47017"
 
 
 def main() -> int:
@@ -62,8 +67,18 @@ def start(args: argparse.Namespace, trials: int) -> subprocess.Popen[bytes]:
         [sys.executable, "-m", "nodule_det.hpo", *settings],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "QUICK_S": "0.3"},
+        env={**os.environ, "QUICK_S": "0.3", "PATH": f"{losses(args)}:{os.environ['PATH']}"},
     )
+
+
+def losses(args: argparse.Namespace) -> Path:
+    """Give the folder of commands that lose answers; without Slurm there are none in it."""
+    folder = Path(f"{args.folder}.losses").absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("sbatch", "qsub") if args.slurm_dir else ():
+        if not (folder / name).exists():
+            (folder / name).symlink_to(FORGETFUL)
+    return folder
 
 
 def wait_for_lock(folder: Path, driver: subprocess.Popen[bytes]) -> None:
@@ -78,7 +93,7 @@ def wait_for_lock(folder: Path, driver: subprocess.Popen[bytes]) -> None:
 
 def restart_controller(folder: Path) -> None:
     """Stop and start the controller; the node's own daemon goes on, as on a real cluster."""
-    for script, words in (("stop_slurm.sh", ("slurmctld",)), ("start_slurm.sh", ("47017",))):
+    for script, words in (("stop_slurm.sh", ("slurmctld",)), ("start_slurm.sh", (PORT,))):
         path = ROOT / "tests" / "slurm" / script
         subprocess.run(["bash", str(path), str(folder), *words], check=True)
 
@@ -94,11 +109,18 @@ def report(args: argparse.Namespace, trials: int, code: int, seconds: float) -> 
     right = all(t.value == t.params["optim.beta1"] for t in study.trials)
     good = code == 0 and dict(starts) == {1: trials} and right and states["complete"] == trials
     print(
-        f"\n{args.dispatcher}: {args.kills} kills in {seconds:.0f} s; {len(study.trials)} trials "
+        f"\n{args.dispatcher}: {args.kills} kills in {seconds:.0f} s, answers lost: "
+        f"{lost_answers(args)}; {len(study.trials)} trials "
         f"{dict(states)}, {attempts} attempts, starts of a training -> trials {dict(starts)}; "
         f"values right: {right}; problems: {len(study.problems)}; {'PASSED' if good else 'FAILED'}"
     )
     return 0 if good else 1
+
+
+def lost_answers(args: argparse.Namespace) -> dict[str, int]:
+    """Count them: ``lost`` after the job was submitted, ``away`` before."""
+    noted = losses(args) / "lost_answers"
+    return dict(collections.Counter(noted.read_text().split() if noted.exists() else []))
 
 
 if __name__ == "__main__":
