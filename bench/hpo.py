@@ -193,7 +193,7 @@ def calibration(args: argparse.Namespace) -> None:
         with patch.multiple(surrogate, **parts) if parts else nullcontext():
             found = np.array(
                 [
-                    _foretold(Objective(number), repetition, draws)
+                    _foretold(Objective(number, args.waves), repetition, draws)
                     for number in _numbers(args.functions)
                     for repetition in range(args.repetitions)
                 ]
@@ -310,6 +310,7 @@ def main() -> None:
     calibrations = commands.add_parser("calibration")
     calibrations.add_argument("--functions", default="0-5")
     calibrations.add_argument("--repetitions", type=int, default=3)
+    calibrations.add_argument("--waves", type=float, default=1.0, help="factor of the waves")
     calibrations.set_defaults(do=calibration)
     latencies = commands.add_parser("latency")
     latencies.add_argument("--peers", default="nei")

@@ -53,9 +53,14 @@ _RANGES = {
 
 
 class Objective:
-    """One function of the family; everything about it follows from its number."""
+    """One function of the family; everything about it follows from its number.
 
-    def __init__(self, number: int) -> None:
+    Args:
+        number: Which one.
+        waves: Factor of the waves without meaning; 0 gives a smooth function.
+    """
+
+    def __init__(self, number: int, waves: float = 1.0) -> None:
         rng = np.random.default_rng(90210 + number)
         u = rng.uniform
         self.number = number
@@ -82,6 +87,7 @@ class Objective:
         self._rotate, self._memory_limit = u(-0.01, 0.04), u(2.2, 3.2)
         self._waves = rng.normal(0, 1.6, (WAVES, len(_RANGES)))
         self._phases, self._heights = u(0, 2 * np.pi, WAVES), rng.normal(0, 0.012, WAVES)
+        self._heights *= waves
 
     def truth(self, points: Sequence[Params]) -> FloatArray:
         """Give the scores without noise, (n,) in [0, 1]; 0 where a training gives none."""
