@@ -43,10 +43,8 @@ class Features:
 
     def matrix(self, points: Sequence[Mapping[str, Value]]) -> NDArray[np.float64]:
         """Give (n, d) model inputs of n points."""
-        rows = np.empty((len(points), self.dimension))
-        for row, params in zip(rows, points, strict=True):
-            row[:] = [x for p in self.space.free for x in _columns(p, params)]
-        return rows
+        columns = [_columns(p, points) for p in self.space.free]
+        return np.concatenate([np.empty((len(points), 0)), *columns], axis=1)
 
     def of_units(self, units: NDArray[np.float64]) -> NDArray[np.float64]:
         """Give (n, d) model inputs of the points that coordinates in [0, 1], (n, p), stand for.
@@ -99,11 +97,8 @@ class _Columns:
         value = self._values[p.name]
         if p.kind in (Kind.FLOAT, Kind.INT):
             columns = _scaled(p, value, self._upper(p))[:, None]
-        elif _unordered(p):
-            columns = ONE_HOT * (value[:, None] == np.arange(len(p.values)))
         else:
-            last = len(p.values) - 1
-            columns = (value / last if last else np.full(self._n, INACTIVE))[:, None]
+            columns = _listed(p, value)
         return np.where(self._active[p.name][:, None], columns, INACTIVE)
 
     def _is_one_of(self, name: str, allowed: tuple[Value, ...]) -> NDArray[np.bool_]:
@@ -146,20 +141,26 @@ def _width(p: Parameter) -> int:
     return len(p.values) if _unordered(p) else 1
 
 
-def _columns(p: Parameter, params: Mapping[str, Value]) -> list[float]:
-    if p.name not in params:
-        return [INACTIVE] * _width(p)
-    value = params[p.name]
-    if _unordered(p):
-        return [ONE_HOT * (value == v) for v in p.values]
+def _columns(p: Parameter, points: Sequence[Mapping[str, Value]]) -> NDArray[np.float64]:
+    """Give the model inputs of a parameter at n points, (n, its columns)."""
+    active = np.array([p.name in params for params in points], np.bool_)
+    having = [params for params in points if p.name in params]
+    values = [params[p.name] for params in having]
+    columns = np.full((len(points), _width(p)), INACTIVE)
     if p.kind in (Kind.FLOAT, Kind.INT):
-        return [_on_scale(p, float(value), params)]
+        upper = np.array([p.upper(params) for params in having], np.float64)
+        columns[active, 0] = _scaled(p, np.array(values, np.float64), upper)
+    else:
+        columns[active] = _listed(p, np.array([p.values.index(v) for v in values], np.float64))
+    return columns
+
+
+def _listed(p: Parameter, place: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give the model inputs of places in a list of values, (n, its columns)."""
+    if _unordered(p):
+        return np.asarray(ONE_HOT * (place[:, None] == np.arange(len(p.values))))
     last = len(p.values) - 1
-    return [p.values.index(value) / last if last else INACTIVE]
-
-
-def _on_scale(p: Parameter, value: float, params: Mapping[str, Value]) -> float:
-    return float(_scaled(p, np.array([value]), np.array([p.upper(params)]))[0])
+    return np.asarray(place / last if last else np.full(len(place), INACTIVE))[:, None]
 
 
 def _scaled(
