@@ -40,7 +40,7 @@ class Notes:
     failures: int = 0
     """Trainings that failed by an error since the last good one."""
     hopeless: int = 0
-    """Points that were refused by their forecast since the last that was not."""
+    """Proposals that were refused by their forecast since the last point that was not."""
 
 
 @dataclass(kw_only=True)

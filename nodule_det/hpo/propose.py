@@ -10,14 +10,15 @@ same point.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence, Set
+from collections.abc import Callable, Sequence
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nodule_det.config.hpo import AcquisitionConfig, Strategy
 from nodule_det.hpo import acquisition
-from nodule_det.hpo.baselines import TRIES, propose_random, propose_sobol
+from nodule_det.hpo.baselines import Allowed, draw_new, propose_random, propose_sobol
 from nodule_det.hpo.evidence import Evidence, gather
 from nodule_det.hpo.feasibility import fit_feasibility
 from nodule_det.hpo.features import Features, nearby
@@ -44,7 +45,12 @@ PRIOR_TRIALS = 6.0
 
 
 def propose(
-    space: Space, trials: Sequence[Trial], config: AcquisitionConfig, rng: np.random.Generator
+    space: Space,
+    trials: Sequence[Trial],
+    config: AcquisitionConfig,
+    rng: np.random.Generator,
+    *,
+    allowed: Allowed | None = None,
 ) -> Params:
     """Choose the next point to try.
 
@@ -53,33 +59,29 @@ def propose(
         trials: All trials so far, in any order; those without an outcome count as running.
         config: Strategy and its settings.
         rng: The only source of randomness.
+        allowed: Says which points may be proposed; asked only for those that promise most.  None
+            allows all.
 
     Returns:
         Values for every active parameter: a point of the space that was neither tried nor is
-        running.  Once the space has no other left, the most promising one is repeated.
+        running.  Once the space has no other left, the most promising one is repeated; where
+        nothing is allowed, one that is not is given.
     """
     if config.strategy is Strategy.sobol:
-        return propose_sobol(space, trials, config, rng)
+        return propose_sobol(space, trials, config, rng, allowed=allowed)
     if config.strategy is Strategy.random or space.dimension == 0:
-        return propose_random(space, trials, config, rng)
+        return propose_random(space, trials, config, rng, allowed=allowed)
     features = Features(space)
     ordered = sorted(trials, key=lambda t: t.number)
     running = config.running_curves and config.strategy is not Strategy.ei
     evidence = gather(features, ordered, config.failures, running)
     if len(evidence.values) < config.first:
-        return _first_point(space, {point_key(t.params) for t in trials}, rng)
+        known = {point_key(t.params) for t in trials}
+        return draw_new(lambda: space.sample_prior(rng), known, allowed)
     means, promise = _model(evidence, config, rng)
     score = _scorer(space, evidence, promise, config)
     tried = features.matrix([t.params for t in trials])
-    return _search(features, evidence, means, tried, score, rng)
-
-
-def _first_point(space: Space, tried: Set[Hashable], rng: np.random.Generator) -> Params:
-    for _ in range(TRIES):
-        params = space.sample_prior(rng)
-        if point_key(params) not in tried:
-            break
-    return params
+    return _search(features, evidence, means, tried, score, rng, allowed)
 
 
 def _model(
@@ -159,6 +161,7 @@ def _search(
     tried: FloatArray,
     score: Score,
     rng: np.random.Generator,
+    allowed: Allowed | None,
 ) -> Params:
     """Find the most promising point: candidates of the space, then neighbours of the best ones.
 
@@ -169,6 +172,7 @@ def _search(
         tried: (t, d) model inputs of all trials, none of which is to be repeated.
         score: How much candidates promise.
         rng: Source of the candidates.
+        allowed: Says which of them may be chosen, or be looked around; None allows all.
     """
     space = features.space
     incumbents = np.argsort(-means, kind="stable")[:INCUMBENTS]
@@ -183,13 +187,28 @@ def _search(
     if not len(x):
         return _replicate(space, evidence, score)
     scores = score(x, units)
+    verdicts: dict[int, bool] = {}
+
+    def may(i: int) -> bool:
+        if i not in verdicts:
+            verdicts[i] = allowed is None or allowed(space.from_unit(units[i]))
+        return verdicts[i]
+
     for _ in range(REFINEMENTS):
-        top = np.argsort(-scores, kind="stable")[:REFINED]
+        top = _leading(scores, may, REFINED)
+        if not top:
+            return _replicate(space, evidence, score)
         more, x = _new(features, nearby(units[top], NEIGHBOURS, rng), known)
         if len(x):
             units = np.concatenate([units, more])
             scores = np.concatenate([scores, score(x, more)])
-    return space.from_unit(units[int(np.argmax(scores))])
+    return space.from_unit(units[_leading(scores, may, 1)[0]])
+
+
+def _leading(scores: FloatArray, may: Callable[[int], bool], count: int) -> list[int]:
+    """Walk down from the highest score and give the first points that may be chosen."""
+    downwards = map(int, np.argsort(-scores, kind="stable"))
+    return list(islice(filter(may, downwards), count))
 
 
 def _from_priors(space: Space, count: int, rng: np.random.Generator) -> FloatArray:

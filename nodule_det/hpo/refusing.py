@@ -1,119 +1,103 @@
 """Refuse a training for which no job has room, before it becomes one.
 
-    params ──forecast──▶ memory, seconds ──refusal()──▶ why not, or None ──nearest()──▶ params
+    trials, limits ──▶ Room ──forecast──▶ has(params): what may be proposed
+                                     └──▶ refusal(params): why not, or None
 
 Refused is only what lies clearly beyond a limit: by the margin of the settings and, for times, by
 the factor that the forecast missed the study's own trainings.  What ran is stronger than what was
 foretold: no training is refused that asks for no more than one that is complete.
-
-A model that learns from refused points may insist for long, where all that it has seen says that
-larger is better.  So the driver follows a refused proposal by the nearest point that has room.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import numpy as np
+from functools import cached_property
 
 from nodule_det.config.hpo import HpoConfig
 from nodule_det.config.train import Device
-from nodule_det.hpo.forecast import Footprint, fit_speed, footprint
+from nodule_det.errors import ConfigError
+from nodule_det.hpo.forecast import Footprint, Speed, fit_speed, footprint
 from nodule_det.hpo.objective import with_params
-from nodule_det.hpo.space import Params, Space, point_key
+from nodule_det.hpo.space import Params
 from nodule_det.hpo.trial import Trial, TrialState
 from nodule_det.progress import duration
 
-SHARES = tuple(np.linspace(0.05, 1.0, 20))
-"""Places on the way from a refused point to one that ran."""
-DRAWN = 200
-"""Points drawn where there is nothing on the way."""
 
-
-def refusal(params: Params, trials: Sequence[Trial], config: HpoConfig) -> str | None:
-    """Say why a training cannot succeed; None for one that may.
+class Room:
+    """What the jobs of a study have room for.
 
     Args:
-        params: Its point of the search space.
         trials: All trials of the study; the complete ones show what fits and how long it takes.
         config: Settings of the study; those of a training command of the user's own
             (``command``) tell nothing of its architecture.
     """
-    if not config.forecast.refuse or config.command:
-        return None
-    return _too_large(params, trials, config) or _too_long(params, trials, config)
 
+    def __init__(self, trials: Sequence[Trial], config: HpoConfig) -> None:
+        self._complete = [t for t in trials if t.state is TrialState.COMPLETE]
+        self._config = config
 
-def nearest(
-    wanted: Params,
-    space: Space,
-    trials: Sequence[Trial],
-    config: HpoConfig,
-    rng: np.random.Generator,
-) -> Params | None:
-    """Find a new point that is not refused, on the way from a refused one to one that ran.
+    @property
+    def limited(self) -> bool:
+        """Whether anything can be refused at all."""
+        forecast = self._config.forecast.refuse and not self._config.command
+        limits = self._config.dispatcher.memory_gb or time_limit_s(self._config)[0]
+        return bool(forecast and limits)
 
-    Args:
-        wanted: The refused point.
-        space: The search space.
-        trials: All trials; the way leads to the best complete one.
-        config: Settings of the study.
-        rng: Draws points instead where no trial is complete, or nothing new lies on the way.
+    def has(self, params: Params) -> bool:
+        """Say whether a training may succeed, as far as is known."""
+        return self.refusal(params) is None
 
-    Returns:
-        None if no point of many has room.
-    """
-    tried = {point_key(t.params) for t in trials}
-    points = [space.sample_prior(rng) for _ in range(DRAWN)]
-    complete = [t for t in _complete(trials) if t.value is not None]
-    if complete:
-        best = max(complete, key=lambda t: t.value or 0.0)
-        start, end = space.to_unit(wanted), space.to_unit(best.params)
-        way = [space.from_unit(start + share * (end - start)) for share in SHARES]
-        points = way + points
-    for params in points:
-        if point_key(params) not in tried and refusal(params, trials, config) is None:
-            return params
-    return None
+    def refusal(self, params: Params) -> str | None:
+        """Say why a training cannot succeed; None for one that may."""
+        if not self.limited:
+            return None
+        try:
+            needs = needs_of(params, self._config)
+        except ConfigError as error:
+            return f"refused by the train command: {error}"
+        return self._too_large(needs) or self._too_long(needs)
+
+    def _too_large(self, needs: Footprint) -> str | None:
+        limit, margin = self._config.dispatcher.memory_gb, self._config.forecast.margin
+        needs_gb = needs.memory_bytes / 1e9
+        if not limit or needs_gb <= margin * limit or needs_gb <= self._largest_gb:
+            return None
+        return (
+            f"forecast to need {needs_gb:.1f} GB of memory, over {margin:g} times "
+            f"dispatcher.memory_gb={limit:g}"
+        )
+
+    def _too_long(self, needs: Footprint) -> str | None:
+        limit_s, name = time_limit_s(self._config)
+        if not limit_s or self._speed is None:
+            return None
+        margin = self._config.forecast.margin * self._speed.off
+        seconds = self._speed.seconds(needs)
+        if seconds <= margin * limit_s or seconds <= max(t.seconds for t in self._complete):
+            return None
+        return (
+            f"forecast to take {duration(seconds)}, over {margin:.1f} times the "
+            f"{duration(limit_s)} of {name}"
+        )
+
+    @cached_property
+    def _largest_gb(self) -> float:
+        """Memory foretold of the largest training that is complete."""
+        needs = [needs_of(t.params, self._config).memory_bytes for t in self._complete]
+        return max(needs, default=0) / 1e9
+
+    @cached_property
+    def _speed(self) -> Speed | None:
+        known = [t for t in self._complete if t.seconds > 0]
+        return fit_speed(
+            [needs_of(t.params, self._config) for t in known], [t.seconds for t in known]
+        )
 
 
 def needs_of(params: Params, config: HpoConfig) -> Footprint:
     """Foretell what a training needs; with device=auto, the smaller figure of a GPU."""
     train = with_params(config.train, params)
     return footprint(train, gpu=train.device is not Device.cpu)
-
-
-def _too_large(params: Params, trials: Sequence[Trial], config: HpoConfig) -> str | None:
-    limit, margin = config.dispatcher.memory_gb, config.forecast.margin
-    if not limit:
-        return None
-    needs_gb = needs_of(params, config).memory_bytes / 1e9
-    if needs_gb <= margin * limit:
-        return None
-    if any(needs_of(t.params, config).memory_bytes / 1e9 >= needs_gb for t in _complete(trials)):
-        return None
-    return (
-        f"forecast to need {needs_gb:.1f} GB of memory, over {margin:g} times "
-        f"dispatcher.memory_gb={limit:g}"
-    )
-
-
-def _too_long(params: Params, trials: Sequence[Trial], config: HpoConfig) -> str | None:
-    limit_s, name = time_limit_s(config)
-    if not limit_s:
-        return None
-    known = [t for t in _complete(trials) if t.seconds > 0]
-    speed = fit_speed([needs_of(t.params, config) for t in known], [t.seconds for t in known])
-    if speed is None:
-        return None
-    margin = config.forecast.margin * speed.off
-    seconds = speed.seconds(needs_of(params, config))
-    if seconds <= margin * limit_s or seconds <= max(t.seconds for t in known):
-        return None
-    return (
-        f"forecast to take {duration(seconds)}, over {margin:.1f} times the "
-        f"{duration(limit_s)} of {name}"
-    )
 
 
 def time_limit_s(config: HpoConfig) -> tuple[float, str]:
@@ -125,7 +109,3 @@ def time_limit_s(config: HpoConfig) -> tuple[float, str]:
         f"{sittings} jobs of dispatcher.walltime_s={config.dispatcher.walltime_s:g} "
         f"(retries.stopped={config.retries.stopped})"
     )
-
-
-def _complete(trials: Sequence[Trial]) -> list[Trial]:
-    return [t for t in trials if t.state is TrialState.COMPLETE]

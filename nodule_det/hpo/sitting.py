@@ -24,7 +24,7 @@ from nodule_det.hpo.display import Display
 from nodule_det.hpo.driver import Driver
 from nodule_det.hpo.lock import StudyLock
 from nodule_det.hpo.opening import has_study, new_header, open_study
-from nodule_det.hpo.refusing import refusal
+from nodule_det.hpo.refusing import Room
 from nodule_det.hpo.strategies import proposer
 from nodule_det.hpo.study import Header, Study, StudyFolder, read_study
 from nodule_det.hpo.submitting import next_point
@@ -113,6 +113,6 @@ def preview(folder: StudyFolder, config: HpoConfig) -> str:
     )
     script = objective.job_script_text(words, config.dispatcher, Path.cwd())
     command = make_dispatcher(config.dispatcher).preview(job)
-    why = refusal(params, study.trials, config)
+    why = Room(study.trials, config).refusal(params)
     note = f"# the driver would refuse this point: {why}\n" if why else ""
     return f"# trial {number} ({source}), {job.script}\n{note}{script}# submitted by\n{command}\n"

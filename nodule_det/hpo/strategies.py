@@ -1,23 +1,38 @@
 """The signature of every proposer, and which one a strategy stands for.
 
-Strategy ──proposer()──▶ propose(space, trials, config, rng) ──▶ params
+Strategy ──proposer()──▶ propose(space, trials, config, rng, allowed=None) ──▶ params
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
 from nodule_det.config.hpo import AcquisitionConfig, Strategy
-from nodule_det.hpo.baselines import propose_random, propose_sobol
+from nodule_det.hpo.baselines import Allowed, propose_random, propose_sobol
 from nodule_det.hpo.space import Params, Space
 from nodule_det.hpo.trial import Trial
 
-Propose: TypeAlias = Callable[
-    [Space, Sequence[Trial], AcquisitionConfig, np.random.Generator], Params
-]
+
+class Propose(Protocol):
+    """Chooses the next point from the list of trials.
+
+    The driver gives ``allowed`` only in a study with limits (``refusing``), so a proposer without
+    it serves all others.
+    """
+
+    def __call__(
+        self,
+        space: Space,
+        trials: Sequence[Trial],
+        config: AcquisitionConfig,
+        rng: np.random.Generator,
+        /,
+        *,
+        allowed: Allowed | None = None,
+    ) -> Params: ...
 
 
 def proposer(strategy: Strategy) -> Propose:

@@ -9,6 +9,8 @@ without an answer is settled by asking for the name before anything is submitted
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from nodule_det.config.hpo import HpoConfig
@@ -16,7 +18,7 @@ from nodule_det.errors import StudyError
 from nodule_det.hpo import objective
 from nodule_det.hpo.desk import Desk
 from nodule_det.hpo.dispatch.job import Job, Refused, Unavailable, read_claim
-from nodule_det.hpo.refusing import nearest, refusal
+from nodule_det.hpo.refusing import Room
 from nodule_det.hpo.space import Params
 from nodule_det.hpo.strategies import Propose
 from nodule_det.hpo.study import Study
@@ -24,15 +26,14 @@ from nodule_det.hpo.trial import Attempt, Reason, Trial, TrialState
 
 FIRST = "first"
 """Source of a trial whose point the search space names."""
-NEAREST = "nearest"
-"""Source of a trial that lies next to a proposal for which no job has room."""
 FAILURES_AT_START = 3
 """Trainings that end in an error, one after the other before any succeeds, end the driver: it is
 the setup, not the point."""
 FAILURES_IN_A_ROW = 10
 """The same once some have succeeded: a node without the data would eat the whole study."""
-HOPELESS_IN_A_ROW = 50
-"""Points refused by their forecast, one after the other, that end the driver: it asks in vain."""
+HOPELESS_IN_A_ROW = 10
+"""Proposals refused by their forecast, one after the other, that end the driver: whoever proposes
+was told what has room, and found nothing."""
 REFUSALS = 10
 """Refusals in a row that are borne by a study whose jobs were accepted before."""
 
@@ -106,17 +107,18 @@ def _refuse(desk: Desk, trial: Trial) -> bool:
     Raises:
         StudyError: If nothing else was proposed for a long time.
     """
-    why = refusal(trial.params, desk.study.trials, desk.config)
+    why = Room(desk.study.trials, desk.config).refusal(trial.params)
     if why is None:
         desk.notes.hopeless = 0
         return False
     desk.finish(trial, TrialState.FAILED, Reason.REFUSED, message=why)
-    desk.notes.hopeless += 1
+    desk.notes.hopeless += trial.source == desk.config.acquisition.strategy.value
     if desk.notes.hopeless >= HOPELESS_IN_A_ROW:
         raise StudyError(
-            f"the last {desk.notes.hopeless} points were refused before they became jobs, trial "
-            f"{trial.number} because it is {why}: narrow the search space, correct the limit, or "
-            "give forecast.refuse=false.  Then start the same command again"
+            f"the last {desk.notes.hopeless} proposals were refused before they became jobs, "
+            f"trial {trial.number} because it is {why}: the search space seems to have no point "
+            "with room.  Widen it, correct the limit, or give forecast.refuse=false.  Then start "
+            "the same command again"
         )
     return True
 
@@ -124,21 +126,16 @@ def _refuse(desk: Desk, trial: Trial) -> bool:
 def next_point(study: Study, propose: Propose, config: HpoConfig) -> tuple[Params, str]:
     """Choose the next point, and say where it is from.
 
-    The given first ones come first, then what ``propose`` says; where that was refused just now,
-    the nearest point that has room takes its turn.
+    The given first ones come first, then what ``propose`` says; it is told what has no room.
     """
     trials, space, acquisition = study.trials, study.space, config.acquisition
     n_first = sum(t.source == FIRST for t in trials)
     if n_first < len(space.first):
         return dict(space.first[n_first]), FIRST
     rng = np.random.default_rng([acquisition.seed, study.next_number])
-    strategy = acquisition.strategy.value
-    last = trials[-1] if trials else None
-    if last is not None and last.reason is Reason.REFUSED and last.source == strategy:
-        near = nearest(last.params, space, trials, config, rng)
-        if near is not None:
-            return near, NEAREST
-    return space.check(propose(space, trials, acquisition, rng)), strategy
+    room = Room(trials, config)
+    choose = partial(propose, allowed=room.has) if room.limited else propose
+    return space.check(choose(space, trials, acquisition, rng)), acquisition.strategy.value
 
 
 def _intend_and_submit(desk: Desk, trial: Trial) -> None:

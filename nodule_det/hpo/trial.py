@@ -106,8 +106,7 @@ class Trial:
     """Why it is FAILED or CANCELLED."""
     message: str | None = None
     source: str = "proposed"
-    """``first``, ``user``, ``imported``, the strategy that proposed it, or ``nearest``: next to a
-    proposal that was refused."""
+    """``first``, ``user``, ``imported``, or the strategy that proposed it."""
     curve: tuple[Observation, ...] = ()
     """Validations seen so far, by rising epoch."""
     attempts: tuple[Attempt, ...] = ()

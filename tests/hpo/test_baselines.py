@@ -39,6 +39,41 @@ def test_sobol_fills_each_quarter_of_every_axis_alike():
     assert [int(((lr >= q / 4) & (lr < (q + 1) / 4)).sum()) for q in range(4)] == [8] * 4
 
 
+def test_only_what_is_allowed_is_drawn_and_asking_changes_no_draw():
+    def small(params):
+        return params["model.filters"] <= 8
+
+    for propose in (propose_random, propose_sobol):
+        for number in range(20):
+            trials = [Trial(number=1, params=SPACE.sample(np.random.default_rng(0)))] * number
+
+            def draw(allowed, propose=propose, trials=trials, number=number):
+                return propose(
+                    SPACE, trials, CONFIG, np.random.default_rng(number), allowed=allowed
+                )
+
+            assert small(draw(small))
+            assert draw(None) == draw(lambda params: True)
+            assert draw(small) == draw(None) or not small(draw(None))
+
+
+def test_where_all_that_is_allowed_was_tried_it_is_tried_again():
+    trials = [Trial(number=1, params={"a": True, "b": True})]
+    for propose in (propose_random, propose_sobol):
+        rng = np.random.default_rng(0)
+        params = propose(TINY, trials, CONFIG, rng, allowed=lambda p: p["a"] and p["b"])
+        assert params == {"a": True, "b": True}
+        assert propose(TINY, trials, CONFIG, rng, allowed=lambda p: False) in [
+            {"a": a, "b": b} for a in (True, False) for b in (True, False)
+        ]
+
+
+def test_the_draws_of_a_generator_stay_what_they_were():
+    rng = np.random.default_rng(5)
+    units = np.random.default_rng(5).random(SPACE.dimension)
+    assert propose_random(SPACE, [], CONFIG, rng) == SPACE.from_unit(units)
+
+
 def test_a_baseline_is_chosen_by_its_strategy():
     assert proposer(Strategy.random) is propose_random
     assert proposer(Strategy.sobol) is propose_sobol

@@ -71,6 +71,35 @@ def test_equal_trials_and_generators_give_equal_valid_new_points(strategy):
     assert point_key(params) not in {point_key(t.params) for t in trials}
 
 
+@pytest.mark.parametrize("strategy", [s for s in Strategy if s is not Strategy.botorch])
+@pytest.mark.parametrize("n", [3, 12])
+def test_only_what_is_allowed_is_proposed_and_asking_changes_nothing_else(strategy, n):
+    trials, config = tried(SQUARE, n, hill), AcquisitionConfig(strategy=strategy)
+    asked = []
+
+    def below(params):  # the top of the hill is not
+        asked.append(point_key(params))
+        return params["y"] < 0.5
+
+    free = propose(SQUARE, trials, config, rng())
+    assert free == propose(SQUARE, trials, config, rng(), allowed=lambda params: True)
+    assert below(propose(SQUARE, trials, config, rng(), allowed=below))
+    assert propose(SQUARE, trials, config, rng(), allowed=lambda params: False)
+
+
+def test_few_points_are_asked_whether_they_are_allowed():
+    trials, asked = tried(SQUARE, 12, hill), []
+    propose(SQUARE, trials, AcquisitionConfig(), rng(), allowed=lambda p: not asked.append(p))
+    assert len(asked) <= 4 * 8
+
+
+def test_where_all_that_is_allowed_was_tried_its_best_is_repeated():
+    space = parse_space({"parameters": {"n": {"kind": "int", "low": 0, "high": 9}}})
+    trials = [complete(i + 1, {"n": i}, 0.1 * i) for i in range(7)]
+    params = propose(space, trials, AcquisitionConfig(), rng(), allowed=lambda p: p["n"] < 7)
+    assert params == {"n": 6}
+
+
 def test_the_first_points_need_no_model_and_follow_the_prior():
     space = parse_space(
         {

@@ -14,7 +14,7 @@ from nodule_det.errors import StudyError
 from nodule_det.hpo.evidence import gather
 from nodule_det.hpo.features import Features
 from nodule_det.hpo.queue import put
-from nodule_det.hpo.refusing import needs_of, refusal, time_limit_s
+from nodule_det.hpo.refusing import Room, needs_of, time_limit_s
 from nodule_det.hpo.space_file import parse_space
 from nodule_det.hpo.summary import summarise
 from nodule_det.hpo.trial import Attempt, Reason, Trial, TrialState
@@ -28,6 +28,10 @@ FILTERS = parse_space(
     }
 )
 SMALL, LARGE = {"model.filters": 4}, {"model.filters": 32}
+
+
+def refusal(params, trials, config):
+    return Room(trials, config).refusal(params)
 
 
 def study_config(memory_gb=0.0, **settings):
@@ -110,10 +114,12 @@ def test_a_refused_trial_is_no_job_teaches_and_does_not_count(lab):
         trials=12, workers=3, dispatcher=DispatcherConfig(memory_gb=limit_between(), grace_s=60)
     )
     made.space = FILTERS
+    for filters in range(8, 33, 2):
+        put(made.folder.queue, {"optim.lr": 0.005, "model.filters": filters})
     study = made.run()
     refused = [t for t in study.trials if t.reason is Reason.REFUSED]
     ran = [t for t in study.trials if t.state is TrialState.COMPLETE]
-    assert refused
+    assert len(refused) > 1
     assert len(ran) == 12
     assert made.starts() == [1] * 12
     assert max(t.params["model.filters"] for t in ran) < min(
@@ -139,9 +145,9 @@ def test_a_point_of_the_user_is_refused_as_well(lab):
 
 def test_a_space_without_room_ends_the_driver_not_the_patience_of_its_owner(lab):
     made = lab(trials=5, dispatcher=DispatcherConfig(memory_gb=0.001))
-    with pytest.raises(StudyError, match="the last 50 points were refused"):
+    with pytest.raises(StudyError, match="the last 10 proposals were refused"):
         made.run()
-    assert len(made.study.trials) == 50
+    assert len(made.study.trials) == 10
     assert made.starts() == []
 
 
@@ -155,11 +161,12 @@ def test_a_driver_killed_before_it_refused_refuses_after(lab):
     assert study.trials[-1].state is TrialState.COMPLETE
 
 
-def test_a_model_that_insists_is_followed_by_the_nearest_point_that_has_room(lab):
-    from nodule_det.hpo.propose import propose
+def wide_is_good(overrides, attempt):
+    return complete({"optim.lr": overrides["model.filters"] / 3200}, attempt)
 
-    def wide_is_good(overrides, attempt):
-        return complete({"optim.lr": overrides["model.filters"] / 3200}, attempt)
+
+def test_a_model_is_told_what_has_no_room_and_does_not_insist(lab):
+    from nodule_det.hpo.propose import propose
 
     made = lab(
         wide_is_good,
@@ -170,12 +177,21 @@ def test_a_model_that_insists_is_followed_by_the_nearest_point_that_has_room(lab
     )
     made.space, made.propose = FILTERS, propose
     study = made.run()
-    refused = [t for t in study.trials if t.reason is Reason.REFUSED]
-    ran = [t for t in study.trials if t.state is TrialState.COMPLETE]
-    assert (len(ran), made.starts()) == (14, [1] * 14)
-    assert 1 <= len(refused) <= 14
-    for trial, following in zip(study.trials, study.trials[1:], strict=False):
-        if trial.reason is Reason.REFUSED:
-            assert following.source == "nearest"
-    widest = max(t.params["model.filters"] for t in ran)
-    assert widest == min(t.params["model.filters"] for t in refused) - 2  # the edge is found
+    assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 14
+    room = Room(study.trials, made.config)
+    widest = max(t.params["model.filters"] for t in study.trials)
+    assert not room.has({"model.filters": widest + 2})  # the edge is found
+
+
+def test_a_proposer_that_knows_of_no_limits_serves_where_there_are_none(lab):
+    def propose(space, trials, config, rng):
+        return space.sample(rng)
+
+    made = lab(trials=3)
+    made.propose = propose
+    assert len(made.run().trials) == 3
+
+
+def test_a_point_that_the_train_command_refuses_has_no_room(lab):
+    why = refusal({"model.filters": -1}, [], study_config(memory_gb=100))
+    assert why.startswith("refused by the train command: model.filters=-1 must be ")
