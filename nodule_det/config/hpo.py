@@ -175,20 +175,20 @@ class ForecastConfig:
 
 @dataclass(kw_only=True)
 class StoppingConfig:
-    """Early stopping of hopeless trainings: asynchronous successive halving."""
+    """Early stopping of trainings that will not come near the best one."""
 
     on: bool = False
-    """Cancel trainings that fall behind."""
+    """Cancel trainings that will end clearly below the best value so far."""
 
     first_epoch: int = 5
-    """Epoch of the first comparison; the next ones lie ``factor`` times further."""
+    """No training is stopped before this epoch."""
 
-    factor: int = 3
-    """At each comparison the best 1/factor go on."""
+    sure: float = 2.0
+    """Standard errors by which what is foretold of a training must lie below the best."""
 
     def __post_init__(self) -> None:
         require_range("stopping.first_epoch", self.first_epoch, 1, 1_000_000)
-        require_range("stopping.factor", self.factor, 2, 100)
+        require_range("stopping.sure", self.sure, 0, 100)
 
 
 @dataclass(kw_only=True)

@@ -1,77 +1,38 @@
-"""Early stopping: end trainings that fall behind, by asynchronous successive halving.
+"""Early stopping: end trainings that will not come near the best one.
 
     Trial.curve of all trials ──should_stop(trial, trials)──▶ cancel, or go on
 
-Why this rule: it compares trainings at equal epochs only, decides at once without waiting for a
-whole round (so no worker is ever idle), needs no model of a learning curve that would be wrong for
-diverging runs, and it keeps going what it has no reason to stop.  It is the "stopping" form of
-ASHA: a training that is not among the best 1/factor at a rung ends there.  A lag within its own
-standard error is no reason.  And nothing ends before three trainings are complete: until then a
-stopped one teaches nothing (see ``evidence``), and a search that stops on goes on blindly.
+A training ends early where what it will come to, foretold by those that are complete
+(``learning_curves``), lies clearly below the best value so far: by ``sure`` standard errors of what
+is foretold.  So nothing ends before three trainings are complete, and what was stopped teaches the
+surrogate the same value, with the same error, that it was stopped for.
 
-References:
-    Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020.
+Why not successive halving, which keeps the best third at each of some epochs: it ends two of three
+trainings whatever they promise, and in a search that closes in, two of three are among the best.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from nodule_det.config.hpo import StoppingConfig
-from nodule_det.hpo.trial import Observation, Trial, TrialState
-
-ENOUGH_COMPLETE = 3
-"""Complete trials from which others can be told how they would have gone on."""
+from nodule_det.hpo.learning_curves import carry_on
+from nodule_det.hpo.trial import Trial, TrialState
 
 
 def should_stop(trial: Trial, trials: Iterable[Trial], config: StoppingConfig) -> bool:
-    """Say whether a running trial has fallen behind the others.
+    """Say whether a running trial will not come near the best one.
 
     Args:
         trial: The trial, with its validations so far.
         trials: All trials of the study, this one included or not.
-        config: Epoch of the first rung, and the factor between rungs.
-
-    Returns:
-        True if three trials are complete, at the highest rung that it has reached at least
-        ``factor`` were seen, and its best value up to there plus its standard error is below the
-        best 1/factor of them.
+        config: First epoch at which one may be stopped, and how sure it must be.
     """
-    if not config.on or not trial.curve:
+    if not config.on or not trial.curve or trial.curve[-1].epoch < config.first_epoch:
         return False
-    rung = highest_rung(trial.curve[-1].epoch, config)
-    if rung is None:
+    complete = [t for t in trials if t.state is TrialState.COMPLETE and t.value is not None]
+    end = carry_on(trial.curve, complete)
+    if end is None:
         return False
-    others = [t for t in trials if t.number != trial.number]
-    if sum(t.state is TrialState.COMPLETE for t in others) < ENOUGH_COMPLETE:
-        return False
-    seen = [best for t in others if (best := best_until(t.curve, rung)) is not None]
-    own = best_until(trial.curve, rung)
-    if own is None or len(seen) + 1 < config.factor:
-        return False
-    values = sorted([own.value, *(o.value for o in seen)], reverse=True)
-    threshold = values[len(values) // config.factor - 1]
-    return own.value + (own.se or 0.0) < threshold
-
-
-def highest_rung(epoch: int, config: StoppingConfig) -> int | None:
-    """Give the last rung (first_epoch * factor^k) at or before an epoch.
-
-    Example:
-        >>> highest_rung(44, StoppingConfig(first_epoch=5, factor=3))
-        15
-    """
-    if epoch < config.first_epoch:
-        return None
-    rung = config.first_epoch
-    while rung * config.factor <= epoch:
-        rung *= config.factor
-    return rung
-
-
-def best_until(curve: Sequence[Observation], rung: int) -> Observation | None:
-    """Give the best validation up to a rung; None for a training that has not come that far."""
-    if not curve or curve[-1].epoch < rung:
-        return None
-    reached = [o for o in curve if o.epoch <= rung]
-    return max(reached, key=lambda o: o.value) if reached else None
+    value, error = end
+    return value + config.sure * error < max(t.value or 0.0 for t in complete)

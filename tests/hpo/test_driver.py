@@ -313,7 +313,7 @@ def test_hopeless_trainings_are_stopped_early_with_their_curve(lab):
         curve = [Observation(e, run.result.pauc * e / 45, 0.001) for e in range(5, 46, 5)]
         return replace(run, curve=tuple(curve))
 
-    made = lab(rising, trials=30, stopping=StoppingConfig(on=True, first_epoch=5, factor=3))
+    made = lab(rising, trials=30, stopping=StoppingConfig(on=True))
     study = made.run()
     stopped = [t for t in study.trials if t.reason is Reason.EARLY_STOPPED]
     assert 10 <= len(stopped) <= 25

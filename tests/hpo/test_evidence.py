@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from nodule_det.config.hpo import Failures
-from nodule_det.hpo.evidence import carry_on, gather
+from nodule_det.hpo.evidence import gather
 from nodule_det.hpo.features import Features
 from nodule_det.hpo.space_file import parse_space
 from nodule_det.hpo.trial import Attempt, Observation, Reason, Trial, TrialState
@@ -65,29 +65,6 @@ def test_a_training_that_diverged_is_worth_the_worst_value_seen():
     evidence = learnt([complete(0.1, 0.4), complete(0.2, 0.3), failed(0.3, Reason.DIVERGED)])
     assert list(evidence.values) == [0.4, 0.3, 0.3]
     assert evidence.succeeded.all()
-
-
-def test_a_stopped_training_is_carried_on_as_the_others_went():
-    curves = [(0.15, 0.3, 0.4), (0.2, 0.4, 0.5), (0.125, 0.25, 0.3)]
-    trials = [complete(0.1 * i, c[-1], 0.02, rising(*c)) for i, c in enumerate(curves)]
-    # From the second validation to the end they gained 4/3, 5/4 and 6/5: 5/4 in the middle.
-    # All doubled before: their rises tell nothing.
-    value, se = carry_on(rising(0.1, 0.2), trials)
-    assert value == pytest.approx(0.25)
-    assert se > 1.25 * 0.02
-
-
-def test_what_still_rises_is_carried_further():
-    steep, flat = (0.1, 0.2, 0.4, 0.6), (0.3, 0.35, 0.4, 0.42)
-    trials = [
-        complete(0.1 * i, level * c[-1], 0.0, rising(*(level * v for v in c)))
-        for i, (level, c) in enumerate((x, c) for x in (0.8, 1.0, 1.2) for c in (steep, flat))
-    ]
-    # After three of four validations the steep ones gain 3/2 and the flat ones 1.05.  Six trials
-    # and two without slope: the line reaches 6/8 of the way from the middle to each.
-    middle, reach = (1.5 * 1.05) ** 0.5, (1.5 / 1.05) ** (0.5 * 6 / 8)
-    assert carry_on(rising(0.2, 0.4, 0.8), trials)[0] == pytest.approx(0.8 * middle * reach)
-    assert carry_on(rising(0.6, 0.7, 0.8), trials)[0] == pytest.approx(0.8 * middle / reach)
 
 
 def test_a_stopped_training_teaches_nothing_before_three_others_were_complete():

@@ -1,61 +1,50 @@
-from dataclasses import replace
-
 import pytest
 
 from nodule_det.config.hpo import StoppingConfig
-from nodule_det.hpo.stopping import best_until, highest_rung, should_stop
+from nodule_det.hpo.stopping import should_stop
 from nodule_det.hpo.trial import Observation, Trial, TrialState
 
-RULE = StoppingConfig(on=True, first_epoch=5, factor=3)
+RULE = StoppingConfig(on=True, first_epoch=5, sure=2.0)
 
 
-def trial(number, *values, se=None):
+def trial(*values, se=0.0, epochs=5, **fields):
     """A trial validated every 5 epochs."""
-    curve = tuple(Observation(5 * i, v, se) for i, v in enumerate(values, 1))
-    return Trial(number=number, params={}, curve=curve)
+    curve = tuple(Observation(epochs * i, v, se) for i, v in enumerate(values, 1))
+    return Trial(number=1, params={}, curve=curve, **fields)
 
 
-def whole(number, *values):
-    return replace(trial(number, *values), state=TrialState.COMPLETE)
+def whole(*values):
+    return trial(*values, state=TrialState.COMPLETE, value=max(values))
 
 
-OTHERS = [whole(n, 0.1 * n) for n in range(1, 6)]  # 0.1 ... 0.5 at epoch 5
+OTHERS = [whole(0.1 * n, 0.2 * n) for n in range(1, 6)]  # each doubles; the best reached 1.0
 
 
-@pytest.mark.parametrize(("value", "stops"), [(0.35, True), (0.45, False), (0.6, False)])
-def test_the_best_third_goes_on(value, stops):
-    # Six values, so the best two go on: with 0.45 these are 0.5 and 0.45.
-    assert should_stop(trial(6, value), OTHERS, RULE) is stops
+@pytest.mark.parametrize(("value", "stops"), [(0.3, True), (0.49, True), (0.51, False)])
+def test_what_will_end_below_the_best_is_stopped(value, stops):
+    assert should_stop(trial(value), OTHERS, RULE) is stops
 
 
-def test_a_lag_within_the_standard_error_is_no_reason():
-    assert should_stop(trial(6, 0.35), OTHERS, RULE)
-    assert not should_stop(trial(6, 0.35, se=0.06), OTHERS, RULE)
+def test_a_lag_within_its_error_is_no_reason():
+    # 0.45 will double to 0.9, and its error of 0.04 to 0.08: two of them reach beyond 1.0.
+    assert not should_stop(trial(0.45, se=0.04), OTHERS, RULE)
+    assert should_stop(trial(0.45, se=0.04), OTHERS, StoppingConfig(on=True, sure=1.0))
 
 
-def test_trainings_are_compared_at_equal_epochs():
-    ahead = whole(7, 0.1, 0.2, 0.9)  # 0.9 came at epoch 15; at epoch 5 it had 0.1
-    assert not should_stop(trial(8, 0.2), [ahead, whole(9, 0.15), whole(10, 0.15)], RULE)
+def test_what_rises_late_is_given_time():
+    late = [whole(0.1, 0.2 + 0.01 * n, 0.9) for n in range(4)]
+    assert not should_stop(trial(0.1, 0.21), late, RULE)
+    assert should_stop(trial(0.1, 0.15), late, RULE)
 
 
-def test_the_first_ones_have_nobody_to_fall_behind():
-    assert not should_stop(trial(1, 0.0), [whole(2, 0.9)], RULE)
-    assert not should_stop(trial(1), OTHERS, RULE)
-    assert not should_stop(trial(6, 0.1), OTHERS, StoppingConfig(on=False))
+def test_nothing_is_stopped_before_its_first_epoch_nor_without_a_curve():
+    early = StoppingConfig(on=True, first_epoch=6)
+    assert not should_stop(trial(0.1), OTHERS, early)
+    assert not should_stop(trial(), OTHERS, RULE)
+    assert not should_stop(trial(0.1), OTHERS, StoppingConfig(on=False))
 
 
 def test_nothing_is_stopped_before_three_are_complete():
-    running = [trial(n, 0.9) for n in range(2, 9)]
-    two = [whole(9, 0.9), whole(10, 0.9)]
-    assert not should_stop(trial(1, 0.1), running + two, RULE)
-    assert should_stop(trial(1, 0.1), [*running, *two, whole(11, 0.9)], RULE)
-
-
-@pytest.mark.parametrize(("epoch", "rung"), [(4, None), (5, 5), (14, 5), (15, 15), (135, 135)])
-def test_rungs_lie_a_factor_apart(epoch, rung):
-    assert highest_rung(epoch, RULE) == rung
-
-
-def test_a_training_that_has_not_come_that_far_has_no_value_there():
-    assert best_until(trial(1, 0.5).curve, 15) is None
-    assert best_until(trial(1, 0.5, 0.4, 0.3).curve, 15).value == 0.5
+    running = [trial(0.9) for _ in range(7)]
+    assert not should_stop(trial(0.1), [*running, *OTHERS[:2]], RULE)
+    assert should_stop(trial(0.1), [*running, *OTHERS[:3]], RULE)
