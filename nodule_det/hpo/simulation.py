@@ -118,7 +118,7 @@ def run_study(objective: Objective, propose: Propose, plan: Plan, path: Path) ->
     header = Header(id="simulated", space=space, created_s=START_S)
     writer = StudyWriter(StudyFolder(path), clock.now, header)
     try:
-        writer.start_session(plan.workers, "simulated")
+        writer.start_session(plan.workers, "simulated", plan.acquisition.failures)
         Driver(writer, batch, propose, config, clock, path).run()
         return writer.study
     finally:

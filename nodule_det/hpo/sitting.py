@@ -42,7 +42,8 @@ def sit(
     writer = open_study(folder, header, clock.now)
     display = Display(stream, config.trials, config.workers)
     try:
-        writer.start_session(config.workers, config.dispatcher.kind.value)
+        dispatcher, failures = config.dispatcher.kind.value, config.acquisition.failures
+        writer.start_session(config.workers, dispatcher, failures)
         driver = Driver(
             writer,
             make_dispatcher(config.dispatcher),

@@ -10,7 +10,7 @@ pending, which workers are busy, what was best: all of it is derived from ``Stud
 record     says
 =========  ==============================================================================
 study      id, space, settings of every training; always the first line
-session    a driver was started: host, workers, dispatcher
+session    a driver was started: host, workers, dispatcher, how failures are read
 asked      a trial: its params and where they came from
 intent     attempt k of trial n is about to be submitted under this unique name
 submitted  the batch system knows it as this job
@@ -31,6 +31,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nodule_det.config.hpo import Failures
 from nodule_det.errors import StudyError
 from nodule_det.hpo.journal import Journal, Record, read_journal
 from nodule_det.hpo.space import Params, Space
@@ -90,6 +91,8 @@ class Session:
     workers: int
     dispatcher: str
     started_s: float
+    failures: Failures = Failures.model
+    """What a training that ran out of memory or diverged taught."""
 
 
 class Study:
@@ -199,6 +202,7 @@ def _session(record: Record) -> Session:
         workers=int(record["workers"]),
         dispatcher=record["dispatcher"],
         started_s=record["t"],
+        failures=Failures(record.get("failures", Failures.model.value)),
     )
 
 
@@ -357,10 +361,13 @@ class StudyWriter:
         self.write("asked", **fields, **({"origin": origin} if origin else {}))
         return number
 
-    def start_session(self, workers: int, dispatcher: str) -> None:
-        """Note that a driver was started, and where."""
+    def start_session(
+        self, workers: int, dispatcher: str, failures: Failures = Failures.model
+    ) -> None:
+        """Note that a driver was started, where, and what later readers cannot know otherwise."""
         here = {"host": socket.gethostname(), "pid": os.getpid()}
-        self.write("session", **here, workers=workers, dispatcher=dispatcher)
+        how = {"workers": workers, "dispatcher": dispatcher, "failures": failures.value}
+        self.write("session", **here, **how)
 
     def close(self) -> None:
         """Close the journal."""

@@ -2,7 +2,8 @@
 
     Study ──learn()──▶ Insight: slices, importance, what the best point is expected to be worth
 
-The model is the one that chooses points (``surrogate.py``), at its most probable scales.
+The model is the one that chooses points (``surrogate.py``), at its most probable scales; it reads
+failed trainings as the last driver did.
 """
 
 from __future__ import annotations
@@ -85,7 +86,8 @@ def learn(study: Study, seed: int = 0) -> Insight | None:
     if best is None or space.dimension == 0:
         return None
     features = Features(space)
-    evidence = gather(features, study.trials, Failures.model)
+    failures = study.sessions[-1].failures if study.sessions else Failures.model
+    evidence = gather(features, study.trials, failures)
     if len(evidence.values) < MODEL_FROM:
         return None
     rng = np.random.default_rng(seed)

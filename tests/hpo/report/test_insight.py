@@ -54,6 +54,20 @@ def test_too_few_values_show_no_model():
     assert learn(told(by_lr, MODEL_FROM)) is not None
 
 
+def test_failed_trainings_are_read_as_the_last_driver_did():
+    study = told(by_lr, 5)
+    study.apply(
+        {"kind": "asked", "t": 0.0, "trial": 6, "params": SPACE.sample(rng()), "source": "x"}
+    )
+    failed = {"state": "failed", "reason": "out_of_memory"}
+    study.apply({"kind": "finished", "t": 1.0, "trial": 6, **failed})
+    assert learn(study).n_values == 5
+    session = {"kind": "session", "t": 2.0, "host": "a", "pid": 1, "workers": 1}
+    for failures, n_values in (("zero", 6), ("model", 5)):
+        study.apply({**session, "dispatcher": "local", "failures": failures})
+        assert learn(study).n_values == n_values
+
+
 def test_what_decides_alone_has_all_the_importance():
     insight = learn(told(by_lr, 40))
     assert insight.importance[0].name == "optim.lr"
