@@ -2,13 +2,14 @@
 
     python bench/hpo.py run --peers nei,random,tpe --workers 1,4,16 --functions 6-11 --out hpo.csv
     python bench/hpo.py table hpo.csv
-    python bench/hpo.py workers hpo.csv --peer nei
+    python bench/hpo.py workers hpo.csv --peer nei --longer hpo160.csv
+    python bench/hpo.py spent hpo.csv stopped.csv
     python bench/hpo.py calibration
     python bench/hpo.py latency --peers nei,botorch --trials 100,500
 
 Every peer sits behind the real driver and meets the same functions, first points, noise and crashed
 nodes.  ``run`` adds to the file what it lacks, so it may be interrupted and started again; it takes
-about 7 s of CPU time for a study of 100 jobs.  Peers beside the strategies of ``nodule_det.hpo``
+about 17 s of CPU time for a study of 100 jobs of ``nei``.  Peers beside the strategies of ``nodule_det.hpo``
 are Optuna's ``tpe`` and ``optuna_gp``, ``plain_botorch``, ``ax`` and ``smac``; see ``hpo_peers.py``
 for what they are and for the variants of ours (``nei-zero``, ``nei-alone``, ...).  Where the peers
 live in several environments, run each in its own and give all files to ``table``.
@@ -162,14 +163,41 @@ def _sooner(alone: list[list[dict[str, float]]], mine: list[list[dict[str, float
 
 
 def _hours_to(goal: float, studies: list[list[dict[str, float]]]) -> float | None:
-    for hour in sorted({r["hours"] for rows in studies for r in rows}):
-        regrets = [
-            next((r["regret"] for r in reversed(rows) if r["hours"] <= hour), 1.0)
-            for rows in studies
-        ]
-        if np.mean(regrets) <= goal + 1e-9:
-            return float(hour)
+    return _first(goal, [([r["hours"] for r in rows], rows) for rows in studies])
+
+
+def _node_hours_to(goal: float, studies: list[list[dict[str, float]]]) -> float | None:
+    return _first(goal, [(np.cumsum([r["node_hours"] for r in rows]), rows) for rows in studies])
+
+
+def _first(goal: float, studies: Sequence[tuple[Any, list[dict[str, float]]]]) -> float | None:
+    """Give the first place, of places at which jobs ended, where the mean regret is the goal."""
+    regrets = [np.array([1.0, *(r["regret"] for r in rows)]) for _, rows in studies]
+    for place in np.unique(np.concatenate([places for places, _ in studies])):
+        seen = [np.searchsorted(places, place, side="right") for places, _ in studies]
+        if np.mean([r[i] for r, i in zip(regrets, seen, strict=True)]) <= goal + 1e-9:
+            return float(place)
     return None
+
+
+def spent(args: argparse.Namespace) -> None:
+    """Print the node hours until mean regrets are what the reference has after 100 jobs."""
+    studies = _read_all(args.files)
+    print(f"| peer | M | n | node h | of {args.reference} | saved |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for name, m in sorted({k[:2] for k in studies if k[0] != args.reference}):
+        both = [
+            k[2:] for k in studies if k[:2] == (name, m) and (args.reference, *k[1:]) in studies
+        ]
+        if not both:
+            continue
+        ours, theirs = ([studies[(x, m, *k)] for k in both] for x in (name, args.reference))
+        goal = float(np.mean([_at(rows, 100) for rows in theirs]))
+        then, before = (_node_hours_to(goal, x) for x in (ours, theirs))
+        assert before is not None
+        cells = "not reached | " if then is None else f"{then:.0f} | "
+        saved = "" if then is None else f"{100 * (1 - then / before):.0f} %"
+        print(f"| {name} | {m} | {len(both)} | {cells}{before:.0f} (to {goal:.3f}) | {saved} |")
 
 
 def _busy(rows: list[dict[str, float]], m: int) -> float:
@@ -307,6 +335,10 @@ def main() -> None:
         help="files of `run --jobs 160` or the like: one worker's final value may need more jobs",
     )
     many.set_defaults(do=workers)
+    spents = commands.add_parser("spent")
+    spents.add_argument("files", type=Path, nargs="+")
+    spents.add_argument("--reference", default="nei")
+    spents.set_defaults(do=spent)
     calibrations = commands.add_parser("calibration")
     calibrations.add_argument("--functions", default="0-5")
     calibrations.add_argument("--repetitions", type=int, default=3)
