@@ -8,11 +8,11 @@
     python bench/hpo.py latency --peers nei,botorch --trials 100,500
 
 Every peer sits behind the real driver and meets the same functions, first points, noise and crashed
-nodes.  ``run`` adds to the file what it lacks, so it may be interrupted and started again; it takes
-about 17 s of CPU time for a study of 100 jobs of ``nei``.  Peers beside the strategies of ``nodule_det.hpo``
-are Optuna's ``tpe`` and ``optuna_gp``, ``plain_botorch``, ``ax`` and ``smac``; see ``hpo_peers.py``
-for what they are and for the variants of ours (``nei-zero``, ``nei-alone``, ...).  Where the peers
-live in several environments, run each in its own and give all files to ``table``.
+nodes.  ``run`` adds to the file what it lacks, so it may be interrupted and started again; 100 jobs
+of ``nei`` take about 17 s of CPU time.  Peers beside the strategies of ``nodule_det.hpo`` are
+Optuna's ``tpe`` and ``optuna_gp``, ``plain_botorch``, ``ax`` and ``smac``; see ``hpo_peers.py`` for
+what they are and for the variants of ours (``nei-zero``, ``nei-alone``, ...).  Where the peers live
+in several environments, run each in its own and give all files to ``table``.
 
 Regret: (best possible - truth of the best observed point) / best possible.
 """
