@@ -40,6 +40,22 @@ CONF_DIR = str(_HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parent / "
 """Beside the package in a checkout, inside it once installed; absolute, so any caller finds it."""
 
 
+def calculate_in_one_thread() -> None:
+    """Load NumPy and SciPy so that their linear algebra takes one core of a shared machine.
+
+    Matrices of tuning have some hundred rows: threads for every core of a login node gain nothing,
+    and on a busy one they spin.  Jobs must not inherit this, so the environment is left as it was.
+    """
+    names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    absent = [name for name in names if name not in os.environ]
+    os.environ.update(dict.fromkeys(absent, "1"))
+    try:
+        import scipy.linalg  # noqa: F401  # and NumPy; each has a library of its own
+    finally:
+        for name in absent:
+            del os.environ[name]
+
+
 def command(name: str, schema: type[Config]) -> Callable[[Callable[[Config], int | None]], Main]:
     """Turn a function of one checked dataclass into the main function of a command.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -135,3 +136,16 @@ def test_the_reason_of_a_chain_of_errors_is_the_one_told():
     error = RuntimeError("wrapped")
     error.__cause__ = ConfigError("seed=-1 must lie in [0, 2]")
     assert explain(error, TrainConfig) == "seed=-1 must lie in [0, 2]"
+
+
+def test_linear_algebra_in_one_thread_is_not_handed_on_to_jobs():
+    code = (
+        "import os; from nodule_det.cli import calculate_in_one_thread as one; one(); "
+        "import numpy as np, scipy.linalg; a = np.eye(600) @ np.eye(600); scipy.linalg.inv(a); "
+        "print(len(os.listdir('/proc/self/task')), 'OPENBLAS_NUM_THREADS' in os.environ)"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["1", "False"]

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from nodule_det.cli import command
+from nodule_det.cli import calculate_in_one_thread, command
 from nodule_det.config.hpo import HpoConfig
 
 
@@ -15,6 +15,7 @@ from nodule_det.config.hpo import HpoConfig
 def main(config: HpoConfig) -> int | None:
     """Tune; the files of a study are for their owner only."""
     os.umask(0o077)
+    calculate_in_one_thread()
     from nodule_det.hpo.lock import StudyLock
     from nodule_det.hpo.opening import new_header
     from nodule_det.hpo.sitting import preview, sit

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nodule_det import __version__
-from nodule_det.cli import as_plain, command
+from nodule_det.cli import as_plain, calculate_in_one_thread, command
 from nodule_det.config.hpo import SimulateConfig, Strategy
 from nodule_det.errors import ConfigError
 from nodule_det.runs import replacing, write_json
@@ -37,6 +37,7 @@ Key = tuple[str, int, int]
 @command("hpo.simulate", SimulateConfig)
 def main(config: SimulateConfig) -> None:
     """Run simulated studies in virtual time, and draw the poster's Figs. 7 and 8 of them."""
+    calculate_in_one_thread()
     folder = Path(config.out)
     folder.mkdir(parents=True, exist_ok=True)
     check_settings(config, folder / "settings.json")
@@ -120,6 +121,7 @@ def _simulate(config: SimulateConfig, keys: list[Key]) -> Generator[Run, None, N
 
 def simulate_one(task: tuple[SimulateConfig, Key]) -> Run:
     """Run one study."""
+    calculate_in_one_thread()
     from nodule_det.hpo.objectives import Objective
     from nodule_det.hpo.simulation import Plan, Run, simulate
     from nodule_det.hpo.strategies import proposer
