@@ -24,7 +24,7 @@ from nodule_det.config.hpo import DispatcherConfig
 from nodule_det.config.train import TrainConfig
 from nodule_det.errors import ConfigError
 from nodule_det.hpo.dispatch.job import Exit, Job, killed_for_memory, read_claim, read_exit
-from nodule_det.hpo.space import Params, Space, Value
+from nodule_det.hpo.space import Kind, Parameter, Params, Space, Value
 from nodule_det.hpo.trial import Observation, Reason
 from nodule_det.runs import ExitCode, RunFolder, RunResult, RunStatus, read_jsonl, write_text
 
@@ -162,6 +162,32 @@ def write_job(job: Job, words: Sequence[str], config: DispatcherConfig, workdir:
     job.folder.mkdir(parents=True, exist_ok=True)
     write_text(job.folder.parent / "overrides.txt", "\n".join(w for w in words if "=" in w) + "\n")
     write_text(job.script, job_script_text(words, config, workdir))
+
+
+def read_params(run_dir: Path, space: Space) -> Params:
+    """Read the point of a trial from its folder, as :func:`write_job` left it there.
+
+    Raises:
+        OSError: If the folder holds none.
+        ConfigError, ValueError: If it is no point of the space.
+    """
+    lines = (run_dir / "overrides.txt").read_text(encoding="utf-8").splitlines()
+    texts = dict(line.split("=", 1) for line in lines if "=" in line)  # of equal names the last
+    params: Params = {}
+    for p in space:
+        if p.name in texts and p.kind is not Kind.FIXED:
+            params[p.name] = _value_of(p, texts[p.name], params)
+    return space.check(params)
+
+
+def _value_of(p: Parameter, text: str, params: Params) -> Value:
+    """Undo :func:`as_override`, whose word tells every value of a list from the others."""
+    if p.kind is Kind.FLOAT:
+        return float(text)
+    for value in p.choices(params) or ():
+        if as_override(p.name, value) == f"{p.name}={text}":
+            return value
+    raise ConfigError(f"{p.name}={text} is not in the search space")
 
 
 def job_script_text(words: Sequence[str], config: DispatcherConfig, workdir: Path) -> str:

@@ -14,6 +14,7 @@ from nodule_det.config.train import TrainConfig
 from nodule_det.errors import StudyError
 from nodule_det.hpo.journal import read_journal
 from nodule_det.hpo.objective import check_space, overrides
+from nodule_det.hpo.recovering import recover
 from nodule_det.hpo.space_file import read_space
 from nodule_det.hpo.study import Header, StudyFolder, StudyWriter
 
@@ -37,17 +38,16 @@ def new_header(config: HpoConfig, now_s: float) -> Header:
 
 
 def open_study(folder: StudyFolder, header: Header, now: Callable[[], float]) -> StudyWriter:
-    """Make a study, or go on with the one that is there.
+    """Make a study, or go on with the one that is there; trials that its journal lost come back.
 
     Raises:
         StudyError: If the study was made with another space or other trainings.
     """
-    if not has_study(folder):
-        return StudyWriter(folder, now, header)
-    writer = StudyWriter(folder, now)
+    writer = StudyWriter(folder, now, None if has_study(folder) else header)
     try:
         _require_same(folder.path, writer.study.header, header)
-    except StudyError:
+        recover(writer)
+    except BaseException:
         writer.close()
         raise
     return writer

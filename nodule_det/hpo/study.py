@@ -119,6 +119,10 @@ class Study:
         """Number of the next trial; a number whose record was lost is not used again."""
         return self._highest + 1
 
+    def reserve(self, number: int) -> None:
+        """Keep the number of a trial that no record tells of from being used again."""
+        self._highest = max(self._highest, number)
+
     @property
     def pending(self) -> tuple[Trial, ...]:
         """Trials without an outcome: each holds a worker."""

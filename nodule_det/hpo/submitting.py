@@ -139,7 +139,7 @@ def next_point(study: Study, propose: Propose, config: HpoConfig) -> tuple[Param
 
 
 def _intend_and_submit(desk: Desk, trial: Trial) -> None:
-    number = len(trial.attempts) + 1
+    number = trial.next_attempt
     name = desk.study.header.job_name(trial.number, number)
     folder = desk.writer.folder.attempt(trial.number, number)
     write_job(desk, trial, Job(name, folder))

@@ -106,7 +106,8 @@ class Trial:
     """Why it is FAILED or CANCELLED."""
     message: str | None = None
     source: str = "proposed"
-    """``first``, ``user``, ``imported``, or the strategy that proposed it."""
+    """``first``, ``user``, ``imported``, ``recovered`` (from its folder, after the journal had lost
+    it), or the strategy that proposed it."""
     curve: tuple[Observation, ...] = ()
     """Validations seen so far, by rising epoch."""
     attempts: tuple[Attempt, ...] = ()
@@ -120,6 +121,11 @@ class Trial:
     finished_s: float | None = None
     origin: str | None = field(default=None, compare=False)
     """File of the queue folder it came from."""
+
+    @property
+    def next_attempt(self) -> int:
+        """Number of the next attempt; of lost ones the journal may have kept the last alone."""
+        return self.attempts[-1].number + 1 if self.attempts else 1
 
     @property
     def attempt(self) -> Attempt | None:
