@@ -10,7 +10,8 @@ project's and then
     pip install smac==2.4.1
 
 Points they did not propose are attached, running ones included; a failed training is told as 0,
-and standard errors are not told, as to the other peers.
+and standard errors are not told, as to the other peers.  A study of 100 jobs takes about 350 s of
+CPU time with Ax and 26 s with SMAC.
 """
 
 from __future__ import annotations
