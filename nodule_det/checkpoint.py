@@ -20,7 +20,7 @@ from torch import nn
 
 from nodule_det.config.data import StoreConfig
 from nodule_det.config.train import ModelConfig
-from nodule_det.errors import CheckpointError
+from nodule_det.errors import CheckpointError, UnwrittenError
 from nodule_det.model import build_model
 from nodule_det.runs import replacing
 
@@ -74,7 +74,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint whole or not at all.
 
     Raises:
-        CheckpointError: If it cannot be written; what stood there stands.
+        UnwrittenError: If it cannot be written; what stood there stands.
     """
     content = {
         "format": FORMAT,
@@ -86,7 +86,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         with replacing(path) as temporary:
             torch.save(content, temporary)
     except (OSError, RuntimeError) as error:  # torch's writer knows no OSError
-        raise CheckpointError(
+        raise UnwrittenError(
             f"checkpoint {path} cannot be written ({_first_line(error)}); is there room, and may "
             "you write there? The same command goes on from the last whole one"
         ) from error

@@ -8,6 +8,7 @@ NoduleDetError
 ├── LayoutError       a data set on disk is not what its layout promises   (also a ValueError)
 ├── StoreError        the resampled store is missing, foreign or damaged
 ├── CheckpointError   a checkpoint is damaged or of another architecture
+│   └── UnwrittenError    it could not be written: the disk is full, or over its quota
 ├── FrocInputError    candidates or lesions that cannot be scored          (also a ValueError)
 ├── TrainingError     a training run cannot go on
 │   ├── DivergedError     the loss is no longer a number
@@ -47,6 +48,10 @@ class StoreError(NoduleDetError): ...
 
 
 class CheckpointError(NoduleDetError): ...
+
+
+class UnwrittenError(CheckpointError):
+    exit_code = 88
 
 
 class FrocInputError(NoduleDetError, ValueError): ...

@@ -11,6 +11,7 @@ Both are plain JSON; this module needs nothing but the standard library.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -24,6 +25,10 @@ from typing import Any
 RESULT_SCHEMA = 1
 
 
+FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""Errors of a disk that pass once somebody makes room."""
+
+
 class ExitCode:
     """What ``python -m nodule_det.train`` leaves with; job scripts and hpo read these."""
 
@@ -34,6 +39,8 @@ class ExitCode:
     """Stopped on SIGTERM or at its wall-clock limit, with a checkpoint: start it again to go on."""
     DIVERGED = 86
     OUT_OF_MEMORY = 87
+    UNWRITTEN = 88
+    """A file could not be written, as on a full disk: start it again once there is room."""
 
 
 class RunStatus(StrEnum):

@@ -137,7 +137,7 @@ class RetryConfig:
     """How often a trial is started again, for each reason.  Diverged and out of memory: never."""
 
     lost: int = 3
-    """The job vanished without a result: a node crash."""
+    """The job vanished without a result, as in a node crash, or its disk was full."""
 
     killed: int = 1
     """Killed by a signal that was not ours."""

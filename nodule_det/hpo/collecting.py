@@ -136,8 +136,7 @@ def _conclude(desk: Desk, number: int) -> None:
     elif trial.cancelling:
         desk.finish(trial, TrialState.CANCELLED, trial.cancelling, **times)
     elif _may_retry(desk, trial, outcome.reason):
-        if outcome.reason is Reason.ERROR:
-            objective.put_away_failure(desk.run_dir(trial), desk.folder(trial, attempt))
+        objective.put_away_failure(desk.run_dir(trial), desk.folder(trial, attempt))
         fields = {"trial": number, "attempt": attempt.number, "reason": outcome.reason}
         desk.writer.write("ended", **fields, **times)
         desk.say(f"trial {number} {outcome.reason} in attempt {attempt.number}; goes on")

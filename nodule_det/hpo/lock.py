@@ -113,13 +113,13 @@ class StudyLock:
         try:
             os.write(fd, json.dumps(asdict(self._own)).encode())
             os.fsync(fd)
-        finally:
-            os.close(fd)
-        try:
             os.link(draft, self._path)
         except FileExistsError:
             return False
+        except OSError as error:  # a full disk, say; the write itself names no file
+            raise OSError(error.errno, error.strerror, str(self._path)) from None
         finally:
+            os.close(fd)
             draft.unlink()
         return True
 

@@ -261,6 +261,7 @@ _REASON_OF_CODE = {
     ExitCode.DIVERGED: Reason.DIVERGED,
     ExitCode.OUT_OF_MEMORY: Reason.OUT_OF_MEMORY,
     ExitCode.BAD_INPUT: Reason.BAD_INPUT,
+    ExitCode.UNWRITTEN: Reason.LOST,
 }
 _REASON_OF_WORD = {
     "diverged": Reason.DIVERGED,

@@ -38,7 +38,7 @@ class Reason(StrEnum):
     KILLED = "killed"
     """Killed by a signal that was not ours: the system's memory guard, or a person."""
     LOST = "lost"
-    """The batch system no longer has the job and it left no result: a node crashed."""
+    """The job left no result through no fault of its own: its node crashed, its disk was full."""
     EARLY_STOPPED = "early_stopped"
     """Cancelled by the stopping rule, as hopeless."""
     REFUSED = "refused"

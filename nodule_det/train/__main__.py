@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from nodule_det.cli import command
 from nodule_det.config.train import TrainConfig
+from nodule_det.errors import UnwrittenError
+from nodule_det.runs import FULL_DISK
 
 
 @command("train", TrainConfig)
@@ -11,7 +13,15 @@ def main(config: TrainConfig) -> int | None:
     """Run one training; the heavy imports wait until the settings are known to be right."""
     from nodule_det.train.run import run
 
-    return run(config)
+    try:
+        return run(config)
+    except OSError as error:
+        if error.errno not in FULL_DISK:
+            raise
+        raise UnwrittenError(
+            f"{error.filename or 'a file of the run'} cannot be written ({error.strerror}); make "
+            "room.  The same command goes on from the last checkpoint"
+        ) from error
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import yaml
 from nodule_det.cli import as_plain
 from nodule_det.config.train import TrainConfig
 from nodule_det.errors import ConfigError
-from nodule_det.runs import RunFolder, RunResult, read_jsonl, write_json, write_text
+from nodule_det.runs import FULL_DISK, RunFolder, RunResult, read_jsonl, write_json, write_text
 from nodule_det.train.provenance import command_line
 
 FREE_SETTINGS = ("run_dir", "device", "limits.wall_s", "limits.checkpoint_s")
@@ -39,6 +39,8 @@ def held(folder: RunFolder) -> Iterator[None]:
         folder.path.mkdir(parents=True, exist_ok=True)
         file = open(folder.path / ".lock", "a+", encoding="utf-8")  # noqa: SIM115
     except OSError as error:
+        if error.errno in FULL_DISK:
+            raise
         raise ConfigError(
             f"run_dir={folder.path} cannot be written ({error.strerror}); give another one"
         ) from error

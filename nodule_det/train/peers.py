@@ -16,6 +16,7 @@ from nodule_det.errors import (
     DivergedError,
     NoduleDetError,
     TrainingError,
+    UnwrittenError,
 )
 from nodule_det.runs import ExitCode, write_json
 
@@ -23,6 +24,7 @@ ERRORS: dict[int, type[NoduleDetError]] = {
     ExitCode.BAD_INPUT: ConfigError,
     ExitCode.DIVERGED: DivergedError,
     ExitCode.OUT_OF_MEMORY: DeviceMemoryError,
+    ExitCode.UNWRITTEN: UnwrittenError,
 }
 """What a process left with -> the error that the first one raises for it."""
 

@@ -82,6 +82,18 @@ def test_a_crashed_node_is_retried_and_counts_its_hours(lab):
     assert trial.seconds == pytest.approx(1.5 * HOUR, rel=0.06)
 
 
+def test_a_training_whose_disk_was_full_goes_on_and_is_no_failure_of_the_setup(lab):
+    def full_at_first(overrides, attempt):
+        if attempt == 2:
+            return complete(overrides, attempt)
+        return failing(ExitCode.UNWRITTEN, "error")(overrides, attempt)
+
+    made = lab(full_at_first, trials=4)
+    study = made.run()
+    assert [[a.reason for a in t.attempts] for t in study.trials] == [[Reason.LOST, None]] * 4
+    assert {t.state for t in study.trials} == {TrialState.COMPLETE}
+
+
 def test_a_trial_that_crashes_every_node_fails_after_its_retries(lab):
     crashes = {n: 0.1 for n in range(100)}
     made = lab(faults=Faults(crash_after=crashes), trials=1, workers=1, retries=RetryConfig(lost=2))

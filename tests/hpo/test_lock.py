@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import subprocess
@@ -19,6 +20,17 @@ def foreign_lock(path, **changes):
         "since": "2026-11-01 09:00:00",
     }
     path.write_text(json.dumps(holder | changes))
+
+
+def test_a_disk_without_room_for_the_lock_is_named_and_nothing_is_left(small_disk):
+    path = small_disk("40k") / "driver.lock"
+    with open(path.with_name("filler"), "wb", buffering=0) as f, contextlib.suppress(OSError):
+        while True:
+            f.write(b"x" * 4096)
+    with pytest.raises(OSError, match="No space left on device") as caught, StudyLock(path):
+        pass
+    assert caught.value.filename == str(path)
+    assert [p.name for p in path.parent.iterdir()] == ["filler"]
 
 
 def test_a_second_driver_is_refused_and_told_who_holds_the_study(tmp_path):

@@ -112,11 +112,18 @@ def test_a_folder_without_the_right_to_write_is_one_line(train, small_disk):
     assert list(disk.iterdir()) == []
 
 
+def test_a_disk_too_full_for_anything_is_no_mistake_in_the_settings(train, small_disk):
+    disk = small_disk("8k")
+    code, out, err = train(f"run_dir={disk / 'run'}", "limits.epochs=1")
+    assert (code, out) == (ExitCode.UNWRITTEN, "")
+    assert "cannot be written (No space left on device); make room" in err
+
+
 def test_a_disk_too_full_for_the_checkpoint_is_named_and_the_run_goes_on_later(train, small_disk):
     disk = small_disk("64k")
     folder = RunFolder(disk / "run")
     code, out, err = train(f"run_dir={folder.path}", "limits.epochs=1")
-    assert (code, out) == (ExitCode.ERROR, "")
+    assert (code, out) == (ExitCode.UNWRITTEN, "")
     assert f"checkpoint {folder.checkpoint_last} cannot be written (" in err
     assert "The same command goes on" in err
     assert not folder.checkpoint_last.exists()
