@@ -67,7 +67,7 @@ def cancel(desk: Desk, trial: Trial, reason: Reason) -> None:
 def send_cancellations(desk: Desk) -> None:
     """Ask for the end of cancelled jobs; their workers are free once they are gone."""
     now = desk.clock.monotonic()
-    ids = []
+    ids: dict[int, str] = {}
     for trial in desk.study.pending:
         if not trial.cancelling:
             continue
@@ -76,7 +76,7 @@ def send_cancellations(desk: Desk) -> None:
         elif trial.attempt.job is not None:
             sent = desk.notes.cancelled_at.get(trial.number)
             if sent is None or now - sent >= CANCEL_AGAIN_S:
-                ids.append(trial.attempt.job)
-                desk.notes.cancelled_at[trial.number] = now
+                ids[trial.number] = trial.attempt.job
     if ids:
-        desk.dispatcher.cancel(ids)
+        desk.dispatcher.cancel(list(ids.values()))
+        desk.notes.cancelled_at.update(dict.fromkeys(ids, now))

@@ -52,14 +52,14 @@ def collect_finished(desk: Desk) -> None:
         if attempt.started_s is None and (claim := read_claim(folder)) is not None:
             _note_start(desk, trial, attempt, claim.started_s)
         exit_ = read_exit(folder)
-        if exit_ is not None and not (exit_.killed and _says_more(desk, trial, attempt)):
+        if exit_ is not None and not (exit_.told_to_end and _says_more(desk, trial, attempt)):
             _conclude(desk, trial.number)
 
 
 def _says_more(desk: Desk, trial: Trial, attempt: Attempt) -> bool:
     """Say whether the batch system may still tell why: it does so once the job is gone."""
     now = desk.clock.monotonic()
-    since = desk.notes.killed_since.setdefault((trial.number, attempt.number), now)
+    since = desk.notes.ended_since.setdefault((trial.number, attempt.number), now)
     return now - since < desk.config.dispatcher.grace_s
 
 
@@ -85,6 +85,8 @@ def _take_presence(desk: Desk, trial: Trial, attempt: Attempt, report: JobReport
         _note_start(desk, trial, attempt, claim.started_s if claim else desk.clock.now())
     if report.hopeless:
         desk.say_once(f"job {attempt.job} of trial {trial.number} waits in vain: {report.comment}")
+    elif report.held:
+        desk.say_once(f"job {attempt.job} of trial {trial.number} waits for you: {report.comment}")
 
 
 def _take_absence(desk: Desk, trial: Trial, attempt: Attempt, comment: str) -> None:

@@ -27,8 +27,9 @@ class Notes:
     """First time and number of polls that called an attempt's job gone."""
     last_words: dict[tuple[int, int], str] = field(default_factory=dict)
     """What the batch system said of an attempt's job that was gone, one line for each poll."""
-    killed_since: dict[tuple[int, int], float] = field(default_factory=dict)
-    """First time at which an attempt was seen to have been killed."""
+    ended_since: dict[tuple[int, int], float] = field(default_factory=dict)
+    """First time at which an attempt was seen to have been ended, which the batch system may
+    explain; it starts anew while the batch system gives no answer."""
     cancelled_at: dict[int, float] = field(default_factory=dict)
     reports: dict[int, JobReport] = field(default_factory=dict)
     """The last report of each pending trial, for the table."""

@@ -118,6 +118,7 @@ class Driver:
             if isinstance(error, OSError) and error.errno not in _PASSING:
                 raise
             self.notes.troubles += 1
+            self.notes.ended_since.clear()  # who does not answer cannot say why a job ended either
             wait_s = min(
                 LONGEST_WAIT_S,
                 self._desk.config.dispatcher.poll_s * 2.0 ** min(self.notes.troubles, 20),

@@ -215,8 +215,8 @@ def read_outcome(run_dir: Path, attempt_dir: Path, comment: str = "") -> Outcome
     """Read what became of a job that is over, from the files that it left.
 
     The exit code tells how this job ended; without one (it was killed as a whole) the training's
-    own last word counts.  A finished result always counts.  Of a job or a training that was killed
-    the batch system may say that it was for its memory.
+    own last word counts.  A finished result always counts.  Of a job or a training that was killed,
+    or told to end and saved a checkpoint, the batch system may say that it was for its memory.
 
     Args:
         run_dir: Of the training.
@@ -227,7 +227,7 @@ def read_outcome(run_dir: Path, attempt_dir: Path, comment: str = "") -> Outcome
     started_s = claim.started_s if claim else None
     result = _read_result(run_dir)
     reason, message = _reason(result, exit_)
-    if reason in (Reason.LOST, Reason.KILLED) and (
+    if reason in (Reason.LOST, Reason.KILLED, Reason.STOPPED) and (
         words := killed_for_memory(attempt_dir, comment)
     ):
         reason, message = Reason.OUT_OF_MEMORY, f"killed by the batch system: {words}"

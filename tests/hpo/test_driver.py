@@ -164,6 +164,57 @@ def test_a_job_that_the_batch_system_killed_for_its_memory_is_not_tried_again(la
     assert made.starts() == [1]
 
 
+@pytest.mark.parametrize("code", [143, ExitCode.STOPPED])
+def test_a_job_that_got_sigterm_for_its_memory_is_known_by_the_log_that_comes_later(lab, code):
+    # OpenPBS 23.06.06: SIGTERM, the job writes its exit code, and the log is there when it is gone.
+    made = lab(failing(code, None), trials=1)
+    driver = made.start()
+    poll = made.batch.poll
+
+    def log_comes_with_the_end(ids):
+        reports = poll(ids)
+        if any(report.state is JobState.GONE for report in reports.values()):
+            (made.folder.attempt(1, 1) / "job.log").write_text(
+                "=>> PBS: job killed: mem 422496kb exceeded limit 61440kb\nTerminated\n"
+            )
+        return reports
+
+    made.batch.poll = log_comes_with_the_end
+    assert driver.run()
+    trial = made.study.trial(1)
+    assert (trial.state, trial.reason) == (TrialState.FAILED, Reason.OUT_OF_MEMORY)
+    assert made.starts() == [1]
+
+
+def test_a_batch_system_that_is_away_is_waited_for_before_a_killed_job_is_judged(lab):
+    made = lab(failing(143, None), trials=1, faults=Faults(down=((1.0, 6 * HOUR),)))
+    driver = made.start()
+    driver.try_step()
+    while made.clock.monotonic() < 5 * HOUR:
+        made.clock.sleep(driver.try_step())
+    assert made.study.trial(1).pending
+    (made.folder.attempt(1, 1) / "job.log").write_text(
+        "=>> PBS: job killed: mem 422496kb exceeded limit 61440kb\n"
+    )
+    assert driver.run()
+    assert made.study.trial(1).reason is Reason.OUT_OF_MEMORY
+
+
+def test_a_held_job_is_told_once(lab):
+    made = lab(trials=1)
+    poll, held = made.batch.poll, iter([True] * 3)
+    made.batch.poll = lambda ids: {
+        i: replace(r, state=JobState.QUEUED, comment="held by Hold_Types=u")
+        if next(held, False)
+        else r
+        for i, r in poll(ids).items()
+    }
+    made.run()
+    told = [line for line in made.said if "held" in line]
+    assert len(told) == 1
+    assert told[0].endswith("of trial 1 waits for you: held by Hold_Types=u")
+
+
 def test_the_word_of_a_poll_about_memory_is_kept_until_the_job_is_given_up(lab):
     made = lab(trials=1, faults=Faults(crash_after={0: 0.5}))
     poll = made.batch.poll

@@ -183,7 +183,7 @@ SLURM_WORDS = (
 
 
 @pytest.mark.parametrize("words", [PBS_WORDS, SLURM_WORDS, "Cgroup mem limit exceeded: job 7"])
-@pytest.mark.parametrize("code", [None, 137])
+@pytest.mark.parametrize("code", [None, 137, 143, 85])
 def test_a_job_killed_for_its_memory_is_told_by_its_log(tmp_path, words, code):
     outcome(tmp_path, code, status=RUNNING)
     (tmp_path / "attempt_1" / "job.log").write_text(f"epoch 1 ...\n{words}\n")

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from nodule_det.errors import DispatchError
+from nodule_det.runs import ExitCode
 
 
 class JobState(StrEnum):
@@ -42,6 +43,11 @@ class JobReport:
     def hopeless(self) -> bool:
         """Whether the job can never run as it was asked for."""
         return self.state is JobState.QUEUED and "can never run" in self.comment.lower()
+
+    @property
+    def held(self) -> bool:
+        """Whether the job waits until a person releases it."""
+        return self.state is JobState.QUEUED and "held" in self.comment.lower()
 
 
 class Unavailable(DispatchError):
@@ -80,9 +86,13 @@ class Exit:
     ended_s: float
 
     @property
-    def killed(self) -> bool:
-        """Whether SIGKILL ended it, which is how memory guards end things."""
-        return self.code == 128 + signal.SIGKILL
+    def told_to_end(self) -> bool:
+        """Whether somebody may have ended it: a memory guard, a limit, or a person.
+
+        PBS sends SIGTERM, also where it ends a job for its memory, and only says so in the job's
+        log once the job is gone.  A training that saved a checkpoint at SIGTERM is no other case.
+        """
+        return self.code in (128 + signal.SIGKILL, 128 + signal.SIGTERM, ExitCode.STOPPED)
 
 
 class Dispatcher(Protocol):
