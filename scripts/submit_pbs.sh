@@ -34,7 +34,12 @@ if ! ln "$own" "$job/claim" 2>/dev/null; then
         echo "job $owner runs or ran $job already; nothing to do for $id"
         exit 0
     fi
-    rm -f "$job/exit_code" # the batch system started the same job again, after a node crash
+    # The batch system starts the same job again: after a node crash, and it goes on; but also after
+    # its own crash, when the job has come to its end meanwhile, and somebody has acted upon that.
+    if read -r code _ <"$job/exit_code" 2>/dev/null; then
+        echo "$id has run $job already, and left with $code; nothing to do"
+        exit "$code"
+    fi
 fi
 rm -f "$own"
 
