@@ -12,7 +12,7 @@ from virtual_lab import HOUR, SPACE, Lab, complete, failing
 from nodule_det.config.hpo import Failures, RetryConfig, StoppingConfig
 from nodule_det.errors import StudyError
 from nodule_det.hpo.dispatch.fake import FakeRun, Faults
-from nodule_det.hpo.dispatch.job import JobState
+from nodule_det.hpo.dispatch.job import JobState, Unavailable
 from nodule_det.hpo.evidence import gather
 from nodule_det.hpo.features import Features
 from nodule_det.hpo.queue import put, put_cancel
@@ -198,6 +198,26 @@ def test_a_batch_system_that_is_away_is_waited_for_before_a_killed_job_is_judged
     )
     assert driver.run()
     assert made.study.trial(1).reason is Reason.OUT_OF_MEMORY
+
+
+def test_a_cancellation_without_an_answer_is_sent_again_at_the_next_step(lab):
+    made = lab(trials=1)
+    driver = made.start()
+    driver.try_step()
+    cancel, calls = made.batch.cancel, []
+
+    def away_at_first(ids):
+        calls.append(list(ids))
+        if len(calls) == 1:
+            raise Unavailable("qdel: cannot connect to server pbs01 (errno=15010)")
+        cancel(ids)
+
+    made.batch.cancel = away_at_first
+    driver.stop_jobs()
+    driver.try_step()
+    driver.try_step()
+    assert len(calls) == 2
+    assert calls[0] == calls[1]
 
 
 def test_a_held_job_is_told_once(lab):

@@ -22,9 +22,10 @@ from nodule_det.errors import DispatchError
 from nodule_det.hpo.dispatch.command import Answer, ask
 from nodule_det.hpo.dispatch.job import Job, JobReport, JobState, Refused, Unavailable
 
+HELD = "H"
 STATES = {
     "Q": JobState.QUEUED,
-    "H": JobState.QUEUED,  # held
+    HELD: JobState.QUEUED,
     "W": JobState.QUEUED,  # waits for its start time
     "T": JobState.QUEUED,  # on its way to another server
     "M": JobState.QUEUED,  # moved to another server
@@ -45,10 +46,13 @@ _DOWN = re.compile(r"cannot connect to server|Connection refused|Problem loading
 _PLAIN = re.compile(r"^(\d+(?:\[\])?\S*)\s.*\s([A-Z])\s+\S+\s*$")
 _PASSES = re.compile(
     r"cannot connect to server|Connection|would exceed|not enabled|Unable to contact|"
-    r"timed out|try again|End of File|Premature end",
+    r"timed out|try again|End of File|Premature end|"
+    r"Maximum number of jobs already in queue|Server shutting down|PBS server internal error|"
+    r"System error|No free connections|Expired credential|Failed to save job",
     re.I,
 )
-"""Words of a refusal that may pass: limits, a closed queue, a server that is away."""
+"""Words of a refusal that may pass: limits, a closed queue, a server that is away or in trouble.
+They include those of the errors after which OpenPBS's own router tries again."""
 
 
 class PbsDispatcher:
@@ -174,14 +178,18 @@ def _reports(answer: Answer) -> Iterator[tuple[str, JobReport]]:
         yield _number(finished or unknown), JobReport(JobState.GONE, "over")
     if "Job Id:" in answer.stdout:
         for job_id, attributes in _records(answer.stdout):
-            state = STATES.get(attributes.get("job_state", ""))
-            if state is not None:
-                yield _number(job_id), JobReport(state, attributes.get("comment", ""))
+            letter = attributes.get("job_state", "")
+            if letter in STATES:
+                comment = attributes.get("comment", "")
+                if letter == HELD and "held" not in comment.lower():
+                    comment = f"held by Hold_Types={attributes.get('Hold_Types', '?')} {comment}"
+                yield _number(job_id), JobReport(STATES[letter], comment.strip())
         return
     for line in answer.stdout.split("\n"):
         match = _PLAIN.match(line)
         if match and match[2] in STATES:
-            yield _number(match[1]), JobReport(STATES[match[2]])
+            comment = "held" if match[2] == HELD else ""
+            yield _number(match[1]), JobReport(STATES[match[2]], comment)
 
 
 def _records(text: str) -> Iterator[tuple[str, dict[str, str]]]:

@@ -166,6 +166,30 @@ def test_a_job_that_can_never_run_is_told_apart(pbs, replay):
 
 
 @pytest.mark.parametrize(
+    ("words", "comment"),
+    [
+        (  # recorded from OpenPBS 23.06.06: a job submitted with -h, and one held by the server
+            "Job Id: 54.pbs01\n    job_state = H\n    queue = workq\n    Hold_Types = u\n",
+            "held by Hold_Types=u",
+        ),
+        (
+            "Job Id: 54.pbs01\n    job_state = H\n    Hold_Types = s\n"
+            "    comment = job held, too many failed attempts to run\n",
+            "job held, too many failed attempts to run",
+        ),
+        (
+            "54.pbs01          nd-f96f59-1-1    radiology                0 H workq           ",
+            "held",
+        ),
+    ],
+)
+def test_a_held_job_is_told_apart(pbs, replay, words, comment):
+    replay("qstat", Recording("", 0, words, ""))
+    report = pbs.poll(["54.pbs01"])["54.pbs01"]
+    assert (report.state, report.held, report.comment) == (QUEUED, True, comment)
+
+
+@pytest.mark.parametrize(
     ("file", "command"),
     [
         (DOWN, "qstat 149.pbs01; echo rc=$?"),
@@ -228,6 +252,24 @@ def test_a_limit_a_closed_queue_and_a_server_that_is_away_pass(
     pbs, replay, recorded, file, command
 ):
     replay("qsub", recorded(file, command))
+    with pytest.raises(Unavailable):
+        pbs.submit(JOB)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "qsub: Maximum number of jobs already in queue",  # recorded from OpenPBS 23.06.06
+        "Communication failure.\nqsub: cannot connect to server pbs01 (errno=15031)",  # so as well
+        "qsub: Request not allowed: Server shutting down",  # the rest from its table of errors
+        "qsub: PBS server internal error",
+        "qsub: No free connections",
+        "qsub: Expired credential",
+        "qsub: Failed to save job/resv, refer server logs for details",
+    ],
+)
+def test_a_server_that_is_full_or_in_trouble_is_asked_again(pbs, replay, words):
+    replay("qsub", Recording("", 198, "", words + "\n"))
     with pytest.raises(Unavailable):
         pbs.submit(JOB)
 
