@@ -23,7 +23,14 @@ from nodule_det.cli import settings
 from nodule_det.config.hpo import DispatcherConfig
 from nodule_det.config.train import TrainConfig
 from nodule_det.errors import ConfigError
-from nodule_det.hpo.dispatch.job import Exit, Job, killed_for_memory, read_claim, read_exit
+from nodule_det.hpo.dispatch.job import (
+    Exit,
+    Job,
+    killed_for_memory,
+    last_words,
+    read_claim,
+    read_exit,
+)
 from nodule_det.hpo.space import Kind, Parameter, Params, Space, Value
 from nodule_det.hpo.trial import Observation, Reason
 from nodule_det.runs import ExitCode, RunFolder, RunResult, RunStatus, read_jsonl, write_text
@@ -231,6 +238,8 @@ def read_outcome(run_dir: Path, attempt_dir: Path, comment: str = "") -> Outcome
         words := killed_for_memory(attempt_dir, comment)
     ):
         reason, message = Reason.OUT_OF_MEMORY, f"killed by the batch system: {words}"
+    elif reason is Reason.KILLED and (words := last_words(attempt_dir)):
+        message = f"{message}: {words}"
     value = value_se = None
     if reason is None and result is not None:
         value, value_se = result.pauc, result.pauc_se

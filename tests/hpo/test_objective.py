@@ -216,6 +216,20 @@ def test_a_training_that_talks_of_memory_was_not_killed_for_it(tmp_path):
     assert read_outcome(tmp_path, tmp_path / "attempt_1").reason is Reason.KILLED
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "=>> PBS: job killed: walltime 46 exceeded limit 12",  # recorded from OpenPBS 23.06.06
+        "slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-11-23T02:00:00 DUE TO TIME LIMIT ***",
+    ],
+)
+def test_a_killed_job_is_explained_by_the_batch_system(tmp_path, words):
+    outcome(tmp_path, 143, status=RUNNING)
+    (tmp_path / "attempt_1" / "job.log").write_text(f"epoch 1 ...\n{words}\nTerminated\n")
+    seen = read_outcome(tmp_path, tmp_path / "attempt_1")
+    assert (seen.reason, seen.message) == (Reason.KILLED, f"killed by signal 15: {words}")
+
+
 def test_words_about_memory_do_not_undo_a_result(tmp_path):
     outcome(tmp_path, 0, status=RunStatus.COMPLETE, pauc=0.5)
     (tmp_path / "attempt_1" / "job.log").write_text(SLURM_WORDS)

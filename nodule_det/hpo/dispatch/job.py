@@ -166,6 +166,16 @@ def killed_for_memory(folder: Path, comment: str = "") -> str | None:
     return found[0].strip() if found else None
 
 
+_ENDED = re.compile(r"^(=>> PBS: job killed: .*|slurmstepd\S*: error: \*\*\* .*)$", re.M)
+"""How batch systems say in a job's log that they ended it, such as for its wall-clock limit."""
+
+
+def last_words(folder: Path) -> str | None:
+    """Find the batch system's own word in a job's log on why it ended the job."""
+    found = _ENDED.findall(_tail(folder / "job.log"))
+    return str(found[-1]).strip() if found else None
+
+
 def _tail(path: Path) -> str:
     try:
         with open(path, "rb") as f:
