@@ -3,11 +3,12 @@
     python bench/soak.py FOLDER [--kills 200]                                      local processes
     bash tests/slurm/start_slurm.sh SLURM 47017; export SLURM_CONF=SLURM/slurm.conf
     python bench/soak.py FOLDER --dispatcher slurm|pbs_over_slurm --slurm-dir SLURM       real Slurm
+    python bench/soak.py FOLDER --dispatcher pbs          your PBS: its server is left as it is
 
 A real driver (`python -m nodule_det.hpo`) runs a study of short stand-in trainings; it is killed by
-SIGKILL at a random moment and started again, over and over, then left to finish.  With --slurm-dir
-the Slurm controller is stopped and started as well, every 20 kills, and a fifth of the answers of
-sbatch or qsub is lost, of half of these jobs after they were submitted.  Each training notes its
+SIGKILL at a random moment and started again, over and over, then left to finish.  A fifth of the
+answers of sbatch or qsub is lost, of half of these jobs after they were submitted; with --slurm-dir
+the Slurm controller is stopped and started as well, every 20 kills.  Each training notes its
 start in a file, so the count does not rely on the driver.
 """
 
@@ -63,6 +64,8 @@ def start(args: argparse.Namespace, trials: int) -> subprocess.Popen[bytes]:
         *(f"dispatcher={args.dispatcher}", "dispatcher.poll_s=0.05", "dispatcher.grace_s=2"),
         *(f"command=[bash,{TRAINING}]", "dispatcher.walltime_s=600"),
     ]
+    if args.dispatcher == "pbs":
+        settings.append('dispatcher.select="1:ncpus=1"')
     return subprocess.Popen(
         [sys.executable, "-m", "nodule_det.hpo", *settings],
         stdout=subprocess.DEVNULL,
@@ -72,10 +75,10 @@ def start(args: argparse.Namespace, trials: int) -> subprocess.Popen[bytes]:
 
 
 def losses(args: argparse.Namespace) -> Path:
-    """Give the folder of commands that lose answers; without Slurm there are none in it."""
+    """Give the folder of commands that lose answers; for local jobs there are none in it."""
     folder = Path(f"{args.folder}.losses").absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("sbatch", "qsub") if args.slurm_dir else ():
+    for name in () if args.dispatcher == "local" else ("sbatch", "qsub"):
         if not (folder / name).exists():
             (folder / name).symlink_to(FORGETFUL)
     return folder
