@@ -198,6 +198,9 @@ def _unknown_choice(missing: str, options: Sequence[str]) -> str:
 
 
 def _unknown_key(full_key: str, schema: type, groups: dict[str, list[str]]) -> str:
+    for name, (default, _) in settings(schema):
+        if isinstance(default, dict) and full_key.startswith(f"{name}."):
+            return f"{name} takes names of your own, each added by a plus: +{full_key}=VALUE"
     sets = {name: f"{name} ({', '.join(choices)})" for name, choices in groups.items()}
     known = [*dict(settings(schema)), *sets]
     near = difflib.get_close_matches(full_key, known, n=3, cutoff=0.5)

@@ -93,6 +93,15 @@ def test_an_unknown_setting_lists_the_known_ones():
     assert "The settings are: store, fold, run_dir, seed" in message
 
 
+def test_a_name_of_ones_own_is_added_by_a_plus():
+    done = run("nodule_det.hpo", "dispatcher.environment.SITE=x")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: dispatcher.environment takes names of your own, each added by a plus: "
+        "+dispatcher.environment.SITE=VALUE\n"
+    )
+
+
 def test_an_unknown_choice_of_a_group_lists_the_known_ones(tmp_path):
     done = run("nodule_det.hpo", "dispatcher=slrm")
     assert (done.returncode, done.stdout) == (2, "")
