@@ -192,13 +192,8 @@ View = Callable[[Space, Sequence[Trial]], tuple[Space, Sequence[Trial]]]
 def seen_through(view: View, propose: Propose) -> Propose:
     """Let a proposer see another space, or other trials, than there are."""
 
-    def propose_so(
-        space: Space,
-        trials: Sequence[Trial],
-        config: AcquisitionConfig,
-        rng: np.random.Generator,
-    ) -> Params:
-        return propose(*view(space, trials), config, rng)
+    def propose_so(space: Space, trials: Sequence[Trial], *others: Any) -> Params:
+        return propose(*view(space, trials), *others)
 
     return propose_so
 

@@ -312,26 +312,24 @@ def _surprise(theta: FloatArray, known: _Known) -> tuple[float, FloatArray]:
         Rasmussen, Williams (2006), Gaussian Processes for Machine Learning, equation 5.9.
     """
     x, d, scales = known.x, known.dimension, known.scales(theta)
-    axes = np.eye(d) if scales.shear is None else np.eye(d) + scales.shear.T
-    turned = x @ axes
-    r = _distances(turned / scales.lengths, turned / scales.lengths)
-    shape, steepness = _shape(r)
+    z = scales.stretched(x)
+    shape, steepness = _shape(_distances(z, z))
     noise = np.diag(known.own + scales.noise)
     root = cholesky(scales.variance * shape + noise, lower=True, check_finite=False)
     weights = cho_solve((root, True), known.y, check_finite=False)
     slope = cho_solve((root, True), np.eye(len(x)), check_finite=False)
     slope -= np.outer(weights, weights)
     steep = slope * (2 * scales.variance * steepness)
-    pairs = turned.T @ (steep.sum(1)[:, None] * x - steep @ x) / scales.lengths[:, None] ** 2
+    weighed = z * steep.sum(1)[:, None] - steep @ z
     gradient = np.empty(len(theta))
-    gradient[:d] = np.einsum("ij,ji->i", pairs, axes)
+    gradient[:d] = (weighed * z).sum(0)
     gradient[d] = 0.5 * float((slope * shape).sum()) * scales.variance
     gradient[d + 1] = 0.5 * float(np.trace(slope)) * scales.noise
-    gradient[d + 2 :] = -SHEAR_SPREAD * pairs[known.free]
+    gradient[d + 2 :] = -SHEAR_SPREAD * (weighed.T @ x / scales.lengths[:, None])[known.free]
     mean, spread = known.prior()
-    z = (theta - mean) / spread
+    off = (theta - mean) / spread
     surprise = 0.5 * float(known.y @ weights) + float(np.log(np.diag(root)).sum())
-    return surprise + 0.5 * float(z @ z), gradient + z / spread
+    return surprise + 0.5 * float(off @ off), gradient + off / spread
 
 
 def _shape(r: FloatArray) -> tuple[FloatArray, FloatArray]:
