@@ -38,13 +38,13 @@ Values = Mapping[str, Any]
 class Study(Protocol):
     """What a package keeps: it names each of its trials by a tag."""
 
-    def attach(self, values: Values) -> Any:
+    def attach(self, params: Params) -> Any:
         """Take a point that is running, and give its tag."""
 
     def tell(self, tag: Any, value: float) -> None:
         """Take an outcome; larger is better."""
 
-    def ask(self) -> tuple[Any, Values]:
+    def ask(self) -> tuple[Any, Params]:
         """Give the next point and its tag; from now on it counts as running."""
 
 
@@ -67,12 +67,12 @@ class PackagePeer:
         study = self._study = self._study or self._start(space)
         for trial in trials:
             if trial.number not in self._tags:
-                self._tags[trial.number] = study.attach(to_values(space, trial.params))
+                self._tags[trial.number] = study.attach(trial.params)
             if not trial.pending and trial.number not in self._told:
                 self._told.add(trial.number)
                 study.tell(self._tags[trial.number], trial.value or 0.0)
-        self._tags[len(trials) + 1], values = study.ask()
-        return from_values(space, values)
+        self._tags[len(trials) + 1], params = study.ask()
+        return params
 
 
 def to_values(space: Space, params: Mapping[str, Value]) -> dict[str, Value]:
@@ -115,17 +115,19 @@ class Ax:
         self._client.configure_generation_strategy(
             initialization_random_seed=seed, allow_exceeding_initialization_budget=True
         )
+        self._space = space
         self._absent = {p.name: _middle(p) for p in space.free}
 
-    def attach(self, values: Values) -> int:
+    def attach(self, params: Params) -> int:
+        values = to_values(self._space, params)
         return int(self._client.attach_trial({**self._absent, **values}))
 
     def tell(self, tag: int, value: float) -> None:
         self._client.complete_trial(tag, {"pauc": value})
 
-    def ask(self) -> tuple[int, Values]:
+    def ask(self) -> tuple[int, Params]:
         ((tag, values),) = self._client.get_next_trials(max_trials=1).items()
-        return tag, values
+        return tag, from_values(self._space, values)
 
 
 def _for_ax(p: Parameter) -> Any:
@@ -163,10 +165,11 @@ class Smac:
         from smac import HyperparameterOptimizationFacade, Scenario
 
         warnings.simplefilter("ignore")
-        self._space = _for_smac(space, seed)
+        self._space = space
+        self._configurations = _for_smac(space, seed)
         self._folder = tempfile.TemporaryDirectory(prefix="smac")
         scenario = Scenario(
-            self._space,
+            self._configurations,
             deterministic=True,
             n_trials=JOBS,
             seed=seed,
@@ -176,11 +179,12 @@ class Smac:
             scenario, overwrite=True, logging_level=logging.ERROR
         )
 
-    def attach(self, values: Values) -> Any:
+    def attach(self, params: Params) -> Any:
         from ConfigSpace import Configuration
         from smac.runhistory.dataclasses import TrialInfo
 
-        info = TrialInfo(Configuration(self._space, values=dict(values)), seed=0)
+        values = to_values(self._space, params)
+        info = TrialInfo(Configuration(self._configurations, values=values), seed=0)
         self._facade.runhistory.add_running_trial(info)
         return info
 
@@ -189,9 +193,9 @@ class Smac:
 
         self._facade.tell(tag, TrialValue(cost=1.0 - value), save=False)
 
-    def ask(self) -> tuple[Any, Values]:
+    def ask(self) -> tuple[Any, Params]:
         info = self._facade.ask()
-        return info, dict(info.config)
+        return info, from_values(self._space, dict(info.config))
 
 
 def _for_smac(space: Space, seed: int) -> Any:

@@ -32,51 +32,37 @@ from nodule_det.hpo.strategies import Propose, proposer
 from nodule_det.hpo.trial import Trial
 
 
-class OptunaPeer:
-    """An Optuna sampler behind our signature; it keeps its own study, as its users do."""
+class Optuna:
+    """A study of Optuna's, with one of its samplers."""
 
-    def __init__(self, sampler: Any) -> None:
+    def __init__(self, space: Space, sampler: Any) -> None:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._optuna = optuna
+        d = optuna.distributions
         self._study = optuna.create_study(direction="maximize", sampler=sampler)
-        self._asked: dict[int, Any] = {}
-        self._told: set[int] = set()
-
-    def __call__(
-        self,
-        space: Space,
-        trials: Sequence[Trial],
-        config: AcquisitionConfig,
-        rng: np.random.Generator,
-    ) -> Params:
-        for trial in trials:
-            if trial.number not in self._asked:
-                u = {
-                    p.name: float(x)
-                    for p, x in zip(space.free, space.to_unit(trial.params), strict=True)
-                }
-                self._study.enqueue_trial({p.name: _to_optuna(p, u[p.name]) for p in space.free})
-                self._asked[trial.number] = self._ask(space)
-            if not trial.pending and trial.number not in self._told:
-                self._told.add(trial.number)
-                self._study.tell(self._asked[trial.number], trial.value or 0.0)
-        asked = self._ask(space)
-        self._asked[len(trials) + 1] = asked
-        return space.from_unit([_from_optuna(p, asked.params[p.name]) for p in space.free])
-
-    def _ask(self, space: Space) -> Any:
-        d = self._optuna.distributions
-        kinds = {}
+        self._space = space
+        self._kinds: dict[str, Any] = {}
         for p in space.free:
             if p.kind in (Kind.BOOL, Kind.CATEGORICAL):
-                kinds[p.name] = d.CategoricalDistribution(p.values)
+                self._kinds[p.name] = d.CategoricalDistribution(p.values)
             elif p.kind is Kind.FLOAT or p.at_most is not None:
-                kinds[p.name] = d.FloatDistribution(0.0, 1.0)
+                self._kinds[p.name] = d.FloatDistribution(0.0, 1.0)
             else:
-                kinds[p.name] = d.IntDistribution(0, _count(p) - 1)
-        return self._study.ask(kinds)
+                self._kinds[p.name] = d.IntDistribution(0, _count(p) - 1)
+
+    def attach(self, params: Params) -> Any:
+        units = zip(self._space.free, self._space.to_unit(params), strict=True)
+        self._study.enqueue_trial({p.name: _to_optuna(p, float(u)) for p, u in units})
+        return self._study.ask(self._kinds)
+
+    def tell(self, tag: Any, value: float) -> None:
+        self._study.tell(tag, value)
+
+    def ask(self) -> tuple[Any, Params]:
+        asked = self._study.ask(self._kinds)
+        units = [_from_optuna(p, asked.params[p.name]) for p in self._space.free]
+        return asked, self._space.from_unit(units)
 
 
 def plain_botorch(
@@ -141,7 +127,7 @@ def peer(name: str, seed: int) -> tuple[Propose, AcquisitionConfig, StoppingConf
             if base == "tpe"
             else optuna.samplers.GPSampler(seed=seed)
         )
-        return OptunaPeer(sampler), AcquisitionConfig(), StoppingConfig()
+        return PackagePeer(partial(Optuna, sampler=sampler)), AcquisitionConfig(), StoppingConfig()
     if base in ("ax", "smac"):
         package = Ax if base == "ax" else Smac
         start = partial(package, seed=seed)
