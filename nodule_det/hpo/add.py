@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from nodule_det.cli import command
-from nodule_det.config.hpo import AddConfig
+from nodule_det.config.hpo_tools import AddConfig
 from nodule_det.errors import ConfigError
 from nodule_det.hpo.queue import put
 from nodule_det.hpo.space import Space

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 
 from nodule_det.cli import command
-from nodule_det.config.hpo import CancelConfig
+from nodule_det.config.hpo_tools import CancelConfig
 from nodule_det.errors import StudyError
 from nodule_det.hpo.lock import read_holder
 from nodule_det.hpo.queue import put_cancel

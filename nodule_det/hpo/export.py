@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nodule_det.cli import command
-from nodule_det.config.hpo import ExportConfig
+from nodule_det.config.hpo_tools import ExportConfig
 from nodule_det.errors import ConfigError
 from nodule_det.hpo.space import Kind, Parameter
 from nodule_det.hpo.study import Study, StudyFolder, read_study

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
 import time
 from collections.abc import Generator, Iterable
 from contextlib import closing
@@ -19,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from nodule_det import __version__
 from nodule_det.cli import as_plain, calculate_in_one_thread, command
-from nodule_det.config.hpo import SimulateConfig, Strategy
+from nodule_det.config.hpo import Strategy
+from nodule_det.config.hpo_tools import SimulateConfig
 from nodule_det.errors import ConfigError
 from nodule_det.runs import replacing, write_json
 
@@ -111,17 +113,21 @@ def _simulate(config: SimulateConfig, keys: list[Key]) -> Generator[Run, None, N
         yield from map(simulate_one, tasks)
         return
     import multiprocessing
-    import signal
 
-    # Fork would copy threads that numerical libraries may have started; Ctrl-C is for us alone.
-    processes, deaf = min(config.processes, len(keys)), (signal.SIGINT, signal.SIG_IGN)
-    with multiprocessing.get_context("spawn").Pool(processes, signal.signal, deaf) as pool:
+    # Fork would copy threads that numerical libraries may have started.
+    processes = min(config.processes, len(keys))
+    with multiprocessing.get_context("spawn").Pool(processes, _begin_process) as pool:
         yield from pool.imap_unordered(simulate_one, tasks)
+
+
+def _begin_process() -> None:
+    """Take one thread, and leave Ctrl-C to the process that collects the studies."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    calculate_in_one_thread()
 
 
 def simulate_one(task: tuple[SimulateConfig, Key]) -> Run:
     """Run one study."""
-    calculate_in_one_thread()
     from nodule_det.hpo.objectives import Objective
     from nodule_det.hpo.simulation import Plan, Run, simulate
     from nodule_det.hpo.strategies import proposer

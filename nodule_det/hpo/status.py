@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nodule_det.cli import command
-from nodule_det.config.hpo import StatusConfig
+from nodule_det.config.hpo_tools import StatusConfig
 
 
 @command("hpo.status", StatusConfig)

@@ -8,7 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from nodule_det.config.hpo import AcquisitionConfig, SimulateConfig, StoppingConfig, Strategy
+from nodule_det.config.hpo import AcquisitionConfig, StoppingConfig, Strategy
+from nodule_det.config.hpo_tools import SimulateConfig
 from nodule_det.errors import ConfigError
 from nodule_det.hpo import simulate as simulate_command
 from nodule_det.hpo.baselines import propose_random

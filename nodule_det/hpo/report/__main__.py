@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from nodule_det.cli import command
-from nodule_det.config.hpo import StudyReportConfig
+from nodule_det.config.hpo_tools import StudyReportConfig
 
 
 @command("hpo.report", StudyReportConfig)

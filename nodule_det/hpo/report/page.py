@@ -17,7 +17,7 @@ import jinja2
 from matplotlib.figure import Figure
 
 from nodule_det import __version__
-from nodule_det.config.hpo import StudyReportConfig
+from nodule_det.config.hpo_tools import StudyReportConfig
 from nodule_det.hpo.drawing import as_svg, save_png
 from nodule_det.hpo.lock import read_holder
 from nodule_det.hpo.report.figures import draw_best, draw_states, draw_workers
