@@ -15,24 +15,20 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from nodule_det.checkpoint import Checkpoint, Meta, load_weights, save_checkpoint
-from nodule_det.config.train import TrainConfig
-from nodule_det.data.feed import Batch, Feed
-from nodule_det.data.store import StoredScan
-from nodule_det.errors import CheckpointError, DeviceMemoryError, DivergedError
+from nodule_det.data.feed import Batch
+from nodule_det.errors import DeviceMemoryError, DivergedError
 from nodule_det.model import is_out_of_memory, normalise
 from nodule_det.progress import Progress
-from nodule_det.runs import RunFolder, append_jsonl
+from nodule_det.runs import append_jsonl
 from nodule_det.train.distributed import World
 from nodule_det.train.losses import detection_loss
+from nodule_det.train.trainer import State, Trainer
 from nodule_det.train.validate import Validation, validate
 
 BETA2 = 0.999
@@ -51,96 +47,6 @@ MustStop = Callable[[float], str | None]
 """Asked before work of so many seconds that should not be interrupted: why to stop, or None."""
 
 log = logging.getLogger("nodule_det.train")
-
-
-@dataclass
-class State:
-    """What a resumed run needs to know, beside weights and optimiser: plain values only."""
-
-    step: int = 0
-    """Optimiser steps done."""
-    epoch: int = 0
-    """Epochs done; ``step`` may lie within the next one."""
-    validated: int = 0
-    """Epoch of the last validation."""
-    seconds: float = 0.0
-    """Wall-clock time of all sittings."""
-    validation_s: float = 0.0
-    """Duration of the last validation."""
-    best_pauc: float | None = None
-    best_step: int | None = None
-    worse: int = 0
-    """Validations since the best one."""
-    loss_sum: float = 0.0
-    """Sum of losses since the last line of metrics."""
-    loss_n: int = 0
-
-
-@dataclass
-class Trainer:
-    """One run in one process: what :func:`fit` moves forward."""
-
-    config: TrainConfig
-    meta: Meta
-    model: nn.Module
-    optimizer: torch.optim.Adam
-    scaler: torch.amp.GradScaler
-    feed: Feed
-    validation_scans: Sequence[StoredScan]
-    folder: RunFolder
-    world: World
-    device: torch.device
-    dtype: torch.dtype
-    state: State = field(default_factory=State)
-    told_dropped: bool = False
-    """Whether this sitting has said that candidates were left out."""
-
-    @property
-    def total_steps(self) -> int:
-        """Optimiser steps of the whole run."""
-        return self.config.limits.epochs * self.feed.steps_per_epoch
-
-    def save(self, path: Path, *, training: bool) -> None:
-        """Write a checkpoint; the first process does it for all."""
-        if not self.world.first:
-            return
-        state = None
-        if training:
-            state = {
-                "optimizer": self.optimizer.state_dict(),
-                "scaler": self.scaler.state_dict(),
-                "state": asdict(self.state),
-            }
-        meta = replace(self.meta, step=self.state.step)
-        save_checkpoint(path, Checkpoint(meta, self.model.state_dict(), state))
-
-    def restore(self, checkpoint: Checkpoint, path: Path) -> None:
-        """Go on where a checkpoint was saved.
-
-        Raises:
-            CheckpointError: If it is of another architecture or store, or holds weights only.
-        """
-        load_weights(self.model, checkpoint, path)
-        training, meta = checkpoint.training, checkpoint.meta
-        if training is None:
-            raise CheckpointError(
-                f"checkpoint {path} holds weights only, so no run can go on from it; put the "
-                "run's own last.pt back, or give another run_dir"
-            )
-        if meta.spacing_mm != self.meta.spacing_mm:
-            raise CheckpointError(
-                f"checkpoint {path} was trained on voxels of {meta.spacing_mm} mm, "
-                f"store={self.config.store} has {self.meta.spacing_mm} mm; give another run_dir"
-            )
-        try:
-            self.optimizer.load_state_dict(training["optimizer"])
-            self.scaler.load_state_dict(training["scaler"])
-            self.state = State(**training["state"])
-        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise CheckpointError(
-                f"checkpoint {path} has a training state that does not fit ({error}); put the "
-                "run's own last.pt back, or give another run_dir"
-            ) from error
 
 
 def learning_rate(step: int, total_steps: int, largest: float) -> float:

@@ -39,12 +39,13 @@ from nodule_det.train.holding import (
     logging_to,
     refuse_other_settings,
 )
-from nodule_det.train.loop import BETA2, Trainer, fit
+from nodule_det.train.loop import BETA2, fit
 from nodule_det.train.memory import keep_freed_pages
 from nodule_det.train.peers import forget_words, leave_word, lost_another, why_lost
 from nodule_det.train.provenance import command_line, environment
 from nodule_det.train.publish import publish
 from nodule_det.train.stopping import Stop
+from nodule_det.train.trainer import Trainer
 from nodule_det.train.validate import Validation
 
 RUNS = Path("runs")
