@@ -24,6 +24,14 @@ from nodule_det.train.run import run
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def folder_for_torchrun(tmp_path_factory):
+    """Let torchrun put its logs, which it never deletes, where pytest tidies up."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("torchrun")))
+        yield
+
+
 @pytest.fixture(scope="module")
 def shared_by_two(store, tmp_path_factory):
     out = tmp_path_factory.mktemp("ranks") / "shared.json"
