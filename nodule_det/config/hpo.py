@@ -97,6 +97,9 @@ class DispatcherConfig:
     cpus_per_job: int = 1
     """local: threads of a job (OMP_NUM_THREADS)."""
 
+    host_gone: bool = False
+    """local: the machine that ran the jobs of this study is gone for good; they go on here."""
+
     poll_s: float = 30.0
     """Seconds between two questions to the batch system, one for all jobs."""
 

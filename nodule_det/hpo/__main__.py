@@ -8,7 +8,8 @@ import time
 from pathlib import Path
 
 from nodule_det.cli import calculate_in_one_thread, command
-from nodule_det.config.hpo import HpoConfig
+from nodule_det.config.hpo import HpoConfig, Stop
+from nodule_det.errors import StudyError
 
 
 @command("hpo", HpoConfig)
@@ -17,8 +18,9 @@ def main(config: HpoConfig) -> int | None:
     os.umask(0o077)
     calculate_in_one_thread()
     from nodule_det.hpo.lock import StudyLock
-    from nodule_det.hpo.opening import new_header
-    from nodule_det.hpo.sitting import preview, sit
+    from nodule_det.hpo.opening import has_study, new_header
+    from nodule_det.hpo.preview import preview
+    from nodule_det.hpo.sitting import sit
     from nodule_det.hpo.study import StudyFolder
 
     # Absolute, for jobs start elsewhere; links are kept, for nodes may not have their targets.
@@ -26,6 +28,8 @@ def main(config: HpoConfig) -> int | None:
     if config.dry_run:
         print(preview(folder, config), end="")
         return None
+    if config.stop is Stop.jobs and not has_study(folder):
+        raise StudyError(f"stop=jobs: {folder.path} holds no study, so it has no jobs to cancel")
     # Before the folder: a space that does not suit the training leaves none behind.
     header = new_header(config, time.time())
     folder.path.mkdir(parents=True, exist_ok=True)

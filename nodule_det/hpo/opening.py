@@ -6,17 +6,19 @@ HpoConfig ──new_header()──▶ Header ──open_study()──▶ StudyWr
 from __future__ import annotations
 
 import secrets
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from nodule_det.config.hpo import HpoConfig
+from nodule_det.config.hpo import DispatcherConfig, DispatcherKind, HpoConfig
 from nodule_det.config.train import TrainConfig
 from nodule_det.errors import StudyError
+from nodule_det.hpo.dispatch.local import started_since_boot
 from nodule_det.hpo.journal import read_journal
 from nodule_det.hpo.objective import check_space, overrides
 from nodule_det.hpo.recovering import recover
 from nodule_det.hpo.space_file import read_space
-from nodule_det.hpo.study import Header, StudyFolder, StudyWriter
+from nodule_det.hpo.study import Header, Study, StudyFolder, StudyWriter
 
 
 def new_header(config: HpoConfig, now_s: float) -> Header:
@@ -45,7 +47,7 @@ def open_study(folder: StudyFolder, header: Header, now: Callable[[], float]) ->
     """
     writer = StudyWriter(folder, now, None if has_study(folder) else header)
     try:
-        _require_same(folder.path, writer.study.header, header)
+        require_same(folder.path, writer.study.header, header)
         recover(writer)
     except BaseException:
         writer.close()
@@ -58,7 +60,38 @@ def has_study(folder: StudyFolder) -> bool:
     return folder.journal.exists() and read_journal(folder.journal).whole_bytes > 0
 
 
-def _require_same(path: Path, old: Header, new: Header) -> None:
+def require_reachable(study: Study, config: DispatcherConfig) -> None:
+    """Refuse a batch system that does not know the jobs which are open: they would run twice.
+
+    Raises:
+        StudyError: If another one has them, or another machine, for ``local``.
+    """
+    jobs = [t.attempt for t in study.pending if t.attempt is not None]
+    if not jobs or not study.sessions:
+        return
+    last, kind = study.sessions[-1], config.kind
+    if last.dispatcher != kind.value:
+        raise StudyError(
+            f"{len(jobs)} jobs of this study were given to {last.dispatcher} and may still run, "
+            f"which dispatcher.kind={kind.value} cannot know: go on by a dispatcher of kind "
+            f"{last.dispatcher} until they are over, or cancel them there by stop=jobs"
+        )
+    away = [a for a in jobs if a.job is None or not started_since_boot(a.job)]
+    here = socket.gethostname()
+    if kind is DispatcherKind.local and last.host != here and away and not config.host_gone:
+        raise StudyError(
+            f"{len(away)} jobs of this study are processes of {last.host} and may still run, which "
+            f"{here} cannot know: go on there, or, should that machine be gone for good, give "
+            "dispatcher.host_gone=true once: its trainings then go on here"
+        )
+
+
+def require_same(path: Path, old: Header, new: Header) -> None:
+    """Refuse settings of trainings that are not those a study was made with.
+
+    Raises:
+        StudyError: Naming the difference.
+    """
     pairs = {
         "search_space": (old.space.as_dict()["parameters"], new.space.as_dict()["parameters"]),
         "train": (list(old.train), list(new.train)),
@@ -67,11 +100,20 @@ def _require_same(path: Path, old: Header, new: Header) -> None:
     for name, (before, after) in pairs.items():
         if before != after:
             raise StudyError(
-                f"study={path} was made with another {name}: {_difference(before, after)}.  Values "
-                "of different trainings cannot be compared: give the same settings, or start "
-                "another study and take over what is known by nodule_det.hpo.add results="
-                f"{path}"
+                f"study={path} was made with another {name}: {_difference(before, after)}.  "
+                f"{_REMEDY[name]}"
             )
+
+
+_COMPARE = (
+    "Values of different trainings cannot be compared: give the same settings, or another study"
+)
+_REMEDY = {
+    "search_space": "Give the same space, or start another study and take over what is known: "
+    "nodule_det.hpo.add study=NEW results=THIS",
+    "train": _COMPARE,
+    "command": _COMPARE,
+}
 
 
 def _difference(before: object, after: object) -> str:

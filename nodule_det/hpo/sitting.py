@@ -16,18 +16,14 @@ from types import FrameType
 from typing import TextIO
 
 from nodule_det.config.hpo import HpoConfig, Stop
-from nodule_det.hpo import objective
 from nodule_det.hpo.clock import WallClock
 from nodule_det.hpo.dispatch import make_dispatcher
-from nodule_det.hpo.dispatch.job import Job
 from nodule_det.hpo.display import Display
 from nodule_det.hpo.driver import Driver
 from nodule_det.hpo.lock import StudyLock
-from nodule_det.hpo.opening import has_study, new_header, open_study
-from nodule_det.hpo.refusing import Room
+from nodule_det.hpo.opening import open_study, require_reachable
 from nodule_det.hpo.strategies import proposer
-from nodule_det.hpo.study import Header, Study, StudyFolder, read_study
-from nodule_det.hpo.submitting import next_point
+from nodule_det.hpo.study import Header, Study, StudyFolder
 from nodule_det.hpo.summary import one_line, summarise
 
 INTERRUPTED = 128 + signal.SIGINT
@@ -42,6 +38,7 @@ def sit(
     writer = open_study(folder, header, clock.now)
     display = Display(stream, config.trials, config.workers)
     try:
+        require_reachable(writer.study, config.dispatcher)
         dispatcher, failures = config.dispatcher.kind.value, config.acquisition.failures
         writer.start_session(config.workers, dispatcher, failures)
         driver = Driver(
@@ -99,21 +96,3 @@ def _interrupts(wake: Callable[[], None]) -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def preview(folder: StudyFolder, config: HpoConfig) -> str:
-    """Write what the next job would be; nothing is written to disk and nothing is submitted."""
-    new = new_header(config, 0.0)
-    study = read_study(folder.path) if has_study(folder) else Study(new)
-    propose = proposer(config.acquisition.strategy)
-    params, source = next_point(study, propose, config)
-    number = study.next_number
-    job = Job(study.header.job_name(number, 1), folder.attempt(number, 1))
-    words = objective.command_words(
-        study.header.command, study.header.train, params, folder.trial(number), config.dispatcher
-    )
-    script = objective.job_script_text(words, config.dispatcher, Path.cwd())
-    command = make_dispatcher(config.dispatcher).preview(job)
-    why = Room(study.trials, config).refusal(params)
-    note = f"# the driver would refuse this point: {why}\n" if why else ""
-    return f"# trial {number} ({source}), {job.script}\n{note}{script}# submitted by\n{command}\n"

@@ -76,6 +76,54 @@ def test_a_dry_run_prints_the_next_job_and_changes_nothing(study, quick_training
     assert not (study.parent / "new").exists()
 
 
+def test_a_dry_run_shows_what_waits_and_refuses_what_the_command_refuses(
+    study, quick_training, tmp_path
+):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("parameters:\n  optim.lr: {kind: float, low: 1e-5, high: 1e-3, log: true}\n")
+    points = tmp_path / "points.yaml"
+    points.write_text("- {optim.lr: 2e-4}\n")
+    words = (tmp_path / "s", quick_training, f"search_space={mine}")
+    tune(*words, "trials=1")
+    hpo("nodule_det.hpo.add", f"study={tmp_path / 's'}", f"points={points}")
+    queued = tune(*words, "dry_run=true")
+    assert queued.stdout.startswith("# trial 2 (user), ")
+    assert " optim.lr=0.0002 " in queued.stdout
+    other = tune(study, quick_training, "train.fold=3", "dry_run=true", code=1)
+    assert "was made with another train" in other.stderr
+
+
+def test_there_are_no_jobs_to_stop_where_there_is_no_study(quick_training, tmp_path):
+    run = tune(tmp_path / "s", quick_training, "stop=jobs", code=1)
+    assert (
+        run.stderr
+        == f"error: stop=jobs: {tmp_path}/s holds no study, so it has no jobs to cancel\n"
+    )
+    assert not (tmp_path / "s").exists()
+
+
+def test_jobs_are_not_started_again_by_another_batch_system(quick_training, tmp_path, monkeypatch):
+    monkeypatch.setenv("QUICK_S", "60")
+    path = tmp_path / "s"
+    words = [
+        f"study={path}",
+        f"command=[{','.join(quick_training)}]",
+        "acquisition.strategy=random",
+    ]
+    drive = [sys.executable, "-m", "nodule_det.hpo", *words, "trials=1", "dispatcher.poll_s=0.1"]
+    first = subprocess.Popen(drive, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: len(list(path.glob("trials/*/starts"))) == 1)
+    finally:
+        first.kill()
+        first.wait()
+    before = (path / "journal.jsonl").read_bytes()
+    run = hpo("nodule_det.hpo", *words, "dispatcher=pbs", "stop=jobs", code=1)
+    assert "1 jobs of this study were given to local and may still run" in run.stderr
+    assert (path / "journal.jsonl").read_bytes() == before
+    assert "1 cancelled" in hpo("nodule_det.hpo", *words, "stop=jobs").stdout
+
+
 def test_status_needs_no_torch_and_shows_every_trial(study):
     code = (
         "import sys; sys.argv = ['status', sys.argv[1]]\n"

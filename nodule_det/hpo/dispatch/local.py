@@ -140,11 +140,20 @@ class LocalDispatcher:
         return self._gpus.get(job_id)
 
 
+def started_since_boot(job_id: str) -> bool:
+    """Say whether a job is, or was, a process of this machine since it was started."""
+    return job_id.rpartition("-")[2] == _boot()
+
+
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
+
+
 def _identity(pid: int) -> str | None:
     """Give number, start time and boot of a process that is there and no zombie."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
+        boot = _boot()
     except OSError:
         return None
     fields = stat.rpartition(")")[2].split()  # the name before it may hold anything
