@@ -25,7 +25,7 @@ from typing import Any, TypeVar, get_type_hints
 
 import hydra
 from hydra.core.config_store import ConfigStore
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
@@ -165,6 +165,9 @@ def explain(error: Exception, schema: type, config_name: str = "") -> str:
     for link in chain:
         if isinstance(link, ConfigError):
             return str(link)
+    for link in chain:
+        if isinstance(link, OverrideParseException):
+            return _unreadable(link.override)
     groups = _groups(config_name)
     for link in chain:
         if isinstance(link, MissingConfigException) and link.options is not None:
@@ -177,6 +180,16 @@ def explain(error: Exception, schema: type, config_name: str = "") -> str:
             return _unknown_key(found[1], schema, groups)
     first_lines = [str(link).strip().splitlines()[0] for link in chain if str(link).strip()]
     return ": ".join(dict.fromkeys(first_lines[:1] + first_lines[-1:]))
+
+
+def _unreadable(word: str) -> str:
+    name, equals, value = word.partition("=")
+    if not equals:
+        return f"{word} is no setting: give NAME=VALUE"
+    if value.startswith("["):
+        items = ",".join(f'"{item.strip()}"' for item in value.strip("[]").split(","))
+        return f"{word} cannot be read: words with = or : in a list need quotes, '{name}=[{items}]'"
+    return f"{word} cannot be read: a value with = : or brackets needs quotes, '{name}=\"{value}\"'"
 
 
 def _groups(config_name: str) -> dict[str, list[str]]:
@@ -205,10 +218,11 @@ def _unknown_key(full_key: str, schema: type, groups: dict[str, list[str]]) -> s
     known = [*dict(settings(schema)), *sets]
     near = difflib.get_close_matches(full_key, known, n=3, cutoff=0.5)
     near += [k for k in known if k.endswith("." + full_key.rsplit(".", 1)[-1]) and k not in near]
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    if near:
+        return f"there is no setting {full_key}; did you mean {' or '.join(near)}? --help lists all"
     also = f"; and as a whole: {', '.join(sets.values())}" if sets else ""
     names = ", ".join(k for k in known if k not in sets)
-    return f"there is no setting {full_key}; {hint}The settings are: {names}{also}"
+    return f"there is no setting {full_key}; the settings are: {names}{also}"
 
 
 def settings(schema: type, prefix: str = "") -> Iterator[tuple[str, tuple[Any, str]]]:
@@ -246,16 +260,21 @@ def _as_typed(value: Any) -> str:
         return str(value.value)
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
+    if isinstance(value, list):
+        return f"[{','.join(map(_as_typed, value))}]"
     return str(value)
 
 
 def help_text(name: str, schema: type) -> str:
     """Write ``--help``: every setting with its default and what it means."""
+    groups = _groups(name.replace(".", "_"))
     lines = [
         f"python -m nodule_det.{name} [SETTING=VALUE ...]",
         "",
         inspect.cleandoc(schema.__doc__ or ""),
         "",
+        *(f"{group}={'|'.join(choices)}: a file of settings" for group, choices in groups.items()),
+        *([""] if groups else []),
         "Settings (default):",
     ]
     for key, (default, doc) in settings(schema):

@@ -73,7 +73,8 @@ def test_help_names_every_setting_with_its_default():
         ("optim.batch_size=3", "optim.batch_size=3 must be one of 2, 4, ..., 16"),
         ("device=tpu", "expected one of [auto, cpu, cuda]"),
         ("augment.shift_vox=17", "more than half of patches.size_vox=32"),
-        ("a=b=c", "mismatched input '='"),
+        ("a=b=c", "a=b=c cannot be read: a value with = : or brackets needs quotes, 'a=\"b=c\"'"),
+        ("optim.lr", "optim.lr is no setting: give NAME=VALUE"),
         ("experiment=foo", "experiment=foo is not there; experiment may be: demo"),
         ("experiment=dmo", "did you mean demo?"),
         ("experimnt=demo", "there is no setting experimnt; did you mean experiment?"),
@@ -90,7 +91,7 @@ def test_a_wrong_setting_is_refused_in_one_line(override, words, tmp_path):
 
 def test_an_unknown_setting_lists_the_known_ones():
     message = run("nodule_det.train", "colour=red").stderr
-    assert "The settings are: store, fold, run_dir, seed" in message
+    assert "; the settings are: store, fold, run_dir, seed" in message
 
 
 def test_a_name_of_ones_own_is_added_by_a_plus():
