@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TextIO
 
+import numpy as np
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
@@ -20,19 +21,37 @@ from nodule_det.hpo.trial import Trial
 PLAIN_EVERY_S = 300.0
 """Between two summary lines in a log: a study may take weeks."""
 ROWS = 20
+OUTCOME = 4
+"""The first of :data:`COLUMNS`, which say what became of a trial."""
+GAP = 2
+"""Blanks between two columns."""
 EVENTS = 6
 
 
-def table(space: Space, trials: list[Trial], now_s: float) -> Table:
-    """Lay trials out as a table, one column for each tuned parameter."""
+def table(space: Space, trials: list[Trial], now_s: float, width: int = 10_000) -> Table:
+    """Lay trials out as a table, one column for each tuned parameter.
+
+    Args:
+        space: What is tuned.
+        trials: The rows.
+        now_s: Unix seconds.
+        width: Characters of a line.  Columns that do not fit are left out whole: the source and
+            number of jobs first, then the last parameters; a caption counts them.
+    """
     names = [p.name for p in space.free]
-    out = Table(box=None, pad_edge=False, header_style="bold")
-    for column in COLUMNS:
-        out.add_column(column, no_wrap=True)
-    for name in names:
-        out.add_column(name.rpartition(".")[2], overflow="ellipsis", no_wrap=True)
-    for trial in trials:
-        out.add_row(*trial_row(trial, now_s), *param_cells(trial, names))
+    heads = [*COLUMNS, *(name.rpartition(".")[2] for name in names)]
+    rows = [[*trial_row(t, now_s), *param_cells(t, names)] for t in trials]
+    widths = [max(map(len, column)) + GAP for column in zip(heads, *rows, strict=True)]
+    by_worth = [*range(OUTCOME), *range(len(COLUMNS), len(heads)), *range(OUTCOME, len(COLUMNS))]
+    n_fit = int(np.searchsorted(np.cumsum([widths[i] for i in by_worth]), width + GAP, "right"))
+    shown = sorted(by_worth[:n_fit])
+    missing = len(heads) - len(shown)
+    caption = f"and {missing} columns that do not fit: nodule_det.hpo.status" if missing else None
+    out = Table(box=None, pad_edge=False, header_style="bold", caption=caption)
+    for i in shown:
+        out.add_column(heads[i], no_wrap=True)
+    for row in rows:
+        out.add_row(*(row[i] for i in shown))
     return out
 
 
@@ -91,7 +110,7 @@ class Display:
             self._live.update(
                 Group(
                     Text(line, style="bold"),
-                    table(study.space, rows, now),
+                    table(study.space, rows, now, self._live.console.width),
                     Text("\n".join(self._events)),
                 )
             )

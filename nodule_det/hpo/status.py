@@ -11,7 +11,6 @@ from nodule_det.config.hpo_tools import StatusConfig
 @command("hpo.status", StatusConfig)
 def main(config: StatusConfig) -> None:
     """Print all trials as a table, then one line of counts."""
-    import sys
     import time
 
     from rich.console import Console
@@ -24,8 +23,7 @@ def main(config: StatusConfig) -> None:
     folder = StudyFolder(Path(config.study))
     study = read_study(folder.path)
     now = time.time()
-    live = sys.stdout.isatty()
-    console = Console(width=None if live else 500, highlight=False)
+    console = Console(width=500, highlight=False)  # a terminal breaks a long line and loses nothing
     console.print(table(study.space, list(study.trials), now))
     for problem in study.problems:
         console.print(f"problem: {problem}", markup=False)

@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import pytest
 
@@ -80,3 +81,22 @@ def test_a_terminal_gets_a_table(study, monkeypatch):
     assert "0.6000 [0.5804, 0.6196]" in text
     assert "queued" in text
     assert "trial 2 complete" in text
+
+
+@pytest.mark.parametrize("width", [44, 80, 150])
+def test_on_a_narrow_terminal_columns_are_whole_or_not_there(study, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    stream = Terminal()
+    with Display(stream, trials=11, workers=4, clock=lambda: 7200.0) as display:
+        display.show(study)
+    text = stream.getvalue()
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text
+    assert "failed (out_of_memory)" in text
+    assert ("0.001" in text) == (width >= 80)
+    assert ("columns that do not" in text) == (width < 150)
+
+
+def test_an_interval_of_pauc_stays_within_0_and_1(study):
+    study.apply({"kind": "finished", "t": 0.0, "trial": 4, "state": "complete", "value": 0.0})
+    zero = replace(study.trial(4), value_se=0.1)
+    assert value_text(zero) == "0.0000 [0.0000, 0.1960]"
