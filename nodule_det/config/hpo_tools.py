@@ -48,7 +48,10 @@ class AddConfig:
     """YAML file with a list of points; each maps parameter names to values."""
 
     results: str = ""
-    """Folder of an earlier study whose finished trials are taken over as knowledge."""
+    """Folder of an earlier study whose finished trials are taken over as knowledge, each once."""
+
+    other_trainings: bool = False
+    """Take results also of trainings whose settings beside the tuned ones were others."""
 
     def __post_init__(self) -> None:
         require_study(self.study)
@@ -68,6 +71,8 @@ class CancelConfig:
 
     def __post_init__(self) -> None:
         require_study(self.study)
+        if not self.trial:
+            raise ConfigError("trial is not given; add trial=NUMBER to the command")
         require_range("trial", self.trial, 1, 1_000_000)
 
 

@@ -13,9 +13,9 @@ import yaml
 from nodule_det.cli import command
 from nodule_det.config.hpo_tools import AddConfig
 from nodule_det.errors import ConfigError
-from nodule_det.hpo.queue import put
+from nodule_det.hpo.queue import put, put_result, result_origin
 from nodule_det.hpo.space import Space
-from nodule_det.hpo.study import StudyFolder, read_study
+from nodule_det.hpo.study import IMPORTED, Header, Study, StudyFolder, read_study
 from nodule_det.hpo.trial import OUTCOMES, Reason, TrialState
 
 
@@ -24,13 +24,38 @@ def main(config: AddConfig) -> None:
     """Check everything first, then queue it, so that a mistake queues nothing."""
     os.umask(0o077)
     folder = StudyFolder(Path(config.study))
-    space = read_study(folder.path).space
+    study = read_study(folder.path)
     if config.points:
-        n = add_points(folder.queue, space, Path(config.points))
+        n = add_points(folder.queue, study.space, Path(config.points))
         print(f"{n} points are queued for {folder.path}")
-    else:
-        n, foreign = add_results(folder.queue, space, Path(config.results))
-        print(f"{n} results are queued for {folder.path}; {foreign} do not fit its search space")
+        return
+    other = read_study(Path(config.results))
+    require_comparable(study.header, other.header, config)
+    n, known, foreign = add_results(folder.queue, study, other)
+    print(
+        f"{n} results are queued for {folder.path}; {known} it has already, {foreign} do not fit "
+        "its search space"
+    )
+
+
+def require_comparable(mine: Header, other: Header, config: AddConfig) -> None:
+    """Refuse the study itself, and values of trainings that had other settings.
+
+    Raises:
+        ConfigError: Naming the difference.
+    """
+    if mine.id == other.id:
+        raise ConfigError(f"results={config.results} is this study itself; name another one")
+    for name, here, there in (
+        ("train", mine.train, other.train),
+        ("command", mine.command, other.command),
+    ):
+        if here != there and not config.other_trainings:
+            raise ConfigError(
+                f"results={config.results} is of trainings with another {name}: {list(there)} "
+                f"there, {list(here)} here; their values count as if they were this study's.  "
+                "Give other_trainings=true if they can be compared all the same"
+            )
 
 
 def add_points(queue_dir: Path, space: Space, path: Path) -> int:
@@ -56,22 +81,32 @@ def add_points(queue_dir: Path, space: Space, path: Path) -> int:
     return len(points)
 
 
-def add_results(queue_dir: Path, space: Space, path: Path) -> tuple[int, int]:
-    """Queue the outcomes of an earlier study; returns how many, and how many do not fit.
+def add_results(queue_dir: Path, study: Study, other: Study) -> tuple[int, int, int]:
+    """Queue the outcomes of an earlier study.
 
     Complete trials and failures that belong to their parameters are taken over; a crash of a node
     or a mistake in the setup says nothing about a point, and what that study refused was a matter
     of its own limits.
+
+    Returns:
+        How many are queued, how many the study has already, and how many do not fit its space.
     """
-    taken = foreign = 0
+    taken = known = foreign = 0
+    mine = {t.origin for t in study.trials}
     taught = OUTCOMES - {Reason.REFUSED}
-    for trial in read_study(path).trials:
+    for trial in other.trials:
         if trial.state is not TrialState.COMPLETE and trial.reason not in taught:
             continue
         try:
-            params = space.check(trial.params)
+            params = study.space.check(trial.params)
         except ConfigError:
             foreign += 1
+            continue
+        origin = result_origin(other.header.id, trial.number)
+        if trial.source == IMPORTED and trial.origin:
+            origin = trial.origin  # one training, on whatever way it came
+        if origin in mine or origin.startswith(f"result_{study.header.id}_"):
+            known += 1
             continue
         result = {
             "state": trial.state.value,
@@ -81,9 +116,9 @@ def add_results(queue_dir: Path, space: Space, path: Path) -> tuple[int, int]:
             "peak_memory_bytes": trial.peak_memory_bytes,
             "imported_seconds": trial.seconds,
         }
-        put(queue_dir, params, result)
+        put_result(queue_dir, params, result, origin)
         taken += 1
-    return taken, foreign
+    return taken, known, foreign
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def give_up(desk: Desk, number: int) -> None:
 def cancel(desk: Desk, trial: Trial, reason: Reason) -> None:
     """Write that a trial is to end; its job is told by :func:`send_cancellations`."""
     desk.writer.write("cancel", trial=trial.number, reason=reason)
-    desk.say(f"trial {trial.number} is cancelled: {reason}")
+    desk.say(f"trial {trial.number} is to end: {reason}")
 
 
 def send_cancellations(desk: Desk) -> None:

@@ -35,9 +35,19 @@ class Entry:
     """Why it cannot be taken."""
 
 
-def put(folder: Path, params: Params, result: dict[str, Any] | None = None) -> Path:
-    """Leave a point, or a point with its result, for the driver."""
-    return _leave(folder, {"params": params, "result": result})
+def put(folder: Path, params: Params) -> Path:
+    """Leave a point for the driver."""
+    return _leave(folder, {"params": params, "result": None})
+
+
+def put_result(folder: Path, params: Params, result: dict[str, Any], origin: str) -> Path:
+    """Leave a point with its result; one of the same origin is taken once, however often left."""
+    return _leave(folder, {"params": params, "result": result}, origin)
+
+
+def result_origin(study: str, trial: int) -> str:
+    """Name the result of a trial of another study, by its id."""
+    return f"result_{study}_{trial:06d}.json"
 
 
 def put_cancel(folder: Path, trial: int) -> Path:
@@ -45,9 +55,9 @@ def put_cancel(folder: Path, trial: int) -> Path:
     return _leave(folder, {"cancel": trial})
 
 
-def _leave(folder: Path, content: dict[str, Any]) -> Path:
+def _leave(folder: Path, content: dict[str, Any], name: str = "") -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{time.time_ns()}_{secrets.token_hex(4)}.json"
+    path = folder / (name or f"{time.time_ns()}_{secrets.token_hex(4)}.json")
     write_json(path, content)
     return path
 

@@ -11,9 +11,12 @@ from nodule_det.config.hpo_tools import ShowConfig
 @command("hpo.show", ShowConfig)
 def main(config: ShowConfig) -> None:
     """Print what is known of a trial, its command last, to be pasted."""
+    import shlex
     import time
 
+    from nodule_det.config.hpo import DispatcherConfig
     from nodule_det.errors import StudyError
+    from nodule_det.hpo.objective import command_words
     from nodule_det.hpo.study import StudyFolder, read_study
     from nodule_det.hpo.summary import COLUMNS, trial_row
 
@@ -31,8 +34,13 @@ def main(config: ShowConfig) -> None:
         print(f"job {attempt.job} ({attempt.name}): {how}, {attempt.seconds:.0f} s")
     if trial.message:
         print(f"message: {trial.message}")
-    print(f"folder: {folder.trial(trial.number)}")
-    if trial.attempts:
+    if not trial.attempts:
+        here, words = folder.trial(trial.number), study.header
+        print(f"this study has not run it ({trial.source}); its command would be")
+        site = DispatcherConfig()
+        print(shlex.join(command_words(words.command, words.train, trial.params, here, site)))
+    else:
+        print(f"folder: {folder.trial(trial.number)}")
         script = folder.attempt(trial.number, len(trial.attempts)) / "job.sh"
         print(script.read_text(encoding="utf-8").replace("\nexec ", "\n"), end="")
 

@@ -70,13 +70,24 @@ def summarise(study: Study, now_s: float) -> Summary:
 
 
 def value_text(trial: Trial) -> str:
-    """Write the value of a trial with its 95 % interval."""
+    """Write the value of a trial with its 95 % interval, which a pAUC bounds by 0 and 1."""
     if trial.value is None:
         return "-"
     if trial.value_se is None:
         return f"{trial.value:.4f}"
-    half = INTERVAL * trial.value_se
-    return f"{trial.value:.4f} [{trial.value - half:.4f}, {trial.value + half:.4f}]"
+    low, high = interval(trial.value, trial.value_se)
+    return f"{trial.value:.4f} [{low:.4f}, {high:.4f}]"
+
+
+def interval(value: float, se: float) -> tuple[float, float]:
+    """Give the 95 % interval of a pAUC, within 0 and 1 as it is itself.
+
+    Example:
+        >>> interval(0.75, 0.25)
+        (0.26, 1.0)
+    """
+    half = INTERVAL * se
+    return max(min(value, 0.0), value - half), min(max(value, 1.0), value + half)
 
 
 def param_cells(trial: Trial, names: Sequence[str]) -> tuple[str, ...]:
@@ -92,6 +103,8 @@ def one_line(summary: Summary, trials: int | None = None, workers: int | None = 
         f"{summary.complete}{goal} complete, {summary.failed} failed, {summary.cancelled} "
         f"cancelled, {summary.running} running, {summary.queued} queued"
     )
+    if summary.waiting:
+        text += f", {summary.waiting} waiting for a worker"
     if summary.best is not None:
         text += f"; best {value_text(summary.best)} in trial {summary.best.number}"
     if trials and workers and (eta := summary.eta_s(trials, workers)) is not None:

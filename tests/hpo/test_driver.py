@@ -13,7 +13,7 @@ from nodule_det.config.hpo import Failures, StoppingConfig
 from nodule_det.hpo.dispatch.fake import Faults
 from nodule_det.hpo.evidence import gather
 from nodule_det.hpo.features import Features
-from nodule_det.hpo.queue import put, put_cancel
+from nodule_det.hpo.queue import put, put_cancel, put_result, result_origin
 from nodule_det.hpo.trial import Observation, Reason, TrialState
 
 
@@ -89,11 +89,8 @@ def test_first_points_come_first_then_the_queue(lab):
 
 def test_an_imported_result_is_known_but_is_no_job_of_ours(lab):
     made = lab(trials=3)
-    put(
-        made.folder.queue,
-        {"optim.lr": 0.009},
-        {"state": "complete", "value": 0.95, "imported_seconds": 60.0},
-    )
+    result = {"state": "complete", "value": 0.95, "imported_seconds": 60.0}
+    put_result(made.folder.queue, {"optim.lr": 0.009}, result, result_origin("cafe01", 7))
     study = made.run()
     assert study.best().source == "imported"
     assert len(study.own) == 3
@@ -175,7 +172,7 @@ def test_giving_up_twice_is_once_and_giving_up_what_is_over_is_said(lab):
     assert driver.run()
     put_cancel(made.folder.queue, 2)
     driver.try_step()
-    assert sum("is cancelled: user" in line for line in made.said) == 1
+    assert sum("is to end: user" in line for line in made.said) == 1
     assert "trial 99 cannot be cancelled: it is not in this study" in made.said
     assert "trial 2 cannot be cancelled: it is complete already" in made.said
 

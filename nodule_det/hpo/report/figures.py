@@ -20,7 +20,7 @@ from matplotlib.ticker import MaxNLocator
 from nodule_det.hpo.drawing import COLOURS, soften
 from nodule_det.hpo.report.history import Doing, Ended, Span
 from nodule_det.hpo.study import Study
-from nodule_det.hpo.summary import INTERVAL
+from nodule_det.hpo.summary import interval
 from nodule_det.hpo.trial import TrialState
 
 BLUE, ORANGE, GREEN, PINK, RED, SKY, BLACK = COLOURS
@@ -82,9 +82,9 @@ def _draw_rise(ax: Axes, complete: Sequence[Ended], axis: str, end: float) -> No
     bests = [e.best for e in complete if e.best is not None]
     x = np.array([*(getattr(e, axis) for e in complete), end])
     value = np.array([b.value for b in (*bests, bests[-1])], np.float64)
-    half = INTERVAL * np.array([b.value_se or 0.0 for b in (*bests, bests[-1])])
-    if half.any():
-        low, high = value - half, value + half
+    ses = [b.value_se or 0.0 for b in (*bests, bests[-1])]
+    if any(ses):
+        low, high = zip(*map(interval, value, ses), strict=True)
         ax.fill_between(x, low, high, step="post", color=BLUE, alpha=0.2, lw=0, label=WITHIN)
     ax.step(x, value, where="post", color=BLUE, lw=1.8, label="best so far")
 

@@ -38,7 +38,7 @@ from nodule_det.hpo.report.space_figures import (
     tick_text,
 )
 from nodule_det.hpo.study import Study, StudyFolder, read_study
-from nodule_det.hpo.summary import INTERVAL, one_line, summarise, trial_row
+from nodule_det.hpo.summary import INTERVAL, interval, one_line, summarise, trial_row
 from nodule_det.hpo.trial import Trial
 from nodule_det.progress import duration
 from nodule_det.runs import write_text
@@ -152,8 +152,8 @@ def render(moment: Moment, insight: Insight | None, figures: dict[str, Figure]) 
 def _interval(best: Trial | None) -> tuple[str, str] | None:
     if best is None or best.value is None or best.value_se is None:
         return None
-    half = INTERVAL * best.value_se
-    return f"{best.value - half:.3f}", f"{best.value + half:.3f}"
+    low, high = interval(best.value, best.value_se)
+    return f"{low:.3f}", f"{high:.3f}"
 
 
 def _best_params(best: Trial | None) -> list[tuple[str, str]]:
