@@ -18,7 +18,7 @@ def main(config: HpoConfig) -> int | None:
     os.umask(0o077)
     calculate_in_one_thread()
     from nodule_det.hpo.lock import StudyLock
-    from nodule_det.hpo.opening import has_study, new_header
+    from nodule_det.hpo.opening import has_study, missing_store, new_header
     from nodule_det.hpo.preview import preview
     from nodule_det.hpo.sitting import sit
     from nodule_det.hpo.study import StudyFolder
@@ -28,9 +28,11 @@ def main(config: HpoConfig) -> int | None:
     if config.dry_run:
         print(preview(folder, config), end="")
         return None
-    if config.stop is Stop.jobs and not has_study(folder):
+    # Before the folder: what is wrong leaves none behind.
+    if config.stop is Stop.never:
+        missing_store(config)
+    elif not has_study(folder):
         raise StudyError(f"stop=jobs: {folder.path} holds no study, so it has no jobs to cancel")
-    # Before the folder: a space that does not suit the training leaves none behind.
     header = new_header(config, time.time())
     folder.path.mkdir(parents=True, exist_ok=True)
     with StudyLock(folder.lock) as lock:

@@ -82,7 +82,7 @@ def check_space(space: Space, train: TrainConfig, seed: int = 0) -> None:
     Raises:
         ConfigError: If a name or a point is refused.
     """
-    known = [name for name, _ in settings(TrainConfig)]
+    known = [name for name, _ in settings(TrainConfig) if name != "run_dir"]  # each has its own
     for parameter in space:
         if parameter.name not in known:
             raise ConfigError(

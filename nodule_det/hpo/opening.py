@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nodule_det.config.hpo import DispatcherConfig, DispatcherKind, HpoConfig
 from nodule_det.config.train import TrainConfig
-from nodule_det.errors import StudyError
+from nodule_det.errors import ConfigError, StudyError
 from nodule_det.hpo.dispatch.local import started_since_boot
 from nodule_det.hpo.journal import read_journal
 from nodule_det.hpo.objective import check_space, overrides
@@ -84,6 +84,26 @@ def require_reachable(study: Study, config: DispatcherConfig) -> None:
             f"{here} cannot know: go on there, or, should that machine be gone for good, give "
             "dispatcher.host_gone=true once: its trainings then go on here"
         )
+
+
+def missing_store(config: HpoConfig) -> str:
+    """Say that the scans cannot be seen from here, or nothing; other commands have their own.
+
+    Raises:
+        ConfigError: If the trainings run here and would all fail for it.
+    """
+    store, site = Path(config.train.store).expanduser(), config.dispatcher
+    if config.command or store.exists():
+        return ""
+    if site.kind is DispatcherKind.local and not site.container:
+        raise ConfigError(
+            f"train.store={config.train.store} is not there, and every training would fail; make "
+            "it by python -m nodule_det.data, or name another one"
+        )
+    return (
+        f"train.store={config.train.store} cannot be seen from {Path.cwd()} on this machine; the "
+        "compute nodes must have it at that path"
+    )
 
 
 def require_same(path: Path, old: Header, new: Header) -> None:

@@ -12,7 +12,7 @@ from nodule_det.hpo import objective, queue
 from nodule_det.hpo.collecting import USER
 from nodule_det.hpo.dispatch import make_dispatcher
 from nodule_det.hpo.dispatch.job import Job
-from nodule_det.hpo.opening import has_study, new_header, require_same
+from nodule_det.hpo.opening import has_study, missing_store, new_header, require_same
 from nodule_det.hpo.refusing import Room
 from nodule_det.hpo.strategies import proposer
 from nodule_det.hpo.study import Study, StudyFolder, read_study
@@ -24,6 +24,7 @@ def preview(folder: StudyFolder, config: HpoConfig) -> str:
     """Write what the next job would be; nothing is written to disk and nothing is submitted.
 
     Raises:
+        ConfigError: If the search space or the store is wrong.
         StudyError: If the folder holds a study that was made with other settings.
     """
     new = new_header(config, 0.0)
@@ -44,7 +45,9 @@ def preview(folder: StudyFolder, config: HpoConfig) -> str:
     script = objective.job_script_text(words, config.dispatcher, Path.cwd())
     command = make_dispatcher(config.dispatcher).preview(job)
     why = None if trial.attempts else Room(study.trials, config).refusal(trial.params)
-    note = f"# the driver would refuse this point: {why}\n" if why else ""
+    unseen = missing_store(config)
+    note = f"# {unseen}\n" if unseen else ""
+    note += f"# the driver would refuse this point: {why}\n" if why else ""
     head = f"# trial {trial.number} ({trial.source}), {job.script}\n"
     return f"{head}{note}{script}# submitted by\n{command}\n"
 

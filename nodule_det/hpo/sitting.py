@@ -21,7 +21,7 @@ from nodule_det.hpo.dispatch import make_dispatcher
 from nodule_det.hpo.display import Display
 from nodule_det.hpo.driver import Driver
 from nodule_det.hpo.lock import StudyLock
-from nodule_det.hpo.opening import open_study, require_reachable
+from nodule_det.hpo.opening import missing_store, open_study, require_reachable
 from nodule_det.hpo.strategies import proposer
 from nodule_det.hpo.study import Header, Study, StudyFolder
 from nodule_det.hpo.summary import one_line, summarise
@@ -52,6 +52,8 @@ def sit(
         )
         if config.stop is Stop.jobs:
             driver.stop_jobs()
+        elif unseen := missing_store(config):
+            display.say(unseen)
         if lock.took_over is not None:
             display.say(f"took over the lock of {lock.took_over}, which is gone")
         for problem in driver.study.problems:

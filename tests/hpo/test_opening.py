@@ -2,11 +2,12 @@
 
 import pytest
 
-from nodule_det.config.hpo import DispatcherConfig, DispatcherKind
-from nodule_det.errors import StudyError
+from nodule_det.config.hpo import DispatcherConfig, DispatcherKind, HpoConfig
+from nodule_det.config.train import TrainConfig
+from nodule_det.errors import ConfigError, StudyError
 from nodule_det.hpo import opening
 from nodule_det.hpo.dispatch.local import started_since_boot
-from nodule_det.hpo.opening import require_reachable
+from nodule_det.hpo.opening import missing_store, require_reachable
 from nodule_det.hpo.space_file import parse_space
 from nodule_det.hpo.study import Header, StudyFolder, StudyWriter
 
@@ -61,3 +62,14 @@ def test_a_container_of_another_name_on_the_same_machine_goes_on(writer, monkeyp
 def boot():
     with open("/proc/sys/kernel/random/boot_id") as file:
         return file.read()[:8]
+
+
+def test_a_store_that_is_not_there_is_refused_where_the_trainings_run_here(tmp_path):
+    train = TrainConfig(store=str(tmp_path / "none"))
+    with pytest.raises(ConfigError, match="none is not there, and every training would fail"):
+        missing_store(HpoConfig(study="s", train=train))
+    assert "none cannot be seen from" in missing_store(
+        HpoConfig(study="s", train=train, dispatcher=SLURM)
+    )
+    assert missing_store(HpoConfig(study="s", train=TrainConfig(store=str(tmp_path)))) == ""
+    assert missing_store(HpoConfig(study="s", train=train, command=["mine"])) == ""
