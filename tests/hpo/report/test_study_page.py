@@ -15,7 +15,7 @@ from nodule_det.hpo.baselines import propose_random
 from nodule_det.hpo.lock import StudyLock
 from nodule_det.hpo.objectives import Objective
 from nodule_det.hpo.simulation import Plan, run_study
-from nodule_det.hpo.study import StudyFolder, read_study
+from nodule_det.hpo.study import StudyFolder, StudyWriter, read_study
 
 FIGURES = {"best_against_jobs", "best_against_hours", "workers", "states", "parallel"}
 OF_MODEL = {"slices", "importance"}
@@ -213,3 +213,15 @@ def test_a_folder_without_a_study_is_one_line(tmp_path):
     run = report(tmp_path, code=1)
     assert "journal.jsonl does not exist: this folder holds no study" in run.stderr
     assert not (tmp_path / "report").exists()
+
+
+def test_the_best_value_of_another_study_is_said_to_be_on_no_curve(study, page, tmp_path):
+    folder = cut(study, tmp_path / "imported", lambda n, line: True)
+    writer = StudyWriter(StudyFolder(folder), lambda: 1_900_000_000.0)
+    number = writer.ask(dict(writer.study.trial(1).params), "imported", "result_cafe_000001.json")
+    writer.write("finished", trial=number, state="complete", value=0.99)
+    writer.close()
+    report(folder)
+    words = "run by another study, so not on the curves below"
+    assert words in (folder / "report" / "report.html").read_text()
+    assert words not in page.read_text()
