@@ -80,12 +80,15 @@ class LocalDispatcher:
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit():
                 continue
+            pid = int(entry.name)
             try:
                 words = (entry / "cmdline").read_bytes().split(b"\0")
+                # A copy that its bash has just forked has the same words, but leads no session.
+                leads = os.getsid(pid) == pid
             except OSError:  # it ended while we looked, or is somebody else's
                 continue
-            if wanted in words and os.fsencode(str(self._script)) in words:
-                return _identity(int(entry.name))
+            if leads and wanted in words and os.fsencode(str(self._script)) in words:
+                return _identity(pid)
         claim = read_claim(job.folder)  # it may have claimed its folder while we looked elsewhere
         return None if claim is None else claim.job
 

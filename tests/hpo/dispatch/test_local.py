@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -61,12 +62,29 @@ def test_a_job_outlives_its_driver_and_is_found_again(tmp_path):
     run = job(tmp_path, 1, "exec sleep 20\n")
     subprocess.run([sys.executable, "-c", code, str(run.folder)], check=False)
     dispatcher = LocalDispatcher(DispatcherConfig(), job_script())
+    wait_for(lambda: dispatcher.find(run) is not None)  # /proc tells no words during an exec
     job_id = dispatcher.find(run)
     assert state(dispatcher, job_id) is JobState.RUNNING
     wait_for(lambda: read_claim(run.folder) is not None)
     assert dispatcher.find(run) == job_id == read_claim(run.folder).job
     dispatcher.cancel([job_id])
     wait_for(lambda: state(dispatcher, job_id) is JobState.GONE)
+
+
+def test_a_copy_that_the_shell_of_a_job_forks_is_not_taken_for_it(tmp_path):
+    run = job(tmp_path, 1, "exec sleep 20\n")
+    words = ["bash", "-c", "sleep 20; :", str(job_script()), str(run.folder)]
+    dispatcher = LocalDispatcher(DispatcherConfig(), job_script())
+    for leads in (False, True):
+        process = subprocess.Popen(words, start_new_session=leads)
+        cmdline = Path(f"/proc/{process.pid}/cmdline")
+        try:
+            wait_for(lambda cmdline=cmdline: b"sleep" in cmdline.read_bytes())
+            found = dispatcher.find(run)
+            assert (found is not None and found.startswith(f"{process.pid}-")) == leads
+        finally:
+            process.kill()
+            process.wait()
 
 
 def test_a_job_that_ignores_sigterm_is_killed_later(tmp_path):
