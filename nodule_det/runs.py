@@ -158,8 +158,13 @@ def replacing(path: Path) -> Iterator[Path]:
 
     The content reaches the disk before the name does, so after a crash or a full disk there is
     the old file or the new one, never half of one.  On an error nothing is left behind.
+
+    Raises:
+        FileNotFoundError: If there is no such folder; it names ``path``, not the temporary file.
     """
     path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary

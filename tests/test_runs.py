@@ -14,6 +14,7 @@ from nodule_det.runs import (
     read_jsonl,
     replacing,
     write_json,
+    write_text,
 )
 
 
@@ -69,3 +70,10 @@ def test_a_torn_line_of_metrics_is_left_out(tmp_path):
     path.write_text(path.read_text() + json.dumps({"step": 3})[:-1])
     assert [row["step"] for row in read_jsonl(path)] == [1, 2]
     assert read_jsonl(tmp_path / "none.jsonl") == []
+
+
+def test_a_folder_that_is_not_there_is_told_by_the_name_that_was_asked_for(tmp_path):
+    wanted = tmp_path / "none" / "trials.csv"
+    with pytest.raises(FileNotFoundError) as caught:
+        write_text(wanted, "a")
+    assert caught.value.filename == str(wanted)
