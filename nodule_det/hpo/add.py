@@ -92,7 +92,7 @@ def add_results(queue_dir: Path, study: Study, other: Study) -> tuple[int, int, 
         How many are queued, how many the study has already, and how many do not fit its space.
     """
     taken = known = foreign = 0
-    mine = {t.origin for t in study.trials}
+    mine = study.origins
     taught = OUTCOMES - {Reason.REFUSED}
     for trial in other.trials:
         if trial.state is not TrialState.COMPLETE and trial.reason not in taught:

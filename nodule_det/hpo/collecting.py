@@ -23,7 +23,7 @@ USER = "user"
 
 def take_queue(desk: Desk) -> None:
     """Take in what people left: points, results, cancellations."""
-    known = {t.origin for t in desk.study.trials}
+    known = desk.study.origins
     for entry in queue.read_queue(desk.writer.folder.queue, desk.study.space):
         if entry.error:
             desk.say_once(entry.error)

@@ -58,7 +58,7 @@ def next_trial(study: Study, folder: StudyFolder, config: HpoConfig) -> Trial:
         if trial.attempt is None and not trial.cancelling:
             return trial
     number = study.next_number
-    known = {t.origin for t in study.trials}
+    known = study.origins
     for entry in queue.read_queue(folder.queue, study.space):
         if entry.params is None or entry.path.name in known:
             continue

@@ -134,6 +134,11 @@ class Study:
         return tuple(t for t in self.trials if t.source != IMPORTED)
 
     @property
+    def origins(self) -> set[str]:
+        """Names of the queue's files that were taken in: none is taken twice."""
+        return {t.origin for t in self.trials if t.origin}
+
+    @property
     def n_counted(self) -> int:
         """Trials that count for the number asked for: none given up by a person, none refused."""
         return sum(t.reason not in (Reason.USER, Reason.REFUSED) for t in self.own)
