@@ -13,7 +13,14 @@ from __future__ import annotations
 from nodule_det.hpo import objective, queue
 from nodule_det.hpo.cancelling import give_up, observe
 from nodule_det.hpo.desk import Desk
-from nodule_det.hpo.dispatch.job import JobReport, JobState, read_claim, read_exit, same_job
+from nodule_det.hpo.dispatch.job import (
+    JobReport,
+    JobState,
+    close,
+    read_claim,
+    read_exit,
+    same_job,
+)
 from nodule_det.hpo.study import IMPORTED
 from nodule_det.hpo.trial import Attempt, Reason, Trial, TrialState
 
@@ -102,7 +109,8 @@ def _take_absence(desk: Desk, trial: Trial, attempt: Attempt, comment: str) -> N
     desk.notes.gone_since[key] = (first, polls + 1)
     waited_s = desk.clock.monotonic() - first
     settled = polls >= 1 and waited_s >= desk.config.dispatcher.grace_s
-    if read_exit(folder) is not None or trial.cancelling or settled:
+    over = read_exit(folder) is not None or trial.cancelling or settled
+    if over and (claim is not None or close(folder)):  # else it has started just now
         _conclude(desk, trial.number)
 
 

@@ -8,7 +8,8 @@ moment goes on where it was.  The rules that make every job run exactly once:
 
 1. the intent to submit, with a unique job name, is on the disk before the submission;
 2. an intent without an answer is settled by asking for the name before anything is submitted again;
-3. a job claims its folder when it starts, so even a job submitted twice runs once;
+3. a job claims its folder when it starts, so even a job submitted twice runs once; what is given
+   up without a start is claimed for nobody, so a job that turns up later does not run at all;
 4. only files that the job wrote say how it ended; the batch system only says that it is gone;
 5. no answer, or an answer that does not mention a job, changes nothing.
 
@@ -95,8 +96,7 @@ class Driver:
         while not self.done():
             if interrupted():
                 return False
-            before_step()
-            wait_s = self.try_step()
+            wait_s = self.try_step(before_step)
             after_step()
             if not self.done():
                 self._desk.clock.sleep(wait_s)
@@ -106,13 +106,17 @@ class Driver:
         """Whether no trial is pending and none is to be asked for."""
         return not self.study.pending and not may_ask(self._desk)
 
-    def try_step(self) -> float:
+    def try_step(self, before: Callable[[], None] = lambda: None) -> float:
         """Do one step; returns how long to wait for the next, longer after a trouble that passes.
+
+        Args:
+            before: Done first; its troubles with files may pass, too, and the step then waits.
 
         Raises:
             StudyError, DispatchError, ConfigError: What waiting would not cure.
         """
         try:
+            before()
             self.step()
         except (Unavailable, OSError) as error:
             if isinstance(error, OSError) and error.errno not in _PASSING:
@@ -135,9 +139,9 @@ class Driver:
         take_queue(desk)
         collect_finished(desk)
         poll(desk)
-        settle(desk)
         if desk.stopping:
-            cancel_all(desk)
+            cancel_all(desk)  # before settling, which submits what is still wanted
+        settle(desk)
         stop_early(desk)
         send_cancellations(desk)
         check_setup(desk)

@@ -17,7 +17,7 @@ from nodule_det.config.hpo import HpoConfig
 from nodule_det.errors import StudyError
 from nodule_det.hpo import objective
 from nodule_det.hpo.desk import Desk
-from nodule_det.hpo.dispatch.job import Job, Refused, Unavailable, read_claim
+from nodule_det.hpo.dispatch.job import Job, Refused, Unavailable, close, read_claim
 from nodule_det.hpo.refusing import Room
 from nodule_det.hpo.space import Params
 from nodule_det.hpo.strategies import Propose
@@ -52,7 +52,8 @@ def _settle(desk: Desk, trial: Trial, attempt: Attempt) -> None:
     if known is not None:
         desk.submitted(trial, attempt, known)
     elif trial.cancelling:
-        desk.finish(trial, TrialState.CANCELLED, trial.cancelling)
+        if close(job.folder):  # else it has started just now, and the next step finds it
+            desk.finish(trial, TrialState.CANCELLED, trial.cancelling)
     else:
         write_job(desk, trial, job)  # the settings of the dispatcher may have been corrected
         _submit(desk, trial, attempt)

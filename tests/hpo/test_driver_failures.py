@@ -1,5 +1,6 @@
 """The driver on a batch system in memory: jobs that fail, are killed, or do not come back."""
 
+import errno
 from dataclasses import replace
 
 import pytest
@@ -158,6 +159,56 @@ def test_a_cancellation_without_an_answer_is_sent_again_at_the_next_step(lab):
     driver.try_step()
     assert len(calls) == 2
     assert calls[0] == calls[1]
+
+
+def test_a_job_that_turns_up_after_its_answer_was_lost_runs_once(lab):
+    made = lab(trials=4, faults=Faults(late={0: 7000.0, 2: 90.0, 5: 300.0}))
+    study = made.run()
+    made.clock.sleep(2 * HOUR)
+    made.batch.poll([])
+    assert made.starts() == [1] * 4
+    assert [(t.state, len(t.attempts)) for t in study.trials] == [(TrialState.COMPLETE, 1)] * 4
+
+
+def test_a_job_that_turns_up_after_its_trial_was_given_up_does_not_run(lab):
+    made = lab(trials=1, faults=Faults(late={0: 600.0}))
+    driver = made.start()
+    driver.try_step()
+    driver.stop_jobs()
+    assert driver.run()
+    assert made.study.trial(1).state is TrialState.CANCELLED
+    made.clock.sleep(2 * HOUR)
+    made.batch.poll([])
+    assert made.starts() == []
+    assert made.batch.busy_s == 0
+
+
+def test_a_job_that_turns_up_after_its_attempt_was_lost_does_not_run_beside_the_next(lab):
+    made = lab(trials=1, slots=1, faults=Faults(late={0: 2 * HOUR}))
+    made.batch._queue_s = 900.0
+    driver = made.start()
+    made.clock.sleep(driver.try_step())
+    driver.try_step()  # submitted again, since nobody knew it
+    made.batch.cancel([made.study.trial(1).attempt.job])  # a person removes the waiting job
+    assert driver.run()
+    made.clock.sleep(4 * HOUR)
+    made.batch.poll([])
+    trial = made.study.trial(1)
+    assert [a.reason for a in trial.attempts] == [Reason.LOST, None]
+    assert made.batch.starts == {trial.attempts[1].name: 1}
+
+
+def test_a_lock_that_cannot_be_read_for_a_moment_is_waited_for(lab):
+    made = lab(trials=2)
+    troubles = iter([OSError(errno.EIO, "Input/output error"), OSError(errno.ESTALE, "Stale")])
+
+    def beat():
+        for trouble in troubles:
+            raise trouble
+
+    assert made.start().run(before_step=beat)
+    assert made.starts() == [1] * 2
+    assert sum("waiting" in line for line in made.said) == 2
 
 
 def test_a_held_job_is_told_once(lab):

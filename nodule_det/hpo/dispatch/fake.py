@@ -50,6 +50,8 @@ class Faults:
     """The node dies this share of the way through, leaving nothing."""
     requeue_after: Mapping[int, float] = field(default_factory=dict)
     """The job goes back to the queue this share of the way through, and starts anew."""
+    late: Mapping[int, float] = field(default_factory=dict)
+    """The answer is lost, and the batch system knows the job only after so many seconds."""
     down: tuple[tuple[float, float], ...] = ()
     """Spans of time in which nothing is answered."""
     silent: tuple[tuple[float, float], ...] = ()
@@ -63,6 +65,8 @@ class _FakeJob:
     job: Job
     run: FakeRun
     overrides: Params
+    known_s: float = 0.0
+    """Time from which the batch system knows it."""
     start_s: float | None = None
     end_s: float = math.inf
     gone: bool = False
@@ -118,18 +122,21 @@ class FakeDispatcher:
         attempt = int(job.name.rsplit("-", 1)[1])
         run = self._training(overrides, attempt)
         fake = _FakeJob(f"{number + 1}.fake", number, job, run, overrides)
-        fake.end_s = self._clock.monotonic() + self._queue_s  # earliest start, while it waits
+        fake.known_s = self._clock.monotonic() + self._faults.late.get(number, 0.0)
+        fake.end_s = fake.known_s + self._queue_s  # earliest start, while it waits
         self._jobs[fake.id] = fake
         self._open.append(fake)
         self._advance()
-        if number in self._faults.answer_lost:
+        if number in self._faults.answer_lost or number in self._faults.late:
+            self._steady = False
             raise Unavailable(f"{job.name}: connection lost on the way back")
         return fake.id
 
     def find(self, job: Job) -> str | None:
         """Look a job up by name; see :class:`Dispatcher`."""
         self._answer()
-        return next((j.id for j in self._jobs.values() if j.job.name == job.name), None)
+        known = [j for j in self._jobs.values() if j.known_s <= self._clock.monotonic()]
+        return next((j.id for j in known if j.job.name == job.name), None)
 
     def poll(self, ids: Sequence[str]) -> Mapping[str, JobReport]:
         """Report on jobs; see :class:`Dispatcher`."""
@@ -208,6 +215,10 @@ class FakeDispatcher:
     def _start(self, job: _FakeJob, at_s: float) -> None:
         free_s = max((j.end_s for j in self._jobs.values() if j.gone), default=0.0)
         full = sum(j.start_s is not None for j in self._open) + 1 >= self._slots
+        claim = job.job.folder / "claim"
+        if claim.exists() and claim.read_text(encoding="utf-8").split()[0] != job.id:
+            self._leave(job, at_s)  # as submit_pbs.sh: somebody else's, or closed
+            return
         job.start_s = max(at_s, free_s) if full else at_s
         job.runs += 1
         job.validations = 0
@@ -217,8 +228,7 @@ class FakeDispatcher:
             share = min(crash, self._faults.requeue_after.get(job.submission, 1.0))
         job.end_s = job.start_s + share * job.run.seconds
         self.starts[job.job.name] = self.starts.get(job.job.name, 0) + 1
-        claim = f"{job.id} node {self._unix(job.start_s)}\n"
-        (job.job.folder / "claim").write_text(claim, encoding="utf-8")
+        claim.write_text(f"{job.id} node {self._unix(job.start_s)}\n", encoding="utf-8")
 
     def _validate(self, job: _FakeJob) -> None:
         seen = job.run.curve[job.validations]

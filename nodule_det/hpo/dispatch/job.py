@@ -12,6 +12,8 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,6 +22,9 @@ from typing import Protocol
 
 from nodule_det.errors import DispatchError
 from nodule_det.runs import ExitCode
+
+CLOSED = "closed"
+"""Owner of a job folder in which no job may start any more."""
 
 
 class JobState(StrEnum):
@@ -132,9 +137,29 @@ class Dispatcher(Protocol):
 
 
 def read_claim(folder: Path) -> Claim | None:
-    """Read who runs a job folder; None before a job has started in it."""
+    """Read who runs a job folder; None before a job has started in it, or if none ever will."""
     words = _words(folder / "claim")
-    return Claim(words[0], words[1], float(words[2])) if len(words) == 3 else None
+    if len(words) != 3 or words[0] == CLOSED:
+        return None
+    return Claim(words[0], words[1], float(words[2]))
+
+
+def close(folder: Path) -> bool:
+    """Claim a job folder for nobody: a job that the batch system brings up late will not run.
+
+    Returns:
+        False if a job has claimed it first, which runs.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    own = folder / f".claim.{CLOSED}"
+    own.write_text(f"{CLOSED} {socket.gethostname()} {time.time():.3f}\n", encoding="utf-8")
+    try:
+        os.link(own, folder / "claim")  # made or refused in one step, as in submit_pbs.sh
+    except FileExistsError:
+        return read_claim(folder) is None
+    finally:
+        own.unlink()
+    return True
 
 
 def read_exit(folder: Path) -> Exit | None:

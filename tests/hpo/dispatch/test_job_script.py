@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from nodule_det.hpo.dispatch import job_script
-from nodule_det.hpo.dispatch.job import read_claim, read_exit
+from nodule_det.hpo.dispatch.job import close, read_claim, read_exit
 
 
 def start(folder, job_id):
@@ -42,4 +42,18 @@ def test_another_job_leaves_a_claimed_folder_alone(folder):
     (folder / "claim").write_text("4055.pbs01 pbs01 1795446648.639\n")
     assert start(folder, "4056.pbs01").returncode == 0
     assert not (folder / "starts").exists()
+    assert read_claim(folder).job == "4055.pbs01"
+
+
+def test_no_job_runs_in_a_closed_folder_and_a_claimed_one_cannot_be_closed(folder):
+    assert close(folder)
+    assert close(folder)  # again, by a driver that was killed before it wrote so
+    assert read_claim(folder) is None
+    assert start(folder, "4055.pbs01").returncode == 0
+    assert not (folder / "starts").exists()
+    assert sorted(p.name for p in folder.iterdir()) == ["claim", "job.sh"]
+
+    (folder / "claim").unlink()
+    assert start(folder, "4055.pbs01").returncode == 3
+    assert not close(folder)
     assert read_claim(folder).job == "4055.pbs01"
