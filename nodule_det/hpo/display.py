@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TextIO
 
@@ -72,6 +73,7 @@ class Display:
         self._trials, self._workers = trials, workers
         self._clock = clock
         self._events: list[str] = []
+        self._broken = ""
         self._said_s = float("-inf")
         self._said = ""
         live = stream.isatty()
@@ -79,7 +81,8 @@ class Display:
 
     def __enter__(self) -> Display:
         if self._live:
-            self._live.start()
+            with self._surviving():
+                self._live.start()
         return self
 
     def __exit__(
@@ -89,7 +92,16 @@ class Display:
         trace: TracebackType | None,
     ) -> None:
         if self._live:
-            self._live.stop()
+            with self._surviving():
+                self._live.stop()
+
+    @contextmanager
+    def _surviving(self) -> Iterator[None]:
+        """Bear a full disk, a closed pipe or a lost terminal: a study does not end for its log."""
+        try:
+            yield
+        except OSError as error:
+            self._broken = f"this log could not be written for a while: {error.strerror}"
 
     def say(self, text: str) -> None:
         """Tell of an event."""
@@ -97,6 +109,14 @@ class Display:
         line = f"{stamp} {text}"
         self._events = [*self._events[1 - EVENTS :], line]
         if not self._live:
+            self._write(line)
+
+    def _write(self, line: str) -> None:
+        with self._surviving():
+            if self._broken:
+                self._stream.write(f"{self._broken}\n")
+                self._stream.flush()
+                self._broken = ""
             self._stream.write(f"{line}\n")
             self._stream.flush()
 
@@ -114,7 +134,8 @@ class Display:
                     Text("\n".join(self._events)),
                 )
             )
-            self._live.refresh()
+            with self._surviving():
+                self._live.refresh()
         elif line != self._said and abs(now - self._said_s) >= PLAIN_EVERY_S:
             self._said, self._said_s = line, now
             self.say(line)

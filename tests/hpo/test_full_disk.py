@@ -8,6 +8,7 @@ from nodule_det.config.hpo import DispatcherConfig, HpoConfig
 from nodule_det.hpo.baselines import propose_random
 from nodule_det.hpo.clock import WallClock
 from nodule_det.hpo.dispatch import make_dispatcher
+from nodule_det.hpo.display import Display
 from nodule_det.hpo.driver import Driver
 from nodule_det.hpo.opening import new_header, open_study
 from nodule_det.hpo.study import StudyFolder, read_study
@@ -64,3 +65,20 @@ def test_a_study_waits_for_room_and_every_job_runs_once(small_disk, quick_traini
     ]
     assert [p.read_text() for p in path.glob("trials/*/starts")] == ["start\n"] * 8
     assert study.problems == []
+
+
+def test_a_log_on_a_full_disk_does_not_end_the_study_and_says_that_it_was_full(small_disk):
+    disk = small_disk("40k")
+    with open(disk / "log", "w", encoding="utf-8") as stream:
+        shown = Display(stream, trials=4, workers=1)
+        shown.say("before")
+        fill(disk / "filler")
+        for number in range(2000):  # more than what is still free, and any buffer, would take
+            shown.say(f"trial {number} complete")
+        (disk / "filler").unlink()
+        shown.say("after")
+        shown.say("later")
+    lines = (disk / "log").read_text(encoding="utf-8").splitlines()
+    assert lines[0].endswith("before")
+    assert lines[-3] == "this log could not be written for a while: No space left on device"
+    assert [line.split()[-1] for line in lines[-2:]] == ["after", "later"]
