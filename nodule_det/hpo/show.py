@@ -41,7 +41,7 @@ def main(config: ShowConfig) -> None:
         print(shlex.join(command_words(words.command, words.train, trial.params, here, site)))
     else:
         print(f"folder: {folder.trial(trial.number)}")
-        script = folder.attempt(trial.number, len(trial.attempts)) / "job.sh"
+        script = folder.attempt(trial.number, trial.attempts[-1].number) / "job.sh"
         print(script.read_text(encoding="utf-8").replace("\nexec ", "\n"), end="")
 
 

@@ -1,6 +1,7 @@
 """The commands as a user meets them: one small study, made, shown, added to and exported."""
 
 import csv
+import shutil
 import subprocess
 import sys
 import time
@@ -147,6 +148,20 @@ def test_show_prints_the_command_of_a_trial(study):
     assert "state: complete" in best.stdout
     missing = hpo("nodule_det.hpo.show", f"study={study}", "trial=99", code=1)
     assert missing.stderr.startswith("error: trial=99 is not in this study, which has 1 to")
+
+
+def test_show_finds_the_job_of_a_trial_whose_first_one_the_journal_has_lost(study, tmp_path):
+    copy = tmp_path / "s"
+    shutil.copytree(study, copy)
+    (copy / "trials/0002/attempt_1").rename(copy / "trials/0002/attempt_2")
+    text = (copy / "journal.jsonl").read_text()
+    lost = "\n".join(
+        line.replace('"attempt": 1', '"attempt": 2') if '"trial": 2,' in line else line
+        for line in text.split("\n")
+    )
+    (copy / "journal.jsonl").write_text(lost)
+    shown = hpo("nodule_det.hpo.show", f"study={copy}", "trial=2").stdout
+    assert "run_dir=" in shown.splitlines()[-1]
 
 
 def test_points_and_results_are_added_through_the_queue(study, quick_training, tmp_path):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from nodule_det.hpo.learning_curves import best_until, carry_on
@@ -54,6 +56,11 @@ def test_a_training_that_stood_at_zero_shows_no_gain():
     trials = [complete(0.2, 0.4), complete(0.2, 0.3), complete(0.0, 0.5)]
     assert carry_on(curve(0.1), trials) is None
     assert carry_on(curve(0.0), [*trials, complete(0.1, 0.2)])[0] == 0.0
+
+
+def test_values_below_zero_of_a_training_of_ones_own_show_no_gain():
+    trials = [replace(complete(0.2, 0.4), value=-0.3)] * 5
+    assert carry_on(curve(0.1), trials) is None
 
 
 def test_a_training_that_has_not_come_that_far_has_no_value_there():
