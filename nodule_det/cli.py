@@ -107,6 +107,7 @@ def _run_hydra(config_name: str, schema: type[Config], main: Callable[[Config], 
             print_error(f"there is not enough memory ({error}); give the job more")
             codes.append(NoduleDetError.exit_code)
 
+    sys.argv[1:] = _settings_first(sys.argv[1:])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hand us the exception, not a printed half of it
     # Threads that wait busily for one whose core something else uses, too, make a training twenty
     # times slower (docs/training.md).  It is read when torch is loaded, so it is set before.
@@ -122,6 +123,11 @@ def _run_hydra(config_name: str, schema: type[Config], main: Callable[[Config], 
         print_error("interrupted")
         return 128 + signal.SIGINT
     return max(codes, default=0)
+
+
+def _settings_first(words: Sequence[str]) -> list[str]:
+    """Sort ``a=1 --cfg job b=2``: argparse, which Hydra uses, takes settings in one piece only."""
+    return sorted(words, key=lambda word: word.startswith("-") or "=" not in word)
 
 
 def print_error(message: str) -> None:

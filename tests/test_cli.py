@@ -89,6 +89,12 @@ def test_a_wrong_setting_is_refused_in_one_line(override, words, tmp_path):
     assert done.stdout == ""
 
 
+def test_a_flag_may_stand_between_settings():
+    done = run("nodule_det.train", "seed=3", "--cfg", "job", "optim.lr=0.5", "--resolve")
+    assert done.returncode == 0, done.stderr
+    assert {"seed: 3", "  lr: 0.5"} <= set(done.stdout.split("\n"))
+
+
 def test_an_unknown_setting_lists_the_known_ones():
     message = run("nodule_det.train", "colour=red").stderr
     assert "; the settings are: store, fold, run_dir, seed" in message
