@@ -152,6 +152,12 @@ class SimulateConfig:
             raise ConfigError(
                 f"strategies={self.strategies} and workers={self.workers} need at least one each"
             )
+        if self.acquisition.strategy is not AcquisitionConfig().strategy:
+            name = self.acquisition.strategy.value
+            raise ConfigError(
+                f"acquisition.strategy={name} means nothing here, where several are compared: "
+                f"give strategies=[{name}]"
+            )
         for workers in self.workers:
             require_range("workers", workers, 1, 10_000)
         require_range("repetitions", self.repetitions, 1, 10_000)

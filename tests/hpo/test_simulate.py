@@ -188,3 +188,8 @@ def test_a_simulated_study_is_on_disk_what_a_real_one_is(tmp_path):
 def test_no_strategy_is_refused():
     with pytest.raises(ConfigError, match="need at least one each"):
         SimulateConfig(strategies=[])
+
+
+def test_the_strategy_of_a_single_study_is_refused_with_the_setting_that_is_meant():
+    with pytest.raises(ConfigError, match=r"give strategies=\[random\]"):
+        SimulateConfig(acquisition=RANDOM)
