@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from nodule_det.cli import calculate_in_one_thread, command
-from nodule_det.config.hpo import HpoConfig, Stop
+from nodule_det.config.hpo import DispatcherKind, HpoConfig, Stop, require_study
 from nodule_det.errors import StudyError
 
 
@@ -25,6 +25,8 @@ def main(config: HpoConfig) -> int | None:
 
     # Absolute, for jobs start elsewhere; links are kept, for nodes may not have their targets.
     folder = StudyFolder(Path(os.path.abspath(os.path.expanduser(config.study))))
+    if config.dispatcher.kind is not DispatcherKind.local:
+        require_study(str(folder.path))  # with the folders above it, which qsub gets as well
     if config.dry_run:
         print(preview(folder, config), end="")
         return None

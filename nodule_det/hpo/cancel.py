@@ -14,7 +14,7 @@ from pathlib import Path
 from nodule_det.cli import command
 from nodule_det.config.hpo_tools import CancelConfig
 from nodule_det.errors import StudyError
-from nodule_det.hpo.lock import read_holder
+from nodule_det.hpo.lock import who_drives
 from nodule_det.hpo.queue import put_cancel
 from nodule_det.hpo.study import Study, StudyFolder, read_study
 from nodule_det.hpo.trial import Trial
@@ -35,8 +35,8 @@ def main(config: CancelConfig) -> None:
             "that is not over can be cancelled"
         )
     put_cancel(folder.queue, trial.number)
-    holder = read_holder(folder.lock)
-    if holder is not None and not holder.is_dead_here():
+    holder, gone = who_drives(folder.lock)
+    if holder is not None and not gone:
         print(f"trial {trial.number} will be cancelled by the driver ({holder})")
         return
     print(
@@ -50,8 +50,10 @@ def by_hand(study: Study, trial: Trial) -> str:
     job = trial.attempt.job if trial.attempt is not None else None
     if job is None or not study.sessions:
         return ""
-    words = END_BY_HAND[study.sessions[-1].dispatcher].format(job=job, pid=job.split("-")[0])
-    return f"; to end its job before: {words}"
+    last = study.sessions[-1]
+    words = END_BY_HAND[last.dispatcher].format(job=job, pid=job.split("-")[0])
+    where = f"on {last.host}: " if last.dispatcher == "local" else ""
+    return f"; to end its job before: {where}{words}"
 
 
 if __name__ == "__main__":

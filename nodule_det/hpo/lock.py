@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 
 from nodule_det.errors import StudyError
+from nodule_det.progress import duration
 
 STALE_S = 900.0
 """Silence of a holder on another host after which its lock is taken over; it beats every poll."""
@@ -162,6 +163,20 @@ def read_holder(path: Path) -> Holder | None:
         return None
     except (ValueError, TypeError):
         return None  # not one of ours: old age alone makes it stale
+
+
+def who_drives(path: Path) -> tuple[Holder | None, str]:
+    """Read who holds a lock, and by what that one is taken for gone; an empty word if it lives."""
+    holder = read_holder(path)
+    try:
+        silence_s = time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return None, ""
+    if holder is not None and holder.is_dead_here():
+        return holder, "which is gone"
+    if holder is not None and silence_s > STALE_S:
+        return holder, f"silent for {duration(silence_s)}"
+    return holder, ""
 
 
 def _process_start(pid: int) -> str | None:

@@ -16,7 +16,7 @@ def main(config: StatusConfig) -> None:
     from rich.console import Console
 
     from nodule_det.hpo.display import table
-    from nodule_det.hpo.lock import read_holder
+    from nodule_det.hpo.lock import who_drives
     from nodule_det.hpo.study import StudyFolder, read_study
     from nodule_det.hpo.summary import one_line, summarise
 
@@ -29,12 +29,11 @@ def main(config: StatusConfig) -> None:
         console.print(f"problem: {problem}", markup=False)
     summary = summarise(study, now)
     failures = ", ".join(f"{n} {reason}" for reason, n in sorted(summary.failures.items()))
-    holder = read_holder(folder.lock)
-    gone = ", which is gone" if holder is not None and holder.is_dead_here() else ""
+    holder, gone = who_drives(folder.lock)
     console.print(
         f"{one_line(summary)}\n{summary.node_h:.2f} node hours"
         + (f"; failed: {failures}" if failures else "")
-        + (f"; driver: {holder}{gone}" if holder else "; no driver"),
+        + (f"; driver: {holder}{gone and f', {gone}'}" if holder else "; no driver"),
         markup=False,
     )
 

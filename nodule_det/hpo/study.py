@@ -47,7 +47,7 @@ class StudyFolder:
     """Owns every file name of a study."""
 
     def __init__(self, path: Path) -> None:
-        self.path = Path(path)
+        self.path = Path(path).expanduser()  # which some shells leave to us
 
     journal = property(lambda self: self.path / "journal.jsonl")
     lock = property(lambda self: self.path / "driver.lock")

@@ -1,7 +1,9 @@
 """The commands as a user meets them: one small study, made, shown, added to and exported."""
 
 import csv
+import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -235,8 +237,14 @@ def test_a_trial_is_cancelled_with_and_without_a_driver(quick_training, tmp_path
     alone = hpo("nodule_det.hpo.cancel", f"study={path}", "trial=2")
     pid = int(read_study(path).trial(2).attempt.job.split("-")[0])
     assert alone.stdout.endswith(
-        f"once it is started again; to end its job before: kill -- -{pid}\n"
+        "once it is started again; to end its job before: "
+        f"on {socket.gethostname()}: kill -- -{pid}\n"
     )
+    lock = path / "driver.lock"
+    lock.write_text(lock.read_text().replace(socket.gethostname(), "login2"))
+    os.utime(lock, (lock.stat().st_mtime - 1000,) * 2)
+    assert "silent for 16:4" in hpo("nodule_det.hpo.status", f"study={path}").stdout
+    assert "once it is" in hpo("nodule_det.hpo.cancel", f"study={path}", "trial=2").stdout
     run = hpo("nodule_det.hpo", *words, *settings, "stop=jobs")
     assert "2 cancelled" in run.stdout or "3 cancelled" in run.stdout
     assert read_study(path).trial(2).reason is Reason.USER
@@ -283,3 +291,17 @@ def test_a_folder_that_is_no_study_is_named(tmp_path):
 def test_a_path_that_qsub_would_mangle_is_refused():
     run = hpo("nodule_det.hpo", "study='a b'", code=2)
     assert run.stderr.startswith("error: study=a b holds a blank or a sign that qsub mangles")
+
+
+def test_a_blank_in_a_folder_above_the_study_is_refused_as_well(tmp_path):
+    above = tmp_path / "my studies"
+    above.mkdir()
+    command = [sys.executable, "-m", "nodule_det.hpo", "study=s", "dispatcher=pbs"]
+    run = subprocess.run(command, cwd=above, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 2
+    assert run.stderr.startswith(f"error: study={above}/s holds a blank")
+
+
+def test_every_command_knows_the_home_folder(study, monkeypatch):
+    monkeypatch.setenv("HOME", str(study.parent))
+    assert "complete" in hpo("nodule_det.hpo.status", f'study="~/{study.name}"').stdout

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from nodule_det.errors import StudyError
-from nodule_det.hpo.lock import StudyLock, read_holder
+from nodule_det.hpo.lock import StudyLock, read_holder, who_drives
 
 
 def foreign_lock(path, **changes):
@@ -86,6 +86,16 @@ def test_a_driver_whose_lock_was_taken_over_leaves(tmp_path):
         with pytest.raises(StudyError, match=r"taken over by process 7 on login2.*its jobs go on"):
             lock.beat()
     assert read_holder(path).host == "login2"  # not ours to remove
+
+
+def test_a_driver_that_was_silent_for_days_is_told_so_from_another_login_node(tmp_path):
+    path = tmp_path / "driver.lock"
+    assert who_drives(path) == (None, "")
+    foreign_lock(path)
+    assert who_drives(path)[1] == ""
+    os.utime(path, (path.stat().st_mtime - 3 * 86400,) * 2)
+    holder, gone = who_drives(path)
+    assert (holder.host, gone) == ("login2", "silent for 72:00:00")
 
 
 def test_a_damaged_lock_is_stale_by_age_alone(tmp_path):

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from nodule_det import __version__
 from nodule_det.config.hpo_tools import StudyReportConfig
 from nodule_det.hpo.drawing import as_svg, save_png
-from nodule_det.hpo.lock import read_holder
+from nodule_det.hpo.lock import who_drives
 from nodule_det.hpo.report.figures import draw_best, draw_states, draw_workers
 from nodule_det.hpo.report.history import (
     best_so_far,
@@ -51,6 +51,8 @@ class Moment:
     """The study as it is looked at."""
 
     study: Study
+    given: str
+    """Its folder, as the user typed it."""
     name: str
     now_s: float
     """Until when open jobs are drawn: now beside a driver, else the last time in the journal, for
@@ -69,9 +71,11 @@ def write_report(config: StudyReportConfig) -> tuple[Path, Study]:
     """
     folder = StudyFolder(Path(config.study))
     study = read_study(folder.path)
-    holder = read_holder(folder.lock)
-    now_s = max(time.time(), last_seen_s(study)) if holder else last_seen_s(study)
-    moment = Moment(study, folder.path.resolve().name, now_s, str(holder or ""))
+    holder, gone = who_drives(folder.lock)
+    driven = holder is not None and not gone
+    now_s = max(time.time(), last_seen_s(study)) if driven else last_seen_s(study)
+    name = folder.path.resolve().name
+    moment = Moment(study, config.study, name, now_s, str(holder) if driven else "")
     out = Path(config.out) if config.out else folder.report
     out.mkdir(parents=True, exist_ok=True)
     insight = learn(study, config.seed)
@@ -143,7 +147,7 @@ def render(moment: Moment, insight: Insight | None, figures: dict[str, Figure]) 
         svg={name: as_svg(figure, name) for name, figure in figures.items()},
         captions=_FIGURES,
         columns=_columns(study),
-        command=f"python -m nodule_det.hpo.show study={moment.name}",
+        command=f"python -m nodule_det.hpo.show study={moment.given}",
         footer=f"nodule_det {__version__}, study {study.header.id}",
         data_json=_script_json(_rows(study, moment.now_s)),
     )

@@ -170,6 +170,17 @@ def test_a_study_that_is_running_says_who_drives_it(browser, study, tmp_path):
     assert {path.name for path in folder.iterdir()} == {"journal.jsonl", "report"}
 
 
+def test_a_driver_that_is_gone_does_not_drive(browser, study, tmp_path):
+    folder = cut(study, tmp_path / "left", lambda n, line: "finished" in line and n < 70)
+    with StudyLock(StudyFolder(folder).lock):
+        lock = (folder / "driver.lock").read_text()
+    (folder / "driver.lock").write_text(re.sub('"started": "[^"]*"', '"started": "before"', lock))
+    report(folder)
+    show(browser, folder / "report" / "report.html")
+    assert "driven by" not in browser.find_element(By.ID, "counts").text
+    assert f"nodule_det.hpo.show study={folder} trial=" in browser.page_source
+
+
 def test_a_study_of_failures_counts_them_by_reason(browser, study, tmp_path):
     folder = tmp_path / "failed"
     folder.mkdir()
