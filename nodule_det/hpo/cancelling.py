@@ -42,9 +42,9 @@ def stop_early(desk: Desk) -> None:
 
 
 def cancel_all(desk: Desk) -> None:
-    """Cancel every trial without an outcome."""
+    """Cancel every trial that is, or was, a job; points that wait for their first go on waiting."""
     for trial in desk.study.pending:
-        if not trial.cancelling:
+        if trial.attempts and not trial.cancelling:
             cancel(desk, trial, Reason.USER)
 
 

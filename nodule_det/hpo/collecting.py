@@ -22,7 +22,7 @@ from nodule_det.hpo.dispatch.job import (
     same_job,
 )
 from nodule_det.hpo.study import IMPORTED
-from nodule_det.hpo.trial import Attempt, Reason, Trial, TrialState
+from nodule_det.hpo.trial import SUSPICIOUS, Attempt, Reason, Trial, TrialState
 
 USER = "user"
 """Source of a trial whose point a person chose."""
@@ -37,9 +37,11 @@ def take_queue(desk: Desk) -> None:
             continue
         if entry.cancel is not None:
             give_up(desk, entry.cancel)
-        elif entry.path.name not in known and entry.params is not None:
+        elif entry.path.name not in known:
             _take(desk, entry)
-        entry.path.unlink()
+        elif entry.result is not None:
+            _finish_import(desk, entry)
+        entry.path.unlink(missing_ok=True)
 
 
 def _take(desk: Desk, entry: queue.Entry) -> None:
@@ -48,8 +50,15 @@ def _take(desk: Desk, entry: queue.Entry) -> None:
         number = desk.writer.ask(entry.params, USER, entry.path.name)
         desk.say(f"trial {number} taken from the queue")
         return
-    number = desk.writer.ask(entry.params, IMPORTED, entry.path.name)
-    desk.writer.write("finished", trial=number, **entry.result)
+    desk.writer.ask(entry.params, IMPORTED, entry.path.name)
+    _finish_import(desk, entry)
+
+
+def _finish_import(desk: Desk, entry: queue.Entry) -> None:
+    """Write the result of a trial that was run elsewhere, also where a kill came in between."""
+    trial = next(t for t in desk.study.trials if t.origin == entry.path.name)
+    if trial.pending and entry.result is not None:
+        desk.writer.write("finished", trial=trial.number, **entry.result)
 
 
 def collect_finished(desk: Desk) -> None:
@@ -74,6 +83,7 @@ def poll(desk: Desk) -> None:
     """Ask for all jobs at once."""
     attempts = [(t, a) for t, a in desk.open_attempts() if a.job is not None]
     reports = desk.dispatcher.poll([a.job for _, a in attempts if a.job is not None])
+    desk.notes.answered = bool(reports)
     desk.notes.reports = {
         t.number: reports[a.job] for t, a in attempts if a.job is not None and a.job in reports
     }
@@ -132,7 +142,6 @@ def _conclude(desk: Desk, number: int) -> None:
     )
     times = {"started_s": outcome.started_s, "ended_s": outcome.ended_s}
     if outcome.reason is None:
-        desk.notes.failures = 0
         desk.writer.write(
             "finished",
             trial=number,
@@ -142,6 +151,7 @@ def _conclude(desk: Desk, number: int) -> None:
             peak_memory_bytes=outcome.peak_memory_bytes,
             **times,
         )
+        desk.notes.failures = 0
         desk.say(f"trial {number} complete: {outcome.value:.4f}")
     elif trial.cancelling:
         desk.finish(trial, TrialState.CANCELLED, trial.cancelling, **times)
@@ -151,12 +161,11 @@ def _conclude(desk: Desk, number: int) -> None:
         desk.writer.write("ended", **fields, **times)
         desk.say(f"trial {number} {outcome.reason} in attempt {attempt.number}; goes on")
     else:
-        if outcome.reason in (Reason.ERROR, Reason.BAD_INPUT):
-            desk.notes.failures += 1
         peak = {"peak_memory_bytes": outcome.peak_memory_bytes}
         desk.finish(
             trial, TrialState.FAILED, outcome.reason, message=outcome.message, **peak, **times
         )
+        desk.notes.failures += outcome.reason in SUSPICIOUS
 
 
 def _may_retry(desk: Desk, trial: Trial, reason: Reason) -> bool:

@@ -36,10 +36,12 @@ class Notes:
     told: set[str] = field(default_factory=set)
     troubles: int = 0
     """Steps in a row that ended without an answer."""
-    refusals: int = 0
+    answered: bool = False
+    """Whether the batch system has answered a poll in this step."""
     accepted: bool = False
+    """Whether it has taken a job in this sitting."""
     failures: int = 0
-    """Trainings that failed by an error since the last good one."""
+    """Trainings that failed for their setup, or for no reason known, since the last good one."""
     hopeless: int = 0
     """Proposals that were refused by their forecast since the last point that was not."""
 

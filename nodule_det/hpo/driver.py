@@ -36,8 +36,14 @@ from nodule_det.hpo.submitting import check_setup, fill_workers, may_ask, settle
 
 LONGEST_WAIT_S = 600.0
 """Between two questions to a batch system that does not answer."""
-_PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENFILE}
-"""Troubles of a file system that may pass: full, over quota, server away."""
+LONGEST_REFUSED_S = 60.0
+"""Between two submissions to one that does, but takes no more jobs for now."""
+_PASSING = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN),
+    *(errno.ENOTCONN, errno.ESHUTDOWN, errno.EREMOTEIO),  # a client that its server has put out
+    *(errno.ENFILE, errno.EMFILE, errno.EAGAIN, errno.ENOMEM),
+}
+"""Troubles that may pass: a disk is full, its server away, the login node out of something."""
 
 
 class Driver:
@@ -92,18 +98,22 @@ class Driver:
         before_step: Callable[[], None] = lambda: None,
         after_step: Callable[[], None] = lambda: None,
     ) -> bool:
-        """Step until everything is done; returns False if it was interrupted before."""
-        while not self.done():
-            if interrupted():
-                return False
+        """Step until everything is done; returns False if it was interrupted before.
+
+        A study that is done gets one step: somebody may have left points in its queue.
+        """
+        while not interrupted():
             wait_s = self.try_step(before_step)
             after_step()
-            if not self.done():
-                self._desk.clock.sleep(wait_s)
-        return True
+            if self.done():
+                return True
+            self._desk.clock.sleep(wait_s)
+        return False
 
     def done(self) -> bool:
-        """Whether no trial is pending and none is to be asked for."""
+        """Whether no job is under way, no trial waits for one, and none is to be asked for."""
+        if self._desk.stopping:  # what never was a job waits for the next sitting
+            return not any(t.attempts for t in self.study.pending)
         return not self.study.pending and not may_ask(self._desk)
 
     def try_step(self, before: Callable[[], None] = lambda: None) -> float:
@@ -123,10 +133,9 @@ class Driver:
                 raise
             self.notes.troubles += 1
             self.notes.ended_since.clear()  # who does not answer cannot say why a job ended either
-            wait_s = min(
-                LONGEST_WAIT_S,
-                self._desk.config.dispatcher.poll_s * 2.0 ** min(self.notes.troubles, 20),
-            )
+            longest_s = LONGEST_REFUSED_S if self.notes.answered else LONGEST_WAIT_S
+            poll_s = self._desk.config.dispatcher.poll_s
+            wait_s = max(poll_s, min(longest_s, poll_s * 2.0 ** min(self.notes.troubles, 20)))
             where = f" ({self._desk.writer.folder.path})" if isinstance(error, OSError) else ""
             self._desk.say(f"waiting {wait_s:g} s: {error}{where}")
             return wait_s
@@ -136,13 +145,14 @@ class Driver:
     def step(self) -> None:
         """Do everything that can be done now."""
         desk = self._desk
+        desk.notes.answered = False
         take_queue(desk)
         collect_finished(desk)
         poll(desk)
         if desk.stopping:
-            cancel_all(desk)  # before settling, which submits what is still wanted
-        settle(desk)
+            cancel_all(desk)
         stop_early(desk)
-        send_cancellations(desk)
+        send_cancellations(desk)  # before anything is submitted: a full queue ends the step there
         check_setup(desk)
+        settle(desk)
         fill_workers(desk)

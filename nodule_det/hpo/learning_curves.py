@@ -42,7 +42,7 @@ def carry_on(curve: Sequence[Observation], trials: Sequence[Trial]) -> tuple[flo
     others = [
         (math.log(t.value / best.value), late)
         for t in trials
-        if t.state is TrialState.COMPLETE and (t.value or 0.0) > 0
+        if t.state is TrialState.COMPLETE and t.value is not None and t.value > 0
         if t.curve and t.curve[-1].epoch >= epoch
         for best, late in [_rise(t.curve, epoch)]
         if best.value > 0

@@ -233,6 +233,8 @@ def read_outcome(run_dir: Path, attempt_dir: Path, comment: str = "") -> Outcome
     claim, exit_ = read_claim(attempt_dir), read_exit(attempt_dir)
     started_s = claim.started_s if claim else None
     result = _read_result(run_dir)
+    if claim is None and result is not None and result.status is not RunStatus.COMPLETE:
+        result = None  # of an earlier job: this one never began
     reason, message = _reason(result, exit_)
     if reason in (Reason.LOST, Reason.KILLED, Reason.STOPPED) and (
         words := killed_for_memory(attempt_dir, comment)
@@ -318,7 +320,11 @@ def read_curve(run_dir: Path) -> list[Observation]:
     """Read the validations of a training so far; a number that is none is left out."""
     curve = []
     for row in read_jsonl(RunFolder(run_dir).metrics):
-        if row.get("kind") == "validation" and isinstance(row.get("pauc"), int | float):
-            se = row.get("pauc_se")
-            curve.append(Observation(int(row["epoch"]), float(row["pauc"]), se))
+        epoch, pauc = row.get("epoch"), _finite(row.get("pauc"))
+        if row.get("kind") == "validation" and isinstance(epoch, int) and pauc is not None:
+            curve.append(Observation(epoch, pauc, _finite(row.get("pauc_se"))))
     return curve
+
+
+def _finite(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

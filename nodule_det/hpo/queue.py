@@ -64,14 +64,17 @@ def _leave(folder: Path, content: dict[str, Any], name: str = "") -> Path:
 
 def read_queue(folder: Path, space: Space) -> list[Entry]:
     """Read what was left, oldest first."""
-    return [_read(path, space) for path in sorted(folder.glob("*.json"))]
+    entries = (_read(path, space) for path in sorted(folder.glob("*.json")))
+    return [entry for entry in entries if entry is not None]
 
 
-def _read(path: Path, space: Space) -> Entry:
+def _read(path: Path, space: Space) -> Entry | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if "cancel" in content:
             return Entry(path, cancel=int(content["cancel"]))
         return Entry(path, space.check(content["params"]), content["result"])
+    except FileNotFoundError:
+        return None  # somebody has just removed it
     except (ConfigError, ValueError, KeyError, TypeError) as error:
         return Entry(path, error=f"{path} cannot be taken: {error}; correct or remove it")

@@ -22,20 +22,18 @@ from nodule_det.hpo.refusing import Room
 from nodule_det.hpo.space import Params
 from nodule_det.hpo.strategies import Propose
 from nodule_det.hpo.study import Study
-from nodule_det.hpo.trial import Attempt, Reason, Trial, TrialState
+from nodule_det.hpo.trial import SUSPICIOUS, Attempt, Reason, Trial, TrialState
 
 FIRST = "first"
 """Source of a trial whose point the search space names."""
 FAILURES_AT_START = 3
-"""Trainings that end in an error, one after the other before any succeeds, end the driver: it is
-the setup, not the point."""
+"""Trainings that fail so, one after the other before any succeeds, end the driver: it is the setup,
+not the point."""
 FAILURES_IN_A_ROW = 10
 """The same once some have succeeded: a node without the data would eat the whole study."""
 HOPELESS_IN_A_ROW = 10
 """Proposals refused by their forecast, one after the other, that end the driver: whoever proposes
 was told what has room, and found nothing."""
-REFUSALS = 10
-"""Refusals in a row that are borne by a study whose jobs were accepted before."""
 
 
 def settle(desk: Desk) -> None:
@@ -60,7 +58,7 @@ def _settle(desk: Desk, trial: Trial, attempt: Attempt) -> None:
 
 
 def check_setup(desk: Desk) -> None:
-    """End the driver when one training after the other fails by an error.
+    """End the driver when one training after the other fails by an error, or vanishes.
 
     Raises:
         StudyError: Naming the last of them.
@@ -68,9 +66,11 @@ def check_setup(desk: Desk) -> None:
     worked = any(t.state is TrialState.COMPLETE for t in desk.study.own)
     if desk.notes.failures < (FAILURES_IN_A_ROW if worked else FAILURES_AT_START):
         return
-    failed = [t for t in desk.study.trials if t.state is TrialState.FAILED][-1]
+    failed = max(
+        (t for t in desk.study.own if t.reason in SUSPICIOUS), key=lambda t: t.finished_s or 0.0
+    )
     raise StudyError(
-        f"the last {desk.notes.failures} trainings all ended in an error"
+        f"the last {desk.notes.failures} trainings all ended in an error or vanished"
         f"{'' if worked else ' and none ever succeeded'}: the setup or a node is wrong, not "
         f"the point.  Trial {failed.number}: {failed.reason}, {failed.message}; see "
         f"{desk.run_dir(failed)}.  Then start the same command again"
@@ -79,8 +79,6 @@ def check_setup(desk: Desk) -> None:
 
 def may_ask(desk: Desk) -> bool:
     """Say whether the limits of the study allow one more trial."""
-    if desk.stopping:
-        return False
     limit_s = desk.config.node_hours * 3600
     used_up = limit_s > 0 and desk.study.node_seconds(desk.clock.now()) >= limit_s
     return desk.study.n_counted < desk.config.trials and not used_up
@@ -88,6 +86,8 @@ def may_ask(desk: Desk) -> bool:
 
 def fill_workers(desk: Desk) -> None:
     """Give every free worker the oldest trial that waits, else a new one."""
+    if desk.stopping:
+        return
     free = desk.config.workers - len(desk.open_attempts())
     waiting = [t for t in desk.study.pending if t.attempt is None]
     while free > 0 and (waiting or may_ask(desk)):
@@ -154,11 +154,10 @@ def _submit(desk: Desk, trial: Trial, attempt: Attempt) -> None:
     try:
         job_id = desk.dispatcher.submit(desk.job(trial, attempt))
     except Refused as error:
-        desk.notes.refusals += 1
-        if not desk.notes.accepted or desk.notes.refusals >= REFUSALS:
-            raise
-        raise Unavailable(str(error)) from error
-    desk.notes.refusals, desk.notes.accepted = 0, True
+        if not desk.notes.accepted:
+            raise  # somebody has just started the command, and can correct it
+        raise Unavailable(str(error)) from error  # the site is being maintained, say
+    desk.notes.accepted = True
     desk.submitted(trial, attempt, job_id)
 
 

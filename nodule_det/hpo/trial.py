@@ -49,6 +49,8 @@ class Reason(StrEnum):
 
 OUTCOMES = frozenset({Reason.OUT_OF_MEMORY, Reason.DIVERGED, Reason.REFUSED})
 """Failures that belong to the parameters: they are never retried, and a model may learn them."""
+SUSPICIOUS = frozenset({Reason.ERROR, Reason.BAD_INPUT, Reason.LOST})
+"""Failures in which the parameters have no part: several in a row point to the setup or a node."""
 
 
 @dataclass(frozen=True)

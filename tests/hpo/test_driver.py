@@ -106,6 +106,38 @@ def test_an_entry_of_the_queue_is_taken_once_though_the_driver_died(lab):
     assert [t.source for t in study.trials] == ["user", "random"]
 
 
+def test_an_imported_result_is_kept_though_the_driver_died_between_its_two_records(lab):
+    made = lab(trials=2)
+    result = {"state": "complete", "value": 0.95, "imported_seconds": 60.0}
+    path = put_result(made.folder.queue, {"optim.lr": 0.009}, result, result_origin("cafe01", 7))
+    made.start()
+    made.writer.ask({"optim.lr": 0.009}, "imported", path.name)
+    study = made.run()
+    assert [t.source for t in study.trials] == ["imported", "random", "random"]
+    assert (study.best().value, study.best().attempts) == (0.95, ())
+    assert not path.exists()
+
+
+def test_points_that_are_left_for_a_study_that_is_done_are_run(lab):
+    made = lab(trials=2)
+    made.run()
+    put(made.folder.queue, {"optim.lr": 0.005})
+    study = made.run()
+    assert [t.source for t in study.trials] == ["random", "random", "user"]
+    assert study.trial(3).state is TrialState.COMPLETE
+
+
+def test_points_that_wait_outlive_the_cancelling_of_all_jobs(lab):
+    made = lab(workers=1, trials=2)
+    driver = made.start()
+    driver.try_step()
+    put(made.folder.queue, {"optim.lr": 0.005})
+    driver.stop_jobs()
+    assert driver.run()
+    assert [t.state for t in made.study.trials] == [TrialState.CANCELLED, TrialState.PENDING]
+    assert made.run().trial(2).state is TrialState.COMPLETE
+
+
 def test_a_wrong_entry_of_the_queue_is_said_once_and_left(lab):
     made = lab(trials=2)
     path = put(made.folder.queue, {"optim.lr": 5})

@@ -9,7 +9,8 @@ from virtual_lab import HOUR, complete, failing
 from nodule_det.config.hpo import RetryConfig
 from nodule_det.errors import StudyError
 from nodule_det.hpo.dispatch.fake import FakeRun, Faults
-from nodule_det.hpo.dispatch.job import JobState, Unavailable
+from nodule_det.hpo.dispatch.job import JobState, Refused, Unavailable
+from nodule_det.hpo.queue import put_cancel
 from nodule_det.hpo.trial import Reason, TrialState
 from nodule_det.runs import ExitCode, RunResult, RunStatus
 
@@ -246,7 +247,7 @@ def test_the_word_of_a_poll_about_memory_is_kept_until_the_job_is_given_up(lab):
 
 def test_a_wrong_setup_ends_the_study_after_three_failures(lab):
     made = lab(failing(ExitCode.BAD_INPUT, "bad_input"), workers=1, trials=100)
-    with pytest.raises(StudyError, match="the last 3 trainings all ended in an error and none"):
+    with pytest.raises(StudyError, match=r"the last 3 trainings .* vanished and none"):
         made.run()
     assert len(made.study.trials) == 3
 
@@ -258,9 +259,84 @@ def test_a_node_that_fails_every_job_does_not_eat_the_study(lab):
 
     bad = failing(ExitCode.BAD_INPUT, "bad_input")
     made = lab(fails_later, workers=1, trials=100)
-    with pytest.raises(StudyError, match=r"the last 10 trainings all ended in an error: the setup"):
+    with pytest.raises(StudyError, match=r"the last 10 trainings .* vanished: the setup"):
         made.run()
     assert len(made.study.trials) == 15
+
+
+def test_jobs_that_all_vanish_end_the_driver_before_they_eat_the_study(lab):
+    made = lab(faults=Faults(crash_after={n: 0.001 for n in range(1000)}), workers=1, trials=100)
+    with pytest.raises(StudyError, match=r"vanished and none .* Trial 3: lost, the job vanished"):
+        made.run()
+    assert [len(t.attempts) for t in made.study.trials] == [4] * 3
+
+
+def test_the_failure_that_is_named_is_the_last_that_was_counted(lab):
+    def bad_then_large(overrides, attempt):
+        number = int(overrides["run_dir"][-4:])
+        reason = "out_of_memory" if number == 4 else "bad_input"
+        code = ExitCode.OUT_OF_MEMORY if number == 4 else ExitCode.BAD_INPUT
+        return replace(failing(code, reason)(overrides, attempt), seconds=60.0 * (5 - number % 4))
+
+    made = lab(bad_then_large, workers=4, trials=100)
+    with pytest.raises(StudyError, match="Trial 1: bad_input"):
+        made.run()
+
+
+def test_a_failure_that_a_full_disk_keeps_out_of_the_journal_counts_once(lab):
+    made = lab(failing(ExitCode.BAD_INPUT, "bad_input"), workers=1, trials=1)
+    driver = made.start()
+    append, tries = made.writer._journal.append, iter(range(20))
+
+    def full(record):
+        if record["kind"] == "finished" and next(tries) < 12:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        append(record)
+
+    made.writer._journal.append = full
+    assert driver.run()
+    assert driver.notes.failures == 1
+
+
+def test_a_site_that_refuses_for_a_day_is_waited_for_once_it_has_taken_a_job(lab):
+    made = lab(workers=1, trials=2)
+    driver = made.start()
+    driver.try_step()
+    submit, shut = made.batch.submit, made.clock.monotonic() + 24 * HOUR
+
+    def refuses(job):
+        if made.clock.monotonic() < shut:
+            raise Refused("sbatch: error: Job violates the maintenance reservation")
+        return submit(job)
+
+    made.batch.submit = refuses
+    assert driver.run()
+    assert [t.state for t in made.study.trials] == [TrialState.COMPLETE] * 2
+    assert made.clock.monotonic() < 26.5 * HOUR
+    again = lab(workers=1, trials=1)
+    again.batch.submit = refuses
+    shut = float("inf")
+    with pytest.raises(Refused):  # somebody has just started it
+        again.run()
+
+
+def test_cancellations_go_out_while_the_queue_is_full(lab):
+    made = lab(workers=2, trials=2)
+    submit = made.batch.submit
+
+    def full(job):
+        if len(made.batch.starts) == 1 and not made.study.trial(1).cancelling:
+            raise Unavailable("qsub: would exceed queue generic's per-user limit")
+        return submit(job)
+
+    made.batch.submit = full
+    driver = made.start()
+    driver.try_step()
+    put_cancel(made.folder.queue, 1)
+    assert driver.try_step() <= 60
+    assert made.batch.busy_s == 0  # it had only just begun
+    driver.try_step()
+    assert made.study.trial(1).reason is Reason.USER
 
 
 def test_a_complete_result_without_a_value_is_a_failure(lab):

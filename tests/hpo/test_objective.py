@@ -150,6 +150,13 @@ def test_exit_code_and_result_tell_how_a_job_ended(tmp_path, code, result, reaso
     assert outcome(tmp_path, code, **result).reason is reason
 
 
+@pytest.mark.parametrize("status", [STOPPED, FAILED, RUNNING])
+def test_a_job_that_never_began_is_lost_whatever_an_earlier_one_left(tmp_path, status):
+    write_json(RunFolder(tmp_path).result, RunResult(status=status, reason="sigterm").as_dict())
+    (tmp_path / "attempt_2").mkdir()
+    assert read_outcome(tmp_path, tmp_path / "attempt_2").reason is Reason.LOST
+
+
 def test_times_are_those_that_the_job_wrote(tmp_path):
     seen = outcome(tmp_path, 0, status=RunStatus.COMPLETE, pauc=0.5, pauc_se=0.01)
     assert (seen.started_s, seen.ended_s, seen.value, seen.value_se) == (1000.5, 1060.5, 0.5, 0.01)
@@ -172,6 +179,9 @@ def test_the_curve_is_that_of_the_validations(tmp_path):
     append_jsonl(path, {"kind": "train", "step": 1, "loss": 0.5})
     append_jsonl(path, {"kind": "validation", "epoch": 5, "pauc": 0.25, "pauc_se": 0.02})
     append_jsonl(path, {"kind": "validation", "epoch": 10, "pauc": None, "pauc_se": None})
+    append_jsonl(path, {"kind": "validation", "pauc": 0.5})
+    with open(path, "a", encoding="utf-8") as f:  # as json.dumps writes it
+        f.write('{"kind": "validation", "epoch": 15, "pauc": NaN, "pauc_se": 0.1}\n')
     assert [(o.epoch, o.value, o.se) for o in read_curve(tmp_path)] == [(5, 0.25, 0.02)]
 
 

@@ -86,6 +86,23 @@ def test_a_controller_that_is_killed_and_started_again_loses_no_job(
     assert {t.state for t in read_study(tmp_path / "s").trials} == {TrialState.COMPLETE}
 
 
+def test_a_partition_that_is_closed_for_maintenance_is_waited_for(tmp_path, site, quick_training):
+    driver, said = driver_of(tmp_path / "s", site, quick_training, trials=1)
+    set_partition("INACTIVE")
+    try:
+        driver.try_step()
+    finally:
+        set_partition("UP")
+    assert any("Required partition not available" in line for line in said)
+    run(driver)
+    assert starts(tmp_path / "s") == ["start\n"]
+
+
+def set_partition(state):
+    words = ["scontrol", "update", "PartitionName=workq", f"State={state}"]
+    subprocess.run(words, check=True, timeout=60)
+
+
 def test_a_partition_that_does_not_exist_is_refused_in_the_words_of_slurm(
     tmp_path, slurm, quick_training
 ):

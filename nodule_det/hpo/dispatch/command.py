@@ -29,7 +29,8 @@ def ask(words: Sequence[str], timeout_s: float) -> Answer:
     """Run a command and wait for its answer.
 
     Raises:
-        Unavailable: If it takes longer than ``timeout_s``: a frozen server never answers.
+        Unavailable: If it takes longer than ``timeout_s``, for a frozen server never answers, or
+            cannot be started for now.
         DispatchError: If there is no such command.
     """
     try:
@@ -50,4 +51,6 @@ def ask(words: Sequence[str], timeout_s: float) -> Answer:
             f"there is no command {words[0]} here; load the batch system's module, or choose "
             "another dispatcher"
         ) from None
+    except OSError as error:  # no process, no memory, no more open files
+        raise Unavailable(f"{words[0]} could not be started: {error}") from None
     return Answer(tuple(words), run.returncode, run.stdout, run.stderr)

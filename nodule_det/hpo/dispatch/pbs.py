@@ -46,7 +46,7 @@ _DOWN = re.compile(r"cannot connect to server|Connection refused|Problem loading
 _PLAIN = re.compile(r"^(\d+(?:\[\])?\S*)\s.*\s([A-Z])\s+\S+\s*$")
 _PASSES = re.compile(
     r"cannot connect to server|Connection|would exceed|not enabled|Unable to contact|"
-    r"timed out|try again|End of File|Premature end|"
+    r"timed out|try again|partition not available|End of File|Premature end|"
     r"Maximum number of jobs already in queue|Server shutting down|PBS server internal error|"
     r"System error|No free connections|Expired credential|Failed to save job",
     re.I,

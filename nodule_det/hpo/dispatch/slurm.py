@@ -30,7 +30,7 @@ _NEVER = {
 _UNKNOWN = re.compile(r"Invalid job id specified", re.I)
 _PASSES = re.compile(
     r"Unable to contact|connect failure|timed out|Socket|temporarily|try again|Transport endpoint|"
-    r"Zero Bytes|submit limit|MaxSubmit|MaxJobs",
+    r"Zero Bytes|submit limit|MaxSubmit|MaxJobs|not available",
     re.I,
 )
 

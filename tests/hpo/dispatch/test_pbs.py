@@ -1,8 +1,10 @@
 """The PBS client against the recorded words of real servers, replayed by a stand-in command."""
 
+import errno
 import os
 import re
 import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -350,6 +352,16 @@ def test_a_missing_command_is_no_passing_trouble():
     with pytest.raises(DispatchError, match="there is no command qsubb here") as caught:
         ask(["qsubb"], timeout_s=5)
     assert caught.type is DispatchError
+
+
+def test_a_login_node_without_room_for_a_process_is_a_passing_trouble(monkeypatch):
+    # A limit on processes does not bind root, under whom these tests run as well.
+    def no_process(*args, **settings):
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "run", no_process)
+    with pytest.raises(Unavailable, match=r"qstat could not .* temporarily unavailable"):
+        ask(["qstat"], timeout_s=5)
 
 
 def test_slurms_wrapper_gets_all_resources_in_one_option():
