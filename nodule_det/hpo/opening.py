@@ -60,8 +60,13 @@ def has_study(folder: StudyFolder) -> bool:
     return folder.journal.exists() and read_journal(folder.journal).whole_bytes > 0
 
 
-def require_reachable(study: Study, config: DispatcherConfig) -> None:
+def require_reachable(study: Study, config: DispatcherConfig, place: str = "") -> None:
     """Refuse a batch system that does not know the jobs which are open: they would run twice.
+
+    Args:
+        study: What is to be gone on with.
+        config: The batch system.
+        place: The name of its cluster or server; empty if it tells none.
 
     Raises:
         StudyError: If another one has them, or another machine, for ``local``.
@@ -75,6 +80,13 @@ def require_reachable(study: Study, config: DispatcherConfig) -> None:
             f"{len(jobs)} jobs of this study were given to {last.dispatcher} and may still run, "
             f"which dispatcher.kind={kind.value} cannot know: go on by a dispatcher of kind "
             f"{last.dispatcher} until they are over, or cancel them there by stop=jobs"
+        )
+    before = next((s.place for s in reversed(study.sessions) if s.place), "")
+    if place and before and place != before:
+        raise StudyError(
+            f"{len(jobs)} jobs of this study were given to {before} and may still run, which "
+            f"{place} cannot know: go on from a login node of {before} until they are over, or "
+            "cancel them there by stop=jobs"
         )
     away = [a for a in jobs if a.job is None or not started_since_boot(a.job)]
     here = socket.gethostname()

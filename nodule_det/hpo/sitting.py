@@ -38,12 +38,13 @@ def sit(
     writer = open_study(folder, header, clock.now)
     display = Display(stream, config.trials, config.workers)
     try:
-        require_reachable(writer.study, config.dispatcher)
-        dispatcher, failures = config.dispatcher.kind.value, config.acquisition.failures
-        writer.start_session(config.workers, dispatcher, failures)
+        dispatcher, failures = make_dispatcher(config.dispatcher), config.acquisition.failures
+        place = dispatcher.place()
+        require_reachable(writer.study, config.dispatcher, place)
+        writer.start_session(config.workers, config.dispatcher.kind.value, failures, place)
         driver = Driver(
             writer,
-            make_dispatcher(config.dispatcher),
+            dispatcher,
             proposer(config.acquisition.strategy),
             config,
             clock,

@@ -93,6 +93,8 @@ class Session:
     started_s: float
     failures: Failures = Failures.model
     """What a training that ran out of memory or diverged taught."""
+    place: str = ""
+    """Name of the cluster or server, where it told one."""
 
 
 class Study:
@@ -212,6 +214,7 @@ def _session(record: Record) -> Session:
         dispatcher=record["dispatcher"],
         started_s=record["t"],
         failures=Failures(record.get("failures", Failures.model.value)),
+        place=record.get("place", ""),
     )
 
 
@@ -371,12 +374,16 @@ class StudyWriter:
         return number
 
     def start_session(
-        self, workers: int, dispatcher: str, failures: Failures = Failures.model
+        self,
+        workers: int,
+        dispatcher: str,
+        failures: Failures = Failures.model,
+        place: str = "",
     ) -> None:
         """Note that a driver was started, where, and what later readers cannot know otherwise."""
         here = {"host": socket.gethostname(), "pid": os.getpid()}
         how = {"workers": workers, "dispatcher": dispatcher, "failures": failures.value}
-        self.write("session", **here, **how)
+        self.write("session", **here, **how, place=place)
 
     def close(self) -> None:
         """Close the journal."""

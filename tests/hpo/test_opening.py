@@ -41,6 +41,17 @@ def test_another_batch_system_is_refused_while_jobs_are_open(writer):
     require_reachable(writer.study, SLURM)
 
 
+def test_another_cluster_of_the_same_kind_is_refused_while_jobs_are_open(writer):
+    writer.start_session(1, "slurm", place="atlas")
+    give(writer, "slurm", "5")  # a sitting that began while the controller was away
+    require_reachable(writer.study, SLURM, "atlas")
+    require_reachable(writer.study, SLURM, "")
+    with pytest.raises(StudyError, match="given to atlas and may still run, which hydra cannot"):
+        require_reachable(writer.study, SLURM, "hydra")
+    writer.write("finished", trial=1, state="complete", value=0.5)
+    require_reachable(writer.study, SLURM, "hydra")
+
+
 @pytest.mark.parametrize("job", [None, "4711-99-0badb007"])
 def test_processes_of_another_machine_are_not_started_again_here(writer, monkeypatch, job):
     give(writer, "local", job)

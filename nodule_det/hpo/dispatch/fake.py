@@ -160,6 +160,10 @@ class FakeDispatcher:
         """Write a command that nobody runs; see :class:`Dispatcher`."""
         return f"fake-submit {job.folder}"
 
+    def place(self) -> str:
+        """Give no name; see :class:`Dispatcher`."""
+        return ""
+
     def _answer(self) -> None:
         self._advance()
         if _within(self._clock.monotonic(), self._faults.down):

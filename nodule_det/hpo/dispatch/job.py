@@ -135,6 +135,9 @@ class Dispatcher(Protocol):
     def preview(self, job: Job) -> str:
         """Write the command that would submit a job."""
 
+    def place(self) -> str:
+        """Name the cluster or server that would run a job; empty where nobody tells."""
+
 
 def read_claim(folder: Path) -> Claim | None:
     """Read who runs a job folder; None before a job has started in it, or if none ever will."""

@@ -117,6 +117,10 @@ class LocalDispatcher:
         """Write the command of a job; see :class:`Dispatcher`."""
         return shlex.join(self._words(job))
 
+    def place(self) -> str:
+        """Give no name: ``opening`` knows processes by host and boot. See :class:`Dispatcher`."""
+        return ""
+
     def _words(self, job: Job) -> list[str]:
         return ["bash", str(self._script), str(job.folder), "local"]
 

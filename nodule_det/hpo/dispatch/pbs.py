@@ -144,6 +144,15 @@ class PbsDispatcher:
         """Write the qsub command of a job; see :class:`Dispatcher`."""
         return shlex.join(self._words(job))
 
+    def place(self) -> str:
+        """Ask for the name of the server; Slurm's wrapper tells none. See :class:`Dispatcher`."""
+        try:
+            answer = self._ask(["qstat", "-B"])
+        except DispatchError:
+            return ""
+        found = re.search(r"^Server\b.*\n[- ]+\n(\S+)", answer.stdout, re.M)
+        return found[1] if found else ""
+
     def _words(self, job: Job) -> list[str]:
         c = self._config
         queue = ["-q", c.queue] if c.queue else []

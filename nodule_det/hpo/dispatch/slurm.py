@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nodule_det.config.hpo import DispatcherConfig
+from nodule_det.errors import DispatchError
 from nodule_det.hpo.dispatch.command import Answer, ask
 from nodule_det.hpo.dispatch.job import Job, JobReport, JobState, Refused, Unavailable
 
@@ -95,6 +96,15 @@ class SlurmDispatcher:
     def preview(self, job: Job) -> str:
         """Write the sbatch command of a job; see :class:`Dispatcher`."""
         return shlex.join(self._words(job))
+
+    def place(self) -> str:
+        """Ask for the name of the cluster; see :class:`Dispatcher`."""
+        try:
+            answer = self._ask(["scontrol", "show", "config"])
+        except DispatchError:  # no answer, or no scontrol here
+            return ""
+        found = re.search(r"^ClusterName\s*=\s*(\S+)$", answer.stdout, re.M)
+        return found[1] if found else ""
 
     def _words(self, job: Job) -> list[str]:
         c = self._config

@@ -119,7 +119,16 @@ def qsub():
     leave(0, stdout=f"{job_id}\n")
 
 
+SERVER = (
+    "Server             Max   Tot   Que   Run   Hld   Wat   Trn   Ext Status\n"
+    "---------------- ----- ----- ----- ----- ----- ----- ----- ----- -----------\n"
+    "pbs01                0     4     1     1     2     0     0     0 Active    \n\n"
+)
+
+
 def qstat():
+    if ARGS == ["-B"]:
+        leave(0, stdout=SERVER)
     words = [w for w in ARGS if not w.startswith("-")]
     shown, code, stderr, table = [], 0, "", HEAD
     for word in words or [str(j["number"]) for j in jobs() if j["state"] != "F"]:

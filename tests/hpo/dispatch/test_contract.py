@@ -94,6 +94,11 @@ def system(request, tmp_path):
     return Real(make_dispatcher(config), tmp_path, name.replace("_", ""))
 
 
+def test_a_cluster_or_server_is_named_where_it_has_a_name(system):
+    names = {"pbs": "pbs01", "pbshistory": "pbs01", "slurm": "lab"}
+    assert system.dispatcher.place() == names.get(system.name, "")
+
+
 def test_a_job_runs_once_and_leaves_its_exit_code(system):
     job = system.job(1, "exit 3\n")
     job_id = system.dispatcher.submit(job)

@@ -134,6 +134,17 @@ def test_a_recorded_answer_is_understood(pbs, replay, recorded, file, command, i
     assert states(pbs.poll(ids)) == dict(zip(ids, expected, strict=True))
 
 
+@pytest.mark.parametrize(
+    ("file", "command", "name"),
+    [(HISTORY_OFF, "qstat -B", "pbs01"), (DOWN, "qstat 149.pbs01; echo rc=$?", "")],
+)
+def test_a_server_is_known_by_its_name_unless_it_is_down(
+    pbs, replay, recorded, file, command, name
+):
+    replay("qstat", recorded(file, command))
+    assert pbs.place() == name
+
+
 def test_the_whole_record_of_a_job_is_read(pbs, replay, recorded):
     replay("qstat", recorded(HISTORY_OFF, "qstat -f 52.pbs01"))
     report = pbs.poll(["52.pbs01"])["52.pbs01"]
