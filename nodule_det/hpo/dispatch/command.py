@@ -22,7 +22,9 @@ class Answer:
 
     def __str__(self) -> str:
         said = " ".join(f"{self.stderr} {self.stdout}".split())
-        return f"{shlex.join(self.words)} left with {self.code}: {said[:500] or 'no word'}"
+        if len(said) > 500:  # the command comes first, the reason last
+            said = f"{said[:150]} ... {said[-350:]}"
+        return f"{shlex.join(self.words)} left with {self.code}: {said or 'no word'}"
 
 
 def ask(words: Sequence[str], timeout_s: float) -> Answer:
