@@ -10,6 +10,8 @@ answer, or one that does not mention a job, changes nothing.
 
 from __future__ import annotations
 
+from typing import Any
+
 from nodule_det.hpo import objective, queue
 from nodule_det.hpo.cancelling import give_up, observe
 from nodule_det.hpo.desk import Desk
@@ -40,7 +42,7 @@ def take_queue(desk: Desk) -> None:
         elif entry.path.name not in known:
             _take(desk, entry)
         elif entry.result is not None:
-            _finish_import(desk, entry)
+            _finish_import(desk, entry.path.name, entry.result)
         entry.path.unlink(missing_ok=True)
 
 
@@ -51,14 +53,14 @@ def _take(desk: Desk, entry: queue.Entry) -> None:
         desk.say(f"trial {number} taken from the queue")
         return
     desk.writer.ask(entry.params, IMPORTED, entry.path.name)
-    _finish_import(desk, entry)
+    _finish_import(desk, entry.path.name, entry.result)
 
 
-def _finish_import(desk: Desk, entry: queue.Entry) -> None:
+def _finish_import(desk: Desk, origin: str, result: dict[str, Any]) -> None:
     """Write the result of a trial that was run elsewhere, also where a kill came in between."""
-    trial = next(t for t in desk.study.trials if t.origin == entry.path.name)
-    if trial.pending and entry.result is not None:
-        desk.writer.write("finished", trial=trial.number, **entry.result)
+    trial = next(t for t in desk.study.trials if t.origin == origin)
+    if trial.pending:
+        desk.writer.write("finished", trial=trial.number, **result)
 
 
 def collect_finished(desk: Desk) -> None:
