@@ -108,10 +108,8 @@ class Display:
         stamp = time.strftime("%m-%d %H:%M:%S", time.localtime(self._clock()))
         line = f"{stamp} {text}"
         self._events = [*self._events[1 - EVENTS :], line]
-        if not self._live:
-            self._write(line)
-
-    def _write(self, line: str) -> None:
+        if self._live:
+            return
         with self._surviving():
             if self._broken:
                 self._stream.write(f"{self._broken}\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 from collections.abc import Sequence
@@ -56,3 +57,12 @@ def ask(words: Sequence[str], timeout_s: float) -> Answer:
     except OSError as error:  # no process, no memory, no more open files
         raise Unavailable(f"{words[0]} could not be started: {error}") from None
     return Answer(tuple(words), run.returncode, run.stdout, run.stderr)
+
+
+def look_up(words: Sequence[str], pattern: str, timeout_s: float) -> str:
+    """Find the group of a pattern in what a command says; empty without such an answer."""
+    try:
+        found = re.search(pattern, ask(words, timeout_s).stdout, re.M)
+    except DispatchError:  # no answer, or no such command here
+        return ""
+    return found[1] if found else ""

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from nodule_det.config.hpo import DispatcherConfig
 from nodule_det.errors import DispatchError
-from nodule_det.hpo.dispatch.command import Answer, ask
+from nodule_det.hpo.dispatch.command import Answer, ask, look_up
 from nodule_det.hpo.dispatch.job import Job, JobReport, JobState, Refused, Unavailable
 
 HELD = "H"
@@ -146,12 +146,7 @@ class PbsDispatcher:
 
     def place(self) -> str:
         """Ask for the name of the server; Slurm's wrapper tells none. See :class:`Dispatcher`."""
-        try:
-            answer = self._ask(["qstat", "-B"])
-        except DispatchError:
-            return ""
-        found = re.search(r"^Server\b.*\n[- ]+\n(\S+)", answer.stdout, re.M)
-        return found[1] if found else ""
+        return look_up(["qstat", "-B"], r"^Server\b.*\n[- ]+\n(\S+)", self._config.timeout_s)
 
     def _words(self, job: Job) -> list[str]:
         c = self._config

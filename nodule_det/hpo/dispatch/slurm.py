@@ -12,8 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nodule_det.config.hpo import DispatcherConfig
-from nodule_det.errors import DispatchError
-from nodule_det.hpo.dispatch.command import Answer, ask
+from nodule_det.hpo.dispatch.command import Answer, ask, look_up
 from nodule_det.hpo.dispatch.job import Job, JobReport, JobState, Refused, Unavailable
 
 _RUNNING = {"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING"}
@@ -99,12 +98,8 @@ class SlurmDispatcher:
 
     def place(self) -> str:
         """Ask for the name of the cluster; see :class:`Dispatcher`."""
-        try:
-            answer = self._ask(["scontrol", "show", "config"])
-        except DispatchError:  # no answer, or no scontrol here
-            return ""
-        found = re.search(r"^ClusterName\s*=\s*(\S+)$", answer.stdout, re.M)
-        return found[1] if found else ""
+        words = ["scontrol", "show", "config"]
+        return look_up(words, r"^ClusterName\s*=\s*(\S+)$", self._config.timeout_s)
 
     def _words(self, job: Job) -> list[str]:
         c = self._config
