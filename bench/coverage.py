@@ -15,7 +15,8 @@ import time
 
 import numpy as np
 
-from nodule_det.froc import Interval, Matched, analyse, froc_curve, pauc
+from nodule_det.analysis import Interval, analyse
+from nodule_det.froc import Matched, froc_curve, pauc
 from nodule_det.progress import track
 
 

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from nodule_det.config.train import AugmentConfig, OptimConfig, PatchConfig, TrainConfig
-from nodule_det.data.feed import Feed
+from nodule_det.data.feed.feed import Feed
 from nodule_det.data.scan import Finding
 from nodule_det.geometry import Grid
 

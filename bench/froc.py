@@ -24,8 +24,9 @@ from pathlib import Path
 
 import numpy as np
 
+from nodule_det.analysis import analyse, merge
 from nodule_det.evaluate.reading import read_job
-from nodule_det.froc import Candidates, Lesions, Matched, analyse, froc_curve, match, merge, pauc
+from nodule_det.froc import Candidates, Lesions, Matched, froc_curve, match, pauc
 from nodule_det.tables import ANNOTATION_COLUMNS, CANDIDATE_COLUMNS, write_table
 
 N_CASES, N_LESIONS, FOUND = 888, 1186, 0.9

@@ -35,11 +35,11 @@ import numpy as np
 from hpo_peers import WITHOUT, peer
 from scipy.stats import spearmanr
 
-from nodule_det.hpo import surrogate
-from nodule_det.hpo.features import Features, nearby
-from nodule_det.hpo.objectives import Objective
-from nodule_det.hpo.simulation import Plan, simulate
-from nodule_det.hpo.trial import Trial, TrialState
+from nodule_det.hpo.model import gp as surrogate
+from nodule_det.hpo.model.encoding import Features, nearby
+from nodule_det.hpo.simulate.functions import Objective
+from nodule_det.hpo.simulate.study import Plan, simulate
+from nodule_det.hpo.study.trial import Trial, TrialState
 
 COLUMNS = ["peer", "workers", "function", "repetition", "jobs", "hours", "node_hours", "regret"]
 AT_JOBS = (32, 100)

@@ -25,8 +25,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from nodule_det.config.hpo import AcquisitionConfig
-from nodule_det.hpo.space import INACTIVE, Kind, Parameter, Params, Space, Value
-from nodule_det.hpo.trial import Trial
+from nodule_det.hpo.space.space import INACTIVE, Kind, Parameter, Params, Space, Value
+from nodule_det.hpo.study.trial import Trial
 
 JOBS = 100
 """Length of the studies; SMAC begins with a quarter of it by Sobol's sequence."""

@@ -25,11 +25,11 @@ import numpy as np
 from hpo_ax_smac import Ax, PackagePeer, Smac
 
 from nodule_det.config.hpo import AcquisitionConfig, Failures, StoppingConfig, Strategy
-from nodule_det.hpo import surrogate
-from nodule_det.hpo.simulation import FIRST_POINTS
-from nodule_det.hpo.space import Kind, Params, Prior, Space
-from nodule_det.hpo.strategies import Propose, proposer
-from nodule_det.hpo.trial import Trial
+from nodule_det.hpo.model import gp as surrogate
+from nodule_det.hpo.simulate.study import FIRST_POINTS
+from nodule_det.hpo.space.space import Kind, Params, Prior, Space
+from nodule_det.hpo.strategy.strategy import Propose, proposer
+from nodule_det.hpo.study.trial import Trial
 
 
 class Optuna:

@@ -21,14 +21,14 @@ from statistics import median
 from typing import Any
 
 from nodule_det.config.data import DataConfig, PhantomConfig, StoreConfig
-from nodule_det.data.ingest import ingest_scan
-from nodule_det.data.layouts import list_scans
-from nodule_det.data.lungs import lung_mask
+from nodule_det.data.ingest.ingest import ingest_scan
+from nodule_det.data.ingest.source import source_hash
+from nodule_det.data.layouts.detect import list_scans
 from nodule_det.data.phantom.write import write_dataset
-from nodule_det.data.prepare import prepare
-from nodule_det.data.readers import read_scan
+from nodule_det.data.preprocess.lungs import lung_mask
+from nodule_det.data.preprocess.prepare import prepare
+from nodule_det.data.readers.read import read_scan
 from nodule_det.data.scan import ScanEntry
-from nodule_det.data.source import source_hash
 
 SIZE_VOX = [300, 512, 512]
 LUNA16_SCANS = 948

@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from nodule_det.hpo.study import Study, read_study
-from nodule_det.hpo.trial import TrialState
-from nodule_det.runs import replacing
+from nodule_det.files import replacing
+from nodule_det.hpo.study.study import Study, read_study
+from nodule_det.hpo.study.trial import TrialState
 
 SPACE = Path(__file__).with_name("study.space.yaml")
 TRAINING = (

@@ -22,8 +22,8 @@ from scipy import ndimage
 from nodule_det.candidates import ScanCandidates, write_candidates
 from nodule_det.cli import command
 from nodule_det.config.baseline import BaselineConfig
+from nodule_det.data.ingest.workers import Died, crew_size, spread
 from nodule_det.data.store import StoredScan, open_store
-from nodule_det.data.workers import Died, crew_size, spread
 from nodule_det.errors import ConfigError, NoduleDetError
 from nodule_det.geometry import FloatArray, Grid
 from nodule_det.progress import track

@@ -21,8 +21,8 @@ from torch import nn
 from nodule_det.config.data import StoreConfig
 from nodule_det.config.train import ModelConfig
 from nodule_det.errors import CheckpointError, UnwrittenError
+from nodule_det.files import replacing
 from nodule_det.model import build_model
-from nodule_det.runs import replacing
 
 FORMAT = 1
 

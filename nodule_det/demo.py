@@ -20,7 +20,8 @@ from typing import Any
 from nodule_det.cli import command
 from nodule_det.config.demo import DemoConfig
 from nodule_det.errors import NoduleDetError
-from nodule_det.runs import RunFolder, replacing
+from nodule_det.files import replacing
+from nodule_det.runs import RunFolder
 from nodule_det.tables import SERIES, read_table
 
 

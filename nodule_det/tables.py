@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nodule_det.errors import TableError
-from nodule_det.runs import replacing
+from nodule_det.files import replacing
 
 SERIES, X, Y, Z = "seriesuid", "coordX", "coordY", "coordZ"
 DIAMETER, PROBABILITY = "diameter_mm", "probability"

@@ -26,9 +26,10 @@ from matplotlib import pyplot as plt
 from nodule_det.evaluate.example import write_example
 from nodule_det.evaluate.reading import read_job
 from nodule_det.evaluate.words import comparison_table
-from nodule_det.froc import analyse, match
-from nodule_det.froc.comparison import cases_needed, compare
-from nodule_det.froc.strata import analyse_strata, diameter_labels
+from nodule_det.analysis import analyse
+from nodule_det.froc import match
+from nodule_det.analysis.comparison import cases_needed, compare
+from nodule_det.analysis.strata import analyse_strata, diameter_labels
 
 files = write_example(Path(tempfile.mkdtemp()), n_scans=100, seed=0)
 jobs = {

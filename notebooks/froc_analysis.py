@@ -26,11 +26,12 @@ from IPython.display import SVG
 from nodule_det.evaluate.example import write_example
 from nodule_det.evaluate.reading import read_job
 from nodule_det.evaluate.words import audit_lines, figures_table, strata_table
-from nodule_det.figures import curve_svg
-from nodule_det.froc import analyse, match
-from nodule_det.froc.audit import audit
-from nodule_det.froc.jafroc import jafroc
-from nodule_det.froc.strata import analyse_strata, diameter_labels
+from nodule_det.plots.froc_curve import curve_svg
+from nodule_det.analysis import analyse
+from nodule_det.froc import match
+from nodule_det.analysis.audit import audit
+from nodule_det.analysis.jafroc import jafroc
+from nodule_det.analysis.strata import analyse_strata, diameter_labels
 
 files = write_example(Path(tempfile.mkdtemp()), n_scans=100, seed=0)
 job = read_job(files.first, files.annotations, files.scans, files.excluded)

@@ -25,16 +25,16 @@ from pathlib import Path
 from IPython.display import SVG
 
 from nodule_det.config.hpo import AcquisitionConfig, StoppingConfig
-from nodule_det.hpo.drawing import as_svg
-from nodule_det.hpo.objectives import Objective
-from nodule_det.hpo.propose import propose
+from nodule_det.plots.style import as_svg
+from nodule_det.hpo.simulate.functions import Objective
+from nodule_det.hpo.strategy.bayesian import propose
 from nodule_det.hpo.report.figures import draw_best, draw_states, draw_workers
 from nodule_det.hpo.report.history import best_so_far, busy_share, endings, last_seen_s, timeline
 from nodule_det.hpo.report.insight import learn
 from nodule_det.hpo.report.space_figures import draw_importance, draw_parallel, draw_slices
-from nodule_det.hpo.simulation import Plan, run_study
-from nodule_det.hpo.study import read_study
-from nodule_det.hpo.summary import one_line, summarise
+from nodule_det.hpo.simulate.study import Plan, run_study
+from nodule_det.hpo.study.study import read_study
+from nodule_det.hpo.view.summary import one_line, summarise
 
 folder = Path(tempfile.mkdtemp())
 plan = Plan(workers=8, jobs=40, acquisition=AcquisitionConfig(), stopping=StoppingConfig())

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from programs import need_programs
 from selenium import webdriver
+
+from tests.programs import need_programs
 
 
 @contextmanager

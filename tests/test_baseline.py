@@ -11,8 +11,8 @@ from nodule_det.config.data import PhantomConfig
 from nodule_det.data.phantom.make import make_scan
 from nodule_det.data.store import open_store, write_scan, write_settings
 from nodule_det.errors import ConfigError, StoreError
+from nodule_det.files import write_json
 from nodule_det.geometry import Grid
-from nodule_det.runs import write_json
 
 GRID = Grid((60, 60, 60), (1.0, 1.0, 1.0), (-30.0, 10.0, -400.0))
 EVERYWHERE = np.ones(GRID.size_vox, bool)

@@ -6,16 +6,8 @@ import json
 
 import pytest
 
-from nodule_det.runs import (
-    RunResult,
-    RunStatus,
-    append_jsonl,
-    new_run_dir,
-    read_jsonl,
-    replacing,
-    write_json,
-    write_text,
-)
+from nodule_det.files import append_jsonl, read_jsonl, replacing, write_json, write_text
+from nodule_det.runs import RunResult, RunStatus, new_run_dir
 
 
 def test_a_result_survives_the_trip_through_json(tmp_path):

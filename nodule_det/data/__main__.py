@@ -12,8 +12,8 @@ from nodule_det.config.data import DataConfig, Layout
 @command("data", DataConfig)
 def main(config: DataConfig) -> int:
     """Ingest a data set; the heavy imports wait until the settings are known to be right."""
-    from nodule_det.data.ingest import ingest
-    from nodule_det.data.layouts import list_scans
+    from nodule_det.data.ingest.ingest import ingest
+    from nodule_det.data.layouts.detect import list_scans
 
     if config.source == "phantom":
         config = _make_phantom(config)

@@ -21,11 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from nodule_det.data.patches import BLOCK_VOX
+from nodule_det.data.feed.patches import BLOCK_VOX
 from nodule_det.data.scan import Finding, HuVolume
 from nodule_det.errors import StoreError
+from nodule_det.files import replacing, write_json
 from nodule_det.geometry import Grid, Triple
-from nodule_det.runs import replacing, write_json
 
 FORMAT = 1
 VESSEL_HU = -600

@@ -11,7 +11,7 @@ from nodule_det.cli import command
 from nodule_det.config.evaluate import EvaluateConfig
 from nodule_det.evaluate.reading import read_job
 from nodule_det.evaluate.sections import Evaluated, evaluate
-from nodule_det.runs import write_json
+from nodule_det.files import write_json
 from nodule_det.tables import write_table
 
 
@@ -33,7 +33,7 @@ def main(config: EvaluateConfig) -> None:
 
 def write(out: Path, done: Evaluated, *, log_x: bool) -> None:
     """Write the record, the points of the curve, and its pictures."""
-    from nodule_det.figures import save_curve
+    from nodule_det.plots.froc_curve import save_curve
 
     out.mkdir(parents=True, exist_ok=True)
     froc = done.froc

@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from nodule_det.errors import TableError
-from nodule_det.froc import NO_LESIONS, Candidates, Lesions
-from nodule_det.froc.records import FloatArray, StrArray
+from nodule_det.froc import NO_LESIONS, Candidates, FloatArray, Lesions, StrArray
 from nodule_det.tables import (
     ANNOTATION_COLUMNS,
     DIAMETER,

@@ -11,6 +11,20 @@ from typing import Any
 
 import numpy as np
 
+from nodule_det.analysis import (
+    AuditFinding,
+    Froc,
+    Interval,
+    Level,
+    analyse,
+    analyse_strata,
+    audit,
+    capped,
+    challenge_figures,
+    compare,
+    diameter_labels,
+    jafroc,
+)
 from nodule_det.config.evaluate import Compat, EvaluateConfig
 from nodule_det.errors import ConfigError
 from nodule_det.evaluate.reading import Job, read_candidates
@@ -21,23 +35,7 @@ from nodule_det.evaluate.words import (
     figures_table,
     strata_table,
 )
-from nodule_det.froc import (
-    AuditFinding,
-    Candidates,
-    Froc,
-    Interval,
-    Level,
-    Matched,
-    analyse,
-    analyse_strata,
-    audit,
-    capped,
-    challenge_figures,
-    compare,
-    diameter_labels,
-    jafroc,
-    match,
-)
+from nodule_det.froc import Candidates, Matched, match
 from nodule_det.tables import DIAMETER
 
 BY_DIAMETER = "diameter"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
-from nodule_det.froc import AuditFinding, ChallengeFigures, Comparison, Froc, Jafroc
+from nodule_det.analysis import AuditFinding, ChallengeFigures, Comparison, Froc, Jafroc
 
 LISTED = 3
 """Rows of a finding that are printed."""

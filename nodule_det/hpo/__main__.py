@@ -17,11 +17,11 @@ def main(config: HpoConfig) -> int | None:
     """Tune; the files of a study are for their owner only."""
     os.umask(0o077)
     calculate_in_one_thread()
-    from nodule_det.hpo.lock import StudyLock
-    from nodule_det.hpo.opening import has_study, missing_store, new_header
-    from nodule_det.hpo.preview import preview
-    from nodule_det.hpo.sitting import sit
-    from nodule_det.hpo.study import StudyFolder
+    from nodule_det.hpo.driver.dry_run import preview
+    from nodule_det.hpo.driver.open_study import has_study, missing_store, new_header
+    from nodule_det.hpo.driver.session import sit
+    from nodule_det.hpo.study.lock import StudyLock
+    from nodule_det.hpo.study.study import StudyFolder
 
     # Absolute, for jobs start elsewhere; links are kept, for nodes may not have their targets.
     folder = StudyFolder(Path(os.path.abspath(os.path.expanduser(config.study))))

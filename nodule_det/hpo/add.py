@@ -13,10 +13,10 @@ import yaml
 from nodule_det.cli import command
 from nodule_det.config.hpo_tools import AddConfig
 from nodule_det.errors import ConfigError
-from nodule_det.hpo.queue import put, put_result, result_origin
-from nodule_det.hpo.space import Space
-from nodule_det.hpo.study import IMPORTED, Header, Study, StudyFolder, read_study
-from nodule_det.hpo.trial import OUTCOMES, Reason, TrialState
+from nodule_det.hpo.space.space import Space
+from nodule_det.hpo.study.inbox import put, put_result, result_origin
+from nodule_det.hpo.study.study import IMPORTED, Header, Study, StudyFolder, read_study
+from nodule_det.hpo.study.trial import OUTCOMES, Reason, TrialState
 
 
 @command("hpo.add", AddConfig)

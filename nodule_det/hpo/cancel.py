@@ -14,10 +14,10 @@ from pathlib import Path
 from nodule_det.cli import command
 from nodule_det.config.hpo_tools import CancelConfig
 from nodule_det.errors import StudyError
-from nodule_det.hpo.lock import who_drives
-from nodule_det.hpo.queue import put_cancel
-from nodule_det.hpo.study import Study, StudyFolder, read_study
-from nodule_det.hpo.trial import Trial
+from nodule_det.hpo.study.inbox import put_cancel
+from nodule_det.hpo.study.lock import who_drives
+from nodule_det.hpo.study.study import Study, StudyFolder, read_study
+from nodule_det.hpo.study.trial import Trial
 
 END_BY_HAND = {"local": "kill -- -{pid}", "pbs": "qdel {job}", "slurm": "scancel {job}"}
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from nodule_det.cli import command
 from nodule_det.config.hpo_tools import ExportConfig
 from nodule_det.errors import ConfigError
-from nodule_det.hpo.space import Kind, Parameter
-from nodule_det.hpo.study import Study, StudyFolder, read_study
-from nodule_det.hpo.trial import Trial, TrialState
-from nodule_det.runs import replacing
+from nodule_det.files import replacing
+from nodule_det.hpo.space.space import Kind, Parameter
+from nodule_det.hpo.study.study import Study, StudyFolder, read_study
+from nodule_det.hpo.study.trial import Trial, TrialState
 
 if TYPE_CHECKING:
     import optuna

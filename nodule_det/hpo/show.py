@@ -16,9 +16,9 @@ def main(config: ShowConfig) -> None:
 
     from nodule_det.config.hpo import DispatcherConfig
     from nodule_det.errors import StudyError
-    from nodule_det.hpo.objective import command_words
-    from nodule_det.hpo.study import StudyFolder, read_study
-    from nodule_det.hpo.summary import COLUMNS, trial_row
+    from nodule_det.hpo.study.study import StudyFolder, read_study
+    from nodule_det.hpo.training.command import command_words
+    from nodule_det.hpo.view.summary import COLUMNS, trial_row
 
     folder = StudyFolder(Path(config.study))
     study = read_study(folder.path)

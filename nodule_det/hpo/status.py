@@ -15,10 +15,10 @@ def main(config: StatusConfig) -> None:
 
     from rich.console import Console
 
-    from nodule_det.hpo.display import table
-    from nodule_det.hpo.lock import who_drives
-    from nodule_det.hpo.study import StudyFolder, read_study
-    from nodule_det.hpo.summary import one_line, summarise
+    from nodule_det.hpo.study.lock import who_drives
+    from nodule_det.hpo.study.study import StudyFolder, read_study
+    from nodule_det.hpo.view.live import table
+    from nodule_det.hpo.view.summary import one_line, summarise
 
     folder = StudyFolder(Path(config.study))
     study = read_study(folder.path)

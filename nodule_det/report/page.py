@@ -15,18 +15,20 @@ import numpy as np
 import yaml
 
 from nodule_det import __version__
+from nodule_det.analysis import Froc, analyse
+from nodule_det.analysis.audit import audit
+from nodule_det.analysis.strata import analyse_strata, diameter_labels
 from nodule_det.config.report import ReportConfig
 from nodule_det.data.store import StoredScan, open_store
 from nodule_det.errors import ConfigError, StoreError
 from nodule_det.evaluate.reading import Job, read_job
-from nodule_det.figures import curve_svg
-from nodule_det.froc import Froc, Matched, analyse, match
-from nodule_det.froc.audit import audit
-from nodule_det.froc.strata import analyse_strata, diameter_labels
+from nodule_det.files import write_text
+from nodule_det.froc import Matched, match
+from nodule_det.plots.froc_curve import curve_svg
 from nodule_det.progress import track
 from nodule_det.report.cases import Scored, list_findings
 from nodule_det.report.cubes import COLUMNS, EDGE
-from nodule_det.runs import RunFolder, write_text
+from nodule_det.runs import RunFolder
 from nodule_det.tables import ANNOTATION_COLUMNS, DIAMETER, read_table
 
 CANDIDATE_MM = 6.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from nodule_det.cli import command
 from nodule_det.config.train import TrainConfig
 from nodule_det.errors import UnwrittenError
-from nodule_det.runs import FULL_DISK
+from nodule_det.files import FULL_DISK
 
 
 @command("train", TrainConfig)

@@ -21,11 +21,11 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from nodule_det.data.feed import Batch
+from nodule_det.data.feed.feed import Batch
 from nodule_det.errors import DeviceMemoryError, DivergedError
+from nodule_det.files import append_jsonl
 from nodule_det.model import is_out_of_memory, normalise
 from nodule_det.progress import Progress
-from nodule_det.runs import append_jsonl
 from nodule_det.train.distributed import World
 from nodule_det.train.losses import detection_loss
 from nodule_det.train.trainer import State, Trainer

@@ -18,7 +18,8 @@ from nodule_det.errors import (
     TrainingError,
     UnwrittenError,
 )
-from nodule_det.runs import ExitCode, write_json
+from nodule_det.files import write_json
+from nodule_det.runs import ExitCode
 
 ERRORS: dict[int, type[NoduleDetError]] = {
     ExitCode.BAD_INPUT: ConfigError,

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from nodule_det.candidates import write_candidates
 from nodule_det.data.store import StoredScan
-from nodule_det.figures import save_curve
-from nodule_det.findings import save_findings
-from nodule_det.runs import RunFolder, write_json
+from nodule_det.files import write_json
+from nodule_det.plots.findings import save_findings
+from nodule_det.plots.froc_curve import save_curve
+from nodule_det.runs import RunFolder
 from nodule_det.tables import ANNOTATION_COLUMNS, SERIES, write_table
 from nodule_det.train.validate import Validation
 

@@ -25,13 +25,20 @@ from torch import nn
 from nodule_det import __version__
 from nodule_det.checkpoint import Meta, load_checkpoint
 from nodule_det.config.train import TrainConfig
-from nodule_det.data.feed import Feed
+from nodule_det.data.feed.feed import Feed
 from nodule_det.data.store import Store, StoredScan, open_store
 from nodule_det.errors import NoduleDetError
+from nodule_det.files import write_json
 from nodule_det.model import build_model, choose_device, choose_precision
-from nodule_det.runs import ExitCode, RunFolder, RunResult, RunStatus, new_run_dir, write_json
+from nodule_det.runs import ExitCode, RunFolder, RunResult, RunStatus, new_run_dir
 from nodule_det.train.distributed import World, world
-from nodule_det.train.holding import (
+from nodule_det.train.interrupt import Stop
+from nodule_det.train.loop import BETA2, fit
+from nodule_det.train.memory import keep_freed_pages
+from nodule_det.train.peers import forget_words, leave_word, lost_another, why_lost
+from nodule_det.train.provenance import command_line, environment
+from nodule_det.train.publish import publish
+from nodule_det.train.run_folder import (
     cut_metrics,
     describe,
     earlier_result,
@@ -39,12 +46,6 @@ from nodule_det.train.holding import (
     logging_to,
     refuse_other_settings,
 )
-from nodule_det.train.loop import BETA2, fit
-from nodule_det.train.memory import keep_freed_pages
-from nodule_det.train.peers import forget_words, leave_word, lost_another, why_lost
-from nodule_det.train.provenance import command_line, environment
-from nodule_det.train.publish import publish
-from nodule_det.train.stopping import Stop
 from nodule_det.train.trainer import Trainer
 from nodule_det.train.validate import Validation
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from nodule_det.checkpoint import Checkpoint, Meta, load_weights, save_checkpoint
 from nodule_det.config.train import TrainConfig
-from nodule_det.data.feed import Feed
+from nodule_det.data.feed.feed import Feed
 from nodule_det.data.store import StoredScan
 from nodule_det.errors import CheckpointError
 from nodule_det.runs import RunFolder

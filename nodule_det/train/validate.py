@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from nodule_det import froc
+from nodule_det import analysis, froc
 from nodule_det.candidates import ScanCandidates, find_candidates
 from nodule_det.config.train import TrainConfig
 from nodule_det.data.scan import Finding
@@ -33,7 +33,7 @@ class Validation:
     """Of each scan, in the same order."""
     matched: froc.Matched
     """What became of each candidate and lesion, scan after scan."""
-    froc: froc.Froc
+    froc: analysis.Froc
 
     @property
     def n_dropped(self) -> int:
@@ -80,7 +80,7 @@ def validate(
         return None
     candidates = tuple(found[i] for i in range(len(scans)))
     matched = match(scans, candidates)
-    result = froc.analyse(matched, bootstrap=config.validation.bootstrap, seed=config.seed)
+    result = analysis.analyse(matched, bootstrap=config.validation.bootstrap, seed=config.seed)
     return Validation(tuple(scans), candidates, matched, result)
 
 

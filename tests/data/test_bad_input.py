@@ -12,15 +12,15 @@ import subprocess
 import nibabel
 import numpy as np
 import pytest
-from chests import GRID, HEADER, chest_hu, lesion_row, write_chest
-from scan_files import SERIES_UID, cut, write_file, write_series, write_slice
 
-from nodule_det import predict
 from nodule_det.checkpoint import Checkpoint, Meta, save_checkpoint
 from nodule_det.config.train import ModelConfig
 from nodule_det.data import __main__ as data
 from nodule_det.data.store import open_store
 from nodule_det.model import build_model
+from nodule_det.predict import __main__ as predict
+from tests.data.chests import GRID, HEADER, chest_hu, lesion_row, write_chest
+from tests.data.scan_files import SERIES_UID, cut, write_file, write_series, write_slice
 
 GOOD = "good"
 

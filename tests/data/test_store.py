@@ -21,8 +21,8 @@ from nodule_det.data.store import (
     write_settings,
 )
 from nodule_det.errors import StoreError
+from nodule_det.files import write_json
 from nodule_det.geometry import Grid
-from nodule_det.runs import write_json
 
 GRID = Grid((18, 20, 22), (1.0, 1.0, 1.0), (5.0, 6.0, 7.0))
 SETTINGS = {"spacing_mm": 1.0, "margin_mm": 12.0}

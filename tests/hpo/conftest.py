@@ -8,8 +8,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from programs import need_programs
-from virtual_lab import Lab
+
+from tests.hpo.virtual_lab import Lab
+from tests.programs import need_programs
 
 HERE = Path(__file__).parent
 STANDIN = HERE.parent / "bin" / "pbs"

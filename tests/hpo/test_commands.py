@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from nodule_det.hpo.study import read_study
-from nodule_det.hpo.trial import Reason
+from nodule_det.hpo.study.study import read_study
+from nodule_det.hpo.study.trial import Reason
 
 
 def hpo(module, *words, code=0):

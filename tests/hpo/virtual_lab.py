@@ -1,12 +1,12 @@
 """A driver on a batch system in memory and a virtual clock: what the tests of the driver share."""
 
 from nodule_det.config.hpo import AcquisitionConfig, DispatcherConfig, HpoConfig, Strategy
-from nodule_det.hpo.baselines import propose_random
-from nodule_det.hpo.clock import VirtualClock
-from nodule_det.hpo.dispatch.fake import FakeDispatcher, FakeRun
-from nodule_det.hpo.driver import Driver
-from nodule_det.hpo.space_file import parse_space
-from nodule_det.hpo.study import Header, StudyFolder, StudyWriter, read_study
+from nodule_det.hpo.driver.clock import VirtualClock
+from nodule_det.hpo.driver.driver import Driver
+from nodule_det.hpo.simulate.dispatcher import FakeDispatcher, FakeRun
+from nodule_det.hpo.space.parsing import parse_space
+from nodule_det.hpo.strategy.random_search import propose_random
+from nodule_det.hpo.study.study import Header, StudyFolder, StudyWriter, read_study
 from nodule_det.runs import RunResult, RunStatus
 
 HOUR = 3600.0

@@ -9,8 +9,9 @@ import yaml
 
 from nodule_det.data.scan import Finding
 from nodule_det.data.store import write_scan, write_settings
+from nodule_det.files import write_json, write_text
 from nodule_det.geometry import Grid
-from nodule_det.runs import RunFolder, write_json, write_text
+from nodule_det.runs import RunFolder
 from nodule_det.tables import ANNOTATION_COLUMNS, CANDIDATE_COLUMNS, DIAMETER, SERIES, write_table
 
 GRID = Grid((64, 72, 80), (1.0, 1.0, 1.0), (10.0, 20.0, 30.0))

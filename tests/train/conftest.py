@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tiny_run import SETTINGS, write_tiny_scan
 
 from nodule_det.data.store import write_settings
-from nodule_det.runs import write_json
+from nodule_det.files import write_json
+from tests.train.tiny_run import SETTINGS, write_tiny_scan
 
 
 @pytest.fixture(scope="session")

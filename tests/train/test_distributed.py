@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_run import ended, signal_once, start, tiny, wait_for
 
 from nodule_det.config.train import LimitConfig
-from nodule_det.runs import ExitCode, RunFolder, RunResult, RunStatus, read_jsonl
+from nodule_det.files import read_jsonl
+from nodule_det.runs import ExitCode, RunFolder, RunResult, RunStatus
 from nodule_det.train.distributed import World
 from nodule_det.train.run import run
+from tests.train.tiny_run import ended, signal_once, start, tiny, wait_for
 
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
 

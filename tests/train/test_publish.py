@@ -6,13 +6,14 @@ import json
 
 import numpy as np
 import pytest
-from tiny_run import tiny
 
+from nodule_det.analysis import analyse
 from nodule_det.evaluate import __main__ as evaluate
-from nodule_det.froc import Candidates, Lesions, analyse, match
+from nodule_det.froc import Candidates, Lesions, match
 from nodule_det.runs import RunFolder
 from nodule_det.tables import ANNOTATION_COLUMNS, CANDIDATE_COLUMNS, SERIES, read_table
 from nodule_det.train.run import run
+from tests.train.tiny_run import tiny
 
 
 def points(table):

@@ -8,11 +8,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_run import ended, same_bits, signal_once, start, tiny
 
 from nodule_det.config.train import LimitConfig
-from nodule_det.runs import ExitCode, RunFolder, RunResult, RunStatus, read_jsonl
+from nodule_det.files import read_jsonl
+from nodule_det.runs import ExitCode, RunFolder, RunResult, RunStatus
 from nodule_det.train.run import run
+from tests.train.tiny_run import ended, same_bits, signal_once, start, tiny
 
 EPOCHS = 4
 TIMES = ("seconds",)

@@ -8,15 +8,15 @@ import sys
 
 import numpy as np
 import torch
-from tiny_run import tiny
 from torch import nn
 
-from nodule_det.data.feed import Feed
+from nodule_det.data.feed.feed import Feed
 from nodule_det.data.store import open_store
 from nodule_det.model import normalise
 from nodule_det.train.distributed import World, world
 from nodule_det.train.loop import distributed_over
 from nodule_det.train.losses import detection_loss
+from tests.train.tiny_run import tiny
 
 CPU = torch.device("cpu")
 

@@ -26,8 +26,8 @@ from nodule_det.data.phantom.images import image_name, write_image
 from nodule_det.data.phantom.make import GENERATOR, make_scan, series_uid
 from nodule_det.data.scan import Finding
 from nodule_det.errors import LayoutError
+from nodule_det.files import write_json, write_text
 from nodule_det.progress import Progress
-from nodule_det.runs import write_json, write_text
 from nodule_det.tables import ANNOTATION_COLUMNS, write_table
 
 SETTINGS_FILE, FINDINGS_FOLDER = "phantom.json", "findings"

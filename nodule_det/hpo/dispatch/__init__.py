@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nodule_det.config.hpo import DispatcherConfig, DispatcherKind
 from nodule_det.errors import DispatchError
-from nodule_det.hpo.dispatch.job import Dispatcher
+from nodule_det.hpo.dispatch.base import Dispatcher
 from nodule_det.hpo.dispatch.local import LocalDispatcher
 from nodule_det.hpo.dispatch.pbs import PbsDispatcher
 from nodule_det.hpo.dispatch.slurm import SlurmDispatcher

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from nodule_det.config.hpo import DispatcherConfig
 from nodule_det.errors import DispatchError
-from nodule_det.hpo.dispatch.job import Job, JobReport, JobState, Unavailable, read_claim
+from nodule_det.hpo.dispatch.base import Job, JobReport, JobState, Unavailable, read_claim
 
 KILL_DELAY_S = 30.0
 """From SIGTERM to SIGKILL: a training saves its checkpoint in between."""

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from nodule_det.config.hpo import DispatcherConfig
 from nodule_det.errors import DispatchError
-from nodule_det.hpo.dispatch.command import Answer, ask, look_up
-from nodule_det.hpo.dispatch.job import Job, JobReport, JobState, Refused, Unavailable
+from nodule_det.hpo.dispatch.base import Job, JobReport, JobState, Refused, Unavailable
+from nodule_det.hpo.dispatch.shell import Answer, ask, look_up
 
 HELD = "H"
 STATES = {

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nodule_det.config.hpo import DispatcherConfig
-from nodule_det.hpo.dispatch.command import Answer, ask, look_up
-from nodule_det.hpo.dispatch.job import Job, JobReport, JobState, Refused, Unavailable
+from nodule_det.hpo.dispatch.base import Job, JobReport, JobState, Refused, Unavailable
+from nodule_det.hpo.dispatch.shell import Answer, ask, look_up
 
 _RUNNING = {"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING"}
 _QUEUED = {

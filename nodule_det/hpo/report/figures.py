@@ -17,11 +17,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from nodule_det.hpo.drawing import COLOURS, soften
 from nodule_det.hpo.report.history import Doing, Ended, Span
-from nodule_det.hpo.study import Study
-from nodule_det.hpo.summary import interval
-from nodule_det.hpo.trial import TrialState
+from nodule_det.hpo.study.study import Study
+from nodule_det.hpo.study.trial import TrialState
+from nodule_det.hpo.view.summary import interval
+from nodule_det.plots.style import COLOURS, soften
 
 BLUE, ORANGE, GREEN, PINK, RED, SKY, BLACK = COLOURS
 DOING = {

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from nodule_det.hpo.study import Study
-from nodule_det.hpo.trial import Attempt, Reason, Trial, TrialState
+from nodule_det.hpo.study.study import Study
+from nodule_det.hpo.study.trial import Attempt, Reason, Trial, TrialState
 
 
 class Doing(StrEnum):

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from scipy.stats import qmc
 
 from nodule_det.config.hpo import Failures
-from nodule_det.hpo.evidence import Evidence, gather
-from nodule_det.hpo.features import Features
-from nodule_det.hpo.space import Parameter, Params, Space, Value
-from nodule_det.hpo.study import Study
-from nodule_det.hpo.surrogate import Surrogate, fit_surrogate
-from nodule_det.hpo.trial import Trial
+from nodule_det.hpo.model.encoding import Features
+from nodule_det.hpo.model.gp import Surrogate, fit_surrogate
+from nodule_det.hpo.model.training_data import Evidence, gather
+from nodule_det.hpo.space.space import Parameter, Params, Space, Value
+from nodule_det.hpo.study.study import Study
+from nodule_det.hpo.study.trial import Trial
 
 FloatArray = NDArray[np.float64]
 

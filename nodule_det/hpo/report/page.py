@@ -18,8 +18,7 @@ from matplotlib.figure import Figure
 
 from nodule_det import __version__
 from nodule_det.config.hpo_tools import StudyReportConfig
-from nodule_det.hpo.drawing import as_svg, save_png
-from nodule_det.hpo.lock import who_drives
+from nodule_det.files import write_text
 from nodule_det.hpo.report.figures import draw_best, draw_states, draw_workers
 from nodule_det.hpo.report.history import (
     best_so_far,
@@ -37,11 +36,12 @@ from nodule_det.hpo.report.space_figures import (
     short_names,
     tick_text,
 )
-from nodule_det.hpo.study import Study, StudyFolder, read_study
-from nodule_det.hpo.summary import INTERVAL, interval, one_line, summarise, trial_row
-from nodule_det.hpo.trial import Trial
+from nodule_det.hpo.study.lock import who_drives
+from nodule_det.hpo.study.study import Study, StudyFolder, read_study
+from nodule_det.hpo.study.trial import Trial
+from nodule_det.hpo.view.summary import INTERVAL, interval, one_line, summarise, trial_row
+from nodule_det.plots.style import as_svg, save_png
 from nodule_det.progress import duration
-from nodule_det.runs import write_text
 
 PAGE = "report.html"
 

@@ -18,12 +18,12 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from nodule_det.hpo.drawing import COLOURS, soften
 from nodule_det.hpo.report.figures import nothing
 from nodule_det.hpo.report.insight import Insight, Slice
-from nodule_det.hpo.space import Kind, Parameter, Space, Value
-from nodule_det.hpo.summary import INTERVAL
-from nodule_det.hpo.trial import Reason, Trial, TrialState
+from nodule_det.hpo.space.space import Kind, Parameter, Space, Value
+from nodule_det.hpo.study.trial import Reason, Trial, TrialState
+from nodule_det.hpo.view.summary import INTERVAL
+from nodule_det.plots.style import COLOURS, soften
 
 BLUE, ORANGE, RED = COLOURS[0], COLOURS[1], COLOURS[4]
 MAP = colormaps["cividis_r"]

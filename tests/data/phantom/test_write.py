@@ -8,10 +8,10 @@ import pytest
 import SimpleITK as sitk
 
 from nodule_det.config.data import DataConfig, FileFormat, PhantomConfig
-from nodule_det.data.luna16 import list_luna16
+from nodule_det.data.layouts.luna16 import list_luna16
 from nodule_det.data.phantom.make import make_scan
 from nodule_det.data.phantom.write import image_path, write_dataset
-from nodule_det.data.readers import read_scan
+from nodule_det.data.readers.read import read_scan
 from nodule_det.errors import LayoutError
 
 SIZE = [32, 48, 48]

@@ -9,10 +9,10 @@ import time
 import pytest
 
 from nodule_det.config.hpo import DispatcherConfig, DispatcherKind
-from nodule_det.hpo.clock import VirtualClock
 from nodule_det.hpo.dispatch import job_script, make_dispatcher
-from nodule_det.hpo.dispatch.fake import FakeDispatcher, FakeRun
-from nodule_det.hpo.dispatch.job import Job, JobState, read_claim, read_exit, same_job
+from nodule_det.hpo.dispatch.base import Job, JobState, read_claim, read_exit, same_job
+from nodule_det.hpo.driver.clock import VirtualClock
+from nodule_det.hpo.simulate.dispatcher import FakeDispatcher, FakeRun
 from nodule_det.runs import RunResult, RunStatus
 
 REAL = ["local", "pbs", "pbs_history", "slurm", "slurm_qsub"]

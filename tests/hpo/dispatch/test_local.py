@@ -8,7 +8,7 @@ import pytest
 
 from nodule_det.config.hpo import DispatcherConfig
 from nodule_det.hpo.dispatch import job_script
-from nodule_det.hpo.dispatch.job import Job, JobState, read_claim
+from nodule_det.hpo.dispatch.base import Job, JobState, read_claim
 from nodule_det.hpo.dispatch.local import KILL_DELAY_S, LocalDispatcher
 
 STUBBORN = "trap '' TERM\ntouch $(dirname $0)/ready\nfor _ in $(seq 300); do sleep 0.1; done\n"
@@ -54,7 +54,7 @@ def test_a_job_outlives_its_driver_and_is_found_again(tmp_path):
         "import sys, os; from pathlib import Path\n"
         "from nodule_det.config.hpo import DispatcherConfig\n"
         "from nodule_det.hpo.dispatch import job_script\n"
-        "from nodule_det.hpo.dispatch.job import Job\n"
+        "from nodule_det.hpo.dispatch.base import Job\n"
         "from nodule_det.hpo.dispatch.local import LocalDispatcher\n"
         "LocalDispatcher(DispatcherConfig(), job_script()).submit(Job('nd-1', Path(sys.argv[1])))\n"
         "os.kill(os.getpid(), 9)\n"

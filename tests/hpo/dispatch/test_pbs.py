@@ -13,9 +13,9 @@ import pytest
 from nodule_det.config.hpo import DispatcherConfig, DispatcherKind
 from nodule_det.errors import DispatchError
 from nodule_det.hpo.dispatch import job_script
-from nodule_det.hpo.dispatch.command import ask
-from nodule_det.hpo.dispatch.job import Job, JobState, Refused, Unavailable
+from nodule_det.hpo.dispatch.base import Job, JobState, Refused, Unavailable
 from nodule_det.hpo.dispatch.pbs import PbsDispatcher
+from nodule_det.hpo.dispatch.shell import ask
 
 QUEUED, RUNNING, GONE = JobState.QUEUED, JobState.RUNNING, JobState.GONE
 REPLAY = Path(__file__).parents[2] / "bin" / "replay.sh"

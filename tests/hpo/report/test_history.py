@@ -11,8 +11,8 @@ from nodule_det.hpo.report.history import (
     start_s,
     timeline,
 )
-from nodule_det.hpo.space_file import parse_space
-from nodule_det.hpo.study import Header, StudyFolder, StudyWriter
+from nodule_det.hpo.space.parsing import parse_space
+from nodule_det.hpo.study.study import Header, StudyFolder, StudyWriter
 
 SPACE = parse_space({"parameters": {"optim.lr": {"kind": "float", "low": 1e-6, "high": 1e-2}}})
 HOUR = 3600.0

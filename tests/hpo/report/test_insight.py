@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from nodule_det.hpo.features import Features
+from nodule_det.hpo.model.encoding import Features
+from nodule_det.hpo.model.gp import fit_surrogate
 from nodule_det.hpo.report.insight import MODEL_FROM, cut, learn, weigh
-from nodule_det.hpo.space_file import parse_space
-from nodule_det.hpo.study import Header, Study
-from nodule_det.hpo.surrogate import fit_surrogate
+from nodule_det.hpo.space.parsing import parse_space
+from nodule_det.hpo.study.study import Header, Study
 
 SPACE = parse_space(
     {

@@ -1,0 +1,97 @@
+"""The same detector on parts of the lesions: small and large ones, solid ones and others.
+
+    Matched + a label per lesion ──analyse_strata()──▶ label -> Froc
+
+Only lesions can be told apart: a false positive has no size or texture of its own.  So all strata
+share all false positives, and a stratum's curve says what share of *its* lesions is found at the
+price that *the detector* has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+
+from nodule_det.analysis.figures import Froc, analyse
+from nodule_det.analysis.interval import Interval
+from nodule_det.errors import FrocInputError
+from nodule_det.froc import UPPER, FloatArray, IntArray, Matched
+
+DIAMETER_EDGES_MM = (6.0, 8.0, 15.0)
+"""Sizes at which Lung-RADS changes its advice for a solid nodule."""
+
+MOST_STRATA = 50
+"""More labels than this are measurements, not groups."""
+
+
+def diameter_labels(
+    diameter_mm: FloatArray, edges_mm: Sequence[float] = DIAMETER_EDGES_MM
+) -> list[str]:
+    """Name the size of each lesion; a diameter on an edge belongs to the larger size.
+
+    Example:
+        >>> diameter_labels(np.array([5.9, 6.0, 20.0]))
+        ['below 6 mm', '6 to 8 mm', '15 mm and more']
+    """
+    between = [f"{low:g} to {high:g} mm" for low, high in pairwise(edges_mm)]
+    names = [f"below {edges_mm[0]:g} mm", *between, f"{edges_mm[-1]:g} mm and more"]
+    return [names[i] for i in np.searchsorted(edges_mm, diameter_mm, side="right")]
+
+
+def analyse_strata(
+    matched: Matched,
+    labels: Sequence[str],
+    *,
+    upper: float = UPPER,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    interval: Interval = Interval.logit,
+) -> dict[str, Froc]:
+    """Compute all figures for each group of lesions.
+
+    Args:
+        matched: What the candidates hit.
+        labels: (n_lesions,) group of each lesion of ``matched``; an empty one is named "none".
+        upper: False positives per scan up to which the area is taken.
+        bootstrap: Resamples of the cases, of all scans for every group.
+        seed: Of the resamples.
+        interval: Kind of interval.
+
+    Returns:
+        Figures by group, in the order of the groups' first lesions.
+
+    Raises:
+        FrocInputError: If there is not one label per lesion, or too many different ones.
+    """
+    if len(labels) != matched.n_lesions:
+        raise FrocInputError(f"there are {len(labels)} labels for {matched.n_lesions} lesions")
+    names = np.array([label or "none" for label in labels], np.str_)
+    groups = list(dict.fromkeys(names.tolist()))
+    if len(groups) > MOST_STRATA:
+        raise FrocInputError(
+            f"the lesions have {len(groups)} different labels, such as {groups[0]!r}; strata are "
+            f"groups, at most {MOST_STRATA}"
+        )
+    return {
+        group: analyse(
+            keep_lesions(matched, np.flatnonzero(names == group)),
+            upper=upper,
+            bootstrap=bootstrap,
+            seed=seed,
+            interval=interval,
+        )
+        for group in groups
+    }
+
+
+def keep_lesions(matched: Matched, rows: IntArray) -> Matched:
+    """Give the same outcome with some lesions only; hits of the others count as nothing."""
+    return replace(
+        matched,
+        lesion_case=matched.lesion_case[rows],
+        lesion_row=matched.lesion_row[rows],
+        lesion_score=matched.lesion_score[rows],
+    )

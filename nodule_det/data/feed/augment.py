@@ -1,0 +1,103 @@
+"""What makes a copy differ from the patch that was drawn: a shift, and one of 24 rotations.
+
+    Patch ──shifted_corner()──▶ where to cut ──rotated()──▶ how to lay it into the batch
+
+Drawing and applying are apart: :func:`rotated` and :func:`unrotated` are views of an array, so
+image, target and weight turn alike, and turning costs no more than copying.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import permutations, product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nodule_det.data.feed.patches import Corner, Patch, admissible_corners
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """A rotation of the cube onto itself: reorder the axes, then reverse some.
+
+    Attributes:
+        axes: For each axis of the result, the axis of the input that it was.
+        flips: For each axis of the result, whether it runs backwards.
+    """
+
+    axes: tuple[int, int, int]
+    flips: tuple[bool, bool, bool]
+
+    @property
+    def handedness(self) -> int:
+        """1 for a rotation, -1 for a mirror image."""
+        a, b, c = self.axes
+        even = (a, b, c) in ((0, 1, 2), (1, 2, 0), (2, 0, 1))
+        return (1 if even else -1) * (-1 if sum(self.flips) % 2 else 1)
+
+
+_ALL = tuple(
+    Rotation((a, b, c), (f, g, h))
+    for a, b, c in permutations((0, 1, 2))
+    for f, g, h in product((False, True), repeat=3)
+)
+
+ROTATIONS = tuple(rotation for rotation in _ALL if rotation.handedness == 1)
+"""The 24 rotations that turns by 0/90/180/270 degrees in the axial, coronal and sagittal planes
+reach one after the other; the first changes nothing.  Mirror images are not among them."""
+
+
+def draw_rotation(rng: np.random.Generator) -> Rotation:
+    """Draw one of the 24 with equal chance.
+
+    Three random turns one after the other would favour some of the 24: they have 64 ways.
+    """
+    return ROTATIONS[rng.integers(len(ROTATIONS))]
+
+
+def rotated(cube: NDArray[Any], rotation: Rotation) -> NDArray[Any]:
+    """View a cube (z, y, x) in its rotated frame.
+
+    Example:
+        >>> quarter_turn = Rotation((0, 2, 1), (False, True, False))  # about the z axis
+        >>> rotated(np.array([[[1, 2], [3, 4]]]), quarter_turn).tolist()
+        [[[2, 4], [1, 3]]]
+    """
+    return cube.transpose(rotation.axes)[_steps(rotation)]
+
+
+def unrotated(cube: NDArray[Any], rotation: Rotation) -> NDArray[Any]:
+    """View a cube that is to hold a rotated patch in the frame before the rotation.
+
+    What is written into ``unrotated(cube, r)`` appears in ``cube`` rotated by ``r``.
+    """
+    back = tuple(int(axis) for axis in np.argsort(rotation.axes))
+    return cube[_steps(rotation)].transpose(back)
+
+
+def _steps(rotation: Rotation) -> tuple[slice, ...]:
+    return tuple(slice(None, None, -1 if flip else 1) for flip in rotation.flips)
+
+
+def shifted_corner(patch: Patch, shift_vox: int, size_vox: int, rng: np.random.Generator) -> Corner:
+    """Draw where to cut a shifted copy.
+
+    Args:
+        patch: The patch as drawn.
+        shift_vox: Largest shift along each axis, in voxels.
+        size_vox: Edge of the patch.
+        rng: Generator of this copy.
+
+    Returns:
+        (z, y, x) corner, with equal chance any within ``shift_vox`` of the patch's that keeps the
+        patch's point inside, a rim away from the faces.  The shift is thus limited where the
+        full range would push a lesion's centre out, and never zero for that reason.
+    """
+    low, high = admissible_corners(patch.point, size_vox)
+    corner = np.asarray(patch.corner)
+    z, y, x = rng.integers(
+        np.maximum(low, corner - shift_vox), np.minimum(high, corner + shift_vox), endpoint=True
+    )
+    return int(z), int(y), int(x)

@@ -1,0 +1,54 @@
+"""Which files a scan comes from: their hash, and a stamp that tells in no time if they changed.
+
+ScanEntry ──source_stamp()──▶ kept or made anew;  files ──source_hash()──▶ provenance
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from nodule_det.data.readers.metaimage import voxel_file
+from nodule_det.data.scan import ScanEntry
+
+
+def source_files(path: Path) -> list[Path]:
+    """List the files of a scan: all of a DICOM folder, or an image and the file of its voxels.
+
+    Raises:
+        ScanError: If a MetaImage's header does not say where its voxels are.
+    """
+    if path.is_dir():
+        return sorted(f for f in path.iterdir() if f.is_file() and not f.name.startswith("."))
+    if path.suffix.lower() == ".mhd":
+        return [path, voxel_file(path)]
+    return [path]
+
+
+def source_hash(path: Path) -> str:
+    """Hash the files of a scan: SHA-256 over their names and contents."""
+    digest = hashlib.sha256()
+    for file in source_files(path):
+        digest.update(file.name.encode())
+        with open(file, "rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def source_stamp(entry: ScanEntry) -> str:
+    """Stamp all that a stored scan is made from: files and masks, findings, patient.
+
+    Of the files it takes name, size and time of change; a data set that moves as a whole keeps
+    its stamps.
+    """
+    paths = [p for p in (entry.path, entry.lung_mask, entry.lesion_mask) if p is not None]
+    files = [(f.name, f.stat()) for path in paths for f in source_files(path)]
+    known = {
+        "files": [(name, stat.st_size, stat.st_mtime_ns) for name, stat in files],
+        "masks": [entry.lung_mask is not None, entry.lesion_mask is not None],
+        "findings": [asdict(f) for f in entry.findings],
+        "patient": entry.patient_key,
+    }
+    return hashlib.sha256(json.dumps(known).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Data sets on disk: which scans they hold and what is annotated."""

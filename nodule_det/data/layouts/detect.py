@@ -1,0 +1,131 @@
+"""Data sets on disk -> scan entries: the one door for LUNA16, LIDC-IDRI, Decathlon and folders.
+
+    DataConfig ──detect()──▶ Layout ──list_*()──▶ [ScanEntry] ──ingest──▶ check_findings()
+
+What is wrong with a table stops everything: it is about the whole data set.  What is wrong with
+one scan shows when that scan is read, and stops that scan.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from nodule_det.config.data import DataConfig, Layout
+from nodule_det.data.layouts import folder, luna16, msd
+from nodule_det.data.layouts.folder import list_folder
+from nodule_det.data.layouts.lidc import list_lidc
+from nodule_det.data.layouts.lidc_xml import ROOT, is_reading
+from nodule_det.data.layouts.luna16 import list_luna16
+from nodule_det.data.layouts.msd import list_msd
+from nodule_det.data.readers.read import SUFFIXES
+from nodule_det.data.scan import ScanEntry
+from nodule_det.errors import LayoutError
+from nodule_det.geometry import Grid
+
+LISTERS: dict[Layout, Callable[[Path, DataConfig], list[ScanEntry]]] = {
+    Layout.luna16: list_luna16,
+    Layout.lidc: list_lidc,
+    Layout.msd: list_msd,
+    Layout.folder: list_folder,
+}
+
+
+def list_scans(config: DataConfig) -> list[ScanEntry]:
+    """List the scans of a data set, whatever its layout; reads tables and headers only.
+
+    Args:
+        config: ``source`` (a folder), ``layout``, and what goes with it.
+
+    Returns:
+        Entries sorted by ``series_uid``.
+
+    Raises:
+        LayoutError: If the folder is missing, its layout cannot be told, it is not what the
+            layout promises, or a scan has no mask in ``masks``.
+        TableError: If a CSV is damaged or names an unknown series.
+        ScanError: If it holds no scan, or two of the same key.
+    """
+    root = Path(config.source)
+    if not root.is_dir():
+        raise LayoutError(f"source={root} is no folder; give the folder of a data set")
+    layout = detect(root, config) if config.layout is Layout.auto else config.layout
+    entries = LISTERS[layout](root, config)
+    if config.masks is not None:
+        entries = with_masks(entries, Path(config.masks))
+    return sorted(entries, key=lambda entry: entry.series_uid)
+
+
+def detect(root: Path, config: DataConfig) -> Layout:
+    """Tell the layout of a folder by the files that it finds.
+
+    Raises:
+        LayoutError: If it finds nothing that it knows; the message says what it looked for.
+    """
+    if (root / msd.INDEX).is_file():
+        return Layout.msd
+    for path in _walk(root):
+        if luna16.fold_of(path.parent.relative_to(root.parent)) is not None:
+            return Layout.luna16
+        if path.suffix.lower() == ".xml" and is_reading(path):
+            return Layout.lidc
+    if config.annotations is not None or (root / folder.ANNOTATIONS).is_file():
+        return Layout.folder
+    raise LayoutError(
+        f"source={root} has no layout that is known: looked for {msd.INDEX} (msd), for folders "
+        f"subset0 ... subset9 with scans (luna16), for XML files of {ROOT} (lidc), and for "
+        f"annotations=FILE.csv or {folder.ANNOTATIONS} (folder); set layout= to insist on one"
+    )
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    for name, folders, files in os.walk(root, followlinks=True):
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        yield from (Path(name) / file for file in sorted(files))
+
+
+def with_masks(entries: Sequence[ScanEntry], masks: Path) -> list[ScanEntry]:
+    """Give each scan its lung mask, the image of the same name.
+
+    Raises:
+        LayoutError: If a scan has none.
+    """
+    if not masks.is_dir():
+        raise LayoutError(f"masks={masks} is no folder; give a folder with one image per scan")
+    return [replace(entry, lung_mask=_mask(entry, masks)) for entry in entries]
+
+
+def _mask(entry: ScanEntry, masks: Path) -> Path:
+    names = [masks / f"{entry.series_uid}{suffix}" for suffix in SUFFIXES]
+    for path in names:
+        if path.is_file():
+            return path
+    raise LayoutError(
+        f"masks={masks} has no mask for scan {entry.series_uid}: looked for "
+        f"{', '.join(path.name[len(entry.series_uid) :] for path in names)} of that name; add "
+        "it, or leave masks out to have all lungs found"
+    )
+
+
+def check_findings(entry: ScanEntry, grid: Grid) -> None:
+    """Refuse a finding that lies outside its scan.
+
+    Args:
+        entry: The scan.
+        grid: Its grid, known once it is read.
+
+    Raises:
+        LayoutError: If there is one.
+    """
+    for finding in entry.findings:
+        if not grid.contains(finding.center_mm):
+            x, y, z = (f"{v:.4g}" for v in finding.center_mm)
+            voxel = ", ".join(f"{v:.1f}" for v in grid.to_voxel(finding.center_mm))
+            kind = "excluded finding" if finding.excluded else "lesion"
+            raise LayoutError(
+                f"the {kind} at ({x}, {y}, {z}) mm of scan {entry.series_uid} lies outside it, at "
+                f"voxel ({voxel}) (z, y, x) of {' x '.join(map(str, grid.size_vox))}; coordinates "
+                "must be world millimetres in LPS: are they voxels, or RAS?"
+            )

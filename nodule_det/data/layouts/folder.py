@@ -1,0 +1,52 @@
+"""A plain folder of scans in any format, and one CSV of lesions.
+
+The CSV has LUNA16's columns; ``seriesuid`` is a file's stem, or a DICOM SeriesInstanceUID.  It is
+``annotations=FILE.csv``, or ``annotations.csv`` in the folder.  A scan without a line in it is a
+scan without lesions.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nodule_det.config.data import DataConfig
+from nodule_det.data.layouts.annotations import read_findings, refuse_strangers
+from nodule_det.data.readers.read import scan_paths
+from nodule_det.data.scan import ScanEntry
+from nodule_det.errors import LayoutError
+
+ANNOTATIONS, EXCLUDED = "annotations.csv", "annotations_excluded.csv"
+
+
+def list_folder(root: Path, config: DataConfig) -> list[ScanEntry]:
+    """List the scans of a plain folder.
+
+    Raises:
+        LayoutError: If there is no CSV of lesions.
+        ScanError: If there is no scan, or two have the same key.
+        TableError: If a CSV is damaged, or names a series that is not there and not ``partial``.
+    """
+    lesions_path = Path(config.annotations) if config.annotations else root / ANNOTATIONS
+    if config.annotations is None and not lesions_path.is_file():
+        raise LayoutError(
+            f"{root} has no {ANNOTATIONS}; add annotations=FILE.csv with the columns "
+            "seriesuid,coordX,coordY,coordZ,diameter_mm"
+        )
+    excluded_path = Path(config.excluded) if config.excluded else root / EXCLUDED
+    lesions = read_findings(lesions_path)
+    has_excluded = config.excluded is not None or excluded_path.is_file()
+    excluded = read_findings(excluded_path, excluded=True) if has_excluded else {}
+    scans = scan_paths(root, exclude=Path(config.masks) if config.masks else None)
+    if not config.partial:
+        known = {scan.series_uid for scan in scans}
+        refuse_strangers(lesions_path, lesions, known, str(root))
+        refuse_strangers(excluded_path, excluded, known, str(root))
+    return [
+        ScanEntry(
+            scan.series_uid,
+            scan.path,
+            scan.patient_key,
+            (*lesions.get(scan.series_uid, ()), *excluded.get(scan.series_uid, ())),
+        )
+        for scan in scans
+    ]

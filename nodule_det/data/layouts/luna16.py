@@ -1,0 +1,132 @@
+"""LUNA16's layout: scans in ``subset0`` ... ``subset9``, three CSVs beside them.
+
+    root/
+      annotations.csv            lesions
+      annotations_excluded.csv   findings that count as nothing; optional
+      seriesuids.csv             all series, one a line, no header; optional
+      .../subset3/UID.mhd        a scan of fold 3, in any format that we read
+
+The subset folders may lie anywhere below the root, the CSVs too: the ones nearest to it are taken.
+Folders without a scan of a subset (``seg-lungs-LUNA16``) are passed over.
+
+References:
+    Setio et al., Medical Image Analysis 42:1-13 (2017).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from nodule_det.config.data import DataConfig
+from nodule_det.data.layouts.annotations import (
+    Findings,
+    read_findings,
+    refuse_missing,
+    refuse_strangers,
+)
+from nodule_det.data.readers.read import ScanPath, folders_below, refuse_twins, scans_in
+from nodule_det.data.scan import ScanEntry
+from nodule_det.errors import LayoutError
+
+SUBSET = re.compile(r"subset(\d+)")
+ANNOTATIONS, EXCLUDED, SERIES = "annotations.csv", "annotations_excluded.csv", "seriesuids.csv"
+
+
+def list_luna16(root: Path, config: DataConfig) -> list[ScanEntry]:
+    """List the scans of a data set in LUNA16's layout.
+
+    Raises:
+        LayoutError: If a CSV is ambiguous, or a listed scan is missing and not ``partial``.
+        TableError: If a CSV is damaged, or names an unknown series.
+    """
+    masks = Path(config.masks) if config.masks else None
+    folds = dict(_scans(root, masks))
+    if not folds:
+        raise LayoutError(
+            f"{root} has no scan in a folder subset0 ... subset9; give LUNA16's own folder"
+        )
+    refuse_twins(list(folds))
+    lesions_path = Path(config.annotations) if config.annotations else nearest(root, ANNOTATIONS)
+    if lesions_path is None:
+        raise LayoutError(f"{root} has no {ANNOTATIONS}; add annotations=FILE.csv")
+    excluded_path = Path(config.excluded) if config.excluded else nearest(root, EXCLUDED)
+    lesions = read_findings(lesions_path)
+    excluded = read_findings(excluded_path, excluded=True) if excluded_path else {}
+    on_disk = {scan.series_uid for scan in folds}
+    listed = _listed(root)
+    if listed is not None:
+        _refuse_unlisted(root, on_disk, listed)
+    if not config.partial:
+        for path, findings in ((lesions_path, lesions), (excluded_path, excluded)):
+            if path is not None:
+                refuse_strangers(path, findings, on_disk | (listed or set()), str(root))
+        refuse_missing(root, listed or set(), on_disk)
+    return [_entry(scan, fold, lesions, excluded) for scan, fold in folds.items()]
+
+
+def _entry(scan: ScanPath, fold: int, lesions: Findings, excluded: Findings) -> ScanEntry:
+    found = (*lesions.get(scan.series_uid, ()), *excluded.get(scan.series_uid, ()))
+    return ScanEntry(scan.series_uid, scan.path, scan.patient_key, found, fold)
+
+
+def _scans(root: Path, masks: Path | None) -> Iterator[tuple[ScanPath, int]]:
+    for folder in folders_below(root, masks):
+        fold = fold_of(folder.relative_to(root.parent))
+        if fold is not None:
+            for scan in scans_in(folder)[0]:
+                yield scan, fold
+
+
+def fold_of(folder: Path) -> int | None:
+    """Give the number of the subset that a folder is, or lies in.
+
+    Example:
+        >>> fold_of(Path("LUNA16/subset3/subset3")), fold_of(Path("LUNA16/seg-lungs-LUNA16"))
+        (3, None)
+    """
+    for name in reversed(folder.parts):
+        match = SUBSET.fullmatch(name)
+        if match:
+            return int(match[1])
+    return None
+
+
+def nearest(root: Path, name: str) -> Path | None:
+    """Find a file below the root, the one nearest to it.
+
+    Raises:
+        LayoutError: If two are equally near.
+    """
+    found = sorted(
+        (folder / name for folder in folders_below(root) if (folder / name).is_file()),
+        key=lambda path: len(path.parts),
+    )
+    if len(found) > 1 and len(found[0].parts) == len(found[1].parts):
+        raise LayoutError(
+            f"{root} has {found[0]} and {found[1]}; name the right one (annotations=, excluded=) "
+            "or take the other out"
+        )
+    return found[0] if found else None
+
+
+def _listed(root: Path) -> set[str] | None:
+    """Read the list of series: one UID a line, with or without a header."""
+    path = nearest(root, SERIES)
+    if path is None:
+        return None
+    lines = (line.strip(" ,;\t\r") for line in path.read_text(encoding="utf-8-sig").splitlines())
+    uids = {line for line in lines if line} - {"seriesuid"}
+    if not uids:
+        raise LayoutError(f"{path} is empty; it needs one series UID a line, or delete it")
+    return uids
+
+
+def _refuse_unlisted(root: Path, on_disk: set[str], listed: set[str]) -> None:
+    strange = sorted(on_disk - listed)
+    if strange:
+        raise LayoutError(
+            f"{root} holds the scan {strange[0]}, which its {SERIES} does not list; "
+            "add it there, or take the scan out"
+        )

@@ -1,0 +1,124 @@
+"""Medical Segmentation Decathlon, Task06_Lung: ``dataset.json``, images and label masks.
+
+    dataset.json ──training──▶ (imagesTr/X.nii.gz, labelsTr/X.nii.gz) ──▶ one finding per component
+
+A lesion is a connected component of its label (voxels that share a face, an edge or a corner).
+Its centre is the mean of its voxels, its diameter that of the ball of its volume: the measure
+that LUNA16's diameters follow, and one that a frayed border moves little.  Images without a label
+(``imagesTs``) are left out.
+
+References:
+    Antonelli et al., Nature Communications 13:4128 (2022).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nodule_det.config.data import DataConfig
+from nodule_det.data.layouts.annotations import refuse_missing
+from nodule_det.data.readers.dicom_header import patient_key
+from nodule_det.data.readers.read import image_stem, read_grid, read_mask
+from nodule_det.data.scan import Finding, ScanEntry
+from nodule_det.errors import LayoutError
+from nodule_det.geometry import Grid
+from nodule_det.progress import Progress
+
+INDEX = "dataset.json"
+
+
+def list_msd(root: Path, config: DataConfig) -> list[ScanEntry]:
+    """List the training images; reads every label mask, about one second each.
+
+    Raises:
+        LayoutError: If ``dataset.json`` is damaged, is of no CT, or names a missing file.
+        ScanError: If a label cannot be read.
+        GeometryError: If a label does not lie in the grid of its image.
+    """
+    pairs = _pairs(root)
+    if not config.partial:
+        refuse_missing(root, [str(i) for i, _ in pairs], [str(i) for i, _ in pairs if i.is_file()])
+    there = [(image, label) for image, label in pairs if image.is_file()]
+    if not there:
+        raise LayoutError(f"{root} has none of the images that its {INDEX} names")
+    entries = []
+    with Progress("label masks", len(there)) as progress:
+        for image, label in there:
+            entries.append(_entry(image, label))
+            progress.advance()
+    return entries
+
+
+def _pairs(root: Path) -> list[tuple[Path, Path]]:
+    path = root / INDEX
+    try:
+        index = json.loads(path.read_text(encoding="utf-8-sig"))
+        modality = "".join(index.get("modality", {"0": "CT"}).values())
+        pairs = [(root / case["image"], root / case["label"]) for case in index["training"]]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LayoutError(
+            f"{path} is no index of a Decathlon task ({type(error).__name__}: {error}); it needs "
+            "'training': a list of {'image', 'label'}"
+        ) from None
+    if modality.upper() != "CT":
+        raise LayoutError(f"{path} is of modality {modality}, needed is CT (Task06_Lung)")
+    return pairs
+
+
+def _entry(image: Path, label: Path) -> ScanEntry:
+    if not label.is_file():
+        raise LayoutError(f"{image} needs its label {label}, which is missing; copy both")
+    uid = image_stem(image)
+    grid = read_grid(image)
+    found = tuple(components(read_mask(label, like=grid), grid))
+    return ScanEntry(uid, image, patient_key(uid), found, lesion_mask=label)
+
+
+def components(labels: NDArray[np.uint8], grid: Grid) -> list[Finding]:
+    """Turn each connected component of a label mask into a finding.
+
+    Args:
+        labels: (z, y, x), nonzero in lesions.
+        grid: Where its voxels lie.
+
+    Returns:
+        Lesions in the order of their first voxels.
+    """
+    from scipy import ndimage
+
+    box = _bounding_box(labels)
+    if box is None:
+        return []
+    parts, count = ndimage.label(labels[box] > 0, structure=np.ones((3, 3, 3)))
+    sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
+    centers = ndimage.center_of_mass(parts > 0, parts, range(1, count + 1))
+    corner = np.array([s.start for s in box])
+    voxel_mm3 = float(np.prod(grid.spacing_mm))
+    return [
+        _finding(grid.to_world(corner + np.array(c)), float(n) * voxel_mm3, i)
+        for i, (c, n) in enumerate(zip(centers, sizes, strict=True), 1)
+    ]
+
+
+def _bounding_box(labels: NDArray[np.uint8]) -> tuple[slice, slice, slice] | None:
+    """Find the box of the lesions: they fill little of a scan, and labelling all of it is slow."""
+    slices = []
+    for axis in range(3):
+        others = tuple(a for a in range(3) if a != axis)
+        (hit,) = np.nonzero(labels.any(axis=others))
+        if not hit.size:
+            return None
+        slices.append(slice(int(hit[0]), int(hit[-1]) + 1))
+    z, y, x = slices
+    return z, y, x
+
+
+def _finding(center: Any, volume_mm3: float, number: int) -> Finding:
+    x, y, z = (float(v) for v in center)
+    diameter_mm = (6 * volume_mm3 / np.pi) ** (1 / 3)
+    return Finding((x, y, z), float(diameter_mm), attributes={"component": str(number)})

@@ -1,0 +1,1 @@
+"""Lung mask and resampling: what happens to a scan between reader and store."""

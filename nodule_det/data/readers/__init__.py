@@ -1,0 +1,1 @@
+"""DICOM, MetaImage and NIfTI files as HU volumes in LPS."""

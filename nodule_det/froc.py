@@ -1,0 +1,436 @@
+"""Free-response ROC: which candidate hits which lesion, the curve, and what is read off it.
+
+    lesions + candidates ──match()──▶ Matched ──froc_curve()──▶ FrocCurve ──▶ pauc(), cpm()
+
+Positions are world millimetres (x, y, z), LPS.  Nothing here knows about voxels, torch or files.
+Intervals, comparisons and the audit are in ``nodule_det.analysis``; docs/froc.md defines every
+figure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nodule_det.errors import FrocInputError
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+StrArray = NDArray[np.str_]
+
+
+@dataclass(frozen=True)
+class Lesions:
+    """Annotated findings, those that count or those that are excluded.
+
+    Attributes:
+        case: (n,) id of the scan.
+        world_mm: (n, 3) centres.
+        diameter_mm: (n,) diameters; of excluded findings a negative one means 10 mm.
+    """
+
+    case: StrArray
+    world_mm: FloatArray
+    diameter_mm: FloatArray
+
+    def __post_init__(self) -> None:
+        _check_columns("lesions", self.case, self.world_mm, self.diameter_mm)
+
+    def __len__(self) -> int:
+        return len(self.case)
+
+    def take(self, rows: IntArray) -> Lesions:
+        """Give some of them."""
+        return Lesions(self.case[rows], self.world_mm[rows], self.diameter_mm[rows])
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What a detector says.
+
+    Attributes:
+        case: (n,) id of the scan.
+        world_mm: (n, 3) points.
+        score: (n,) larger is surer; any scale, negative numbers and logits included.
+    """
+
+    case: StrArray
+    world_mm: FloatArray
+    score: FloatArray
+
+    def __post_init__(self) -> None:
+        _check_columns("candidates", self.case, self.world_mm, self.score)
+
+    def __len__(self) -> int:
+        return len(self.case)
+
+    def take(self, rows: IntArray) -> Candidates:
+        """Give some of them."""
+        return Candidates(self.case[rows], self.world_mm[rows], self.score[rows])
+
+
+def _check_columns(what: str, case: StrArray, world_mm: FloatArray, number: FloatArray) -> None:
+    n = len(case)
+    if world_mm.shape != (n, 3) or number.shape != (n,):
+        raise FrocInputError(
+            f"{what} have {n} case ids, positions of shape {world_mm.shape} and numbers of shape "
+            f"{number.shape}; needed are ({n}, 3) and ({n},)"
+        )
+    bad = np.flatnonzero(~np.isfinite(world_mm).all(axis=1))
+    if len(bad):
+        raise FrocInputError(
+            f"{len(bad)} of {n} {what} have a position that is not finite; the first is row "
+            f"{bad[0]}, case {case[bad[0]]}, {world_mm[bad[0]].tolist()}"
+        )
+
+
+NO_LESIONS = Lesions(np.empty(0, np.str_), np.empty((0, 3)), np.empty(0))
+
+
+EXCLUDED_MM = 10.0
+"""Diameter of an excluded finding whose annotation gives a negative one (LUNA16's rule)."""
+
+PAIRS_AT_ONCE = 1_000_000
+"""Pairs of candidate and finding whose distance is computed together."""
+
+MISSED = -1
+
+
+@dataclass(frozen=True)
+class Matched:
+    """What became of every lesion and candidate: all that the figures need.
+
+    Attributes:
+        cases: (n_cases,) evaluated cases, those without lesions or candidates included.
+        lesion_case: (n_lesions,) index of each lesion's case.
+        lesion_row: (n_lesions,) row of the candidate that found it, ``MISSED`` where none did.
+        lesion_score: (n_lesions,) score of that candidate; meaningless where missed, so that no
+            score has to stand for a miss.
+        fp_case: (n_fp,) index of the case of each false positive.
+        fp_score: (n_fp,) its score.
+        fp_row: (n_fp,) its row in the candidates.
+        excluded_row: rows that hit excluded findings only.
+        repeated_row: rows that hit a lesion which a better candidate found.
+        n_unknown: candidates left out because their case is not evaluated (opt-out).
+        n_nan: candidates left out because their score is NaN (opt-out).
+        n_rows: rows of the candidates that were looked at, those left out included.
+    """
+
+    cases: StrArray
+    lesion_case: IntArray
+    lesion_row: IntArray
+    lesion_score: FloatArray
+    fp_case: IntArray
+    fp_score: FloatArray
+    fp_row: IntArray
+    excluded_row: IntArray
+    repeated_row: IntArray
+    n_unknown: int = 0
+    n_nan: int = 0
+    n_rows: int = 0
+
+    @property
+    def n_cases(self) -> int:
+        """Evaluated cases."""
+        return len(self.cases)
+
+    @property
+    def n_lesions(self) -> int:
+        """Lesions that count."""
+        return len(self.lesion_case)
+
+    @property
+    def found(self) -> NDArray[np.bool_]:
+        """(n_lesions,) whether any candidate hits it."""
+        return np.asarray(self.lesion_row != MISSED)
+
+
+def match(
+    cases: Sequence[str] | StrArray,
+    lesions: Lesions,
+    candidates: Candidates,
+    excluded: Lesions = NO_LESIONS,
+    *,
+    drop_unknown: bool = False,
+    drop_nan: bool = False,
+) -> Matched:
+    """Decide for every candidate what it hits, and for every lesion what found it.
+
+    A lesion's score is the best among its hits; of equal ones the first row counts.  Its other
+    hits are neither true nor false positives.  One candidate may find two lesions.  A candidate
+    that hits only excluded findings is ignored.
+
+    Args:
+        cases: Ids of all evaluated cases.
+        lesions: Findings that count.
+        candidates: What the detector says.
+        excluded: Findings that are neither lesion nor background.
+        drop_unknown: Leave out candidates and findings of other cases; an error otherwise.
+        drop_nan: Leave out candidates whose score is NaN; an error otherwise.
+
+    Raises:
+        FrocInputError: If there is no case, a case stands twice, a lesion has no positive
+            diameter, a case is unknown, or a score is NaN.
+    """
+    known = _index_cases(cases)
+    _check_diameters(lesions)
+    lesion_of = _look_up(known, lesions.case, "lesion", drop_unknown)
+    excluded_of = _look_up(known, excluded.case, "excluded finding", drop_unknown)
+    case_of = _look_up(known, candidates.case, "candidate", drop_unknown)
+    nan = np.isnan(candidates.score)
+    if nan.any() and not drop_nan:
+        first = int(np.flatnonzero(nan)[0])
+        raise FrocInputError(
+            f"{nan.sum()} of {len(candidates)} scores are NaN; the first is candidate row {first} "
+            f"of case {candidates.case[first]}; mend it, or leave them out (drop_nan=true)"
+        )
+    usable = (case_of >= 0) & ~nan
+    by_case = _ByCase(np.where(usable, case_of, -1), candidates, len(known.names))
+
+    kept = np.flatnonzero(lesion_of >= 0)
+    row_of = np.full(len(kept), MISSED, np.int64)
+    hits = np.zeros(len(candidates), bool)
+    radius = lesions.diameter_mm[kept] / 2
+    for lesion, rows in by_case.hits(lesion_of[kept], lesions.world_mm[kept], radius):
+        hits[rows] = True
+        _keep_best(row_of, lesion, rows, candidates.score)
+
+    ignored = np.zeros(len(candidates), bool)
+    kept_x = np.flatnonzero(excluded_of >= 0)
+    diameter = excluded.diameter_mm[kept_x]
+    radius = np.where(diameter < 0, EXCLUDED_MM, diameter) / 2
+    for _, rows in by_case.hits(excluded_of[kept_x], excluded.world_mm[kept_x], radius):
+        ignored[rows] = True
+    ignored &= ~hits
+    fp = np.flatnonzero(usable & ~hits & ~ignored)
+    finders = np.zeros(len(candidates), bool)
+    finders[row_of[row_of != MISSED]] = True
+    return Matched(
+        cases=known.names,
+        lesion_case=lesion_of[kept],
+        lesion_row=row_of,
+        lesion_score=np.where(row_of == MISSED, 0.0, _take(candidates.score, row_of)),
+        fp_case=case_of[fp],
+        fp_score=candidates.score[fp],
+        fp_row=fp,
+        excluded_row=np.flatnonzero(ignored),
+        repeated_row=np.flatnonzero(hits & ~finders),
+        n_unknown=int((case_of < 0).sum()),
+        n_nan=int(nan.sum()),
+        n_rows=len(candidates),
+    )
+
+
+@dataclass(frozen=True)
+class _Cases:
+    names: StrArray
+    index: dict[str, int]
+
+
+def _index_cases(cases: Sequence[str] | StrArray) -> _Cases:
+    names = np.asarray(cases, dtype=np.str_).reshape(-1)
+    if not len(names):
+        raise FrocInputError("there is no case to evaluate; the list of scans is empty")
+    index: dict[str, int] = {}
+    for i, name in enumerate(names.tolist()):
+        if index.setdefault(name, i) != i:
+            raise FrocInputError(f"case {name} stands twice in the list of scans")
+    return _Cases(names, index)
+
+
+def _look_up(known: _Cases, case: StrArray, what: str, drop: bool) -> IntArray:
+    """Give the index of each case, -1 where it is not evaluated."""
+    # The strings of a whole column would need more memory than the column: a part at a time.
+    index = np.empty(len(case), np.int64)
+    for start in range(0, len(case), PAIRS_AT_ONCE):
+        names = case[start : start + PAIRS_AT_ONCE].tolist()
+        index[start : start + len(names)] = [known.index.get(name, -1) for name in names]
+    if (index < 0).any() and not drop:
+        odd = np.unique(case[index < 0])
+        raise FrocInputError(
+            f"{(index < 0).sum()} {what}s belong to {len(odd)} cases that are not in the list of "
+            f"scans, such as {str(odd[0])!r}{_nearly(str(odd[0]), known)}; correct the list, or "
+            "leave them out (drop_unknown=true)"
+        )
+    return index
+
+
+def _nearly(case: str, known: _Cases) -> str:
+    """Say so if the case is known by nearly the same id: blanks, another case, a file's ending."""
+    plain = {_plain(name): name for name in known.names.tolist()}
+    return f" (which is nearly {plain[_plain(case)]!r})" if _plain(case) in plain else ""
+
+
+def _plain(case: str) -> str:
+    bare = case.strip().strip("\"'").lower().replace("\\", "/").rsplit("/", 1)[-1]
+    return re.sub(r"(\.(mhd|mha|nii|gz|npy|dcm))+$", "", bare)
+
+
+def _check_diameters(lesions: Lesions) -> None:
+    bad = np.flatnonzero(~(lesions.diameter_mm > 0) | ~np.isfinite(lesions.diameter_mm))
+    if len(bad):
+        raise FrocInputError(
+            f"lesion row {bad[0]} of case {lesions.case[bad[0]]} has diameter_mm="
+            f"{lesions.diameter_mm[bad[0]]}; a lesion that counts needs a positive one"
+        )
+
+
+class _ByCase:
+    """Candidates sorted by case, so that those of one case are a slice."""
+
+    def __init__(self, case_of: IntArray, candidates: Candidates, n_cases: int) -> None:
+        self._rows = np.argsort(case_of, kind="stable").astype(np.int64)
+        self._world_mm = candidates.world_mm[self._rows]
+        edges = np.searchsorted(case_of[self._rows], np.arange(n_cases + 1))
+        self._start, self._count = edges[:-1], np.diff(edges)
+
+    def hits(
+        self, case_of: IntArray, world_mm: FloatArray, radius_mm: FloatArray
+    ) -> Iterator[tuple[IntArray, IntArray]]:
+        """Yield (finding, candidate row) pairs, chunk by chunk, by rising finding."""
+        count = self._count[case_of]
+        chunks = np.cumsum(count) // PAIRS_AT_ONCE
+        for chunk in np.unique(chunks):
+            some = np.flatnonzero(chunks == chunk)
+            n = count[some]
+            finding = np.repeat(some, n)
+            within = np.arange(n.sum()) - np.repeat(np.cumsum(n) - n, n)
+            place = np.repeat(self._start[case_of[some]], n) + within
+            away_mm = self._world_mm[place] - world_mm[finding]
+            near = (away_mm * away_mm).sum(axis=1) < radius_mm[finding] ** 2
+            yield finding[near], self._rows[place[near]]
+
+
+def _keep_best(best: IntArray, lesion: IntArray, row: IntArray, score: FloatArray) -> None:
+    """Put the best row of each lesion of a chunk into ``best``; of equal scores the first row."""
+    order = np.lexsort((row, -score[row], lesion))
+    lesion, row = lesion[order], row[order]
+    first = np.flatnonzero(np.diff(lesion, prepend=-1))
+    best[lesion[first]] = row[first]
+
+
+def _take(values: FloatArray, index: IntArray) -> FloatArray:
+    if not len(values):
+        return np.zeros(len(index))
+    return np.asarray(values[np.maximum(index, 0)], np.float64)
+
+
+UPPER = 5.0
+"""False positives per scan up to which the partial area is taken."""
+
+CPM_RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""False positives per scan at which LUNA16 reads the sensitivity."""
+
+
+@dataclass(frozen=True)
+class FrocCurve:
+    """Operating points from the strictest threshold to the laxest, each of shape (t + 1,).
+
+    The first is (0, 0) with threshold infinity; neither axis ever falls.
+    """
+
+    fp_per_scan: FloatArray
+    sensitivity: FloatArray
+    threshold: FloatArray
+
+
+def froc_curve(matched: Matched) -> FrocCurve:
+    """Trace sensitivity against false positives per scan, one point per distinct score.
+
+    Equal scores enter together, so the order of the input never matters.
+
+    Raises:
+        FrocInputError: If there is no lesion: then sensitivity is not defined.
+    """
+    if not matched.n_lesions:
+        raise FrocInputError(
+            f"there is no lesion in {matched.n_cases} scans, so sensitivity is not defined; "
+            "was the annotation file filtered down to nothing?"
+        )
+    found, fps = np.sort(matched.lesion_score[matched.found]), np.sort(matched.fp_score)
+    scores = np.unique(np.concatenate([found, fps]))[::-1]
+    n_found = len(found) - np.searchsorted(found, scores, side="left")
+    n_fp = len(fps) - np.searchsorted(fps, scores, side="left")
+    return FrocCurve(
+        np.append(0.0, n_fp / matched.n_cases),
+        np.append(0.0, n_found / matched.n_lesions),
+        np.append(np.inf, scores),
+    )
+
+
+def pauc(curve: FrocCurve, upper: float = UPPER) -> float:
+    """Give the area under the polyline from 0 to ``upper``, divided by ``upper``: in [0, 1].
+
+    The line is continued flat after its last point, so false positives of the lowest score, added
+    at the end, change nothing.
+    """
+    check_upper(upper)
+    return float(areas(curve.fp_per_scan[None], curve.sensitivity[None], upper)[0])
+
+
+def pauc_step(curve: FrocCurve, upper: float = UPPER) -> float:
+    """Give the same area under the steps: what thresholds can really reach.
+
+    It differs from :func:`pauc` only where lesions and false positives have equal scores.
+    """
+    check_upper(upper)
+    start = np.minimum(curve.fp_per_scan, upper)
+    return float((np.diff(start, append=upper) * curve.sensitivity).sum() / upper)
+
+
+def sensitivity_at(curve: FrocCurve, fp_per_scan: ArrayLike) -> FloatArray:
+    """Read the polyline; on a vertical piece the upper value counts."""
+    return read(curve.fp_per_scan, curve.sensitivity, np.atleast_1d(fp_per_scan).astype(float))
+
+
+def threshold_at(curve: FrocCurve, fp_per_scan: ArrayLike) -> FloatArray:
+    """Give the lowest score that keeps the false positives at or below each rate.
+
+    Infinity where even the highest score makes more.
+    """
+    rates = np.atleast_1d(fp_per_scan).astype(float)
+    return curve.threshold[np.searchsorted(curve.fp_per_scan, rates, side="right") - 1]
+
+
+def cpm(curve: FrocCurve) -> float:
+    """Give the mean sensitivity at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false positives per scan."""
+    return float(sensitivity_at(curve, CPM_RATES).mean())
+
+
+def areas(fp_per_scan: FloatArray, sensitivity: FloatArray, upper: float) -> FloatArray:
+    """Give the partial areas of many curves at once.
+
+    Args:
+        fp_per_scan: (b, t) never falling, from 0.
+        sensitivity: (b, t) never falling.
+        upper: Where the area ends.
+
+    Returns:
+        (b,) areas divided by ``upper``.
+    """
+    run = np.diff(fp_per_scan, axis=1)
+    kept = np.diff(np.minimum(fp_per_scan, upper), axis=1)
+    share = np.divide(kept, run, out=np.zeros_like(run), where=run > 0)
+    height = sensitivity[:, :-1] + np.diff(sensitivity, axis=1) * share / 2
+    beyond = np.maximum(upper - fp_per_scan[:, -1], 0.0) * sensitivity[:, -1]
+    return np.asarray(((kept * height).sum(axis=1) + beyond) / upper, np.float64)
+
+
+def read(fp_per_scan: FloatArray, sensitivity: FloatArray, rates: FloatArray) -> FloatArray:
+    """Read one polyline, (t,) and (t,), at (r,) rates."""
+    below = np.searchsorted(fp_per_scan, rates, side="right") - 1
+    above = np.minimum(below + 1, len(fp_per_scan) - 1)
+    run = fp_per_scan[above] - fp_per_scan[below]
+    share = np.divide(rates - fp_per_scan[below], run, out=np.zeros_like(rates), where=run > 0)
+    rise = sensitivity[above] - sensitivity[below]
+    return np.asarray(sensitivity[below] + rise * share, np.float64)
+
+
+def check_upper(upper: float) -> None:
+    """Refuse an end of the area that is no positive number."""
+    if not (np.isfinite(upper) and upper > 0):
+        raise FrocInputError(f"upper={upper} must be a positive number of false positives per scan")

@@ -1,0 +1,1 @@
+"""The asynchronous loop: collect results, poll, stop, submit."""

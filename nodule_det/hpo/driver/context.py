@@ -1,0 +1,102 @@
+"""What every part of the driver works with: the study, the batch system, time, and its own notes.
+
+    Driver ──Desk──▶ collecting, cancelling, submitting
+
+What a desk knows of the study is the journal's replay; what it notes itself may be lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nodule_det.config.hpo import HpoConfig
+from nodule_det.hpo.dispatch.base import Dispatcher, Job, JobReport
+from nodule_det.hpo.driver.clock import Clock
+from nodule_det.hpo.strategy.strategy import Propose
+from nodule_det.hpo.study.study import Study, StudyWriter
+from nodule_det.hpo.study.trial import Attempt, Reason, Trial, TrialState
+
+
+@dataclass
+class Notes:
+    """What the driver remembers of this sitting only; all of it may be lost."""
+
+    gone_since: dict[tuple[int, int], tuple[float, int]] = field(default_factory=dict)
+    """First time and number of polls that called an attempt's job gone."""
+    last_words: dict[tuple[int, int], str] = field(default_factory=dict)
+    """What the batch system said of an attempt's job that was gone, one line for each poll."""
+    ended_since: dict[tuple[int, int], float] = field(default_factory=dict)
+    """First time at which an attempt was seen to have been ended, which the batch system may
+    explain; it starts anew while the batch system gives no answer."""
+    cancelled_at: dict[int, float] = field(default_factory=dict)
+    reports: dict[int, JobReport] = field(default_factory=dict)
+    """The last report of each pending trial, for the table."""
+    told: set[str] = field(default_factory=set)
+    troubles: int = 0
+    """Steps in a row that ended without an answer."""
+    answered: bool = False
+    """Whether the batch system has answered a poll in this step."""
+    accepted: bool = False
+    """Whether it has taken a job in this sitting."""
+    failures: int = 0
+    """Trainings that failed for their setup, or for no reason known, since the last good one."""
+    hopeless: int = 0
+    """Proposals that were refused by their forecast since the last point that was not."""
+
+
+@dataclass(kw_only=True)
+class Desk:
+    """See the head of this file."""
+
+    writer: StudyWriter
+    """The study, its lock held."""
+    dispatcher: Dispatcher
+    propose: Propose
+    config: HpoConfig
+    clock: Clock
+    workdir: Path
+    """Folder in which the trainings start, against which their paths are read."""
+    say: Callable[[str], None]
+    """Takes one line for people about each event."""
+    notes: Notes = field(default_factory=Notes)
+    stopping: bool = False
+    """Set to cancel every job and ask for no more."""
+
+    @property
+    def study(self) -> Study:
+        return self.writer.study
+
+    def open_attempts(self) -> list[tuple[Trial, Attempt]]:
+        """List the attempts whose jobs may still be there; each holds a worker."""
+        return [(t, t.attempt) for t in self.study.pending if t.attempt is not None]
+
+    def job(self, trial: Trial, attempt: Attempt) -> Job:
+        """Give what the batch system is asked to run."""
+        return Job(attempt.name, self.folder(trial, attempt))
+
+    def folder(self, trial: Trial, attempt: Attempt) -> Path:
+        """Give the folder of an attempt."""
+        return self.writer.folder.attempt(trial.number, attempt.number)
+
+    def run_dir(self, trial: Trial) -> Path:
+        """Give the run folder of a trial's training."""
+        return self.writer.folder.trial(trial.number)
+
+    def finish(self, trial: Trial, state: TrialState, reason: Reason, **fields: object) -> None:
+        """Write that a trial is over without a value, and say so."""
+        self.writer.write("finished", trial=trial.number, state=state, reason=reason, **fields)
+        message = f": {fields['message']}" if fields.get("message") else ""
+        self.say(f"trial {trial.number} {state}: {reason}{message}")
+
+    def submitted(self, trial: Trial, attempt: Attempt, job_id: str) -> None:
+        """Write by which id the batch system knows an attempt."""
+        fields = {"attempt": attempt.number, "job": job_id}
+        self.writer.write("submitted", trial=trial.number, **fields)
+
+    def say_once(self, text: str) -> None:
+        """Say what is worth saying, but not at every step."""
+        if text not in self.notes.told:
+            self.notes.told.add(text)
+            self.say(text)

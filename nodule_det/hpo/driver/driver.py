@@ -1,0 +1,158 @@
+"""The asynchronous loop: read, collect, ask, dispatch, sleep.
+
+    ┌▶ queue folder ─▶ result files ─▶ one poll ─▶ early stopping ─▶ free worker? propose, submit ┐
+    └───────────────────────────────── sleep ◀──────────────────────────────────────────────────┘
+
+Nothing is remembered between two steps but the journal's replay, so a driver that was killed at any
+moment goes on where it was.  The rules that make every job run exactly once:
+
+1. the intent to submit, with a unique job name, is on the disk before the submission;
+2. an intent without an answer is settled by asking for the name before anything is submitted again;
+3. a job claims its folder when it starts, so even a job submitted twice runs once; what is given
+   up without a start is claimed for nobody, so a job that turns up later does not run at all;
+4. only files that the job wrote say how it ended; the batch system only says that it is gone;
+5. no answer, or an answer that does not mention a job, changes nothing.
+
+Time is an argument, and so is the batch system: simulations run this very code.  The steps
+are those of ``collecting`` (what has happened), ``cancelling`` (what is to end) and ``submitting``
+(what is to start); what they share lies on a ``Desk``.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+
+from nodule_det.config.hpo import HpoConfig
+from nodule_det.hpo.dispatch.base import Dispatcher, Unavailable
+from nodule_det.hpo.driver.cancel import cancel_all, send_cancellations, stop_early
+from nodule_det.hpo.driver.clock import Clock
+from nodule_det.hpo.driver.collect import collect_finished, poll, take_queue
+from nodule_det.hpo.driver.context import Desk, Notes
+from nodule_det.hpo.driver.submit import check_setup, fill_workers, may_ask, settle
+from nodule_det.hpo.strategy.strategy import Propose
+from nodule_det.hpo.study.study import Study, StudyWriter
+
+LONGEST_WAIT_S = 600.0
+"""Between two questions to a batch system that does not answer."""
+LONGEST_REFUSED_S = 60.0
+"""Between two submissions to one that does, but takes no more jobs for now."""
+_PASSING = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN),
+    *(errno.ENOTCONN, errno.ESHUTDOWN, errno.EREMOTEIO),  # a client that its server has put out
+    *(errno.ENFILE, errno.EMFILE, errno.EAGAIN, errno.ENOMEM),
+}
+"""Troubles that may pass: a disk is full, its server away, the login node out of something."""
+
+
+class Driver:
+    """Runs a study until its trials or its node hours are used up.
+
+    Args:
+        writer: The study, its lock held.
+        dispatcher: The batch system.
+        propose: Chooses the next point from the list of trials.
+        config: Workers, limits, retries, stopping.
+        clock: Time.
+        workdir: Folder in which the trainings start, against which their paths are read.
+        say: Takes one line for people about each event.
+    """
+
+    def __init__(
+        self,
+        writer: StudyWriter,
+        dispatcher: Dispatcher,
+        propose: Propose,
+        config: HpoConfig,
+        clock: Clock,
+        workdir: Path,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._desk = Desk(
+            writer=writer,
+            dispatcher=dispatcher,
+            propose=propose,
+            config=config,
+            clock=clock,
+            workdir=workdir,
+            say=say,
+        )
+
+    @property
+    def study(self) -> Study:
+        return self._desk.study
+
+    @property
+    def notes(self) -> Notes:
+        """What is remembered of this sitting only."""
+        return self._desk.notes
+
+    def stop_jobs(self) -> None:
+        """Cancel every job from the next step on, and ask for no more trials."""
+        self._desk.stopping = True
+
+    def run(
+        self,
+        interrupted: Callable[[], bool] = lambda: False,
+        before_step: Callable[[], None] = lambda: None,
+        after_step: Callable[[], None] = lambda: None,
+    ) -> bool:
+        """Step until everything is done; returns False if it was interrupted before.
+
+        A study that is done gets one step: somebody may have left points in its queue.
+        """
+        while not interrupted():
+            wait_s = self.try_step(before_step)
+            after_step()
+            if self.done():
+                return True
+            self._desk.clock.sleep(wait_s)
+        return False
+
+    def done(self) -> bool:
+        """Whether no job is under way, no trial waits for one, and none is to be asked for."""
+        if self._desk.stopping:  # what never was a job waits for the next sitting
+            return not any(t.attempts for t in self.study.pending)
+        return not self.study.pending and not may_ask(self._desk)
+
+    def try_step(self, before: Callable[[], None] = lambda: None) -> float:
+        """Do one step; returns how long to wait for the next, longer after a trouble that passes.
+
+        Args:
+            before: Done first; its troubles with files may pass, too, and the step then waits.
+
+        Raises:
+            StudyError, DispatchError, ConfigError: What waiting would not cure.
+        """
+        try:
+            before()
+            self.step()
+        except (Unavailable, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in _PASSING:
+                raise
+            self.notes.troubles += 1
+            self.notes.ended_since.clear()  # who does not answer cannot say why a job ended either
+            longest_s = LONGEST_REFUSED_S if self.notes.answered else LONGEST_WAIT_S
+            poll_s = self._desk.config.dispatcher.poll_s
+            wait_s = max(poll_s, min(longest_s, poll_s * 2.0 ** min(self.notes.troubles, 20)))
+            where = f" ({self._desk.writer.folder.path})" if isinstance(error, OSError) else ""
+            self._desk.say(f"waiting {wait_s:g} s: {error}{where}")
+            return wait_s
+        self.notes.troubles = 0
+        return self._desk.config.dispatcher.poll_s
+
+    def step(self) -> None:
+        """Do everything that can be done now."""
+        desk = self._desk
+        desk.notes.answered = False
+        take_queue(desk)
+        collect_finished(desk)
+        poll(desk)
+        if desk.stopping:
+            cancel_all(desk)
+        stop_early(desk)
+        send_cancellations(desk)  # before anything is submitted: a full queue ends the step there
+        check_setup(desk)
+        settle(desk)
+        fill_workers(desk)

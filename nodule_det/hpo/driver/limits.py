@@ -1,0 +1,111 @@
+"""Refuse a training for which no job has room, before it becomes one.
+
+    trials, limits ──▶ Room ──forecast──▶ has(params): what may be proposed
+                                     └──▶ refusal(params): why not, or None
+
+Refused is only what lies clearly beyond a limit: by the margin of the settings and, for times, by
+the factor that the forecast missed the study's own trainings.  What ran is stronger than what was
+foretold: no training is refused that asks for no more than one that is complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+from nodule_det.config.hpo import HpoConfig
+from nodule_det.config.train import Device
+from nodule_det.errors import ConfigError
+from nodule_det.hpo.model.cost import Footprint, Speed, fit_speed, footprint
+from nodule_det.hpo.space.space import Params
+from nodule_det.hpo.study.trial import Trial, TrialState
+from nodule_det.hpo.training.command import with_params
+from nodule_det.progress import duration
+
+
+class Room:
+    """What the jobs of a study have room for.
+
+    Args:
+        trials: All trials of the study; the complete ones show what fits and how long it takes.
+        config: Settings of the study; those of a training command of the user's own
+            (``command``) tell nothing of its architecture.
+    """
+
+    def __init__(self, trials: Sequence[Trial], config: HpoConfig) -> None:
+        self._complete = [t for t in trials if t.state is TrialState.COMPLETE]
+        self._config = config
+
+    @property
+    def limited(self) -> bool:
+        """Whether anything can be refused at all."""
+        forecast = self._config.forecast.refuse and not self._config.command
+        limits = self._config.dispatcher.memory_gb or time_limit_s(self._config)[0]
+        return bool(forecast and limits)
+
+    def has(self, params: Params) -> bool:
+        """Say whether a training may succeed, as far as is known."""
+        return self.refusal(params) is None
+
+    def refusal(self, params: Params) -> str | None:
+        """Say why a training cannot succeed; None for one that may."""
+        if not self.limited:
+            return None
+        try:
+            needs = needs_of(params, self._config)
+        except ConfigError as error:
+            return f"refused by the train command: {error}"
+        return self._too_large(needs) or self._too_long(needs)
+
+    def _too_large(self, needs: Footprint) -> str | None:
+        limit, margin = self._config.dispatcher.memory_gb, self._config.forecast.margin
+        needs_gb = needs.memory_bytes / 1e9
+        if not limit or needs_gb <= margin * limit or needs_gb <= self._largest_gb:
+            return None
+        return (
+            f"forecast to need {needs_gb:.1f} GB of memory, over {margin:g} times "
+            f"dispatcher.memory_gb={limit:g}"
+        )
+
+    def _too_long(self, needs: Footprint) -> str | None:
+        limit_s, name = time_limit_s(self._config)
+        if not limit_s or self._speed is None:
+            return None
+        margin = self._config.forecast.margin * self._speed.off
+        seconds = self._speed.seconds(needs)
+        if seconds <= margin * limit_s or seconds <= max(t.seconds for t in self._complete):
+            return None
+        return (
+            f"forecast to take {duration(seconds)}, over {margin:.1f} times the "
+            f"{duration(limit_s)} of {name}"
+        )
+
+    @cached_property
+    def _largest_gb(self) -> float:
+        """Memory foretold of the largest training that is complete."""
+        needs = [needs_of(t.params, self._config).memory_bytes for t in self._complete]
+        return max(needs, default=0) / 1e9
+
+    @cached_property
+    def _speed(self) -> Speed | None:
+        known = [t for t in self._complete if t.seconds > 0]
+        return fit_speed(
+            [needs_of(t.params, self._config) for t in known], [t.seconds for t in known]
+        )
+
+
+def needs_of(params: Params, config: HpoConfig) -> Footprint:
+    """Foretell what a training needs; with device=auto, the smaller figure of a GPU."""
+    train = with_params(config.train, params)
+    return footprint(train, gpu=train.device is not Device.cpu)
+
+
+def time_limit_s(config: HpoConfig) -> tuple[float, str]:
+    """Give the longest time that a training may take in all, and the settings that say so."""
+    if config.forecast.hours:
+        return config.forecast.hours * 3600, f"forecast.hours={config.forecast.hours:g}"
+    sittings = 1 + config.retries.stopped
+    return config.dispatcher.walltime_s * sittings, (
+        f"{sittings} jobs of dispatcher.walltime_s={config.dispatcher.walltime_s:g} "
+        f"(retries.stopped={config.retries.stopped})"
+    )

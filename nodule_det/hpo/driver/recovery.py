@@ -1,0 +1,56 @@
+"""Take back trials whose folders are there, and whose records the journal has lost.
+
+    trials/0017/overrides.txt, attempt_2/ ──recover()──▶ asked, intent ──▶ settled like any other
+
+A trial is written down before its folder is made.  A folder that the journal does not know says
+that more than a torn line is missing: a backup was put back, or a file system gave less than it
+promised.  Were its number used again, the result of one point would be taken for that of another.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nodule_det.errors import ConfigError
+from nodule_det.hpo.study.study import StudyWriter
+from nodule_det.hpo.study.trial import Trial
+from nodule_det.hpo.training.command import read_params
+
+RECOVERED = "recovered"
+"""Source of a trial that was read from its folder."""
+
+
+def recover(writer: StudyWriter) -> None:
+    """Write down again every trial, and every job, that only folders tell of.
+
+    What became of such a job is read from its files, or asked of the batch system, as for any
+    submission without an answer.  Lost trials are named among the study's problems.
+    """
+    known = {t.number for t in writer.study.trials}
+    for folder in sorted(writer.folder.trials.glob("[0-9]*")):
+        if folder.name.isdigit() and int(folder.name) not in known:
+            _recover(writer, int(folder.name), folder)
+    for trial in writer.study.pending:
+        if trial.attempt is None:
+            _recover_job(writer, trial)
+
+
+def _recover(writer: StudyWriter, number: int, folder: Path) -> None:
+    study = writer.study
+    study.reserve(number)
+    lost = f"the journal has lost trial {number}, whose folder is {folder}"
+    try:
+        params = read_params(folder, study.space)
+    except (ConfigError, OSError, ValueError) as error:
+        study.problems.append(f"{lost}; it stays out of the study: {error}")
+        return
+    writer.write("asked", trial=number, params=params, source=RECOVERED)
+    study.problems.append(f"{lost}; it was taken back from there")
+
+
+def _recover_job(writer: StudyWriter, trial: Trial) -> None:
+    names = [p.name for p in writer.folder.trial(trial.number).glob("attempt_*")]
+    last = max((int(n[8:]) for n in names if n[8:].isdigit()), default=0)
+    if last >= trial.next_attempt:
+        name = writer.study.header.job_name(trial.number, last)
+        writer.write("intent", trial=trial.number, attempt=last, name=name)

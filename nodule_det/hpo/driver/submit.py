@@ -1,0 +1,170 @@
+"""What is to be started: every free worker gets the oldest trial that waits, else a new point.
+
+    may_ask() ──next_point()──▶ params ──intent──▶ journal ──submit──▶ id ──▶ journal
+                                            └── no answer ──settle()──▶ found by name, or submitted
+
+The intent to submit, with a unique job name, is on the disk before the submission; an intent
+without an answer is settled by asking for the name before anything is submitted again.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from nodule_det.config.hpo import HpoConfig
+from nodule_det.errors import StudyError
+from nodule_det.hpo.dispatch.base import Job, Refused, Unavailable, close, read_claim
+from nodule_det.hpo.driver.context import Desk
+from nodule_det.hpo.driver.limits import Room
+from nodule_det.hpo.space.space import Params
+from nodule_det.hpo.strategy.strategy import Propose
+from nodule_det.hpo.study.study import Study
+from nodule_det.hpo.study.trial import SUSPICIOUS, Attempt, Reason, Trial, TrialState
+from nodule_det.hpo.training import command as objective
+
+FIRST = "first"
+"""Source of a trial whose point the search space names."""
+FAILURES_AT_START = 3
+"""Trainings that fail so, one after the other before any succeeds, end the driver: it is the setup,
+not the point."""
+FAILURES_IN_A_ROW = 10
+"""The same once some have succeeded: a node without the data would eat the whole study."""
+HOPELESS_IN_A_ROW = 10
+"""Proposals refused by their forecast, one after the other, that end the driver: whoever proposes
+was told what has room, and found nothing."""
+
+
+def settle(desk: Desk) -> None:
+    """Find out what became of submissions without an answer; submit where nothing did."""
+    for trial, attempt in desk.open_attempts():
+        if attempt.job is None:
+            _settle(desk, trial, attempt)
+
+
+def _settle(desk: Desk, trial: Trial, attempt: Attempt) -> None:
+    job = desk.job(trial, attempt)
+    claim = read_claim(job.folder)
+    known = claim.job if claim is not None else desk.dispatcher.find(job)
+    if known is not None:
+        desk.submitted(trial, attempt, known)
+    elif trial.cancelling:
+        if close(job.folder):  # else it has started just now, and the next step finds it
+            desk.finish(trial, TrialState.CANCELLED, trial.cancelling)
+    else:
+        write_job(desk, trial, job)  # the settings of the dispatcher may have been corrected
+        _submit(desk, trial, attempt)
+
+
+def check_setup(desk: Desk) -> None:
+    """End the driver when one training after the other fails by an error, or vanishes.
+
+    Raises:
+        StudyError: Naming the last of them.
+    """
+    worked = any(t.state is TrialState.COMPLETE for t in desk.study.own)
+    if desk.notes.failures < (FAILURES_IN_A_ROW if worked else FAILURES_AT_START):
+        return
+    failed = max(
+        (t for t in desk.study.own if t.reason in SUSPICIOUS), key=lambda t: t.finished_s or 0.0
+    )
+    raise StudyError(
+        f"the last {desk.notes.failures} trainings all ended in an error or vanished"
+        f"{'' if worked else ' and none ever succeeded'}: the setup or a node is wrong, not "
+        f"the point.  Trial {failed.number}: {failed.reason}, {failed.message}; see "
+        f"{desk.run_dir(failed)}.  Then start the same command again"
+    )
+
+
+def may_ask(desk: Desk) -> bool:
+    """Say whether the limits of the study allow one more trial."""
+    limit_s = desk.config.node_hours * 3600
+    used_up = limit_s > 0 and desk.study.node_seconds(desk.clock.now()) >= limit_s
+    return desk.study.n_counted < desk.config.trials and not used_up
+
+
+def fill_workers(desk: Desk) -> None:
+    """Give every free worker the oldest trial that waits, else a new one."""
+    if desk.stopping:
+        return
+    free = desk.config.workers - len(desk.open_attempts())
+    waiting = [t for t in desk.study.pending if t.attempt is None]
+    while free > 0 and (waiting or may_ask(desk)):
+        trial = waiting.pop(0) if waiting else desk.study.trial(_ask(desk))
+        if trial.attempts or not _refuse(desk, trial):
+            _intend_and_submit(desk, trial)
+            free -= 1
+
+
+def _ask(desk: Desk) -> int:
+    params, source = next_point(desk.study, desk.propose, desk.config)
+    return desk.writer.ask(params, source)
+
+
+def _refuse(desk: Desk, trial: Trial) -> bool:
+    """Fail a trial that no job has room for; says whether it did.
+
+    Raises:
+        StudyError: If nothing else was proposed for a long time.
+    """
+    why = Room(desk.study.trials, desk.config).refusal(trial.params)
+    if why is None:
+        desk.notes.hopeless = 0
+        return False
+    desk.finish(trial, TrialState.FAILED, Reason.REFUSED, message=why)
+    desk.notes.hopeless += trial.source == desk.config.acquisition.strategy.value
+    if desk.notes.hopeless >= HOPELESS_IN_A_ROW:
+        raise StudyError(
+            f"the last {desk.notes.hopeless} proposals were refused before they became jobs, "
+            f"trial {trial.number} because it is {why}: the search space seems to have no point "
+            "with room.  Widen it, correct the limit, or give forecast.refuse=false.  Then start "
+            "the same command again"
+        )
+    return True
+
+
+def next_point(study: Study, propose: Propose, config: HpoConfig) -> tuple[Params, str]:
+    """Choose the next point, and say where it is from.
+
+    The given first ones come first, then what ``propose`` says; it is told what has no room.
+    """
+    trials, space, acquisition = study.trials, study.space, config.acquisition
+    n_first = sum(t.source == FIRST for t in trials)
+    if n_first < len(space.first):
+        return dict(space.first[n_first]), FIRST
+    rng = np.random.default_rng([acquisition.seed, study.next_number])
+    room = Room(trials, config)
+    choose = partial(propose, allowed=room.has) if room.limited else propose
+    return space.check(choose(space, trials, acquisition, rng)), acquisition.strategy.value
+
+
+def _intend_and_submit(desk: Desk, trial: Trial) -> None:
+    number = trial.next_attempt
+    name = desk.study.header.job_name(trial.number, number)
+    folder = desk.writer.folder.attempt(trial.number, number)
+    write_job(desk, trial, Job(name, folder))
+    desk.writer.write("intent", trial=trial.number, attempt=number, name=name)
+    trial = desk.study.trial(trial.number)
+    assert trial.attempt is not None
+    _submit(desk, trial, trial.attempt)
+
+
+def _submit(desk: Desk, trial: Trial, attempt: Attempt) -> None:
+    try:
+        job_id = desk.dispatcher.submit(desk.job(trial, attempt))
+    except Refused as error:
+        if not desk.notes.accepted:
+            raise  # somebody has just started the command, and can correct it
+        raise Unavailable(str(error)) from error  # the site is being maintained, say
+    desk.notes.accepted = True
+    desk.submitted(trial, attempt, job_id)
+
+
+def write_job(desk: Desk, trial: Trial, job: Job) -> None:
+    """Write the folder of a job."""
+    header, config = desk.study.header, desk.config.dispatcher
+    words = objective.command_words(
+        header.command, header.train, trial.params, desk.run_dir(trial), config
+    )
+    objective.write_job(job, words, config, desk.workdir)

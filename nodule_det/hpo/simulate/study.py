@@ -1,0 +1,139 @@
+"""One study of simulated trainings in virtual time: the real driver on a batch system in memory.
+
+    Objective, proposer, workers ──run_study()──▶ a study on disk
+                                 ──simulate()───▶ Finished trials in the order of their ends
+
+What happens to a job depends on the function, the repetition and the number of the trial alone, so
+strategies meet the same first points, noise and crashed nodes.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from nodule_det.config.hpo import AcquisitionConfig, DispatcherConfig, HpoConfig, StoppingConfig
+from nodule_det.hpo.driver.clock import VirtualClock
+from nodule_det.hpo.driver.driver import Driver
+from nodule_det.hpo.simulate.dispatcher import FakeDispatcher, FakeRun, Faults
+from nodule_det.hpo.simulate.functions import CRASHES, Objective
+from nodule_det.hpo.space.space import Params
+from nodule_det.hpo.strategy.strategy import Propose
+from nodule_det.hpo.study.study import Header, Study, StudyFolder, StudyWriter
+from nodule_det.hpo.study.trial import Trial, TrialState
+
+FIRST_POINTS = 3
+"""Random points that every strategy starts with, as in the poster."""
+POLL_S = 30.0
+START_S = 1_800_000_000.0
+
+
+@dataclass(frozen=True)
+class Finished:
+    """One trial of a simulated study, in the order of the ends."""
+
+    jobs: int
+    """Trials that had ended, this one included."""
+    hours: float
+    """Since the start of the study."""
+    node_hours: float
+    """That this trial took."""
+    state: TrialState
+    value: float | None
+    best: float
+    """Largest value seen so far; 0 before the first."""
+    truth_of_best: float
+    """What the point of that value is worth without noise."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One simulated study and what it was."""
+
+    strategy: str
+    workers: int
+    function: int
+    repetition: int
+    rows: list[Finished]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is simulated."""
+
+    workers: int = 1
+    jobs: int = 100
+    repetition: int = 0
+    acquisition: AcquisitionConfig
+    stopping: StoppingConfig
+
+
+def simulate(objective: Objective, propose: Propose, plan: Plan) -> list[Finished]:
+    """Run a study of simulated trainings to its end, and keep of it what curves are drawn of.
+
+    Args:
+        objective: The function that is tuned.
+        propose: The strategy.
+        plan: Its settings; the seed of the acquisition is replaced by that of the repetition.
+    """
+    with tempfile.TemporaryDirectory(prefix="simulated_study") as path:
+        return summarise(objective, run_study(objective, propose, plan, Path(path)).trials)
+
+
+def run_study(objective: Objective, propose: Propose, plan: Plan, path: Path) -> Study:
+    """Run a study of simulated trainings in a folder, which is afterwards as a real one leaves it.
+
+    Args:
+        objective: The function that is tuned.
+        propose: The strategy.
+        plan: Its settings; see :func:`simulate`.
+        path: Folder of the study, which must exist and be empty.
+    """
+    seed = [objective.number, plan.repetition]
+    acquisition = replace(plan.acquisition, seed=1000 * objective.number + plan.repetition)
+    rng = np.random.default_rng(seed)
+    first = tuple(objective.space.sample(rng) for _ in range(FIRST_POINTS))
+    space = replace(objective.space, first=first)
+    crashed = {i: float(rng.random()) for i in range(2 * plan.jobs) if rng.random() < CRASHES}
+
+    def train(overrides: Params, attempt: int) -> FakeRun:
+        number = int(Path(str(overrides["run_dir"])).name)
+        params = {p.name: overrides[p.name] for p in space.parameters if p.name in overrides}
+        return objective.train(params, np.random.default_rng([*seed, number, attempt]))
+
+    clock = VirtualClock(START_S)
+    batch = FakeDispatcher(clock, train, faults=Faults(crash_after=crashed))
+    config = HpoConfig(
+        study=str(path),
+        workers=plan.workers,
+        trials=plan.jobs,
+        acquisition=acquisition,
+        dispatcher=DispatcherConfig(poll_s=POLL_S, grace_s=POLL_S),
+        stopping=plan.stopping,
+    )
+    header = Header(id="simulated", space=space, created_s=START_S)
+    writer = StudyWriter(StudyFolder(path), clock.now, header)
+    try:
+        writer.start_session(plan.workers, "simulated", plan.acquisition.failures)
+        Driver(writer, batch, propose, config, clock, path).run()
+        return writer.study
+    finally:
+        writer.close()
+
+
+def summarise(objective: Objective, trials: Sequence[Trial]) -> list[Finished]:
+    """Follow the best value through the ends of the trials."""
+    rows: list[Finished] = []
+    best, truth = 0.0, 0.0
+    ended = sorted((t for t in trials if not t.pending), key=lambda t: t.finished_s or 0.0)
+    for jobs, trial in enumerate(ended, 1):
+        if trial.value is not None and trial.value > best:
+            best, truth = trial.value, float(objective.truth([trial.params])[0])
+        hours = ((trial.finished_s or START_S) - START_S) / 3600
+        node_hours = trial.seconds / 3600
+        rows.append(Finished(jobs, hours, node_hours, trial.state, trial.value, best, truth))
+    return rows

@@ -1,0 +1,1 @@
+"""The search space: parameters, constraints and the YAML they are read from."""

@@ -1,0 +1,225 @@
+"""Search spaces as files: YAML in, a checked :class:`Space` out, or an error that names the line.
+
+    conf/space/NAME.yaml or any path ──read_space()──▶ Space
+
+Everything is refused that could not be run: unknown words, empty ranges, a bound or a condition
+on a parameter that does not stand above.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nodule_det.cli import CONF_DIR
+from nodule_det.errors import ConfigError
+from nodule_det.hpo.space.space import AtMost, Kind, Parameter, Prior, Space, Value, as_number
+
+
+def read_space(space: str) -> Space:
+    """Read a search space by the name of a file in ``conf/space``, or by its path.
+
+    Raises:
+        ConfigError: If there is no such file, or it says something impossible.
+    """
+    named = Path(CONF_DIR) / "space" / f"{space}.yaml"
+    path = named if named.is_file() else Path(space)
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError):
+        names = ", ".join(sorted(p.stem for p in named.parent.glob("*.yaml")))
+        raise ConfigError(
+            f"search_space={space} is neither a readable YAML file nor one of: {names}"
+        ) from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    try:
+        return parse_space(content)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def parse_space(content: Any) -> Space:
+    """Build a space from the mapping that its YAML file holds.
+
+    Raises:
+        ConfigError: If something in it is unknown, missing or impossible.
+    """
+    if not isinstance(content, dict) or not isinstance(content.get("parameters"), dict):
+        raise ConfigError("a search space is a mapping with 'parameters' and perhaps 'first'")
+    _refuse_unknown(content, {"parameters", "first"}, "the search space")
+    parameters: list[Parameter] = []
+    for name, settings in content["parameters"].items():
+        parameters.append(_parse_parameter(str(name), settings, parameters))
+    space = Space(tuple(parameters))
+    if not space.free:
+        raise ConfigError("the search space has no free parameter: there is nothing to tune")
+    first = tuple(space.check(point) for point in content.get("first") or [])
+    return Space(tuple(parameters), first)
+
+
+_KEYS = {"kind", "low", "high", "step", "log", "values", "value", "at_most", "when", "prior"}
+_KEYS_OF = {
+    Kind.FLOAT: {"low", "high", "log", "at_most"},
+    Kind.INT: {"low", "high", "step", "log", "at_most"},
+    Kind.ORDINAL: {"values"},
+    Kind.CATEGORICAL: {"values"},
+    Kind.BOOL: set(),
+    Kind.FIXED: {"value"},
+}
+
+
+def _parse_parameter(name: str, settings: Any, above: Sequence[Parameter]) -> Parameter:
+    if not isinstance(settings, dict) or "kind" not in settings:
+        raise ConfigError(f"{name} needs a kind: {', '.join(Kind)}")
+    _refuse_unknown(settings, _KEYS, name)
+    try:
+        kind = Kind(settings["kind"])
+    except ValueError:
+        raise ConfigError(
+            f"{name}: kind={settings['kind']} must be one of {', '.join(Kind)}"
+        ) from None
+    odd = set(settings) - _KEYS_OF[kind] - {"kind", "when", "prior"}
+    if odd:
+        raise ConfigError(f"{name}: a parameter of kind {kind} has no {', '.join(sorted(odd))}")
+    parents = {p.name: p for p in above}
+    when = _parse_when(name, settings.get("when"), parents)
+    at_most = _parse_at_most(name, settings.get("at_most"), parents)
+    if kind in (Kind.FLOAT, Kind.INT):
+        low, high = (as_number(settings.get(end), f"{name}: {end}") for end in ("low", "high"))
+        parameter = Parameter(
+            name=name,
+            kind=kind,
+            low=low,
+            high=high,
+            step=int(settings.get("step", 1)),
+            log=bool(settings.get("log", False)),
+            at_most=at_most,
+            when=when,
+        )
+        _check_numbers(parameter, parents)
+    else:
+        parameter = Parameter(name=name, kind=kind, values=_values(name, kind, settings), when=when)
+    prior = _parse_prior(parameter, settings.get("prior"))
+    return replace(parameter, prior=prior)
+
+
+def _values(name: str, kind: Kind, settings: dict[str, Any]) -> tuple[Value, ...]:
+    if kind is Kind.BOOL:
+        return (False, True)
+    if kind is Kind.FIXED:
+        if "value" not in settings:
+            raise ConfigError(f"{name} is fixed, but has no value")
+        return (settings["value"],)
+    values = settings.get("values")
+    if not isinstance(values, list) or len(values) < 2:
+        raise ConfigError(f"{name}: values={values} must list two or more values; or make it fixed")
+    if any(not isinstance(v, bool | int | float | str) for v in values):
+        raise ConfigError(f"{name}: values={values} may hold numbers, words, true and false only")
+    if len({(type(v), v) for v in values}) < len(values):
+        raise ConfigError(f"{name}: values={values} has a value twice")
+    return tuple(values)
+
+
+def _check_numbers(p: Parameter, parents: Mapping[str, Parameter]) -> None:
+    if not (math.isfinite(p.low) and math.isfinite(p.high) and p.low < p.high):
+        raise ConfigError(f"{p.name}: low={p.low:g} must be below high={p.high:g}")
+    if p.log and p.low <= 0:
+        raise ConfigError(f"{p.name}: low={p.low:g} has no logarithm; a log scale starts above 0")
+    if p.kind is Kind.INT:
+        if p.low != int(p.low) or p.high != int(p.high) or p.step < 1:
+            raise ConfigError(f"{p.name}: an integer's low, high and step are whole, step >= 1")
+        if (p.high - p.low) % p.step:
+            raise ConfigError(
+                f"{p.name}: high={p.high:g} is not low={p.low:g} plus whole steps of {p.step}"
+            )
+        if p.log and p.step != 1:
+            raise ConfigError(f"{p.name}: step={p.step} and log exclude each other; drop one")
+    if p.at_most is not None:
+        parent = parents[p.at_most.of]
+        least = parent.low if parent.kind in (Kind.INT, Kind.FLOAT) else min(parent.values)
+        if p.at_most.times * float(least) < p.low:
+            raise ConfigError(
+                f"{p.name}: at {parent.name}={least} its upper bound "
+                f"{p.at_most.times * float(least):g} lies below low={p.low:g}"
+            )
+
+
+def _parse_when(
+    name: str, when: Any, parents: Mapping[str, Parameter]
+) -> tuple[tuple[str, tuple[Value, ...]], ...]:
+    if when is None:
+        return ()
+    if not isinstance(when, dict):
+        raise ConfigError(f"{name}: when={when} must map a parameter to the value it needs")
+    conditions = []
+    for parent, values in when.items():
+        _require_parent(name, parent, parents, "when")
+        values = values if isinstance(values, list) else [values]
+        allowed = parents[parent].choices({}) if parents[parent].at_most is None else None
+        for value in values:
+            if allowed is not None and value not in allowed:
+                raise ConfigError(f"{name}: when {parent}={value}: {parent} is never {value}")
+        conditions.append((str(parent), tuple(values)))
+    return tuple(conditions)
+
+
+def _parse_at_most(name: str, at_most: Any, parents: Mapping[str, Parameter]) -> AtMost | None:
+    if at_most is None:
+        return None
+    if not isinstance(at_most, dict) or "of" not in at_most:
+        raise ConfigError(f"{name}: at_most={at_most} needs the form {{of: PARAMETER, times: 0.5}}")
+    _refuse_unknown(at_most, {"of", "times"}, f"{name}: at_most")
+    _require_parent(name, at_most["of"], parents, "at_most")
+    parent = parents[at_most["of"]]
+    numeric = all(not isinstance(v, bool | str) for v in parent.values)
+    if not numeric or parent.when:
+        raise ConfigError(f"{name}: at_most.of={parent.name} must be a number that always exists")
+    return AtMost(parent.name, as_number(at_most.get("times", 1.0), f"{name}: at_most.times"))
+
+
+def _require_parent(name: str, parent: Any, parents: Mapping[str, Parameter], setting: str) -> None:
+    if parent not in parents:
+        raise ConfigError(
+            f"{name}: {setting} names {parent}, which does not stand above it in the search space"
+        )
+
+
+def _parse_prior(p: Parameter, prior: Any) -> Prior | None:
+    if prior is None:
+        return None
+    if not isinstance(prior, dict):
+        raise ConfigError(f"{p.name}: prior={prior} must be a mapping")
+    if p.kind in (Kind.FLOAT, Kind.INT):
+        _refuse_unknown(prior, {"center", "spread"}, f"{p.name}: prior")
+        center = as_number(prior.get("center"), f"{p.name}: prior.center")
+        spread = as_number(prior.get("spread"), f"{p.name}: prior.spread")
+        if not p.low <= center <= p.high:
+            raise ConfigError(f"{p.name}: prior.center={center:g} lies outside its range")
+        if spread <= (1 if p.log else 0):
+            least = "1, a factor" if p.log else "0"
+            raise ConfigError(f"{p.name}: prior.spread={spread:g} must be more than {least}")
+        return Prior(center, spread)
+    _refuse_unknown(prior, {"weights"}, f"{p.name}: prior")
+    weights = prior.get("weights")
+    if not isinstance(weights, list) or len(weights) != len(p.values):
+        raise ConfigError(f"{p.name}: prior.weights={weights} needs one weight for each value")
+    numbers = tuple(as_number(w, f"{p.name}: prior.weights") for w in weights)
+    if min(numbers) <= 0:
+        raise ConfigError(f"{p.name}: prior.weights={weights} must all be above 0")
+    return Prior(weights=numbers)
+
+
+def _refuse_unknown(given: Mapping[str, Any], known: set[str], where: str) -> None:
+    for key in given:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise ConfigError(f"{where} has no {key}; {hint}Known are {', '.join(sorted(known))}")

@@ -1,0 +1,94 @@
+"""Honest baselines: random and quasi-random search, behind the signature of every proposer.
+
+    propose(space, trials, config, rng) ──▶ params
+
+Both are functions of the list of trials alone; a point that was tried before is drawn again only
+where the space has no other left, and one that is not allowed only where none is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence, Set
+from typing import TypeAlias
+
+import numpy as np
+
+from nodule_det.config.hpo import AcquisitionConfig
+from nodule_det.hpo.space.space import Params, Space, point_key
+from nodule_det.hpo.study.trial import Trial
+
+TRIES = 1000
+"""Draws before a duplicate is accepted: a small discrete space may be exhausted."""
+Allowed: TypeAlias = Callable[[Params], bool]
+"""Whether a point may be proposed; it may be slow, so few points are asked for."""
+
+
+def draw_new(
+    draw: Callable[[], Params], tried: Set[Hashable], allowed: Allowed | None = None
+) -> Params:
+    """Draw until a point is new and allowed; failing that, allowed; failing that, any."""
+    repeated = None
+    for _ in range(TRIES):
+        params = draw()
+        if allowed is not None and not allowed(params):
+            continue
+        if point_key(params) not in tried:
+            return params
+        repeated = params
+    return repeated or params
+
+
+def propose_random(
+    space: Space,
+    trials: Sequence[Trial],
+    config: AcquisitionConfig,
+    rng: np.random.Generator,
+    *,
+    allowed: Allowed | None = None,
+) -> Params:
+    """Draw a point uniformly from the unit cube.
+
+    Args:
+        space: The search space.
+        trials: All trials so far; only their points matter, for not repeating one.
+        config: Not used; here for the common signature.
+        rng: Source of the draw.
+        allowed: Says which points may be proposed; None allows all.
+
+    Returns:
+        Values for every active parameter.
+    """
+    tried = {point_key(t.params) for t in trials}
+    return draw_new(lambda: space.sample(rng), tried, allowed)
+
+
+def propose_sobol(
+    space: Space,
+    trials: Sequence[Trial],
+    config: AcquisitionConfig,
+    rng: np.random.Generator,
+    *,
+    allowed: Allowed | None = None,
+) -> Params:
+    """Take the next point of a scrambled Sobol sequence, which fills the cube evenly.
+
+    Args:
+        space: The search space.
+        trials: All trials so far; their number says where in the sequence to go on.
+        config: Its seed scrambles the sequence, the same for the whole study.
+        rng: Used for a random point where the sequence offers nothing new or allowed.
+        allowed: Says which points may be proposed; None allows all.
+
+    Returns:
+        Values for every active parameter.
+    """
+    from scipy.stats import qmc  # half a second, which other strategies need not wait for
+
+    tried = {point_key(t.params) for t in trials}
+    sequence = qmc.Sobol(space.dimension, scramble=True, rng=np.random.default_rng(config.seed))
+    if trials:  # forward by none is an overflow in SciPy
+        sequence.fast_forward(len(trials))
+    params = space.from_unit(sequence.random(1)[0])
+    if point_key(params) not in tried and (allowed is None or allowed(params)):
+        return params
+    return propose_random(space, trials, config, rng, allowed=allowed)

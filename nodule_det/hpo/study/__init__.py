@@ -1,0 +1,1 @@
+"""A study on disk: trials, journal, lock and inbox."""

@@ -1,0 +1,182 @@
+"""A sheet of slices: nodules that were found, nodules that were missed, and the worst false alarms.
+
+    scans + candidates + Matched ──save_findings()──▶ findings.png
+
+The one picture to look at after a training: it shows at a glance whether the network takes vessels
+for nodules, misses the small ones, or sits beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle
+from numpy.typing import NDArray
+
+from nodule_det.candidates import ScanCandidates
+from nodule_det.data.scan import MIN_HU, HuVolume
+from nodule_det.data.store import StoredScan
+from nodule_det.files import replacing
+from nodule_det.froc import Matched
+from nodule_det.geometry import FloatArray
+
+COLUMNS = 8
+HALF_MM = 24.0
+"""Half the edge of a tile: a nodule of 3 cm and what is around it."""
+LUNG_WINDOW_HU = (-1350.0, 150.0)
+"""Level -600, width 1500: what radiologists set for the lungs."""
+SMALLEST_RING_MM = 10.0
+"""Diameter of the smallest ring: a tighter one would hide the nodule that it marks."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How an outcome is drawn: colours that colour-blind people tell apart (Okabe and Ito 2008),
+    and another line for those who print in grey."""
+
+    name: str
+    colour: str
+    line: str
+
+
+HIT = Mark("hits", "#009E73", "solid")
+MISS = Mark("misses", "#E69F00", "dashed")
+FALSE_POSITIVE = Mark("false positives", "#56B4E9", "dotted")
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One place in one scan, and what is written under it."""
+
+    scan: StoredScan
+    world_mm: FloatArray
+    diameter_mm: float
+    text: str
+
+
+def save_findings(
+    scans: Sequence[StoredScan],
+    candidates: Sequence[ScanCandidates],
+    matched: Matched,
+    path: Path,
+) -> None:
+    """Draw up to eight of each outcome as axial slices with rings.
+
+    Hits are spread over their scores, the surest first; misses are the largest ones; false
+    positives those of the highest score.
+
+    Args:
+        scans: Evaluated scans.
+        candidates: Of each scan, in the same order.
+        matched: What became of them, in the rows of all scans' candidates one after the other and
+            of all scans' lesions one after the other.
+        path: PNG to write.
+    """
+    rows = [
+        (HIT, hits(scans, matched)),
+        (MISS, misses(scans, matched)),
+        (FALSE_POSITIVE, false_positives(scans, candidates, matched)),
+    ]
+    figure = Figure(figsize=(1.5 * COLUMNS, 1.8 * len(rows) + 0.4), layout="constrained")
+    grid = figure.subplots(len(rows), COLUMNS, squeeze=False)
+    for (mark, (tiles, n)), axes in zip(rows, grid, strict=True):
+        for ax in axes:
+            ax.set_axis_off()
+        for ax, tile in zip(axes, tiles, strict=False):
+            _draw(ax, tile, mark)
+        axes[0].set_title(f"{n} {mark.name}", loc="left", color="black", fontsize=9)
+    figure.supxlabel(
+        f"axial slices of {2 * HALF_MM:g} mm; hits by score, misses by size, "
+        "false positives by score",
+        fontsize=8,
+    )
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+
+
+def hits(scans: Sequence[StoredScan], matched: Matched) -> tuple[list[Tile], int]:
+    """Choose hits spread over the ranks of their scores; also tells how many there are."""
+    found = np.flatnonzero(matched.found)
+    found = found[np.argsort(-matched.lesion_score[found], kind="stable")]
+    ranks = np.unique(np.linspace(0, len(found) - 1, min(COLUMNS, len(found))).round().astype(int))
+    places = _lesions(scans)
+    tiles = []
+    for i in found[ranks]:
+        scan, world_mm, diameter_mm = places[i]
+        text = f"score {matched.lesion_score[i]:.2f}, {diameter_mm:.1f} mm"
+        tiles.append(Tile(scan, world_mm, diameter_mm, text))
+    return tiles, len(found)
+
+
+def misses(scans: Sequence[StoredScan], matched: Matched) -> tuple[list[Tile], int]:
+    """Choose the largest lesions that were missed; also tells how many there are."""
+    missed = np.flatnonzero(~matched.found)
+    places = _lesions(scans)
+    largest = sorted(missed, key=lambda i: -places[i][2])[:COLUMNS]
+    return [Tile(*places[i], f"{places[i][2]:.1f} mm") for i in largest], len(missed)
+
+
+def false_positives(
+    scans: Sequence[StoredScan], candidates: Sequence[ScanCandidates], matched: Matched
+) -> tuple[list[Tile], int]:
+    """Choose the false positives of the highest score; also tells how many there are."""
+    ends = np.cumsum([len(found) for found in candidates])
+    tiles = []
+    for k in np.argsort(-matched.fp_score, kind="stable")[:COLUMNS]:
+        row = int(matched.fp_row[k])
+        i = int(np.searchsorted(ends, row, side="right"))
+        j = row - int(ends[i] - len(candidates[i]))
+        found = candidates[i]
+        diameter_mm = float(found.diameter_mm[j])
+        text = f"score {found.score[j]:.2f}"
+        tiles.append(Tile(scans[i], found.world_mm[j], diameter_mm, text))
+    return tiles, len(matched.fp_score)
+
+
+def _lesions(scans: Sequence[StoredScan]) -> list[tuple[StoredScan, FloatArray, float]]:
+    return [(s, np.asarray(f.center_mm), f.diameter_mm) for s in scans for f in s.lesions]
+
+
+def _draw(ax: Axes, tile: Tile, mark: Mark) -> None:
+    spacing_mm = tile.scan.grid.spacing_mm
+    image, (y, x) = crop(
+        tile.scan.volume(), tile.scan.grid.to_voxel(tile.world_mm), HALF_MM / spacing_mm[1]
+    )
+    low, high = LUNG_WINDOW_HU
+    ax.imshow(image, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+    radius_vox = max(1.6 * tile.diameter_mm, SMALLEST_RING_MM) / 2 / spacing_mm[1]
+    ax.add_patch(
+        Circle((x, y), radius_vox, fill=False, color=mark.colour, linestyle=mark.line, lw=1.4)
+    )
+    ax.text(
+        0.5, -0.02, tile.text, transform=ax.transAxes, ha="center", va="top", fontsize=7
+    )  # fmt: skip
+
+
+def crop(
+    volume_hu: HuVolume, voxel: FloatArray, half_vox: float
+) -> tuple[NDArray[np.int16], tuple[float, float]]:
+    """Cut an axial square around a voxel, with air where it leaves the scan.
+
+    Args:
+        volume_hu: (z, y, x) HU.
+        voxel: (3,) continuous centre (z, y, x).
+        half_vox: Half the edge of the square.
+
+    Returns:
+        (2 half + 1, 2 half + 1) HU, and where in it the centre lies, (y, x).
+    """
+    reach = round(half_vox)
+    z, y, x = np.round(voxel).astype(int)
+    out = np.full((2 * reach + 1, 2 * reach + 1), MIN_HU, np.int16)
+    plane = volume_hu[min(max(z, 0), len(volume_hu) - 1)]
+    top, left = max(y - reach, 0), max(x - reach, 0)
+    part = plane[top : max(y + reach + 1, 0), left : max(x + reach + 1, 0)]
+    at_y, at_x = top - (y - reach), left - (x - reach)
+    out[at_y : at_y + part.shape[0], at_x : at_x + part.shape[1]] = part
+    return out, (float(voxel[1] - y + reach), float(voxel[2] - x + reach))

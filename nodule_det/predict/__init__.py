@@ -1,0 +1,1 @@
+"""Candidates of scans without annotation: ``python -m nodule_det.predict``."""

@@ -1,0 +1,210 @@
+"""The folder that predict fills: a record for each scan as soon as it is known, one CSV of all.
+
+    ScanCandidates ──write()──▶ UID.mrk.json, scans/UID.json ──join()──▶ candidates.csv
+
+A scan is done when its record is there, so a command that was stopped at any moment goes on.  The
+CSV comes last: a file of half the scans would pass for one of all, and cost sensitivity in silence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+
+from nodule_det.candidates import ScanCandidates, write_candidates
+from nodule_det.data.ingest.claim import LOCK, lock
+from nodule_det.errors import ConfigError
+from nodule_det.files import write_json
+from nodule_det.predict.markups import SUFFIX, write_markups
+
+FORMAT = 1
+MADE_BY = "predict.json"
+LONGEST_STEM = 120
+"""Characters; file systems take 255 bytes, endings and temporary names included."""
+
+MadeBy = dict[str, Any]
+"""What the candidates depend on: setting -> value."""
+
+
+class Predictions:
+    """Candidates of scans on disk, all made by the same checkpoint and settings.
+
+    Args:
+        path: Folder.
+        markups_max: Points in a Markups file.
+    """
+
+    def __init__(self, path: Path, markups_max: int) -> None:
+        self.path = path
+        self._records = path / "scans"
+        self._markups_max = markups_max
+
+    candidates = property(lambda self: self.path / "candidates.csv")
+
+    @contextmanager
+    def claimed(self, made_by: MadeBy, series_uids: Sequence[str]) -> Iterator[None]:
+        """Hold the folder for one command, and go on with what stands in it.
+
+        Args:
+            made_by: What the candidates depend on.
+            series_uids: The scans.
+
+        Raises:
+            ConfigError: If the folder holds something else, candidates of another checkpoint,
+                other settings or other scans, another command is at work in it, or it cannot be
+                written.
+        """
+        self._refuse_foreign()
+        self._refuse_other(made_by)
+        self._refuse_strangers(series_uids)
+        with self.writing():
+            self._records.mkdir(parents=True, exist_ok=True)
+            file = open(self.path / LOCK, "w", encoding="ascii")  # noqa: SIM115
+        with file:
+            with self.writing():
+                lock(file.fileno(), self.path, "predict")
+                for folder in (self.path, self._records):
+                    for left in folder.glob(".*.tmp"):  # by a command that was killed
+                        left.unlink(missing_ok=True)
+                write_json(self.path / MADE_BY, {"format": FORMAT, "made_by": made_by})
+            yield
+
+    def _refuse_foreign(self) -> None:
+        if (self.path / MADE_BY).exists():
+            return
+        for strange in (self.candidates, self._records):
+            if strange.exists():
+                raise ConfigError(
+                    f"out={self.path} holds {strange.name} and no {MADE_BY}, so predict did not "
+                    "write it; give a new folder"
+                )
+
+    def _refuse_other(self, made_by: MadeBy) -> None:
+        file = self.path / MADE_BY
+        if not file.exists():
+            return
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            was = dict(content["made_by"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"{file} is damaged ({error}); give another out=") from error
+        for name in sorted(was.keys() | made_by.keys()):
+            if was.get(name) != made_by.get(name):
+                raise ConfigError(
+                    f"out={self.path} holds candidates made with {name}={was.get(name)}, asked is "
+                    f"{name}={made_by.get(name)}; give another out="
+                )
+
+    def _refuse_strangers(self, series_uids: Sequence[str]) -> None:
+        known = {f"{file_stem(uid)}.json" for uid in series_uids}
+        strange = sorted({p.name for p in self._records.glob("[!.]*.json")} - known)
+        if strange:
+            raise ConfigError(
+                f"out={self.path} holds candidates of {len(strange)} scans that input= does not "
+                f"have, the first is {strange[0].removesuffix('.json')}; give another out="
+            )
+
+    def read(self, series_uid: str, stamp: str | None = None) -> ScanCandidates | None:
+        """Give what stands of a scan, or None where it is to be done.
+
+        Args:
+            series_uid: The scan.
+            stamp: Of the files that it is made from now; None takes what stands.
+        """
+        try:
+            content = json.loads(self._record(series_uid).read_text(encoding="utf-8"))
+            if stamp is not None and content["stamp"] != stamp:
+                return None
+            rows = np.array(content["candidates"], np.float64).reshape(-1, 5)
+            return ScanCandidates(rows[:, :3], rows[:, 3], rows[:, 4], int(content["n_dropped"]))
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError):  # damaged: to be done again
+            return None
+
+    def write(self, series_uid: str, stamp: str, found: ScanCandidates) -> None:
+        """Keep the candidates of a scan.
+
+        Raises:
+            ConfigError: If the folder cannot be written.
+        """
+        rows = np.column_stack([found.world_mm, found.score, found.diameter_mm])
+        with self.writing():
+            write_markups(self._markups(series_uid), found, self._markups_max)
+            write_json(
+                self._record(series_uid),
+                {
+                    "series_uid": series_uid,
+                    "stamp": stamp,
+                    "columns": ["coordX", "coordY", "coordZ", "probability", "diameter_mm"],
+                    "candidates": rows.tolist(),
+                    "n_dropped": found.n_dropped,
+                },
+            )
+
+    def drop(self, series_uid: str) -> None:
+        """Forget what stands of a scan that can no longer be read.
+
+        Raises:
+            ConfigError: If the folder cannot be written.
+        """
+        with self.writing():
+            self._record(series_uid).unlink(missing_ok=True)
+            self._markups(series_uid).unlink(missing_ok=True)
+
+    def join(self, series_uids: Sequence[str]) -> None:
+        """Write the candidates of these scans as one CSV; a scan without a record has no rows.
+
+        Raises:
+            ConfigError: If the folder cannot be written.
+        """
+        stand = ((uid, found) for uid in series_uids if (found := self.read(uid)) is not None)
+        with self.writing():
+            write_candidates(self.candidates, stand)
+
+    def _record(self, series_uid: str) -> Path:
+        return self._records / f"{file_stem(series_uid)}.json"
+
+    def _markups(self, series_uid: str) -> Path:
+        return self.path / f"{file_stem(series_uid)}{SUFFIX}"
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Say of a failure to write which setting to change."""
+        try:
+            yield
+        except OSError as error:
+            raise ConfigError(
+                f"out={self.path} cannot be written ({error.strerror or error}); give a folder "
+                "with room that you may write to; what stands in it is whole, and the same "
+                "command goes on with it"
+            ) from error
+
+
+def file_stem(series_uid: str) -> str:
+    """Turn a series' key into a file name, another one for each key.
+
+    A DICOM tag may hold anything, ``../`` included.
+
+    Example:
+        >>> file_stem("1.2.840/../x")
+        '1.2.840%2F..%2Fx'
+    """
+    stem = re.sub(r"^\.|[^\w.\- ]", _quoted, series_uid)  # a leading point would hide the file
+    if len(stem.encode(errors="surrogateescape")) <= LONGEST_STEM:
+        return stem
+    digest = hashlib.sha256(series_uid.encode(errors="surrogateescape")).hexdigest()
+    return f"{quote(stem, safe='%')[:LONGEST_STEM]}%{digest[:16]}"  # longer than any uncut one
+
+
+def _quoted(character: re.Match[str]) -> str:
+    code = quote(character[0], safe="", errors="surrogateescape")
+    return "%2E" if code == "." else code

@@ -1,0 +1,66 @@
+"""Candidates as a point list that 3D Slicer opens beside its scan (Markups JSON, ``.mrk.json``).
+
+    ScanCandidates ──write_markups()──▶ UID.mrk.json
+
+Slicer works in RAS; the file says that its points are LPS, so Slicer converts them itself.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from nodule_det.candidates import ScanCandidates
+from nodule_det.files import write_json
+
+SCHEMA = (
+    "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/"
+    "Resources/Schema/markups-schema-v1.0.3.json#"
+)
+SUFFIX = ".mrk.json"
+"""Ending by which Slicer knows the format."""
+
+
+def write_markups(path: Path, found: ScanCandidates, most: int) -> None:
+    """Write the best candidates of a scan, whole or not at all.
+
+    Args:
+        path: File; its name must end in ``.mrk.json`` for Slicer to open it by itself.
+        found: Candidates, the best first.
+        most: Points to write at most.
+    """
+    points = [
+        _point(rank, *values)
+        for rank, values in enumerate(
+            zip(
+                found.world_mm[:most].tolist(),
+                found.score[:most].tolist(),
+                found.diameter_mm[:most].tolist(),
+                strict=True,
+            ),
+            start=1,
+        )
+    ]
+    markup = {
+        "type": "Fiducial",
+        "name": "candidates",
+        "coordinateSystem": "LPS",
+        "coordinateUnits": "mm",
+        "labelFormat": "%N-%d",
+        "lastUsedControlPointNumber": len(points),
+        "controlPoints": points,
+    }
+    write_json(path, {"@schema": SCHEMA, "markups": [markup]})
+
+
+def _point(rank: int, world_mm: list[float], score: float, diameter_mm: float) -> dict[str, Any]:
+    return {
+        "id": str(rank),
+        "label": f"{rank}: {score:.2f}",
+        "description": f"probability {score:.4f}, diameter {diameter_mm:.1f} mm",
+        "position": world_mm,
+        "selected": True,
+        "locked": False,
+        "visibility": True,
+        "positionStatus": "defined",
+    }

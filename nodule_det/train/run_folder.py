@@ -1,0 +1,155 @@
+"""The run folder, taken by one run at a time and never by a run of other settings.
+
+RunFolder ──held()──▶ locked ──refuse_other_settings()──▶ ──describe(), logging_to()──▶ a run
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import yaml
+
+from nodule_det.cli import as_plain
+from nodule_det.config.train import TrainConfig
+from nodule_det.errors import ConfigError
+from nodule_det.files import FULL_DISK, read_jsonl, write_json, write_text
+from nodule_det.runs import RunFolder, RunResult
+from nodule_det.train.provenance import command_line
+
+FREE_SETTINGS = ("run_dir", "device", "limits.wall_s", "limits.checkpoint_s")
+"""Settings that a resumed run may change: they decide where and how long, not what."""
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
+
+
+@contextmanager
+def held(folder: RunFolder) -> Iterator[None]:
+    """Lock a run folder; the lock dies with the process that holds it, however it dies.
+
+    Raises:
+        ConfigError: If another process holds it, or the folder cannot be made.
+    """
+    try:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        file = open(folder.path / ".lock", "a+", encoding="utf-8")  # noqa: SIM115
+    except OSError as error:
+        if error.errno in FULL_DISK:
+            raise
+        raise ConfigError(
+            f"run_dir={folder.path} cannot be written ({error.strerror}); give another one"
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise ConfigError(
+                f"run_dir={folder.path} belongs to a run that is going on "
+                f"({file.read().strip()}); wait for it, or give another run_dir"
+            ) from None
+        except OSError as error:  # some network disks have no locks
+            raise ConfigError(
+                f"run_dir={folder.path} lies on a file system without locks ({error.strerror}); "
+                "put it on another disk, or have this one mounted with flock"
+            ) from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        yield
+
+
+def refuse_other_settings(folder: RunFolder, config: TrainConfig) -> None:
+    """Refuse to go on with a run that was begun with other settings.
+
+    Raises:
+        ConfigError: Naming the first setting that differs.
+    """
+    if not folder.config.exists():
+        return
+    was = flat(yaml.safe_load(folder.config.read_text(encoding="utf-8")) or {})
+    now = flat(as_plain(config))
+    for name in sorted(was.keys() | now.keys()):
+        if name not in FREE_SETTINGS and was.get(name) != now.get(name):
+            raise ConfigError(
+                f"run_dir={folder.path} holds a run with {name}={was.get(name)}, asked is "
+                f"{name}={now.get(name)}; give another run_dir, or the settings of {folder.config}"
+            )
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Write nested settings with dotted names.
+
+    Example:
+        >>> flat({"seed": 1, "optim": {"lr": 0.1}})
+        {'seed': 1, 'optim.lr': 0.1}
+    """
+    out: dict[str, Any] = {}
+    for key, value in values.items():
+        out |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return out
+
+
+def earlier_result(folder: RunFolder) -> RunResult | None:
+    """Read what the run came to so far.
+
+    Raises:
+        ConfigError: If ``result.json`` is damaged.
+    """
+    try:
+        return RunResult.from_json(folder.result.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as error:
+        raise ConfigError(
+            f"{folder.result} is damaged ({error}); delete it, the same command goes on"
+        ) from error
+
+
+def describe(folder: RunFolder, config: TrainConfig, environment: dict[str, Any]) -> None:
+    """Write down what this run is: its settings, command and environment."""
+    write_text(folder.config, yaml.safe_dump(as_plain(config), sort_keys=False))
+    write_text(folder.command, command_line() + "\n")
+    write_json(folder.environment, environment)
+
+
+class _LogFile(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say nothing: a full disk is told once, by the checkpoint that it has no room for."""
+
+
+@contextmanager
+def logging_to(folder: RunFolder, log: logging.Logger) -> Iterator[None]:
+    """Send a logger to ``train.log`` for one run: ``--multirun`` does several in a process."""
+    handler = _LogFile(folder.log, encoding="utf-8")
+    handler.setFormatter(logging.Formatter(LOG_FORMAT))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        handler.close()
+
+
+def cut_metrics(folder: RunFolder, *, step: int, validated: int) -> None:
+    """Drop the lines of what is to be done again.
+
+    Args:
+        folder: Of a run that goes on from a checkpoint.
+        step: Optimiser steps done.
+        validated: Epoch of the last validation that is done.
+    """
+    rows = [
+        row
+        for row in read_jsonl(folder.metrics)
+        if (row["epoch"] <= validated if row["kind"] == "validation" else row["step"] <= step)
+    ]
+    write_text(folder.metrics, "".join(json.dumps(row) + "\n" for row in rows))

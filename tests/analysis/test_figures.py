@@ -1,0 +1,100 @@
+"""All figures together: what ``froc.json`` says, and that it agrees with the parts."""
+
+import json
+
+import numpy as np
+import pytest
+
+from nodule_det.analysis import Interval, analyse, resample
+from nodule_det.errors import FrocInputError
+from nodule_det.froc import CPM_RATES, cpm, froc_curve, pauc
+from tests.analysis.froc_jobs import job, matched
+
+DEFINED = [seed for seed in range(12) if job(seed)[2].n_lesions]
+
+
+@pytest.mark.parametrize("interval", Interval)
+@pytest.mark.parametrize("seed", DEFINED)
+def test_figures_lie_in_their_intervals_and_intervals_in_0_and_1(seed, interval):
+    froc = analyse(job(seed)[2], bootstrap=200, interval=interval)
+    figures = [(froc.cpm, froc.cpm_interval), (froc.pauc, froc.pauc_interval)]
+    figures += zip(froc.sensitivity, froc.sensitivity_interval, strict=True)
+    for value, (low, high) in figures:
+        assert 0 <= low <= high <= 1
+        if interval is Interval.logit:
+            assert low <= value <= high
+    assert len(froc.band) == len(froc.band_rates)
+
+
+def test_the_figures_are_those_of_the_curve():
+    found = job(6)[2]
+    froc, curve = analyse(found, bootstrap=20), froc_curve(found)
+    assert (froc.pauc, froc.cpm) == (pauc(curve), cpm(curve))
+    assert froc.curve_sensitivity == tuple(curve.sensitivity)
+    assert froc.n_found + froc.n_false_positives <= froc.n_candidates + froc.n_lesions
+
+
+def test_the_curve_is_kept_up_to_the_first_point_past_8_false_positives():
+    found = matched([(0, 0.5)], [(0, score) for score in np.linspace(0, 1, 200)])
+    assert analyse(found, bootstrap=2).fp_per_scan == tuple(range(10))
+    assert analyse(found, bootstrap=2, upper=20).fp_per_scan[-1] == 21
+
+
+def test_the_standard_error_is_that_of_the_resamples():
+    found = job(6)[2]
+    resampled = resample(found, 300, np.random.default_rng(5))
+    froc = analyse(found, bootstrap=300, seed=5)
+    assert froc.pauc_se == pytest.approx(np.std(resampled.pauc, ddof=1))
+
+
+def test_the_same_seed_gives_the_same_intervals_and_another_others():
+    found = job(6)[2]
+    same = [analyse(found, bootstrap=100, seed=1) for _ in range(2)]
+    assert same[0] == same[1]
+    assert analyse(found, bootstrap=100, seed=2).pauc_interval != same[0].pauc_interval
+
+
+def test_the_record_is_plain_json_even_with_infinite_scores():
+    found = matched([(0, np.inf), (0, None)], [(0, -np.inf), (0, 0.5)])
+    record = json.loads(json.dumps(analyse(found, bootstrap=20).as_dict(), allow_nan=False))
+    assert record["curve_threshold"] == [None, None, 0.5, None]
+    assert record["rates"] == list(CPM_RATES)
+    assert record["interval"] == "logit"
+
+
+def test_without_lesions_every_figure_is_none_with_its_reason():
+    froc = analyse(matched([], [(0, 0.5)]), bootstrap=20)
+    assert froc.pauc is froc.cpm is froc.pauc_interval is None
+    assert froc.reason == "there is no lesion in 1 scans, so sensitivity is not defined"
+    json.dumps(froc.as_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize("interval", Interval)
+@pytest.mark.parametrize("score", [0.5, None])
+@pytest.mark.parametrize("n_cases", [1, 2])
+def test_one_lesion_gives_figures_that_admit_how_little_it_is(interval, score, n_cases):
+    froc = analyse(matched([(0, score)], [], n_cases), bootstrap=20, interval=interval)
+    assert froc.pauc == (score is not None)
+    # half a lesion from the end is 1/4 or 3/4; a logit error of 1 there is 1/4 x 3/4
+    assert froc.pauc_se == pytest.approx(3 / 16)
+    json.dumps(froc.as_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize("interval", Interval)
+def test_resamples_without_any_lesion_leave_every_interval_open(interval):
+    # Of 50 scans one has a lesion; both resamples of this seed miss it.
+    froc = analyse(matched([(0, 0.5)], [], 50), bootstrap=2, seed=2, interval=interval)
+    assert froc.n_undefined == 2
+    # logit: half a lesion from 1 is 3/4, whose logit 1.099 -+ 1.96 is -0.861: 0.297
+    low = 0.297 if interval is Interval.logit else 0.0
+    assert froc.pauc_interval == (pytest.approx(low, abs=1e-3), 1.0)
+
+
+def test_an_area_that_ends_nowhere_is_refused_even_without_lesions():
+    with pytest.raises(FrocInputError, match="upper=-1 must be a positive number"):
+        analyse(matched([], []), upper=-1)
+
+
+def test_too_few_resamples_are_refused():
+    with pytest.raises(FrocInputError, match="bootstrap=1 is too few resamples; use 1000"):
+        analyse(job(6)[2], bootstrap=1)

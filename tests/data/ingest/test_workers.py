@@ -1,0 +1,112 @@
+"""Processes that are really killed, and parents that really die."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from nodule_det.data.ingest.workers import Died, spread
+
+
+def square(n):
+    return n * n
+
+
+def square_or_die(n):
+    if n == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return n * n
+
+
+def square_or_leave(n):
+    if n == 3:
+        raise SystemExit(7)
+    return n * n
+
+
+def write_pid_and_wait(path):
+    Path(path).write_text(str(os.getpid()))
+    time.sleep(60)
+
+
+def is_alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def until(ready, seconds=20.0):
+    end = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_every_item_is_done_once(workers):
+    assert sorted(spread(square, [3, 1, 2, 4], workers)) == [(1, 1), (2, 4), (3, 9), (4, 16)]
+
+
+def test_nothing_to_do_starts_nothing():
+    assert list(spread(square, [], 2)) == []
+
+
+@pytest.mark.parametrize(("task", "code"), [(square_or_die, -9), (square_or_leave, 7)])
+def test_a_worker_that_dies_takes_one_item_with_it(task, code):
+    done = dict(spread(task, [1, 2, 3, 4, 5, 6], 2))
+    assert done == {1: 1, 2: 4, 3: Died(code), 4: 16, 5: 25, 6: 36}
+
+
+def test_whoever_stops_asking_ends_the_workers(tmp_path):
+    with closing(spread(write_pid_and_wait, [str(tmp_path / "a")], 1)) as results:
+        # The result never comes; the alarm stands for Ctrl-C.
+        before = signal.signal(signal.SIGALRM, _interrupt)
+        signal.setitimer(signal.ITIMER_REAL, 3.0)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                next(results)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+    pid = int((tmp_path / "a").read_text())
+    assert not is_alive(pid)
+
+
+def _interrupt(*_):
+    raise KeyboardInterrupt
+
+
+PARENT = """
+import sys, time
+sys.path.insert(0, {here!r})
+from pathlib import Path
+from nodule_det.data.ingest.workers import spread
+import test_workers
+if __name__ == "__main__":
+    for _ in spread(test_workers.write_pid_and_nap, [{folder!r} + "/a"], 1):
+        pass
+"""
+
+
+def write_pid_and_nap(path):
+    Path(path).write_text(str(os.getpid()))
+    time.sleep(1)
+
+
+def test_a_worker_whose_parent_was_killed_leaves_after_its_item(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT.format(here=str(Path(__file__).parent), folder=str(tmp_path)))
+    parent = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.PIPE)
+    until(lambda: (tmp_path / "a").exists() and (tmp_path / "a").read_text())
+    parent.kill()
+    errors = parent.communicate(timeout=20)[1]
+    until(lambda: not is_alive(int((tmp_path / "a").read_text())))
+    assert b"Traceback" not in errors

@@ -1,0 +1,106 @@
+"""The Decathlon's lung task: lesions are the connected components of label masks."""
+
+import json
+
+import numpy as np
+import pytest
+
+from nodule_det.config.data import DataConfig
+from nodule_det.data.layouts.msd import components, list_msd
+from nodule_det.errors import GeometryError, LayoutError
+from nodule_det.geometry import Grid
+from tests.data.scan_files import ROTATED, UPRIGHT, noise, write_file
+
+
+@pytest.fixture
+def task(tmp_path):
+    """Give a task of two labelled scans: one with two lesions, one with none."""
+    root = tmp_path / "Task06_Lung"
+    labels = np.zeros(UPRIGHT.size_vox, np.uint8)
+    labels[1:3, 2:4, 1:4] = 1
+    labels[5, 8, 7] = 1
+    for name, label in (("lung_001", labels), ("lung_002", np.zeros_like(labels))):
+        write_file(root / "imagesTr" / f"{name}.nii.gz", noise())
+        write_file(root / "labelsTr" / f"{name}.nii.gz", label)
+        (root / "imagesTr" / f"._{name}.nii.gz").write_bytes(b"macOS")
+    cases = [
+        {"image": f"./imagesTr/{n}.nii.gz", "label": f"./labelsTr/{n}.nii.gz"}
+        for n in ("lung_001", "lung_002")
+    ]
+    index = {"modality": {"0": "CT"}, "training": cases, "test": ["./imagesTs/lung_003.nii.gz"]}
+    (root / "dataset.json").write_text(json.dumps(index))
+    return root
+
+
+def listed(root, **settings):
+    return {e.series_uid: e for e in list_msd(root, DataConfig(source=str(root), **settings))}
+
+
+def test_each_component_is_a_lesion(task):
+    entries = listed(task)
+    first, second = entries["lung_001"].findings
+    # voxels 1..2, 2..3, 1..3 (z, y, x) of 2.5 x 0.7 x 0.8 mm from (-30, 12.5, -200)
+    np.testing.assert_allclose(
+        first.center_mm, (-30 + 2 * 0.8, 12.5 + 2.5 * 0.7, -200 + 1.5 * 2.5), atol=1e-4
+    )
+    volume_mm3 = 12 * 2.5 * 0.7 * 0.8
+    assert first.diameter_mm == pytest.approx((6 * volume_mm3 / np.pi) ** (1 / 3))
+    assert second.diameter_mm == pytest.approx((6 * 2.5 * 0.7 * 0.8 / np.pi) ** (1 / 3))
+    assert not first.excluded
+    assert entries["lung_001"].lesion_mask == task / "labelsTr" / "lung_001.nii.gz"
+    assert entries["lung_002"].findings == ()
+
+
+def test_voxels_that_share_a_corner_are_one_lesion():
+    labels = np.zeros(UPRIGHT.size_vox, np.uint8)
+    labels[2, 2, 2] = labels[3, 3, 3] = 1
+    (lesion,) = components(labels, ROTATED)
+    np.testing.assert_allclose(lesion.center_mm, ROTATED.to_world([2.5, 2.5, 2.5]))
+
+
+def test_the_diameter_of_a_ball_is_its_own():
+    grid = Grid((40, 40, 40), (1.0, 1.0, 1.0), (0, 0, 0))
+    z, y, x = np.mgrid[:40, :40, :40]
+    ball = ((z - 20) ** 2 + (y - 19) ** 2 + (x - 18) ** 2 <= 8**2).astype(np.uint8)
+    (lesion,) = components(ball, grid)
+    assert lesion.diameter_mm == pytest.approx(16, abs=0.2)
+    np.testing.assert_allclose(lesion.center_mm, (18, 19, 20), atol=1e-9)
+
+
+def test_a_label_of_another_shape_is_refused(task):
+    write_file(task / "labelsTr" / "lung_001.nii.gz", np.zeros((5, 9, 8), np.uint8))
+    with pytest.raises(GeometryError, match=r"mask \S+lung_001\.nii\.gz has 5 x 9 x 8 voxels"):
+        listed(task)
+
+
+def test_a_missing_label_is_refused(task):
+    (task / "labelsTr" / "lung_002.nii.gz").unlink()
+    with pytest.raises(
+        LayoutError, match=r"needs its label \S+lung_002\.nii\.gz, which is missing"
+    ):
+        listed(task)
+
+
+def test_a_missing_image_is_refused_or_left_out_on_request(task):
+    (task / "imagesTr" / "lung_002.nii.gz").unlink()
+    with pytest.raises(
+        LayoutError, match=r"lists the series \S+lung_002\.nii\.gz, but its scan is n"
+    ):
+        listed(task)
+    assert list(listed(task, partial=True)) == ["lung_001"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", r"dataset\.json is no index of a Decathlon task \(JSONDecodeError"),
+        ('{"name": "Lung"}', r"is no index .*needs 'training': a list of"),
+        ('{"training": [1]}', r"is no index of a Decathlon task \(TypeError"),
+        ('{"modality": {"0": "MRI"}, "training": []}', r"is of modality MRI, needed is CT"),
+        ('{"training": []}', r"has none of the images that its dataset\.json names"),
+    ],
+)
+def test_an_index_that_makes_no_sense_is_refused(task, content, words):
+    (task / "dataset.json").write_text(content)
+    with pytest.raises(LayoutError, match=words):
+        listed(task)

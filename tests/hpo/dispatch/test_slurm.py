@@ -1,0 +1,142 @@
+"""Whole studies on a real Slurm, natively and through its qsub: timed out, cancelled, killed."""
+
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from nodule_det.config.hpo import DispatcherConfig, DispatcherKind, HpoConfig
+from nodule_det.hpo.dispatch import make_dispatcher
+from nodule_det.hpo.dispatch.base import JobState, Refused
+from nodule_det.hpo.driver.clock import WallClock
+from nodule_det.hpo.driver.driver import Driver
+from nodule_det.hpo.driver.open_study import new_header, open_study
+from nodule_det.hpo.strategy.random_search import propose_random
+from nodule_det.hpo.study.study import StudyFolder, read_study
+from nodule_det.hpo.study.trial import Reason, TrialState
+
+
+@pytest.fixture(params=["slurm", "slurm_qsub"])
+def site(request):
+    """Give the settings of a dispatcher that talks to the Slurm of this module."""
+    request.getfixturevalue(request.param)
+    native = request.param == "slurm"
+    return DispatcherConfig(
+        kind=DispatcherKind.slurm if native else DispatcherKind.pbs,
+        join_resources=not native,
+        walltime_s=600,
+        poll_s=0.2,
+        grace_s=1,
+    )
+
+
+def driver_of(path, site, command, **settings):
+    config = HpoConfig(study=str(path), dispatcher=site, command=command, **settings)
+    clock = WallClock()
+    path.mkdir(exist_ok=True)
+    writer = open_study(StudyFolder(path), new_header(config, clock.now()), clock.now)
+    said = []
+    dispatcher = make_dispatcher(site)
+    return Driver(writer, dispatcher, propose_random, config, clock, Path.cwd(), said.append), said
+
+
+def run(driver, limit_s=90.0, until=lambda: False):
+    end = time.monotonic() + limit_s
+    while not driver.done() and not until():
+        assert time.monotonic() < end, "the study takes too long"
+        time.sleep(driver.try_step() / 2)
+
+
+def starts(path):
+    return sorted(p.read_text() for p in path.glob("trials/*/starts"))
+
+
+def test_a_study_with_more_jobs_than_cpus_runs_each_once(tmp_path, site, quick_training):
+    driver, _ = driver_of(tmp_path / "s", site, quick_training, workers=6, trials=9)
+    run(driver)
+    assert starts(tmp_path / "s") == ["start\n"] * 9
+    assert {t.state for t in driver.study.trials} == {TrialState.COMPLETE}
+
+
+def test_cancelled_jobs_are_gone_before_their_workers_are_free(tmp_path, site, quick_training):
+    site.environment = {"QUICK_S": "300"}
+    driver, _ = driver_of(tmp_path / "s", site, quick_training, workers=6, trials=6)
+    run(driver, until=lambda: len(starts(tmp_path / "s")) == 4)  # 4 run, 2 wait for a CPU
+    driver.stop_jobs()
+    run(driver)
+    assert [t.reason for t in driver.study.trials] == [Reason.USER] * 6
+    left = subprocess.run(["squeue", "-h"], capture_output=True, text=True, check=True).stdout
+    assert left.split() == []
+
+
+def test_a_controller_that_is_killed_and_started_again_loses_no_job(
+    tmp_path, slurm, quick_training
+):
+    site = DispatcherConfig(kind=DispatcherKind.slurm, poll_s=0.2, grace_s=1, timeout_s=20)
+    site.environment = {"QUICK_S": "1.5"}
+    driver, said = driver_of(tmp_path / "s", site, quick_training, workers=4, trials=6)
+    run(driver, until=lambda: len(starts(tmp_path / "s")) >= 2)
+    slurm.stop("slurmctld")
+    driver.try_step()
+    assert any("Unable to contact slurm controller" in line for line in said)
+    slurm.start()
+    run(driver)
+    assert starts(tmp_path / "s") == ["start\n"] * 6
+    assert {t.state for t in read_study(tmp_path / "s").trials} == {TrialState.COMPLETE}
+
+
+def test_a_partition_that_is_closed_for_maintenance_is_waited_for(tmp_path, site, quick_training):
+    driver, said = driver_of(tmp_path / "s", site, quick_training, trials=1)
+    set_partition("INACTIVE")
+    try:
+        driver.try_step()
+    finally:
+        set_partition("UP")
+    assert any("Required partition not available" in line for line in said)
+    run(driver)
+    assert starts(tmp_path / "s") == ["start\n"]
+
+
+def set_partition(state):
+    words = ["scontrol", "update", "PartitionName=workq", f"State={state}"]
+    subprocess.run(words, check=True, timeout=60)
+
+
+def test_a_partition_that_does_not_exist_is_refused_in_the_words_of_slurm(
+    tmp_path, slurm, quick_training
+):
+    site = DispatcherConfig(kind=DispatcherKind.slurm, queue="nosuch", poll_s=0.2)
+    driver, _ = driver_of(tmp_path / "s", site, quick_training)
+    with pytest.raises(Refused, match="invalid partition specified: nosuch"):
+        driver.step()
+    site.queue = "workq"  # corrected, the same study goes on
+    run(driver_of(tmp_path / "s", site, quick_training, trials=1)[0])
+    assert starts(tmp_path / "s") == ["start\n"]
+
+
+def test_a_job_that_can_never_run_is_reported(tmp_path, slurm, quick_training):
+    site = DispatcherConfig(kind=DispatcherKind.slurm, queue="tiny", walltime_s=3600, poll_s=0.2)
+    driver, said = driver_of(tmp_path / "s", site, quick_training, trials=1)
+    driver.step()
+    run(driver, until=lambda: any("waits in vain" in line for line in said))
+    assert driver.notes.reports[1].state is JobState.QUEUED
+    driver.stop_jobs()
+    run(driver)
+
+
+def test_a_job_at_its_wall_clock_limit_is_started_again(tmp_path, slurm):
+    """Slurm counts whole minutes, so this one takes more than one."""
+    training = (
+        'for w; do case $w in run_dir=*) d=${w#run_dir=};; esac; done; echo start >> "$d/starts"; '
+        '[ "$(wc -l < "$d/starts")" -gt 1 ] && { echo \'{"status": "complete", "pauc": 0.5}\' '
+        '> "$d/result.json"; exit 0; }; trap "exit 85" TERM; while true; do sleep 0.2; done'
+    )
+    site = DispatcherConfig(
+        kind=DispatcherKind.slurm, walltime_s=60, walltime_margin_s=10, poll_s=1, grace_s=1
+    )
+    driver, _ = driver_of(tmp_path / "s", site, ["bash", "-c", training, "train"], trials=1)
+    run(driver, limit_s=200)
+    trial = driver.study.trial(1)
+    assert [a.reason for a in trial.attempts] == [Reason.STOPPED, None]
+    assert trial.value == 0.5

@@ -1,0 +1,321 @@
+"""The driver on a batch system in memory: a study of days passes in a moment, with every fault."""
+
+import errno
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nodule_det.config.hpo import Failures, StoppingConfig
+from nodule_det.hpo.model.encoding import Features
+from nodule_det.hpo.model.training_data import gather
+from nodule_det.hpo.simulate.dispatcher import Faults
+from nodule_det.hpo.study.inbox import put, put_cancel, put_result, result_origin
+from nodule_det.hpo.study.trial import Observation, Reason, TrialState
+from tests.hpo.virtual_lab import HOUR, SPACE, Lab, complete
+
+
+def test_every_trial_runs_once_and_the_best_is_known(lab):
+    study = (made := lab()).run()
+    assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 12
+    assert made.starts() == [1] * 12
+    assert study.best().value == max(100 * t.params["optim.lr"] for t in study.trials)
+    assert study.best().value_se == 0.02
+    assert study.node_seconds(0.0) == pytest.approx(12 * HOUR, rel=1e-3)
+
+
+def test_sixteen_workers_are_busy_98_percent_of_the_time(lab):
+    made = lab(workers=16, trials=160)
+    made.run()
+    assert made.batch.busy_s / (16 * made.clock.monotonic()) >= 0.98
+
+
+def test_a_slow_queue_and_few_slots_delay_but_lose_nothing(lab):
+    made = lab(slots=2, workers=8, trials=10)
+    study = made.run()
+    assert made.starts() == [1] * 10
+    assert made.clock.monotonic() >= 5 * HOUR
+    assert len(study.trials) == 10
+
+
+def test_a_lost_answer_does_not_start_a_job_twice(lab):
+    made = lab(faults=Faults(answer_lost=frozenset({0, 3, 4}), never_arrived=frozenset({1, 7})))
+    study = made.run()
+    assert made.starts() == [1] * 12
+    assert all(t.state is TrialState.COMPLETE and len(t.attempts) == 1 for t in study.trials)
+
+
+def test_a_scheduler_away_for_an_hour_costs_an_hour_at_most(lab):
+    made = lab(faults=Faults(down=((600.0, 600.0 + HOUR), (9000.0, 9100.0))))
+    study = made.run()
+    assert all(t.state is TrialState.COMPLETE for t in study.trials)
+    assert made.starts() == [1] * 12
+    assert made.clock.monotonic() < 3 * HOUR + HOUR + 1000
+    assert any("does not answer" in line for line in made.said)
+
+
+def test_polls_that_mention_no_job_change_nothing(lab):
+    made = lab(faults=Faults(silent=((0.0, 8000.0),)))
+    study = made.run()
+    assert made.starts() == [1] * 12
+    assert all(len(t.attempts) == 1 for t in study.trials)
+
+
+def test_a_requeued_job_is_waited_for(lab):
+    made = lab(faults=Faults(requeue_after={2: 0.5}))
+    study = made.run()
+    assert made.starts() == [1] * 11 + [2]
+    assert all(len(t.attempts) == 1 for t in study.trials)
+
+
+def test_a_budget_of_node_hours_ends_the_study(lab):
+    study = lab(trials=1000, node_hours=10.0).run()
+    assert 10 <= len(study.trials) <= 10 + 4
+    assert not study.pending
+
+
+def test_first_points_come_first_then_the_queue(lab):
+    made = lab(trials=6, workers=1)
+    first = ({"optim.lr": 0.003}, {"optim.lr": 0.004})
+    made.space = replace(SPACE, first=first)
+    put(made.folder.queue, {"optim.lr": 0.005})
+    study = made.run()
+    assert [t.params["optim.lr"] for t in study.trials[:3]] == [0.005, 0.003, 0.004]
+    assert [t.source for t in study.trials] == ["user", "first", "first", *["random"] * 3]
+    assert list(made.folder.queue.iterdir()) == []
+
+
+def test_an_imported_result_is_known_but_is_no_job_of_ours(lab):
+    made = lab(trials=3)
+    result = {"state": "complete", "value": 0.95, "imported_seconds": 60.0}
+    put_result(made.folder.queue, {"optim.lr": 0.009}, result, result_origin("cafe01", 7))
+    study = made.run()
+    assert study.best().source == "imported"
+    assert len(study.own) == 3
+    assert study.node_seconds(0.0) == pytest.approx(3 * HOUR, rel=1e-3)
+
+
+def test_an_entry_of_the_queue_is_taken_once_though_the_driver_died(lab):
+    made = lab(trials=2)
+    path = put(made.folder.queue, {"optim.lr": 0.005})
+    made.start()
+    made.writer.ask({"optim.lr": 0.005}, "user", path.name)  # killed before it removed the file
+    study = made.run()
+    assert [t.source for t in study.trials] == ["user", "random"]
+
+
+def test_an_imported_result_is_kept_though_the_driver_died_between_its_two_records(lab):
+    made = lab(trials=2)
+    result = {"state": "complete", "value": 0.95, "imported_seconds": 60.0}
+    path = put_result(made.folder.queue, {"optim.lr": 0.009}, result, result_origin("cafe01", 7))
+    made.start()
+    made.writer.ask({"optim.lr": 0.009}, "imported", path.name)
+    study = made.run()
+    assert [t.source for t in study.trials] == ["imported", "random", "random"]
+    assert (study.best().value, study.best().attempts) == (0.95, ())
+    assert not path.exists()
+
+
+def test_points_that_are_left_for_a_study_that_is_done_are_run(lab):
+    made = lab(trials=2)
+    made.run()
+    put(made.folder.queue, {"optim.lr": 0.005})
+    study = made.run()
+    assert [t.source for t in study.trials] == ["random", "random", "user"]
+    assert study.trial(3).state is TrialState.COMPLETE
+
+
+def test_points_that_wait_outlive_the_cancelling_of_all_jobs(lab):
+    made = lab(workers=1, trials=2)
+    driver = made.start()
+    driver.try_step()
+    put(made.folder.queue, {"optim.lr": 0.005})
+    driver.stop_jobs()
+    assert driver.run()
+    assert [t.state for t in made.study.trials] == [TrialState.CANCELLED, TrialState.PENDING]
+    assert made.run().trial(2).state is TrialState.COMPLETE
+
+
+def test_a_wrong_entry_of_the_queue_is_said_once_and_left(lab):
+    made = lab(trials=2)
+    path = put(made.folder.queue, {"optim.lr": 5})
+    made.run()
+    said = [line for line in made.said if "cannot be taken" in line]
+    assert len(said) == 1
+    assert "optim.lr=5 lies outside [0.001, 0.01]" in said[0]
+    assert path.exists()
+
+
+def test_stopping_cancels_all_jobs_and_frees_them(lab):
+    made = lab()
+    driver = made.start()
+    driver.try_step()
+    driver.stop_jobs()
+    assert driver.run()
+    assert [(t.state, t.reason) for t in made.study.trials] == [
+        (TrialState.CANCELLED, Reason.USER)
+    ] * 4
+    assert len(made.run().own) == 12 + 4  # what a person cancelled does not count
+
+
+def test_a_person_gives_up_one_trial_and_the_others_go_on(lab):
+    made = lab(workers=2, trials=4)
+    driver = made.start()
+    driver.try_step()
+    path = put_cancel(made.folder.queue, 2)
+    assert driver.run()
+    study = made.study
+    assert not path.exists()
+    assert (study.trial(2).state, study.trial(2).reason) == (TrialState.CANCELLED, Reason.USER)
+    assert made.batch.busy_s == pytest.approx(4 * HOUR)
+    assert [t.state for t in study.trials].count(TrialState.COMPLETE) == 4  # it did not count
+    assert len(gather(Features(SPACE), study.trials, Failures.model).outcomes) == 4
+
+
+def test_a_trial_is_given_up_by_the_next_driver_where_none_was_running(lab):
+    made = lab(workers=2, trials=4)
+    made.start().try_step()
+    put_cancel(made.folder.queue, 1)
+    assert made.start().run()  # another sitting
+    assert made.study.trial(1).reason is Reason.USER
+
+
+def test_a_trial_that_waits_for_a_worker_is_given_up_without_a_job(lab):
+    made = lab(workers=1, trials=2)
+    driver = made.start()
+    driver.try_step()
+    put(made.folder.queue, {"optim.lr": 0.005})
+    driver.try_step()
+    assert made.study.trial(2).source == "user"
+    put_cancel(made.folder.queue, 2)
+    assert driver.run()
+    assert (made.study.trial(2).reason, made.study.trial(2).attempts) == (Reason.USER, ())
+
+
+def test_giving_up_twice_is_once_and_giving_up_what_is_over_is_said(lab):
+    made = lab(workers=1, trials=2)
+    driver = made.start()
+    driver.try_step()
+    put_cancel(made.folder.queue, 1)
+    put_cancel(made.folder.queue, 1)
+    put_cancel(made.folder.queue, 99)
+    assert driver.run()
+    put_cancel(made.folder.queue, 2)
+    driver.try_step()
+    assert sum("is to end: user" in line for line in made.said) == 1
+    assert "trial 99 cannot be cancelled: it is not in this study" in made.said
+    assert "trial 2 cannot be cancelled: it is complete already" in made.said
+
+
+def test_hopeless_trainings_are_stopped_early_with_their_curve(lab):
+    def rising(overrides, attempt):
+        run = complete(overrides, attempt)
+        curve = [Observation(e, run.result.pauc * e / 45, 0.001) for e in range(5, 46, 5)]
+        return replace(run, curve=tuple(curve))
+
+    made = lab(rising, trials=30, stopping=StoppingConfig(on=True))
+    study = made.run()
+    stopped = [t for t in study.trials if t.reason is Reason.EARLY_STOPPED]
+    assert 10 <= len(stopped) <= 25
+    assert all(t.state is TrialState.CANCELLED and t.curve for t in stopped)
+    assert all(len(t.curve) == 9 for t in study.trials if t.state is TrialState.COMPLETE)
+    best_lr = max(t.params["optim.lr"] for t in study.trials)
+    assert study.best().params["optim.lr"] == best_lr
+    assert study.node_seconds(0.0) < 20 * HOUR
+
+
+def test_a_clock_set_back_or_forward_changes_no_outcome(lab):
+    made = lab()
+    driver = made.start()
+    for jump in (7200.0, -90000.0, 3.0):
+        driver.try_step()
+        made.clock.sleep(1000.0)
+        made.clock.jump(jump)
+    assert driver.run()
+    assert made.starts() == [1] * 12
+    assert all(t.seconds >= 0 for t in made.study.trials)
+
+
+def test_a_full_disk_is_waited_for(lab, monkeypatch):
+    made = lab()
+    driver = made.start()
+    append = made.writer._journal.append
+    calls = iter(range(10_000))
+
+    def full(record):
+        if 3 <= next(calls) < 9:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        append(record)
+
+    monkeypatch.setattr(made.writer._journal, "append", full)
+    assert driver.run()
+    assert made.starts() == [1] * 12
+    assert any("No space left" in line for line in made.said)
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_a_driver_killed_anywhere_under_any_fault_runs_every_job_once(tmp_path_factory, seed):
+    """Kill at a random write, to the journal or to the batch system, over and over."""
+    rng = np.random.default_rng(seed)
+    numbers = rng.permutation(20)
+    faults = Faults(
+        answer_lost=frozenset(map(int, numbers[:3])),
+        never_arrived=frozenset(map(int, numbers[3:6])),
+        down=((1800.0, 5400.0),),
+        silent=((7200.0, 9000.0),),
+    )
+    made = Lab(tmp_path_factory.mktemp("kill") / "study", faults=faults, trials=10, workers=3)
+    kills = 0
+    while True:
+        driver = made.start()
+        left = iter(range(int(rng.integers(1, 40))))
+        _die_after(made, left, rng)
+        try:
+            if driver.run():
+                break
+        except _Killed:
+            kills += 1
+            _heal(made)
+        assert kills < 200
+    made.writer.close()
+    study = made.study
+    assert made.starts() == [1] * 10
+    assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 10
+    assert [t.number for t in study.trials] == list(range(1, 11))
+
+
+class _Killed(BaseException):
+    """SIGKILL, as far as the driver can tell: nothing after it runs."""
+
+
+def _die_after(made, left, rng):
+    """Raise at a random append or submission: before it, after it, or in the middle of a line."""
+    journal, batch = made.writer._journal, made.batch
+    append, submit = journal.append, batch.submit
+
+    def dying(call, torn):
+        def wrapped(argument):
+            if next(left, None) is not None:
+                return call(argument)
+            when = rng.integers(3)
+            if when == 0:
+                call(argument)
+            elif when == 1 and torn:
+                with open(made.folder.journal, "ab") as f:
+                    f.write(b'{"kind": "started", "tri')
+            raise _Killed
+
+        return wrapped
+
+    journal.append = dying(append, True)
+    batch.submit = dying(submit, False)
+    made.unbroken = submit
+
+
+def _heal(made):
+    made.batch.submit = made.unbroken

@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+
+from nodule_det.config.hpo import Failures
+from nodule_det.hpo.model.encoding import Features
+from nodule_det.hpo.model.training_data import gather
+from nodule_det.hpo.space.parsing import parse_space
+from nodule_det.hpo.study.trial import Attempt, Observation, Reason, Trial, TrialState
+
+SPACE = parse_space({"parameters": {"x": {"kind": "float", "low": 0.0, "high": 1.0}}})
+NUMBERS = iter(range(1, 10_000))
+
+
+def trial(x, **fields):
+    return Trial(number=next(NUMBERS), params={"x": x}, **fields)
+
+
+def complete(x, value, se=None, curve=(), seconds=0.0):
+    attempt = Attempt(number=1, name="a", intent_s=0, started_s=0.0, ended_s=seconds)
+    return trial(
+        x, state=TrialState.COMPLETE, value=value, value_se=se, curve=curve, attempts=(attempt,)
+    )
+
+
+def failed(x, reason):
+    return trial(x, state=TrialState.FAILED, reason=reason)
+
+
+def learnt(trials, failures=Failures.model):
+    return gather(Features(SPACE), trials, failures)
+
+
+def rising(*values):
+    return tuple(Observation(5 * i, v, 0.02) for i, v in enumerate(values, 1))
+
+
+def test_each_trial_teaches_what_it_knows():
+    evidence = learnt(
+        [
+            complete(0.1, 0.4, 0.02, seconds=100.0),
+            complete(0.2, 0.6, None),
+            failed(0.3, Reason.OUT_OF_MEMORY),
+            failed(0.4, Reason.LOST),
+            trial(0.5),
+            trial(0.6, state=TrialState.CANCELLED, reason=Reason.USER),
+        ]
+    )
+    assert list(evidence.values) == [0.4, 0.6]
+    assert list(evidence.se) == [0.02, 0.02]
+    assert evidence.log_seconds[0] == pytest.approx(np.log(100))
+    assert np.isnan(evidence.log_seconds[1])
+    assert evidence.outcomes[:, 0] == pytest.approx([0.1, 0.2, 0.3])
+    assert list(evidence.succeeded) == [True, True, False]
+    assert evidence.pending[:, 0] == pytest.approx([0.5])
+
+
+def test_by_the_rule_of_the_poster_a_failure_is_worth_nothing():
+    trials = [complete(0.1, 0.4), failed(0.3, Reason.OUT_OF_MEMORY), failed(0.4, Reason.LOST)]
+    evidence = learnt(trials, Failures.zero)
+    assert list(evidence.values) == [0.4, 0.0]
+    assert evidence.succeeded.all()
+
+
+def test_a_training_that_diverged_is_worth_the_worst_value_seen():
+    evidence = learnt([complete(0.1, 0.4), complete(0.2, 0.3), failed(0.3, Reason.DIVERGED)])
+    assert list(evidence.values) == [0.4, 0.3, 0.3]
+    assert evidence.succeeded.all()
+
+
+def test_a_stopped_training_teaches_nothing_before_three_others_were_complete():
+    stopped = trial(
+        0.5, state=TrialState.CANCELLED, reason=Reason.EARLY_STOPPED, curve=rising(0.1, 0.2)
+    )
+    assert len(learnt([complete(0.1, 0.4, 0.02, rising(0.3, 0.4)), stopped]).values) == 1
+
+
+def test_no_trial_gives_empty_arrays():
+    assert learnt([]).features.shape == (0, 1)
+
+
+def test_a_running_training_teaches_by_its_validations_and_stays_pending():
+    curves = [(0.15, 0.3, 0.4), (0.2, 0.4, 0.5), (0.125, 0.25, 0.3)]
+    done = [complete(0.1 * i, c[-1], 0.02, rising(*c)) for i, c in enumerate(curves)]
+    trials = [*done, trial(0.7, curve=rising(0.1, 0.2)), trial(0.9)]
+    assert len(learnt(trials).values) == 3
+    evidence = gather(Features(SPACE), trials, Failures.model, running=True)
+    assert evidence.values[3] == pytest.approx(0.25)  # 5/4 of 0.2, as the stopped one above
+    assert evidence.pending[:, 0] == pytest.approx([0.7, 0.9])
+    assert np.isnan(evidence.log_seconds[3])

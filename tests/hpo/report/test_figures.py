@@ -1,0 +1,119 @@
+"""The pictures of a study, by what stands in them; also of studies that have nothing to show."""
+
+from dataclasses import replace
+
+import pytest
+
+from nodule_det.hpo.report.figures import draw_best, draw_states, draw_workers
+from nodule_det.hpo.report.history import Doing, Ended, Span
+from nodule_det.hpo.report.space_figures import draw_parallel, place, short_names, tick_text
+from nodule_det.hpo.space.parsing import parse_space
+from nodule_det.hpo.study.study import Header, Study
+from nodule_det.hpo.study.trial import Reason, Trial, TrialState
+from nodule_det.plots.style import as_svg, save_png
+
+SPACE = parse_space(
+    {
+        "parameters": {
+            "model.filters": {"kind": "int", "low": 4, "high": 32, "step": 2},
+            "optim.lr": {"kind": "float", "low": 1e-8, "high": 1e-2, "log": True},
+            "loss.lr": {"kind": "bool"},
+        }
+    }
+)
+PARAMS = {"model.filters": 16, "optim.lr": 1e-5, "loss.lr": True}
+GOOD = Trial(number=1, params=PARAMS, state=TrialState.COMPLETE, value=0.5, value_se=0.05)
+BETTER = replace(GOOD, number=2, value=0.6)
+FAILED = Trial(number=3, params=PARAMS, state=TrialState.FAILED, reason=Reason.DIVERGED)
+
+
+def words(figure):
+    texts = [t for ax in figure.axes for t in ax.texts]
+    return [t.get_text() for t in [*texts, *(x for g in figure.legends for x in g.get_texts())]]
+
+
+def lines(figure):
+    return {line.get_label(): line for line in figure.axes[0].lines}
+
+
+def test_the_best_is_a_step_with_its_interval():
+    ended = [Ended(1, 2.0, GOOD, GOOD), Ended(2, 3.0, FAILED, GOOD), Ended(3, 7.0, BETTER, BETTER)]
+    figure = draw_best(ended, "hours")
+    best = lines(figure)["best so far"]
+    assert list(best.get_xdata()) == [2.0, 7.0, 7.0]
+    assert list(best.get_ydata()) == [0.5, 0.6, 0.6]
+    assert list(lines(figure)["failed"].get_xdata()) == [3.0]
+    band = figure.axes[0].collections[0].get_paths()[0].vertices[:, 1]
+    assert (band.min(), band.max()) == pytest.approx((0.5 - 1.96 * 0.05, 0.6 + 1.96 * 0.05))
+
+
+def test_the_best_is_drawn_on_up_to_now():
+    figure = draw_best([Ended(1, 2.0, GOOD, GOOD)], "hours", now_h=9.0)
+    assert list(lines(figure)["best so far"].get_xdata()) == [2.0, 9.0]
+
+
+def test_without_a_standard_error_there_is_no_band():
+    plain = replace(GOOD, value_se=None)
+    assert not draw_best([Ended(1, 2.0, plain, plain)], "jobs").axes[0].collections
+
+
+@pytest.mark.parametrize(
+    ("figure", "why"),
+    [
+        (draw_best([], "jobs"), "no trial is complete yet"),
+        (draw_best([Ended(1, 1.0, FAILED, None)], "hours"), "no trial is complete yet"),
+        (draw_workers([]), "no job was submitted yet"),
+        (draw_states(Study(Header(id="x", space=SPACE))), "no trial was asked for yet"),
+        (draw_parallel(SPACE, []), "no trial has ended yet"),
+    ],
+)
+def test_an_empty_picture_says_why(figure, why):
+    assert words(figure) == [why]
+
+
+def test_the_legend_of_the_workers_names_what_happened():
+    spans = [Span(0, 1, Doing.QUEUED, 0.0, 1.0), Span(3, 2, Doing.FAILED, 0.0, 2.0)]
+    figure = draw_workers(spans)
+    assert words(figure) == ["failed", "queued"]
+    assert figure.axes[0].get_ylim() == (4.5, 0.5)
+
+
+def test_hundreds_of_workers_fit_on_a_page():
+    spans = [Span(lane, lane, Doing.RUNNING, 0.0, 1.0) for lane in range(300)]
+    assert draw_workers(spans).get_figheight() < 10
+
+
+def test_all_trials_failed_is_drawn_without_a_scale_of_values():
+    assert len(draw_parallel(SPACE, [FAILED]).axes) == 1
+    assert len(draw_parallel(SPACE, [FAILED, GOOD, BETTER]).axes) == 2
+
+
+def test_values_lie_between_the_ends_of_their_axis():
+    filters, lr, residual = SPACE.free
+    assert place(filters, 4) == pytest.approx(0.5 / 15)  # 15 values, each with a bin of its own
+    assert place(lr, 1e-5) == pytest.approx(0.5)
+    assert (place(residual, False), place(residual, True)) == (0.25, 0.75)
+
+
+def test_names_are_short_where_they_stay_different():
+    assert list(short_names(SPACE).values()) == ["filters", "optim.lr", "loss.lr"]
+
+
+def test_values_are_written_short():
+    assert [tick_text(v) for v in (True, False, 3.14159e-5, 16, "adam")] == [
+        "yes", "no", "3.14e-05", "16", "adam",
+    ]  # fmt: skip
+
+
+def test_equal_figures_are_equal_text_and_ids_differ_between_names():
+    one, two, other = (
+        as_svg(draw_parallel(SPACE, [GOOD]), name) for name in ("parallel", "parallel", "slices")
+    )
+    assert one == two != other
+    assert one.startswith("<svg")
+
+
+def test_a_png_is_whole_or_not_there(tmp_path):
+    save_png(draw_parallel(SPACE, [GOOD]), tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+    assert len(list(tmp_path.iterdir())) == 1

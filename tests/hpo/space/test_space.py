@@ -1,0 +1,182 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nodule_det.config.train import TrainConfig
+from nodule_det.errors import ConfigError
+from nodule_det.hpo.space.parsing import parse_space, read_space
+from nodule_det.hpo.space.space import Space, point_key
+from nodule_det.hpo.training.command import check_space
+
+NOMURA = read_space("nomura")
+USUAL = {
+    "patches.size_vox": 32,
+    "model.depth": 3,
+    "model.filters": 16,
+    "model.kernel_size": 3,
+    "model.residual": True,
+    "optim.batch_size": 8,
+    "optim.lr": 3e-4,
+    "optim.beta1": 0.9,
+    "augment.copies": 1,
+    "augment.shift_vox": 8,
+    "augment.rotate": True,
+}
+CONDITIONAL = {
+    "parameters": {
+        "loss": {"kind": "categorical", "values": ["bce", "focal"], "prior": {"weights": [3, 1]}},
+        "gamma": {"kind": "float", "low": 0.5, "high": 5, "when": {"loss": "focal"}},
+        "units": {"kind": "int", "low": 1, "high": 1000, "log": True},
+        "version": {"kind": "fixed", "value": 2},
+        "flip": {"kind": "bool"},
+    }
+}
+
+
+def unit_points(space: Space):
+    return st.lists(st.floats(0, 1), min_size=space.dimension, max_size=space.dimension)
+
+
+def test_nomura_has_the_eleven_parameters_of_the_poster():
+    assert NOMURA.dimension == 11
+    assert NOMURA.check(USUAL) == USUAL
+
+
+def test_an_integer_lies_at_the_centre_of_its_bin():
+    depth = NOMURA.parameters[1]
+    assert [depth.to_unit(v, {}) for v in (2, 3, 4)] == pytest.approx([1 / 6, 3 / 6, 5 / 6])
+    assert [depth.from_unit(u, {}) for u in (0.0, 0.33, 0.34, 0.66, 0.67, 1.0)] == [
+        2,
+        2,
+        3,
+        3,
+        4,
+        4,
+    ]
+
+
+def test_the_learning_rate_is_logarithmic():
+    lr = next(p for p in NOMURA if p.name == "optim.lr")
+    assert lr.to_unit(1e-5, {}) == pytest.approx(3 / 6)  # 1e-8 ... 1e-2 are six decades
+    assert lr.from_unit(1.0, {}) == 1e-2
+
+
+def test_the_shift_reaches_half_of_the_patch():
+    shift = next(p for p in NOMURA if p.name == "augment.shift_vox")
+    assert shift.choices({"patches.size_vox": 32}) == tuple(range(17))
+    assert shift.from_unit(1.0, {"patches.size_vox": 32}) == 16
+    assert shift.from_unit(1.0, {"patches.size_vox": 64}) == 32
+    with pytest.raises(ConfigError, match=r"shift_vox=17 is not in the search space: 0, 1"):
+        NOMURA.check(USUAL | {"augment.shift_vox": 17})
+
+
+@pytest.mark.parametrize("space", [NOMURA, parse_space(CONDITIONAL)], ids=["nomura", "conditional"])
+@given(data=st.data())
+def test_every_point_of_the_cube_is_valid_and_comes_back(space, data):
+    params = space.from_unit(data.draw(unit_points(space)))
+    assert space.check(params) == params
+    again = space.from_unit(space.to_unit(params))
+    assert again == pytest.approx(params)
+
+
+def test_a_space_survives_its_own_dictionary():
+    for space in (
+        NOMURA,
+        parse_space(CONDITIONAL | {"first": [{"loss": "bce", "units": 3, "flip": False}]}),
+    ):
+        assert parse_space(space.as_dict()) == space
+
+
+def test_a_conditional_parameter_is_absent_without_its_condition():
+    space = parse_space(CONDITIONAL)
+    assert space.from_unit([0.2, 0.9, 0.5, 0.9]) == {
+        "loss": "bce",
+        "units": 22,  # the geometric middle of 1/2 and 1000 1/2
+        "version": 2,
+        "flip": True,
+    }
+    assert "gamma" in space.from_unit([0.8, 0.9, 0.5, 0.9])
+    with pytest.raises(ConfigError, match=r"gamma=1.0 is given, but it only exists when loss is"):
+        space.check({"loss": "bce", "gamma": 1.0, "units": 3, "flip": True})
+
+
+def test_draws_follow_the_prior():
+    space = parse_space(
+        {
+            "parameters": {
+                "lr": {
+                    "kind": "float",
+                    "low": "1e-8",
+                    "high": "1e1",
+                    "log": True,
+                    "prior": {"center": "3e-4", "spread": 10},
+                },
+                "loss": CONDITIONAL["parameters"]["loss"],
+            }
+        }
+    )
+    rng = np.random.default_rng(0)
+    draws = [space.sample_prior(rng) for _ in range(2000)]
+    log_lr = np.log10([d["lr"] for d in draws])
+    assert np.median(log_lr) == pytest.approx(np.log10(3e-4), abs=0.15)
+    assert np.mean([d["loss"] == "bce" for d in draws]) == pytest.approx(3 / 4, abs=0.04)
+    at, off = {"lr": 3e-4, "loss": "bce"}, {"lr": 3e-3, "loss": "bce"}
+    assert space.log_prior(at) - space.log_prior(off) == pytest.approx(1 / 2)  # one sigma away
+
+
+def test_equal_points_have_equal_keys():
+    assert point_key({"a": 1, "b": True}) == point_key({"b": True, "a": 1})
+
+
+def test_yaml_reads_1e_minus_8_as_people_do(tmp_path):
+    path = tmp_path / "s.yaml"
+    path.write_text("parameters:\n  lr: {kind: float, low: 1e-8, high: 1e-2, log: true}\n")
+    assert read_space(str(path)).parameters[0].low == 1e-8
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"kind": "float", "low": 1, "high": 1}, "low=1 must be below high=1"),
+        ({"kind": "float", "low": 0, "high": 1, "log": True}, "low=0 has no logarithm"),
+        ({"kind": "int", "low": 0, "high": 5, "step": 2}, "high=5 is not low=0 plus whole steps"),
+        ({"kind": "int", "low": 0, "hihg": 5}, "has no hihg; did you mean high"),
+        ({"kind": "float", "low": 0, "high": 1, "step": 2}, "kind float has no step"),
+        ({"kind": "real"}, "kind=real must be one of float, int"),
+        ({"kind": "categorical", "values": ["a"]}, "must list two or more"),
+        ({"kind": "ordinal", "values": [1, 1]}, "has a value twice"),
+        ({"kind": "fixed"}, "is fixed, but has no value"),
+        ({"kind": "bool", "when": {"b": 1}}, "when names b, which does not stand above"),
+        ({"kind": "float", "low": "x", "high": 1}, "x: low=x must be a number"),
+        ({"kind": "float", "low": 0, "high": 1, "prior": {"center": 2, "spread": 1}}, "outside"),
+    ],
+)
+def test_an_impossible_parameter_is_refused_in_words(settings, words):
+    with pytest.raises(ConfigError, match=words):
+        parse_space({"parameters": {"x": settings}})
+
+
+def test_an_unknown_name_of_a_point_is_refused_with_the_right_one():
+    with pytest.raises(
+        ConfigError, match=r"optim.lrr is not in the search space; did you mean optim.lr\?"
+    ):
+        NOMURA.check(USUAL | {"optim.lrr": 1})
+    with pytest.raises(ConfigError, match=r"model.depth is missing"):
+        NOMURA.check({k: v for k, v in USUAL.items() if k != "model.depth"})
+
+
+def test_a_missing_space_names_those_there_are():
+    with pytest.raises(ConfigError, match="neither a readable YAML file nor one of: nomura"):
+        read_space("nomurra")
+
+
+def test_the_example_of_the_docs_suits_the_train_command(tmp_path):
+    page = (Path(__file__).parents[3] / "docs" / "tuning.md").read_text(encoding="utf-8")
+    path = tmp_path / "mine.yaml"
+    path.write_text(page.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
+    space = read_space(str(path))
+    check_space(space, TrainConfig())
+    assert "augment.shift_vox" not in space.first[0]  # no copies, so nothing to shift

@@ -1,0 +1,95 @@
+import pytest
+
+from nodule_det.errors import StudyError
+from nodule_det.hpo.space.parsing import parse_space
+from nodule_det.hpo.study.study import Header, StudyFolder, StudyWriter, read_study
+from nodule_det.hpo.study.trial import Reason, TrialState
+
+SPACE = parse_space({"parameters": {"optim.lr": {"kind": "float", "low": 1e-6, "high": 1e-2}}})
+
+
+@pytest.fixture
+def writer(tmp_path):
+    header = Header(id="cafe", space=SPACE, train=("fold=1",), command=("train",), created_s=100.0)
+    writer = StudyWriter(StudyFolder(tmp_path), lambda: 200.0, header)
+    yield writer
+    writer.close()
+
+
+def run_attempt(writer, trial, attempt=1, job="7.pbs"):
+    name = writer.study.header.job_name(trial, attempt)
+    writer.write("intent", trial=trial, attempt=attempt, name=name)
+    writer.write("submitted", trial=trial, attempt=attempt, job=job)
+    writer.write("started", trial=trial, attempt=attempt, started_s=210.0)
+
+
+def test_a_trial_goes_from_asked_to_complete(writer):
+    number = writer.ask({"optim.lr": 1e-3}, "first")
+    assert writer.study.trial(1).pending
+    run_attempt(writer, number)
+    assert writer.study.trial(1).attempt.job == "7.pbs"
+    writer.write("observed", trial=1, epoch=5, value=0.3, se=0.02)
+    writer.write("finished", trial=1, state="complete", value=0.5, value_se=0.01, ended_s=270.0)
+    trial = writer.study.trial(1)
+    assert (trial.state, trial.value, trial.value_se) == (TrialState.COMPLETE, 0.5, 0.01)
+    assert trial.seconds == 60.0
+    assert trial.curve[0].epoch == 5
+    assert writer.study.best() is trial
+
+
+def test_an_attempt_that_stopped_leaves_its_trial_pending(writer):
+    number = writer.ask({"optim.lr": 1e-3}, "first")
+    run_attempt(writer, number)
+    writer.write("ended", trial=1, attempt=1, reason="stopped", ended_s=310.0)
+    trial = writer.study.trial(1)
+    assert trial.pending
+    assert trial.attempt is None
+    assert trial.attempts[0].reason is Reason.STOPPED
+    run_attempt(writer, number, attempt=2)
+    assert writer.study.node_seconds(now_s=220.0) == 100.0 + 10.0
+
+
+def test_what_a_reader_sees_is_what_the_writer_has(writer, tmp_path):
+    writer.ask({"optim.lr": 1e-3}, "first")
+    run_attempt(writer, 1)
+    writer.start_session(4, "local")
+    study = read_study(tmp_path)
+    assert study.trials == writer.study.trials
+    assert study.sessions == writer.study.sessions
+    assert study.header == writer.study.header
+
+
+def test_a_result_is_never_counted_twice(writer):
+    writer.ask({"optim.lr": 1e-3}, "first")
+    writer.write("finished", trial=1, state="complete", value=0.5)
+    writer.write("finished", trial=1, state="complete", value=0.9)
+    assert writer.study.trial(1).value == 0.5
+    assert "trial 1 is complete already" in writer.study.problems[0]
+
+
+def test_the_number_of_a_trial_whose_record_was_lost_is_not_used_again(writer, tmp_path):
+    writer.ask({"optim.lr": 1e-3}, "first")
+    writer.ask({"optim.lr": 1e-4}, "first")
+    run_attempt(writer, 2)
+    path = tmp_path / "journal.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines[:2], "garbage", *lines[3:]]) + "\n")
+    study = read_study(tmp_path)
+    assert [t.number for t in study.trials] == [1]
+    assert study.next_number == 3
+    assert "line 3 cannot be read" in study.problems[0]
+    assert "trial 2 was never asked for" in study.problems[1]
+
+
+def test_a_journal_without_its_first_line_is_refused(writer, tmp_path):
+    writer.ask({"optim.lr": 1e-3}, "first")
+    path = tmp_path / "journal.jsonl"
+    path.write_text(path.read_text().split("\n", 1)[1])
+    with pytest.raises(StudyError, match="does not begin with the record of a study"):
+        read_study(tmp_path)
+
+
+def test_a_trial_that_is_not_there_is_named(writer):
+    writer.ask({"optim.lr": 1e-3}, "first")
+    with pytest.raises(StudyError, match="trial=9 is not in this study, which has 1 to 1"):
+        writer.study.trial(9)

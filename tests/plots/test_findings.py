@@ -1,0 +1,113 @@
+"""The sheet of findings: which places are chosen, and where in a tile they lie."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from nodule_det.candidates import ScanCandidates
+from nodule_det.data.scan import MIN_HU, Finding
+from nodule_det.data.store import open_store, write_scan, write_settings
+from nodule_det.files import write_json
+from nodule_det.froc import Candidates, Lesions, match
+from nodule_det.geometry import Grid
+from nodule_det.plots.findings import COLUMNS, crop, false_positives, hits, misses, save_findings
+
+SIZE_VOX = (20, 30, 40)
+PLACES_MM = [(5.0, 5.0, 5.0), (30.0, 20.0, 10.0)]
+
+
+@pytest.fixture
+def scans(tmp_path):
+    """Make two scans with a lesion of 6 and one of 4 mm each."""
+    (tmp_path / "scans").mkdir()
+    write_settings(tmp_path, {"spacing_mm": 1.0, "margin_mm": 4.0})
+    for uid in ("1.1", "1.2"):
+        write_scan(
+            tmp_path / "scans",
+            series_uid=uid,
+            patient_key=uid,
+            source_hash="0",
+            volume_hu=np.full(SIZE_VOX, -800, np.int16),
+            grid=Grid(SIZE_VOX, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)),
+            lung=np.ones(SIZE_VOX, bool),
+            findings=[Finding(p, d) for p, d in zip(PLACES_MM, (6.0, 4.0), strict=True)],
+            source_spacing_mm=(1.0, 1.0, 1.0),
+        )
+    write_json(tmp_path / "splits.json", {"folds": {"1.1": 0, "1.2": 0}})
+    return open_store(tmp_path).scans
+
+
+def judged(scans, candidates):
+    """Match candidates of each scan with the scans' lesions."""
+    uids = [scan.series_uid for scan in scans]
+    return match(
+        uids,
+        Lesions(
+            np.repeat(uids, [len(s.lesions) for s in scans]),
+            np.array([f.center_mm for s in scans for f in s.lesions]),
+            np.array([f.diameter_mm for s in scans for f in s.lesions]),
+        ),
+        Candidates(
+            np.repeat(uids, [len(c) for c in candidates]),
+            np.concatenate([c.world_mm for c in candidates]),
+            np.concatenate([c.score for c in candidates]),
+        ),
+    )
+
+
+def found(points, scores):
+    return ScanCandidates(
+        np.array(points, np.float64).reshape(-1, 3), np.array(scores), np.full(len(scores), 5.0)
+    )
+
+
+def test_hits_misses_and_false_positives_are_told_apart(scans, tmp_path):
+    candidates = [
+        found([PLACES_MM[0], (20.0, 2.0, 2.0)], [0.9, 0.3]),
+        found([(1.0, 29.0, 19.0), PLACES_MM[0]], [0.8, 0.7]),
+    ]
+    matched = judged(scans, candidates)
+    tiles, n = hits(scans, matched)
+    assert [(t.scan.series_uid, t.text) for t in tiles] == [
+        ("1.1", "score 0.90, 6.0 mm"),
+        ("1.2", "score 0.70, 6.0 mm"),
+    ]
+    assert n == 2
+    tiles, n = misses(scans, matched)
+    assert ([t.text for t in tiles], n) == (["4.0 mm", "4.0 mm"], 2)
+    tiles, n = false_positives(scans, candidates, matched)
+    assert [(t.scan.series_uid, t.world_mm.tolist()) for t in tiles] == [
+        ("1.2", [1.0, 29.0, 19.0]),
+        ("1.1", [20.0, 2.0, 2.0]),
+    ]
+    save_findings(scans, candidates, matched, tmp_path / "sheet.png")
+    height, width, _ = imread(tmp_path / "sheet.png").shape
+    assert width > height > 300
+
+
+def test_of_many_false_positives_the_surest_are_shown(scans):
+    points = [(30.0, 5.0, z) for z in range(12)]
+    scores = np.linspace(0.1, 0.9, 12)
+    candidates = [found(points, scores), found([], [])]
+    tiles, n = false_positives(scans, candidates, judged(scans, candidates))
+    assert n == 12
+    assert [t.text for t in tiles] == [f"score {s:.2f}" for s in sorted(scores)[::-1][:COLUMNS]]
+
+
+def test_a_sheet_without_candidates_shows_misses_only(scans, tmp_path):
+    nothing = [found([], []), found([], [])]
+    save_findings(scans, nothing, judged(scans, nothing), tmp_path / "sheet.png")
+    assert (tmp_path / "sheet.png").stat().st_size > 0
+
+
+def test_a_tile_at_the_border_is_filled_with_air():
+    volume_hu = np.arange(2 * 4 * 5, dtype=np.int16).reshape(2, 4, 5)
+    image, center = crop(volume_hu, np.array([1.0, 0.25, 4.0]), 2)
+    assert image.shape == (5, 5)
+    assert image[2, 2] == volume_hu[1, 0, 4]
+    assert (image[:2] == MIN_HU).all()
+    assert (image[:, 3:] == MIN_HU).all()
+    np.testing.assert_array_equal(image[2:, :3], volume_hu[1, :3, 2:])
+    assert center == (2.25, 2.0)

@@ -1,0 +1,66 @@
+"""When a run is told to stop: signals, and the limit of wall-clock time."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+import torch
+
+from nodule_det.data.store import open_store
+from nodule_det.model import build_model
+from nodule_det.train.distributed import World
+from nodule_det.train.interrupt import Stop
+from nodule_det.train.validate import validate
+from tests.train.tiny_run import tiny
+
+
+@pytest.mark.parametrize(
+    ("wall_s", "now_s", "needed_s", "reason"),
+    [
+        (0.0, 1e9, 1e9, None),  # no limit
+        (1000.0, 979.0, 0.0, None),  # 20 s are kept for saving
+        (1000.0, 981.0, 0.0, "wall_clock"),
+        (1000.0, 900.0, 79.0, None),
+        (1000.0, 900.0, 81.0, "wall_clock"),
+        (40.0, 29.0, 0.0, None),  # of a short limit a quarter
+        (40.0, 31.0, 0.0, "wall_clock"),
+    ],
+)
+def test_a_run_stops_shortly_before_its_limit(wall_s, now_s, needed_s, reason):
+    assert Stop(wall_s, 0.0, clock=lambda: now_s).reason(needed_s) == reason
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_noted_and_the_old_handler_comes_back(number):
+    stop = Stop(0.0, 0.0)
+    before = signal.getsignal(number)
+    with stop.listening():
+        assert stop.reason() is None
+        os.kill(os.getpid(), number)
+        assert stop.reason() == number.name.lower()
+    assert signal.getsignal(number) == before
+
+
+def test_a_validation_that_must_stop_gives_nothing_and_keeps_the_mode(store, tmp_path):
+    config = tiny(store, tmp_path)
+    model = build_model(config.model).train()
+    asked = []
+
+    def go_on():
+        asked.append(1)
+        return False
+
+    found = validate(
+        model,
+        open_store(store).validation(0),
+        config,
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+        world=World(),
+        go_on=go_on,
+    )
+    assert found is None
+    assert len(asked) == 1
+    assert model.training

@@ -1,0 +1,133 @@
+"""``python -m nodule_det.train`` as a user types it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from nodule_det.runs import ExitCode, RunFolder, RunResult, RunStatus
+from nodule_det.train import __main__
+from tests.train.tiny_run import WORDS, ended, start
+
+
+def test_a_smoke_run_goes_through_the_whole_chain(store, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    code, out, err = ended(start(store, f"run_dir={folder.path}", "fast=true"))
+    assert code == 0, err
+    assert out.startswith("pAUC ")
+    assert out.count("\n") == 1
+    assert str(folder.path) in out
+    assert "python -m nodule_det.train" in folder.command.read_text()
+    assert folder.curve_figure.stat().st_size > 1000
+
+
+def test_a_sweep_of_two_seeds_makes_two_folders(store, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "nodule_det.train", f"store={store}", *WORDS, "limits.epochs=1",
+         "seed=0,1", "--multirun"],
+        capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    results = [RunFolder(path).result for path in sorted((tmp_path / "runs").iterdir())]
+    assert len(results) == 2
+    assert {RunResult.from_json(r.read_text()).status for r in results} == {RunStatus.COMPLETE}
+    assert done.stdout.count("pAUC ") == 2
+
+
+def test_a_store_that_is_missing_ends_in_one_line(tmp_path):
+    process = start(tmp_path / "nowhere", f"run_dir={tmp_path / 'run'}")
+    code, out, err = ended(process)
+    assert code == ExitCode.ERROR
+    assert out == ""
+    assert err.startswith("error: store=")
+    assert err.count("\n") == 1
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "failed"
+
+
+@pytest.fixture
+def train(monkeypatch, capsys, store):
+    """Give a function that runs the command in this process: (exit code, output, errors)."""
+
+    def call(*words):
+        monkeypatch.setattr("sys.argv", ["train", f"store={store}", *WORDS, *words])
+        with pytest.raises(SystemExit) as left:
+            __main__.main()
+        return left.value.code, *capsys.readouterr()
+
+    return call
+
+
+def one_line(err):
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    return err
+
+
+@pytest.fixture
+def stopped(train, tmp_path):
+    """Make a run that stopped at once; gives its folder and the words that go on with it."""
+    folder = RunFolder(tmp_path / "run")
+    assert train(f"run_dir={folder.path}", "limits.wall_s=0.001")[0] == ExitCode.STOPPED
+    return folder
+
+
+def test_a_damaged_checkpoint_is_one_line_and_stays_where_it_is(train, stopped):
+    content = stopped.checkpoint_last.read_bytes()[:-500]
+    stopped.checkpoint_last.write_bytes(content)
+    code, out, err = train(f"run_dir={stopped.path}")
+    assert (code, out) == (ExitCode.ERROR, "")
+    assert f"checkpoint {stopped.checkpoint_last} cannot be read (" in one_line(err)
+    assert "take another one of the run" in err
+    assert stopped.checkpoint_last.read_bytes() == content
+    assert not list(stopped.path.glob("*.tmp"))
+
+
+def test_a_checkpoint_of_another_architecture_is_one_line(train, stopped, tmp_path):
+    other = RunFolder(tmp_path / "other")
+    train(f"run_dir={other.path}", "limits.wall_s=0.001", "model.filters=6")
+    stopped.checkpoint_last.write_bytes(other.checkpoint_last.read_bytes())
+    code, out, err = train(f"run_dir={stopped.path}")
+    assert (code, out) == (ExitCode.ERROR, "")
+    assert "is of another architecture" in one_line(err)
+    assert "take the checkpoint of a run with these settings" in err
+
+
+def test_a_patch_larger_than_the_box_of_the_lungs_is_one_line(train, tmp_path):
+    code, out, err = train(f"run_dir={tmp_path / 'run'}", "patches.size_vox=64")
+    assert (code, out) == (ExitCode.BAD_INPUT, "")
+    assert "patches.size_vox=64" in one_line(err)
+    assert "1.2.1" in err  # the first scan of the training folds
+    assert not (tmp_path / "run/last.pt").exists()
+
+
+def test_a_folder_without_the_right_to_write_is_one_line(train, small_disk):
+    disk = small_disk("100k")
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    code, out, err = train(f"run_dir={disk / 'run'}")
+    assert (code, out) == (ExitCode.BAD_INPUT, "")
+    assert f"run_dir={disk / 'run'} cannot be written (Read-only file system)" in one_line(err)
+    assert list(disk.iterdir()) == []
+
+
+def test_a_disk_too_full_for_anything_is_no_mistake_in_the_settings(train, small_disk):
+    disk = small_disk("8k")
+    code, out, err = train(f"run_dir={disk / 'run'}", "limits.epochs=1")
+    assert (code, out) == (ExitCode.UNWRITTEN, "")
+    assert "cannot be written (No space left on device); make room" in err
+
+
+def test_a_disk_too_full_for_the_checkpoint_is_named_and_the_run_goes_on_later(train, small_disk):
+    disk = small_disk("64k")
+    folder = RunFolder(disk / "run")
+    code, out, err = train(f"run_dir={folder.path}", "limits.epochs=1")
+    assert (code, out) == (ExitCode.UNWRITTEN, "")
+    assert f"checkpoint {folder.checkpoint_last} cannot be written (" in err
+    assert "The same command goes on" in err
+    assert not folder.checkpoint_last.exists()
+    assert not list(folder.path.glob(".*.tmp"))
+    subprocess.run(["mount", "-o", "remount,size=20m", str(disk)], check=True)
+    code, out, err = train(f"run_dir={folder.path}", "limits.epochs=1")
+    assert (code, err) == (ExitCode.COMPLETE, "")
