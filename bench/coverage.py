@@ -45,7 +45,7 @@ def draw(n_cases: int, strength: float, rng: np.random.Generator) -> Matched:
 def coverage(
     n_cases: int, strength: float, repetitions: int, interval: Interval, bootstrap: int
 ) -> tuple[float, float]:
-    """Give the share of intervals that hold the truth, and their mean width."""
+    """Return the share of intervals that hold the truth, and their mean width."""
     truth = pauc(froc_curve(draw(200_000, strength, np.random.default_rng(999))))
     held, width = 0, 0.0
     for seed in track(range(repetitions), f"{n_cases} cases, {interval.value}", repetitions):

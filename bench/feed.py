@@ -83,7 +83,7 @@ def make_scans(folder: Path, n: int) -> list[FileScan]:
 
 
 def ours(scans: list[FileScan], size_vox: int) -> Callable[[], object]:
-    """Give a function that makes the next batch of our feed, in its thread."""
+    """Return a function that makes the next batch of our feed, in its thread."""
     config = TrainConfig(
         patches=PatchConfig(size_vox=size_vox, per_epoch=4096),
         optim=OptimConfig(batch_size=BATCH),
@@ -94,7 +94,7 @@ def ours(scans: list[FileScan], size_vox: int) -> Callable[[], object]:
 
 
 def monai(scans: list[FileScan], size_vox: int, *, tuned: bool) -> Callable[[], object]:
-    """Give a function that makes the next batch of MONAI's dataset."""
+    """Return a function that makes the next batch of MONAI's dataset."""
     from monai.data import CacheDataset, DataLoader
     from monai.transforms import (
         Compose,

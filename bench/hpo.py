@@ -171,7 +171,7 @@ def _node_hours_to(goal: float, studies: list[list[dict[str, float]]]) -> float 
 
 
 def _first(goal: float, studies: Sequence[tuple[Any, list[dict[str, float]]]]) -> float | None:
-    """Give the first place, of places at which jobs ended, where the mean regret is the goal."""
+    """Return the first place, of places at which jobs ended, where the mean regret is the goal."""
     regrets = [np.array([1.0, *(r["regret"] for r in rows)]) for _, rows in studies]
     for place in np.unique(np.concatenate([places for places, _ in studies])):
         seen = [np.searchsorted(places, place, side="right") for places, _ in studies]
@@ -201,7 +201,7 @@ def spent(args: argparse.Namespace) -> None:
 
 
 def _busy(rows: list[dict[str, float]], m: int) -> float:
-    """Give the share of worker time spent on jobs, until the last one was started."""
+    """Return the share of worker time spent on jobs, until the last one was started."""
     spans = [(r["hours"] - r["node_hours"], r["hours"]) for r in rows]
     end = max(start for start, _ in spans)
     return (

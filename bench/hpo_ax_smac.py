@@ -45,7 +45,7 @@ class Study(Protocol):
         """Take an outcome; larger is better."""
 
     def ask(self) -> tuple[Any, Params]:
-        """Give the next point and its tag; from now on it counts as running."""
+        """Return the next point and its tag; from now on it counts as running."""
 
 
 class PackagePeer:

@@ -28,7 +28,7 @@ from nodule_det.config.hpo import AcquisitionConfig, Failures, StoppingConfig, S
 from nodule_det.hpo.model import gp as surrogate
 from nodule_det.hpo.simulate.study import FIRST_POINTS
 from nodule_det.hpo.space.space import Kind, Params, Prior, Space
-from nodule_det.hpo.strategy.strategy import Propose, proposer
+from nodule_det.hpo.strategy.strategy import Propose, make_strategy
 from nodule_det.hpo.study.trial import Trial
 
 
@@ -116,7 +116,7 @@ def _from_optuna(p: Any, value: Any) -> float:
 
 
 def peer(name: str, seed: int) -> tuple[Propose, AcquisitionConfig, StoppingConfig]:
-    """Give proposer and settings of a peer."""
+    """Return make_strategy and settings of a peer."""
     base, *variants = name.split("-")
     if base in ("tpe", "optuna_gp"):
         import optuna
@@ -135,7 +135,7 @@ def peer(name: str, seed: int) -> tuple[Propose, AcquisitionConfig, StoppingConf
     if base == "plain_botorch":
         return plain_botorch, AcquisitionConfig(first=FIRST_POINTS), StoppingConfig()
     strategy = Strategy(base)
-    propose = proposer(strategy)
+    propose = make_strategy(strategy)
     settings: dict[str, Any] = {"strategy": strategy, "first": FIRST_POINTS}
     for variant in variants:
         if variant == "zero":
@@ -176,7 +176,7 @@ View = Callable[[Space, Sequence[Trial]], tuple[Space, Sequence[Trial]]]
 
 
 def seen_through(view: View, propose: Propose) -> Propose:
-    """Let a proposer see another space, or other trials, than there are."""
+    """Let a make_strategy see another space, or other trials, than there are."""
 
     def propose_so(space: Space, trials: Sequence[Trial], *others: Any) -> Params:
         return propose(*view(space, trials), *others)

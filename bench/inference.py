@@ -63,7 +63,7 @@ def in_one_pass(model: nn.Module, volume: NDArray[np.int16]) -> Probability:
 
 
 def ways_of(config: ModelConfig, volume: NDArray[np.int16]) -> tuple[nn.Module, dict[str, Way]]:
-    """Give the network and the ways to compute the volume."""
+    """Return the network and the ways to compute the volume."""
     model = warmed_up(config)
     fused = fuse(model)
 

@@ -36,7 +36,7 @@ LUNA16_SCANS = 948
 
 
 def seconds(work: Callable[[], object]) -> tuple[float, float]:
-    """Give wall-clock and CPU seconds of a piece of work."""
+    """Return wall-clock and CPU seconds of a piece of work."""
     wall, cpu = time.perf_counter(), time.process_time()
     work()
     return time.perf_counter() - wall, time.process_time() - cpu

@@ -75,7 +75,7 @@ def start(args: argparse.Namespace, trials: int) -> subprocess.Popen[bytes]:
 
 
 def losses(args: argparse.Namespace) -> Path:
-    """Give the folder of commands that lose answers; for local jobs there are none in it."""
+    """Return the folder of commands that lose answers; for local jobs there are none in it."""
     folder = Path(f"{args.folder}.losses").absolute()
     folder.mkdir(parents=True, exist_ok=True)
     for name in () if args.dispatcher == "local" else ("sbatch", "qsub"):

@@ -90,7 +90,7 @@ def find_candidates(
 
 
 def _peaks(probability: NDArray[np.float32], threshold: float) -> NDArray[np.intp]:
-    """Give (n, 3) voxels that no neighbour of 26 exceeds, in array order.
+    """Return (n, 3) voxels that no neighbour of 26 exceeds, in array order.
 
     Only voxels that are high enough are looked at, and after each neighbour only those left.  A
     network that is sure says exactly 1 all through a nodule; such a plateau gives one voxel.
@@ -108,7 +108,7 @@ def _peaks(probability: NDArray[np.float32], threshold: float) -> NDArray[np.int
 
 
 def _middles(voxels: NDArray[np.intp], shape: tuple[int, ...]) -> NDArray[np.intp]:
-    """Give the index of one voxel for each connected group: the one nearest the group's centroid.
+    """Return the index of one voxel for each connected group: the one nearest the group's centroid.
 
     Two peaks that touch have the same height, because neither exceeds the other.
     """
@@ -125,7 +125,7 @@ def _middles(voxels: NDArray[np.intp], shape: tuple[int, ...]) -> NDArray[np.int
 
 
 def _apart(world_mm: FloatArray, merge_mm: float) -> NDArray[np.intp]:
-    """Give the indices of points, best first, that no better kept point is near.
+    """Return the indices of points, best first, that no better kept point is near.
 
     An untrained network has ten thousands of peaks, so neighbours are looked up in a tree.
     """

@@ -199,7 +199,7 @@ def _unreadable(word: str) -> str:
 
 
 def _groups(config_name: str) -> dict[str, list[str]]:
-    """Give the groups that a command's YAML names, and what may be chosen of each."""
+    """Return the groups that a command's YAML names, and what may be chosen of each."""
     path = Path(CONF_DIR, f"{config_name}.yaml")
     if not path.is_file():
         return {}

@@ -67,7 +67,7 @@ def find_blobs(out: Path, store: Path, run: RunFolder) -> None:
 
 
 def fingerprint(store: Path, scans: Path) -> str:
-    """Give a digest of what is searched: the scans of a list, each with the hash of its source."""
+    """Return a digest of the scans of a list and of their sources."""
     digest = hashlib.sha256()
     for uid in read_table(scans, (SERIES,)).text(SERIES):
         digest.update((store / "scans" / f"{uid}.json").read_bytes())

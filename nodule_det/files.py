@@ -21,7 +21,7 @@ FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside ``path``; what was written there takes its place at the end.
+    """Return a temporary name beside ``path``; what was written there takes its place at the end.
 
     The content reaches the disk before the name does, so after a crash or a full disk there is
     the old file or the new one, never half of one.  On an error nothing is left behind.

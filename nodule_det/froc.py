@@ -44,7 +44,7 @@ class Lesions:
         return len(self.case)
 
     def take(self, rows: IntArray) -> Lesions:
-        """Give some of them."""
+        """Return some of them."""
         return Lesions(self.case[rows], self.world_mm[rows], self.diameter_mm[rows])
 
 
@@ -69,7 +69,7 @@ class Candidates:
         return len(self.case)
 
     def take(self, rows: IntArray) -> Candidates:
-        """Give some of them."""
+        """Return some of them."""
         return Candidates(self.case[rows], self.world_mm[rows], self.score[rows])
 
 
@@ -243,7 +243,7 @@ def _index_cases(cases: Sequence[str] | StrArray) -> _Cases:
 
 
 def _look_up(known: _Cases, case: StrArray, what: str, drop: bool) -> IntArray:
-    """Give the index of each case, -1 where it is not evaluated."""
+    """Return the index of each case, -1 where it is not evaluated."""
     # The strings of a whole column would need more memory than the column: a part at a time.
     index = np.empty(len(case), np.int64)
     for start in range(0, len(case), PAIRS_AT_ONCE):
@@ -363,7 +363,7 @@ def froc_curve(matched: Matched) -> FrocCurve:
 
 
 def pauc(curve: FrocCurve, upper: float = UPPER) -> float:
-    """Give the area under the polyline from 0 to ``upper``, divided by ``upper``: in [0, 1].
+    """Return the area under the polyline from 0 to ``upper``, divided by ``upper``: in [0, 1].
 
     The line is continued flat after its last point, so false positives of the lowest score, added
     at the end, change nothing.
@@ -373,7 +373,7 @@ def pauc(curve: FrocCurve, upper: float = UPPER) -> float:
 
 
 def pauc_step(curve: FrocCurve, upper: float = UPPER) -> float:
-    """Give the same area under the steps: what thresholds can really reach.
+    """Return the same area under the steps: what thresholds can really reach.
 
     It differs from :func:`pauc` only where lesions and false positives have equal scores.
     """
@@ -388,7 +388,7 @@ def sensitivity_at(curve: FrocCurve, fp_per_scan: ArrayLike) -> FloatArray:
 
 
 def threshold_at(curve: FrocCurve, fp_per_scan: ArrayLike) -> FloatArray:
-    """Give the lowest score that keeps the false positives at or below each rate.
+    """Return the lowest score that keeps the false positives at or below each rate.
 
     Infinity where even the highest score makes more.
     """
@@ -397,12 +397,12 @@ def threshold_at(curve: FrocCurve, fp_per_scan: ArrayLike) -> FloatArray:
 
 
 def cpm(curve: FrocCurve) -> float:
-    """Give the mean sensitivity at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false positives per scan."""
+    """Return the mean sensitivity at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false positives per scan."""
     return float(sensitivity_at(curve, CPM_RATES).mean())
 
 
 def areas(fp_per_scan: FloatArray, sensitivity: FloatArray, upper: float) -> FloatArray:
-    """Give the partial areas of many curves at once.
+    """Return the partial areas of many curves at once.
 
     Args:
         fp_per_scan: (b, t) never falling, from 0.

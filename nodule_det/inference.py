@@ -117,7 +117,7 @@ def predict_volume(
 
 
 def reach_vox(config: ModelConfig) -> int:
-    """Give how far an output voxel sees, in voxels, rounded up to the stride.
+    """Return how far an output voxel sees, in voxels, rounded up to the stride.
 
     The interval of inputs is followed from the output back through every layer, for each place
     that an output voxel can have in a cell of the stride.
@@ -135,7 +135,7 @@ def reach_vox(config: ModelConfig) -> int:
 
 
 def _seen(a: int, b: int, level: int, config: ModelConfig) -> tuple[int, int]:
-    """Give the inputs of a level that its outputs from a to b depend on."""
+    """Return the inputs of a level that its outputs from a to b depend on."""
     half = config.kernel_size // 2
     again = half if config.residual else 0  # a residual unit's second convolution
     if level == config.depth - 1:
@@ -148,7 +148,7 @@ def _seen(a: int, b: int, level: int, config: ModelConfig) -> tuple[int, int]:
 
 
 def slab_voxels(config: ModelConfig, device: torch.device) -> int:
-    """Give the voxels of a slab that fit the memory of a device.
+    """Return the voxels of a slab that fit the memory of a device.
 
     Measured on a CPU (``docs/model.md``): 46 to 141 bytes a voxel without residual units, 135 to
     201 with them, whose last convolution works at full resolution on one channel, which oneDNN

@@ -68,7 +68,7 @@ class RunResult:
     """Optimiser steps done."""
     best_step: int | None = None
     seconds: float = 0.0
-    """Wall-clock time over all sittings of the run."""
+    """Wall-clock time over all sessions of the run."""
     peak_memory_bytes: int | None = None
     """Largest resident memory of the process."""
     peak_gpu_memory_bytes: int | None = None

@@ -38,11 +38,11 @@ class Table:
         return len(self.line)
 
     def text(self, column: str) -> list[str]:
-        """Give a column, each cell without the blanks around it."""
+        """Return a column, each cell without the blanks around it."""
         return [cell.strip() for cell in self.columns[column]]
 
     def numbers(self, column: str) -> NDArray[np.float64]:
-        """Give a column as (n,) float64.
+        """Return a column as (n,) float64.
 
         Raises:
             TableError: If a cell is not a number; ``nan`` and ``inf`` are numbers here.

@@ -13,7 +13,7 @@ REPOSITORY = Path(__file__).parents[1]
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Give the folder of real data that may lie beside the checkout; skip where it does not."""
+    """Return the folder of real data that may lie beside the checkout; skip where it does not."""
     path = REPOSITORY.parent / "shared"
     if not path.is_dir():
         pytest.skip(f"{path} is not here: real scans and recordings do not travel with the code")
@@ -22,7 +22,7 @@ def shared() -> Path:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Give a function that mounts a real disk of a size ("100k"); needs the right to mount."""
+    """Return a function that mounts a real disk of a size ("100k"); needs the right to mount."""
     mounted: list[Path] = []
 
     def mount(size: str) -> Path:

@@ -24,7 +24,7 @@ CONFIG = CandidateConfig()
 
 
 def bumps(*peaks, grid=UPRIGHT, sigma_mm=2.5):
-    """Give a volume with a Gaussian bump of each height at each voxel (z, y, x)."""
+    """Return a volume with a Gaussian bump of each height at each voxel (z, y, x)."""
     voxels = np.stack(np.indices(SIZE_VOX), axis=-1)
     volume = np.zeros(SIZE_VOX)
     for center, height in peaks:
@@ -129,7 +129,7 @@ def test_peaks_at_the_border_are_found():
 
 
 def slow_peaks(volume, threshold):
-    """Give the voxels that no neighbour reaches, by looking at each."""
+    """Return the voxels that no neighbour reaches, by looking at each."""
     padded = np.pad(volume, 1, constant_values=-1)
     for voxel in np.argwhere(volume >= threshold):
         around = padded[tuple(slice(v, v + 3) for v in voxel)]

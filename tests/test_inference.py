@@ -22,7 +22,7 @@ RESIDUAL = ModelConfig(depth=2, filters=4, kernel_size=5, residual=True)
 
 
 def trained(config):
-    """Give a network whose output varies as that of a trained one does."""
+    """Return a network whose output varies as that of a trained one does."""
     torch.manual_seed(1)
     model = build_model(config)
     for module in model.modules():

@@ -75,7 +75,7 @@ class Events:
         )
 
     def _curves(self, weights: FloatArray, head: int) -> tuple[FloatArray, FloatArray]:
-        """Give (b, t) false positives per scan and sensitivity over the first ``head`` events."""
+        """Return (b, t) false positives per scan and sensitivity over the first ``head`` events."""
         ends = np.flatnonzero(self.ends_tie[:head])
         of_event = weights[:, self.case[:head]]
         fp = np.cumsum(of_event * self.is_fp[:head], axis=1)[:, ends]
@@ -115,7 +115,7 @@ def draw_weights(cases: StrArray, n_resamples: int, rng: np.random.Generator) ->
 
 
 def leave_one_out(cases: StrArray) -> FloatArray:
-    """Give the (n_cases, n_cases) weights of a jackknife, cases left out by rising id."""
+    """Return the (n_cases, n_cases) weights of a jackknife, cases left out by rising id."""
     return in_order_of_ids(cases, 1.0 - np.eye(len(cases)))
 
 

@@ -149,7 +149,7 @@ def compare(
 
 
 def cases_needed(se: float, n_cases: int, difference: float, power: float = POWER) -> int | None:
-    """Give the cases at which a difference is significant at 5 % with a chance of ``power``.
+    """Return the cases at which a difference is significant at 5 % with a chance of ``power``.
 
     The standard error falls with the square root of the cases.
 
@@ -188,7 +188,7 @@ def _cpm(figures: Resampled) -> FloatArray:
 def _swapped(
     first: Matched, second: Matched, n: int, upper: float, rng: np.random.Generator
 ) -> tuple[FloatArray, FloatArray]:
-    """Give (n,) differences of pAUC and CPM with random cases swapped between the detectors.
+    """Return (n,) differences of pAUC and CPM with random cases swapped between the detectors.
 
     Both detectors stand side by side as 2 x n_cases cases, of which a weight of 0 or 1 takes each
     case from one of them.
@@ -220,7 +220,7 @@ def _side_by_side(first: Matched, second: Matched) -> Events:
 
 
 def _on_common_scale(matched: Matched) -> tuple[FloatArray, FloatArray]:
-    """Give lesion and false-positive scores as the false positives that their threshold costs.
+    """Return lesion and false-positive scores as the false positives that their threshold costs.
 
     Scores of two detectors mean different things; the false positives at or above a score mean the
     same.  The order is kept: a lesion between two false positives gets the half between them.

@@ -88,7 +88,7 @@ class Froc:
     """Why the figures are None."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Give plain values for JSON; infinite scores, which JSON lacks, are None."""
+        """Return plain values for JSON; infinite scores, which JSON lacks, are None."""
         return asdict(self)
 
 
@@ -160,7 +160,7 @@ def analyse(
 
 
 def _column(figures: Resampled, column: int | None) -> FloatArray:
-    """Give a figure of each resample: the area (None), CPM (-1), or one sensitivity."""
+    """Return a figure of each resample: the area (None), CPM (-1), or one sensitivity."""
     if column is None:
         return figures.pauc
     if column == -1:

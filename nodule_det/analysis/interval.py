@@ -29,12 +29,12 @@ class Interval(Enum):
 
 
 def standard_error(resampled: FloatArray) -> float:
-    """Give the standard deviation of a figure over its resamples."""
+    """Return the standard deviation of a figure over its resamples."""
     return float(np.std(resampled, ddof=1)) if len(resampled) > 1 else 0.0
 
 
 def error_of_figure(value: float, resampled: FloatArray, n_lesions: int) -> float:
-    """Give the standard error of a figure in [0, 1], which is never 0.
+    """Return the standard error of a figure in [0, 1], which is never 0.
 
     Where no resample differs from the figure (every lesion found, or none; a single case) the
     spread is that of :func:`logit_interval`, a logit error of 1, at the figure kept half a lesion
@@ -53,7 +53,7 @@ def error_of_figure(value: float, resampled: FloatArray, n_lesions: int) -> floa
 
 
 def logit_interval(value: float, resampled: FloatArray, n_lesions: int) -> tuple[float, float]:
-    """Give estimate -+ 1.96 standard deviations on the logit scale, mapped back.
+    """Return estimate -+ 1.96 standard deviations on the logit scale, mapped back.
 
     Figures are kept half a lesion away from 0 and 1, where the logit has no end.
 
@@ -82,7 +82,7 @@ def _off_the_ends(figures: FloatArray, n_lesions: int) -> FloatArray:
 
 
 def percentile_interval(resampled: FloatArray) -> tuple[float, float]:
-    """Give the 2.5 % and 97.5 % quantiles; 0 and 1, all that is possible, without any resample.
+    """Return the 2.5 % and 97.5 % quantiles; 0 and 1, all that is possible, without any resample.
 
     Where no resample differs (every lesion found, or none) both are the figure itself.
     """
@@ -95,7 +95,7 @@ def percentile_interval(resampled: FloatArray) -> tuple[float, float]:
 def bca_interval(
     value: float, resampled: FloatArray, jackknife: Callable[[], FloatArray]
 ) -> tuple[float, float]:
-    """Give the bias-corrected and accelerated interval.
+    """Return the bias-corrected and accelerated interval.
 
     Like the percentile interval it is the figure itself where no resample differs.
 

@@ -83,7 +83,7 @@ def jafroc(
 
 
 def _wins(matched: Matched, normal: IntArray) -> FloatArray:
-    """Give (n_cases, n_normal) lesions of a case that win over each scan, a tie as a half."""
+    """Return (n_cases, n_normal) lesions of a case that win over each scan, a tie as a half."""
     worst = np.full(matched.n_cases, -np.inf)
     np.maximum.at(worst, matched.fp_case, matched.fp_score)
     scores = worst[normal]
@@ -97,7 +97,7 @@ def _wins(matched: Matched, normal: IntArray) -> FloatArray:
 def _weighted(
     wins: FloatArray, weights: FloatArray, matched: Matched, normal: IntArray
 ) -> FloatArray:
-    """Give the figure under (b, n_cases) weights, without the rows that have no pair."""
+    """Return the figure under (b, n_cases) weights, without the rows that have no pair."""
     lesions = weights @ np.bincount(matched.lesion_case, minlength=matched.n_cases)
     pairs = lesions * weights[:, normal].sum(axis=1)
     won = ((weights @ wins) * weights[:, normal]).sum(axis=1)

@@ -54,7 +54,7 @@ class ChallengeFigures:
 
 
 def capped(candidates: Candidates, limit: int = CAP) -> IntArray:
-    """Give the rows that the challenge looks at.
+    """Return the rows that the challenge looks at.
 
     Of a scan with more than ``limit`` rows those strictly above the score of the row of rank
     ``limit + 1`` count: of a tie at the cut, none does.  A NaN stays, for ``match`` to refuse.

@@ -88,7 +88,7 @@ def analyse_strata(
 
 
 def keep_lesions(matched: Matched, rows: IntArray) -> Matched:
-    """Give the same outcome with some lesions only; hits of the others count as nothing."""
+    """Return the same outcome with some lesions only; hits of the others count as nothing."""
     return replace(
         matched,
         lesion_case=matched.lesion_case[rows],

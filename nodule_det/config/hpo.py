@@ -70,7 +70,7 @@ class DispatcherConfig:
     """How long before ``walltime_s`` the training must be done with saving."""
 
     join_resources: bool = False
-    """Give PBS resources in one ``-l`` option: Slurm's qsub wrapper heeds only the last one."""
+    """Return PBS resources in one ``-l`` option: Slurm's qsub wrapper heeds only the last one."""
 
     submit_args: list[str] = field(default_factory=list)
     """More arguments of qsub or sbatch: project group, account, mail, GPUs."""
@@ -240,7 +240,7 @@ class HpoConfig:
     """M, jobs at a time."""
 
     trials: int = 100
-    """Trials in all, those of earlier sittings included."""
+    """Trials in all, those of earlier sessions included."""
 
     node_hours: float = 0.0
     """Start no more trials once the jobs have used this many hours on nodes; 0 sets no limit."""

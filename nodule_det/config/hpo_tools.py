@@ -61,7 +61,7 @@ class AddConfig:
 
 @dataclass(kw_only=True)
 class CancelConfig:
-    """Give up one trial: its job is ended, its point is not tried again, and it teaches nothing."""
+    """Cancel one trial: end its job, do not try its point again, and learn nothing from it."""
 
     study: str = ""
     """Folder of the study."""

@@ -175,7 +175,7 @@ class LimitConfig:
     """Epochs of training."""
 
     wall_s: float = 0.0
-    """Wall-clock seconds of this sitting; shortly before, the run saves a checkpoint and leaves
+    """Wall-clock seconds of this session; shortly before, the run saves a checkpoint and leaves
     with exit code 85, to be started again by the same command.  0 sets no limit."""
 
     checkpoint_s: float = 300.0

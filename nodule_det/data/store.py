@@ -65,19 +65,19 @@ class StoredScan:
         return _map(path, self.grid) if path.exists() else None
 
     def lung_blocks(self) -> IntArray:
-        """Give (n, 3) first voxels of the blocks that are mostly lung."""
+        """Return (n, 3) first voxels of the blocks that are mostly lung."""
         return np.argwhere(unpack(self.lung_packed, self.block_shape)) * BLOCK_VOX
 
     def vessel_blocks(self) -> IntArray:
-        """Give (n, 3) first voxels of the blocks of lung that hold dense voxels."""
+        """Return (n, 3) first voxels of the blocks of lung that hold dense voxels."""
         return np.argwhere(unpack(self.vessel_packed, self.block_shape)) * BLOCK_VOX
 
     def lung_mask(self) -> BlockMask:
-        """Give the (z, y, x) mask of the lungs, in steps of a block."""
+        """Return the (z, y, x) mask of the lungs, in steps of a block."""
         return expand(unpack(self.lung_packed, self.block_shape), self.grid.size_vox)
 
     def search_mask(self) -> BlockMask:
-        """Give the (z, y, x) mask in which candidates count: the lungs and a block around them.
+        """Return the (z, y, x) mask in which candidates count: the lungs and a block around them.
 
         The centre of a nodule at the wall may lie a little outside the mask of the lungs.
         """
@@ -117,12 +117,12 @@ class Store:
         return tuple(sorted({scan.fold for scan in self.scans}))
 
     def training(self, fold: int) -> tuple[StoredScan, ...]:
-        """Give the scans of all other folds."""
+        """Return the scans of all other folds."""
         self._check(fold)
         return tuple(scan for scan in self.scans if scan.fold != fold)
 
     def validation(self, fold: int) -> tuple[StoredScan, ...]:
-        """Give the scans of a fold."""
+        """Return the scans of a fold."""
         self._check(fold)
         return tuple(scan for scan in self.scans if scan.fold == fold)
 
@@ -235,7 +235,7 @@ def write_scan(
 
 
 def stored_stamp(folder: Path, series_uid: str) -> str | None:
-    """Give the stamp that a scan was written with, or None where there is no whole scan."""
+    """Return the stamp that a scan was written with, or None where there is no whole scan."""
     file = folder / f"{series_uid}.json"
     try:
         stamp = json.loads(file.read_text())["source_stamp"]
@@ -300,7 +300,7 @@ def block_shape(size_vox: Sequence[int]) -> tuple[int, int, int]:
 
 
 def expand(blocks: BlockMask, size_vox: Sequence[int]) -> BlockMask:
-    """Give each voxel of a volume the value of its block."""
+    """Return each voxel of a volume the value of its block."""
     for axis in range(3):
         blocks = blocks.repeat(BLOCK_VOX, axis)
     z, y, x = size_vox
@@ -313,7 +313,7 @@ def mostly(mask: BlockMask) -> BlockMask:
 
 
 def grown(blocks: BlockMask, size_vox: Sequence[int]) -> BlockMask:
-    """Give the (z, y, x) mask of blocks and all their neighbours."""
+    """Return the (z, y, x) mask of blocks and all their neighbours."""
     return expand(np.asarray(ndimage.binary_dilation(blocks, np.ones((3, 3, 3), bool))), size_vox)
 
 
@@ -329,7 +329,7 @@ def unpack(text: str, shape: tuple[int, int, int]) -> BlockMask:
 
 
 def _block_share(mask: BlockMask) -> NDArray[np.float64]:
-    """Give the share of each block that is set."""
+    """Return the share of each block that is set."""
     total = _block_reduce(mask.astype(np.int16), np.add, 0)
     return np.asarray(total / BLOCK_VOX**3, np.float64)
 

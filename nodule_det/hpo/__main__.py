@@ -19,7 +19,7 @@ def main(config: HpoConfig) -> int | None:
     calculate_in_one_thread()
     from nodule_det.hpo.driver.dry_run import preview
     from nodule_det.hpo.driver.open_study import has_study, missing_store, new_header
-    from nodule_det.hpo.driver.session import sit
+    from nodule_det.hpo.driver.session import run_session
     from nodule_det.hpo.study.lock import StudyLock
     from nodule_det.hpo.study.study import StudyFolder
 
@@ -38,7 +38,7 @@ def main(config: HpoConfig) -> int | None:
     header = new_header(config, time.time())
     folder.path.mkdir(parents=True, exist_ok=True)
     with StudyLock(folder.lock) as lock:
-        return sit(folder, config, header, lock, sys.stderr)
+        return run_session(folder, config, header, lock, sys.stderr)
 
 
 if __name__ == "__main__":

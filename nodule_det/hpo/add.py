@@ -14,7 +14,7 @@ from nodule_det.cli import command
 from nodule_det.config.hpo_tools import AddConfig
 from nodule_det.errors import ConfigError
 from nodule_det.hpo.space.space import Space
-from nodule_det.hpo.study.inbox import put, put_result, result_origin
+from nodule_det.hpo.study.inbox import enqueue, enqueue_result, result_origin
 from nodule_det.hpo.study.study import IMPORTED, Header, Study, StudyFolder, read_study
 from nodule_det.hpo.study.trial import OUTCOMES, Reason, TrialState
 
@@ -77,7 +77,7 @@ def add_points(queue_dir: Path, space: Space, path: Path) -> int:
         except ConfigError as error:
             raise ConfigError(f"points={path}, point {number}: {error}") from None
     for params in points:
-        put(queue_dir, params)
+        enqueue(queue_dir, params)
     return len(points)
 
 
@@ -116,7 +116,7 @@ def add_results(queue_dir: Path, study: Study, other: Study) -> tuple[int, int, 
             "peak_memory_bytes": trial.peak_memory_bytes,
             "imported_seconds": trial.seconds,
         }
-        put_result(queue_dir, params, result, origin)
+        enqueue_result(queue_dir, params, result, origin)
         taken += 1
     return taken, known, foreign
 

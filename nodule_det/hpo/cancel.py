@@ -1,6 +1,6 @@
 """``python -m nodule_det.hpo.cancel``: give up one trial.
 
-    hpo.cancel ──put_cancel()──▶ STUDY/queue ──driver──▶ journal, then the batch system
+    hpo.cancel ──enqueue_cancel()──▶ STUDY/queue ──driver──▶ journal, then the batch system
 
 The journal has one writer, the driver, so this leaves a request.  A running driver takes it up at
 its next step, another one when it is started; the job can be ended by hand until then.
@@ -14,7 +14,7 @@ from pathlib import Path
 from nodule_det.cli import command
 from nodule_det.config.hpo_tools import CancelConfig
 from nodule_det.errors import StudyError
-from nodule_det.hpo.study.inbox import put_cancel
+from nodule_det.hpo.study.inbox import enqueue_cancel
 from nodule_det.hpo.study.lock import who_drives
 from nodule_det.hpo.study.study import Study, StudyFolder, read_study
 from nodule_det.hpo.study.trial import Trial
@@ -34,7 +34,7 @@ def main(config: CancelConfig) -> None:
             f"trial={trial.number} of study={folder.path} is {trial.state} already; only a trial "
             "that is not over can be cancelled"
         )
-    put_cancel(folder.queue, trial.number)
+    enqueue_cancel(folder.queue, trial.number)
     holder, gone = who_drives(folder.lock)
     if holder is not None and not gone:
         print(f"trial {trial.number} will be cancelled by the driver ({holder})")

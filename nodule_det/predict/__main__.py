@@ -84,7 +84,7 @@ def predict_all(scans: Sequence[ScanEntry], predict: Predict, out: Predictions) 
 def _attempt(
     scan: ScanEntry, predict: Predict, out: Predictions
 ) -> tuple[str, ScanCandidates, bool] | str:
-    """Give the stamp and the candidates of a scan and whether they stood already, or the reason
+    """Return the stamp and the candidates of a scan and whether they stood already, or the reason
     why there are none."""
     from nodule_det.data.ingest.source import source_stamp
 

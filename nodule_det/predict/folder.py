@@ -113,7 +113,7 @@ class Predictions:
             )
 
     def read(self, series_uid: str, stamp: str | None = None) -> ScanCandidates | None:
-        """Give what stands of a scan, or None where it is to be done.
+        """Return what stands of a scan, or None where it is to be done.
 
         Args:
             series_uid: The scan.

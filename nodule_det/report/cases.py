@@ -36,7 +36,7 @@ class Scored:
     matched: Matched
 
     def place(self, lesion: int | None, row: int | None) -> tuple[FloatArray, float]:
-        """Give centre and diameter of a lesion, or else of a candidate."""
+        """Return centre and diameter of a lesion, or else of a candidate."""
         if lesion is not None:
             return self.lesions.world_mm[lesion], float(self.lesions.diameter_mm[lesion])
         return self.candidates.world_mm[row], float(self.candidate_diameter_mm[row])
@@ -99,12 +99,12 @@ def _of_case(
 
 
 def _fp_per_scan(rising: FloatArray, score: float, n_cases: int) -> float:
-    """Give the false positives per scan that a threshold at this score makes."""
+    """Return the false positives per scan that a threshold at this score makes."""
     return float(len(rising) - np.searchsorted(rising, score, side="left")) / n_cases
 
 
 def _voxel(cube: Cube, scan: StoredScan, world_mm: FloatArray) -> list[int]:
-    """Give the voxel of the cube in which a point lies."""
+    """Return the voxel of the cube in which a point lies."""
     voxel = np.rint(cube.to_cube(scan.grid.to_voxel(world_mm))).astype(int)
     return [int(v) for v in np.clip(voxel, 0, EDGE - 1)]
 

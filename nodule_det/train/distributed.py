@@ -34,7 +34,7 @@ class World:
         return self.rank == 0
 
     def first_of(self, word: str | None) -> str | None:
-        """Give the word of the first process that has one: all get the same answer."""
+        """Return the word of the first process that has one: all get the same answer."""
         return next((said for said in self.gather(word) if said), None)
 
     def gather(self, item: Item) -> list[Item]:
@@ -46,7 +46,7 @@ class World:
         return items
 
     def from_first(self, item: Item) -> Item:
-        """Give what the first process holds."""
+        """Return what the first process holds."""
         if self.size == 1:
             return item
         items: list[Any] = [item]
@@ -54,7 +54,7 @@ class World:
         return items[0]  # type: ignore[no-any-return]
 
     def share(self, amount: float) -> float:
-        """Give this process's amount over the mean of all.
+        """Return this process's amount over the mean of all.
 
         A mean over a batch is the mean of the processes' means only when each is weighted by how
         much it was taken over.
@@ -64,7 +64,7 @@ class World:
         return amount * len(amounts) / total if total else 1.0
 
     def same_buffers(self, model: nn.Module) -> None:
-        """Give all processes the first one's buffers: batch norm's running averages differ."""
+        """Return all processes the first one's buffers: batch norm's running averages differ."""
         if self.size > 1:
             for buffer in model.buffers():
                 distributed.broadcast(buffer, src=0)

@@ -25,7 +25,7 @@ class Stop:
     """Knows whether to stop.
 
     Args:
-        wall_s: Wall-clock seconds of this sitting; 0 sets no limit.
+        wall_s: Wall-clock seconds of this session; 0 sets no limit.
         started_s: When it began, by ``clock``.
         clock: Seconds; an argument, so that no test has to wait.
     """

@@ -50,7 +50,7 @@ log = logging.getLogger("nodule_det.train")
 
 
 def learning_rate(step: int, total_steps: int, largest: float) -> float:
-    """Give the learning rate of a step: a linear rise, then half a cosine.
+    """Return the learning rate of a step: a linear rise, then half a cosine.
 
     Example:
         >>> [round(learning_rate(s, 100, 1.0), 2) for s in (0, 4, 52, 99)]
@@ -122,7 +122,7 @@ def fit(trainer: Trainer, must_stop: MustStop, publish: Callable[[Validation], N
 
 
 class Clock:
-    """Keeps ``State.seconds``, over all sittings, and the time since the last checkpoint."""
+    """Keeps ``State.seconds``, over all sessions, and the time since the last checkpoint."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -134,7 +134,7 @@ class Clock:
         self._state.seconds = self._before_s + time.monotonic() - self._started_s
 
     def since_save_s(self) -> float:
-        """Give the seconds since :meth:`saved` or the start."""
+        """Return the seconds since :meth:`saved` or the start."""
         return time.monotonic() - self._saved_s
 
     def saved(self) -> None:

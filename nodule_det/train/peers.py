@@ -51,13 +51,13 @@ def leave_word(run_dir: Path, rank: int, message: str, exit_code: int) -> None:
 
 
 def forget_words(run_dir: Path) -> None:
-    """Delete what processes of an earlier sitting left."""
+    """Delete what processes of an earlier session left."""
     for path in run_dir.glob(".failed.*.json"):
         path.unlink(missing_ok=True)
 
 
 def why_lost(run_dir: Path) -> NoduleDetError:
-    """Give the error of the process that left a word; of one that could not, what is known."""
+    """Return the error of the process that left a word; of one that could not, what is known."""
     for path in sorted(run_dir.glob(".failed.*.json")):
         word = json.loads(path.read_text(encoding="utf-8"))
         rank = path.name.split(".")[2]

@@ -34,7 +34,7 @@ def environment(device: torch.device, dtype: torch.dtype, world_size: int) -> di
 
 
 def command_line() -> str:
-    """Give the command as it can be pasted; ``python -m`` is put back together."""
+    """Return the command as it can be pasted; ``python -m`` is put back together."""
     program = Path(sys.argv[0])
     if program.name == "__main__.py":
         return shlex.join(["python", "-m", f"nodule_det.{program.parent.name}", *sys.argv[1:]])
@@ -42,7 +42,7 @@ def command_line() -> str:
 
 
 def commit() -> str | None:
-    """Give the commit of the checkout that this package runs from, with ``+`` if it was changed;
+    """Return the commit of the checkout that this package runs from, with ``+`` if it was changed;
     None where it is installed without one."""
     here = Path(__file__).parent
 

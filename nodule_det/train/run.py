@@ -84,8 +84,8 @@ def run(config: TrainConfig) -> int:
             refuse_other_settings(folder, config)
             result = earlier_result(folder)
             if result is None or result.status is not RunStatus.COMPLETE:
-                sitting = Sitting(config, folder, processes, device, dtype, started_s)
-                result = sitting.train(result or RunResult(status=RunStatus.RUNNING))
+                session = Session(config, folder, processes, device, dtype, started_s)
+                result = session.train(result or RunResult(status=RunStatus.RUNNING))
             if processes.first:
                 print(in_one_line(result, folder))
         return ExitCode.STOPPED if result.status is RunStatus.STOPPED else ExitCode.COMPLETE
@@ -108,7 +108,7 @@ def _new_dir(processes: World) -> str:
     return str(new_run_dir(RUNS)) if processes.first else ""
 
 
-class Sitting:
+class Session:
     """One process's stretch of work on a run, from its start or last checkpoint on.
 
     Args:
@@ -117,7 +117,7 @@ class Sitting:
         processes: Those that share the work; the first one writes.
         device: Where to compute.
         dtype: Type of the forward pass.
-        started_s: When the sitting began, by ``time.monotonic``.
+        started_s: When the session began, by ``time.monotonic``.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class Sitting:
         """Train until the end or a stop, and keep ``result.json`` true all the while.
 
         Args:
-            so_far: What earlier sittings came to.
+            so_far: What earlier sessions came to.
 
         Raises:
             NoduleDetError: If the training fails; ``result.json`` says so as well.
@@ -242,7 +242,7 @@ def on_device(model: nn.Module, device: torch.device) -> nn.Module:
 
 
 def held_out(store: Store, config: TrainConfig) -> tuple[StoredScan, ...]:
-    """Give the scans to validate on: the fold, or as many of it as settings allow, by seed."""
+    """Return the scans to validate on: the fold, or as many of it as settings allow, by seed."""
     scans = store.validation(config.fold)
     most = config.validation.max_scans
     if not 0 < most < len(scans):
@@ -261,7 +261,7 @@ def _meta(config: TrainConfig, store: Store) -> Meta:
 
 
 def peak_memory(device: torch.device) -> dict[str, int]:
-    """Give the largest memory of the process so far, and of its GPU."""
+    """Return the largest memory of the process so far, and of its GPU."""
     unit = 1 if sys.platform == "darwin" else 1024
     peak = {"peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
     if device.type == "cuda":

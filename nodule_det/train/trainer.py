@@ -32,7 +32,7 @@ class State:
     validated: int = 0
     """Epoch of the last validation."""
     seconds: float = 0.0
-    """Wall-clock time of all sittings."""
+    """Wall-clock time of all sessions."""
     validation_s: float = 0.0
     """Duration of the last validation."""
     best_pauc: float | None = None
@@ -61,7 +61,7 @@ class Trainer:
     dtype: torch.dtype
     state: State = field(default_factory=State)
     told_dropped: bool = False
-    """Whether this sitting has said that candidates were left out."""
+    """Whether this session has said that candidates were left out."""
 
     @property
     def total_steps(self) -> int:

@@ -112,7 +112,7 @@ def match(scans: Sequence[StoredScan], candidates: Sequence[ScanCandidates]) -> 
 
 
 def lesions_of(scans: Sequence[StoredScan], *, excluded: bool) -> froc.Lesions:
-    """Give the lesions of scans, or their excluded findings, as FROC takes them."""
+    """Return the lesions of scans, or their excluded findings, as FROC takes them."""
     chosen: list[tuple[str, Finding]] = [
         (scan.series_uid, f) for scan in scans for f in scan.findings if f.excluded is excluded
     ]

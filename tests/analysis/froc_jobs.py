@@ -34,14 +34,14 @@ def match_rows(cases, lesions, detections, excluded, **settings) -> Matched:
 
 @cache
 def job(seed: int):
-    """Give a random job, what the reference makes of it, and what the package makes of it."""
+    """Return a random job, what the reference makes of it, and what the package makes of it."""
     made = reference.generate(seed, n_cases=2 + seed % 7, ties=seed % 2 == 0)
     rows = (made["cases"], made["lesions"], made["detections"], made["excluded"])
     return made, reference.match(*rows), match_rows(*rows)
 
 
 def matched(lesions, fps, n_cases: int = 1) -> Matched:
-    """Give the outcome of a detector by (case, score) of lesions (None: missed) and of FPs."""
+    """Return the outcome of a detector by (case, score) of lesions (None: missed) and of FPs."""
     missed = np.array([score is None for _, score in lesions], bool)
     rows = np.arange(len(lesions))
     return Matched(

@@ -13,7 +13,7 @@ RATES = np.array(CPM_RATES)
 
 
 def drawn(found: Matched, picks) -> Matched:
-    """Give the outcome over cases that were really copied."""
+    """Return the outcome over cases that were really copied."""
     lesions = [np.flatnonzero(found.lesion_case == case) for case in picks]
     fps = [np.flatnonzero(found.fp_case == case) for case in picks]
     copy_of = [np.repeat(np.arange(len(picks)), [len(rows) for rows in r]) for r in (lesions, fps)]

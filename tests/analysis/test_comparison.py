@@ -14,7 +14,7 @@ from tests.analysis.froc_jobs import job, matched
 
 
 def detector(seed: int, strength: float, n_cases: int = 60, scale: float = 1.0):
-    """Give a detector whose lesions score ``strength`` above its false positives on average."""
+    """Return a detector whose lesions score ``strength`` above its false positives on average."""
     rng = np.random.default_rng(seed)
     lesions = [(k, scale * (s + strength)) for k, s in enumerate(rng.normal(size=n_cases))]
     fps = [(k, scale * s) for k in range(n_cases) for s in rng.normal(size=8)]

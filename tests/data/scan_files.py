@@ -30,7 +30,7 @@ SERIES_UID = "1.2.826.1"
 
 
 def noise(size_vox=UPRIGHT.size_vox, seed=0):
-    """Give (z, y, x) int16 values in which every voxel can be told from its neighbours."""
+    """Return (z, y, x) int16 values in which every voxel can be told from its neighbours."""
     return np.random.default_rng(seed).integers(-1000, 1500, size_vox).astype(np.int16)
 
 

@@ -80,7 +80,7 @@ BAD = {
 
 @pytest.fixture
 def call(monkeypatch, capsys, tmp_path):
-    """Give a function that runs a command in this process: (exit code, output, errors)."""
+    """Return a function that runs a command in this process: (exit code, output, errors)."""
 
     def run(command, *words):
         monkeypatch.chdir(tmp_path)

@@ -20,7 +20,7 @@ SLURM = HERE.parent / "slurm"
 
 @pytest.fixture
 def quick_training():
-    """Give the words of a training that takes a moment."""
+    """Return the words of a training that takes a moment."""
     return ["bash", str(QUICK_TRAINING)]
 
 
@@ -58,7 +58,7 @@ class Slurm:
 
 
 def _free_ports() -> int:
-    """Give a port that is free together with the next one."""
+    """Return a port that is free together with the next one."""
     while True:
         with socket.socket() as one, socket.socket() as two:
             one.bind(("127.0.0.1", 0))

@@ -12,7 +12,7 @@ from nodule_det.model.fused import DenseUpsampling
 
 
 def trained(config, seed=0):
-    """Give a network whose batch norms are no identity."""
+    """Return a network whose batch norms are no identity."""
     torch.manual_seed(seed)
     model = build_model(config)
     for module in model.modules():

@@ -30,7 +30,7 @@ NODULES = ((30, 30, 20), (20, 36, 60))
 
 
 def chest():
-    """Give (z, y, x) HU: a body with two lungs, and a bright ball in each."""
+    """Return (z, y, x) HU: a body with two lungs, and a bright ball in each."""
     z, y, x = np.indices((48, 64, 80))
     volume = np.full((48, 64, 80), -1000)
     volume[(y - 32) ** 2 / 28**2 + (x - 40) ** 2 / 38**2 < 1] = 40
@@ -51,7 +51,7 @@ def write_scan(path, volume):
 
 
 def bright_finder():
-    """Give a network made by hand that answers where it is brighter than 187 HU.
+    """Return a network made by hand that answers where it is brighter than 187 HU.
 
     The way down takes means of 3^3 voxels, the way up interpolates linearly between them.
     """
@@ -134,7 +134,7 @@ def test_one_line_per_scan_and_failures_at_the_end_with_exit_code_1(done):
 
 @pytest.fixture
 def command(monkeypatch, capsys, tmp_path):
-    """Give a function that runs the command in this process: (exit code, output, errors)."""
+    """Return a function that runs the command in this process: (exit code, output, errors)."""
 
     def call(*words):
         monkeypatch.chdir(tmp_path)

@@ -49,7 +49,7 @@ def test_a_store_that_is_missing_ends_in_one_line(tmp_path):
 
 @pytest.fixture
 def train(monkeypatch, capsys, store):
-    """Give a function that runs the command in this process: (exit code, output, errors)."""
+    """Return a function that runs the command in this process: (exit code, output, errors)."""
 
     def call(*words):
         monkeypatch.setattr("sys.argv", ["train", f"store={store}", *WORDS, *words])

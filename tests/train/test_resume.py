@@ -30,7 +30,7 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def unstopped(store, tmp_path_factory):
-    """Give the folder of a run that nobody stopped."""
+    """Return the folder of a run that nobody stopped."""
     config = tiny(store, tmp_path_factory.mktemp("unstopped"), epochs=EPOCHS)
     run(config)
     return RunFolder(config.run_dir)
@@ -48,7 +48,7 @@ def assert_same_end(folder: RunFolder, unstopped: RunFolder) -> None:
 
 
 def metrics(folder: RunFolder) -> list[dict[str, object]]:
-    """Give all lines of metrics but for their times."""
+    """Return all lines of metrics but for their times."""
     return [{k: v for k, v in row.items() if k not in TIMES} for row in read_jsonl(folder.metrics)]
 
 
@@ -78,7 +78,7 @@ def test_sigterm_leaves_a_checkpoint_and_exit_code_85(store, tmp_path, unstopped
     assert_same_end(folder, unstopped)
 
 
-def test_sittings_of_one_step_end_with_the_same_bits_as_one_sitting(store, tmp_path, unstopped):
+def test_sessions_of_one_step_end_with_the_same_bits_as_one_session(store, tmp_path, unstopped):
     config = tiny(store, tmp_path, epochs=EPOCHS)
     folder = RunFolder(tmp_path)
     short = replace(config, limits=LimitConfig(epochs=EPOCHS, wall_s=0.001))
@@ -90,7 +90,7 @@ def test_sittings_of_one_step_end_with_the_same_bits_as_one_sitting(store, tmp_p
     assert_same_end(folder, unstopped)
 
 
-def test_seconds_add_up_over_sittings(store, tmp_path):
+def test_seconds_add_up_over_sessions(store, tmp_path):
     config = tiny(store, tmp_path, epochs=1)
     run(replace(config, limits=LimitConfig(epochs=1, wall_s=0.001)))
     before_s = json.loads(RunFolder(tmp_path).result.read_text())["seconds"]

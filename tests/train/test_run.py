@@ -23,7 +23,7 @@ from tests.train.tiny_run import same_bits, tiny
 
 @pytest.fixture(scope="module")
 def done(store, tmp_path_factory):
-    """Give the folder and the settings of a run that is complete."""
+    """Return the folder and the settings of a run that is complete."""
     config = tiny(store, tmp_path_factory.mktemp("run") / "a")
     assert run(config) == ExitCode.COMPLETE
     return RunFolder(config.run_dir), config
@@ -197,7 +197,7 @@ def poison(path, change):
 
 @pytest.fixture
 def halfway(store, tmp_path):
-    """Give the settings and folder of a run that stopped at its wall-clock limit at once."""
+    """Return the settings and folder of a run that stopped at its wall-clock limit at once."""
     config = tiny(store, tmp_path / "run")
     assert run(replace(config, limits=LimitConfig(epochs=3, wall_s=0.001))) == ExitCode.STOPPED
     return config, RunFolder(config.run_dir)

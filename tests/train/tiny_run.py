@@ -60,7 +60,7 @@ def write_tiny_scan(folder: Path, number: int) -> None:
 
 
 def tiny(store: Path, run_dir: Path, *, epochs: int = 3, seed: int = 0, **others) -> TrainConfig:
-    """Give the settings of a run of a second: 6 steps an epoch, validated after each."""
+    """Return the settings of a run of a second: 6 steps an epoch, validated after each."""
     return TrainConfig(
         store=str(store),
         run_dir=str(run_dir),

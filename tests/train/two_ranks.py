@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 
 
 def gradient(model: nn.Module, forward: nn.Module, batch, share: float = 1.0) -> list[float]:
-    """Give the gradient of the loss, all weights in a row."""
+    """Return the gradient of the loss, all weights in a row."""
     image, target, weight = map(torch.from_numpy, (batch.image_hu, batch.target, batch.weight))
     model.zero_grad()
     (share * detection_loss(forward(normalise(image)), target, weight)).backward()
@@ -30,7 +30,7 @@ def gradient(model: nn.Module, forward: nn.Module, batch, share: float = 1.0) ->
 
 
 def agreed_on(feed: Feed, processes: World) -> dict[str, object]:
-    """Give what the processes share; nothing of torch's outlives this."""
+    """Return what the processes share; nothing of torch's outlives this."""
     torch.manual_seed(processes.rank)  # other weights in each process: DDP makes them one
     model = nn.Sequential(nn.Conv3d(1, 2, 3, padding=1), nn.ReLU(), nn.Conv3d(2, 1, 1))
     forward = distributed_over(model, CPU, processes)

@@ -235,7 +235,7 @@ def _ignore_outside(weight: FloatVolume, corner: Corner, size_vox: tuple[int, ..
 def _overlap(
     corner: Corner, size_vox: tuple[int, ...], edge: int
 ) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Give where a cube and a volume overlap, as slices of the volume and of the cube."""
+    """Return where a cube and a volume overlap, as slices of the volume and of the cube."""
     spans = [
         (min(max(c, 0), n), min(max(c + edge, 0), n), c)
         for c, n in zip(corner, size_vox, strict=True)

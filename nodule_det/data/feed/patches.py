@@ -59,10 +59,10 @@ class TrainingScan(Protocol):
         """Map its (z, y, x) label volume, where the data set brings lesion masks."""
 
     def lung_blocks(self) -> IntArray:
-        """Give (n, 3) corners of the blocks of lung."""
+        """Return (n, 3) corners of the blocks of lung."""
 
     def vessel_blocks(self) -> IntArray:
-        """Give (n, 3) corners of the blocks of lung that hold dense voxels."""
+        """Return (n, 3) corners of the blocks of lung that hold dense voxels."""
 
 
 class Kind(IntEnum):
@@ -110,7 +110,7 @@ def generator(stream: Stream, *words: int) -> np.random.Generator:
 
 
 def rim_vox(size_vox: int) -> int:
-    """Give how near to a patch's face its point may lie: an eighth of the edge.
+    """Return how near to a patch's face its point may lie: an eighth of the edge.
 
     Points lie anywhere else in the patch with equal chance.  Were they all near the centre, a
     network whose convolutions see the patch's border would learn the place, not the nodule.  In
@@ -120,7 +120,7 @@ def rim_vox(size_vox: int) -> int:
 
 
 def admissible_corners(point: Corner, size_vox: int) -> tuple[IntArray, IntArray]:
-    """Give the lowest and the highest corner, (3,) each and inclusive, that keep a point inside."""
+    """Return the lowest and highest corner, (3,) each and inclusive, that keep a point inside."""
     rim = rim_vox(size_vox)
     return np.asarray(point) - (size_vox - 1 - rim), np.asarray(point) - rim
 

@@ -105,7 +105,7 @@ def draw_truth(
 
 
 def _share(ball: Ball, patch_voxels: int) -> float:
-    """Give the weight of a voxel in the lesion, so that all of them sum to ``LESION_SHARE``."""
+    """Return the weight of a voxel in the lesion, so that all of them sum to ``LESION_SHARE``."""
     return LESION_SHARE * patch_voxels / ball.volume_vox
 
 

@@ -38,7 +38,7 @@ class _Worker(Generic[Item]):
 
 
 def crew_size(asked: int, n_items: int) -> int:
-    """Give how many processes to start: 0 asks for the processors this job may use."""
+    """Return how many processes to start: 0 asks for the processors this job may use."""
     return min(asked or len(os.sched_getaffinity(0)), max(1, n_items))
 
 

@@ -87,7 +87,7 @@ def _walk(root: Path) -> Iterator[Path]:
 
 
 def with_masks(entries: Sequence[ScanEntry], masks: Path) -> list[ScanEntry]:
-    """Give each scan its lung mask, the image of the same name.
+    """Return each scan its lung mask, the image of the same name.
 
     Raises:
         LayoutError: If a scan has none.

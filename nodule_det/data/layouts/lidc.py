@@ -171,7 +171,7 @@ def find(marks: Sequence[Mark], plane: Plane, config: LidcConfig) -> Iterator[Fi
 
 
 def measure(mark: Mark, plane: Plane) -> Measured:
-    """Give a mark's centre (the mean of its voxels) and diameter (of the ball of its volume)."""
+    """Return a mark's centre (the mean of its voxels) and diameter (of the ball of its volume)."""
     by_slice: dict[float, list[tuple[IntArray, bool]]] = defaultdict(list)
     for outline in mark.outlines:
         by_slice[outline.z_mm].append((outline.points, outline.inclusion))

@@ -80,7 +80,7 @@ def _scans(root: Path, masks: Path | None) -> Iterator[tuple[ScanPath, int]]:
 
 
 def fold_of(folder: Path) -> int | None:
-    """Give the number of the subset that a folder is, or lies in.
+    """Return the number of the subset that a folder is, or lies in.
 
     Example:
         >>> fold_of(Path("LUNA16/subset3/subset3")), fold_of(Path("LUNA16/seg-lungs-LUNA16"))

@@ -19,7 +19,7 @@ IntArray = NDArray[np.int64]
 
 
 def enclosed_pixels(outline: IntArray) -> IntArray:
-    """Give the pixels strictly inside an outline.
+    """Return the pixels strictly inside an outline.
 
     Args:
         outline: (n, 2) corners (x, y) of a polygon, in pixels; closed whether or not the last
@@ -58,7 +58,7 @@ def _meets(
 
 
 def region_pixels(outlines: Iterable[tuple[IntArray, bool]]) -> IntArray:
-    """Give the pixels of one slice: enclosed by inclusions, and not by a hole.
+    """Return the pixels of one slice: enclosed by inclusions, and not by a hole.
 
     A nodule so small that its outline encloses no pixel counts as the one in the outline's middle,
     and holes that would leave nothing of it are passed over.

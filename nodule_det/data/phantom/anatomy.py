@@ -90,7 +90,7 @@ class Chest:
     half_depth_mm: float
 
     def depth_at(self, points_mm: Points) -> Points:
-        """Give the depth in the lung at points (n, 3), in mm."""
+        """Return the depth in the lung at points (n, 3), in mm."""
         voxel = (points_mm - np.asarray(self.lattice.origin_mm)) / self.lattice.spacing_mm
         depth = ndimage.map_coordinates(self.lung_depth_mm, voxel.T, order=1, mode="nearest")
         return np.asarray(depth, np.float64)
@@ -173,7 +173,7 @@ def _frame(coarse: Lattice, patient: Patient, rng: np.random.Generator) -> _Fram
 
 
 def _diaphragm_mm(frame: _Frame, lowest_mm: float) -> Volume:
-    """Give the height of the diaphragm: a dome on each side, the right one higher (the liver)."""
+    """Return the height of the diaphragm: a dome on each side, the right one higher (the liver)."""
     scanned_mm = float(frame.z.max())
 
     def surface(side: int, base_mm: float) -> Volume:
@@ -187,7 +187,7 @@ def _diaphragm_mm(frame: _Frame, lowest_mm: float) -> Volume:
 
 
 def _mediastinum_mm(frame: _Frame) -> Volume:
-    """Give the half width of the mediastinum: widest at the great vessels, narrow in front."""
+    """Return the half width of the mediastinum: widest at the great vessels, narrow in front."""
     vessels = 17 + 9 * np.exp(-(((frame.height - 0.72) / 0.18) ** 2))
     along = (frame.front_back + 2) / (0.52 * frame.cage_depth_mm)
     return np.asarray(11 + vessels * np.exp(-(along**2)), np.float32)
@@ -228,12 +228,12 @@ def _draw_abdomen(hu: Volume, frame: _Frame, diaphragm: Mask, rng: np.random.Gen
 
 
 def _spine_mm(frame: _Frame) -> float:
-    """Give the position of the vertebral bodies' axis behind the middle."""
+    """Return the position of the vertebral bodies' axis behind the middle."""
     return 0.66 * frame.cage_depth_mm
 
 
 def _from_spine_mm(frame: _Frame) -> Volume:
-    """Give the distance to the axis of the vertebral bodies, which are wider than deep."""
+    """Return the distance to the axis of the vertebral bodies, which are wider than deep."""
     return np.asarray(np.hypot(frame.x, 1.15 * (frame.y - _spine_mm(frame))), np.float32)
 
 

@@ -46,7 +46,7 @@ class Lattice:
         return (np.asarray(self.size_vox) - 1.0) * self.spacing_mm
 
     def axes(self) -> Axes:
-        """Give the positions along z, y and x, shaped to broadcast to a volume."""
+        """Return the positions along z, y and x, shaped to broadcast to a volume."""
         z, y, x = (
             np.float32(start) + np.arange(n, dtype=np.float32) * np.float32(step)
             for n, step, start in zip(self.size_vox, self.spacing_mm, self.origin_mm, strict=True)
@@ -130,7 +130,7 @@ class Tubes:
         return len(self.start_mm)
 
     def part(self, rows: slice | NDArray[np.bool_]) -> Tubes:
-        """Give some of them."""
+        """Return some of them."""
         return Tubes(
             self.start_mm[rows],
             self.end_mm[rows],
@@ -139,7 +139,7 @@ class Tubes:
         )
 
     def thicker(self, factor: float, more_mm: float) -> Tubes:
-        """Give tubes around these, as an airway's wall lies around its lumen."""
+        """Return tubes around these, as an airway's wall lies around its lumen."""
         return Tubes(
             self.start_mm,
             self.end_mm,

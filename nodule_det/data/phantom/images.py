@@ -64,7 +64,7 @@ def write_image(scan: Scan, path: Path, file_format: FileFormat) -> None:
 
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
-    """Give an empty hidden folder beside a file, gone afterwards."""
+    """Return an empty hidden folder beside a file, gone afterwards."""
     hidden = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     hidden.mkdir()
     try:
@@ -125,7 +125,7 @@ def _kept_locale() -> Iterator[None]:
 
 
 def _series_tags(image: Any, uid: str) -> dict[str, str]:
-    """Give the tags that all slices share; no patient is behind them, and none is named."""
+    """Return the tags that all slices share; no patient is behind them, and none is named."""
     dx, dy, dz = image.GetSpacing()
     axes = image.GetDirection()
     along_row, along_column = axes[0::3], axes[1::3]

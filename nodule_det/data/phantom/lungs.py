@@ -75,7 +75,7 @@ class Lungs:
 
 
 def soft_step(distance_mm: Volume, width_mm: float) -> Volume:
-    """Give the share of a voxel inside a surface: 0 to 1 over ``width_mm`` of distance to it."""
+    """Return the share of a voxel inside a surface: 0 to 1 over ``width_mm`` of distance to it."""
     share = distance_mm * np.float32(1 / width_mm)
     share += np.float32(0.5)
     return np.clip(share, 0, 1, out=share)

@@ -104,7 +104,7 @@ def place(
 
 
 def _depths_mm(nodule: Nodule) -> tuple[float, float]:
-    """Give the smallest and largest depth of the centre in the lung, in mm."""
+    """Return the smallest and largest depth of the centre in the lung, in mm."""
     radius_mm = nodule.diameter_mm / 2
     if nodule.kind is Kind.PLAQUE:
         return 0.0, nodule.plaque_mm
@@ -145,7 +145,7 @@ def paint(placed: Placed, lungs: Lungs, rng: np.random.Generator) -> None:
 
 
 def _shape(placed: Placed, local: Lattice, depth_mm: Volume, rng: np.random.Generator) -> Volume:
-    """Give the share of each voxel that the finding fills."""
+    """Return the share of each voxel that the finding fills."""
     nodule, pixel_mm = placed.nodule, local.spacing_mm[2]
     if nodule.kind is Kind.PLAQUE:
         width = soft_step(placed.radius_mm - _away_mm(placed.center_mm, local), pixel_mm)
@@ -166,7 +166,7 @@ def _away_mm(center_mm: Points, local: Lattice) -> Volume:
 
 
 def _signed_distance_mm(placed: Placed, local: Lattice, rng: np.random.Generator) -> Volume:
-    """Give the depth under the surface of a bumpy ellipsoid in a random orientation."""
+    """Return the depth under the surface of a bumpy ellipsoid in a random orientation."""
     r = placed.radius_mm
     stretch = rng.uniform(0.85, 1.1, 3)
     stretch /= np.prod(stretch) ** (1 / 3)  # keeps the volume of the sphere
@@ -198,7 +198,7 @@ def _spikes(placed: Placed, rng: np.random.Generator) -> Tubes:
 
 
 def _inside_hu(placed: Placed, local: Lattice, rng: np.random.Generator) -> Volume:
-    """Give the HU that the finding would have if it filled the whole box."""
+    """Return the HU that the finding would have if it filled the whole box."""
     nodule = placed.nodule
     grain_hu = GRAIN_HU if nodule.texture is Texture.SOLID else HAZY_GRAIN_HU
     hu = np.float32(nodule.hu) + np.float32(grain_hu) * smooth_field(local, 4, rng)

@@ -96,7 +96,7 @@ def _smooth_in_plane(noise: Volume, sigma_vox: float) -> Volume:
 
 
 def _strength(lattice: Lattice, patient: Patient) -> Volume:
-    """Give the relative noise: 1.25 in the middle, 0.75 far out, half more at the shoulders."""
+    """Return the relative noise: 1.25 in the middle, 0.75 far out, half more at the shoulders."""
     z, y, x = lattice.axes()
     across = (x - np.float32(lattice.extent_mm[2] / 2)) / np.float32(0.6 * patient.half_width_mm)
     along = (y - np.float32(lattice.extent_mm[1] / 2)) / np.float32(0.6 * patient.half_depth_mm)

@@ -163,7 +163,7 @@ def _branch(start_mm: Points, end_mm: Points, step_mm: float, rng: np.random.Gen
 
 
 def _radii_mm(parent: NDArray[np.int64], growth: Growth) -> Points:
-    """Give the radius of each node by the number of tips that it feeds.
+    """Return the radius of each node by the number of tips that it feeds.
 
     Example:
         >>> _radii_mm(np.array([-1, 0, 1, 1]), Growth(0, 1, 1.0, 2.0)).round(3).tolist()

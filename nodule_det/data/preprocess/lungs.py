@@ -30,7 +30,7 @@ MOST_PARTS = 4
 
 
 def coarse_steps(grid: Grid) -> tuple[int, int, int]:
-    """Give the subsampling along (z, y, x) that comes nearest to ``COARSE_MM``.
+    """Return the subsampling along (z, y, x) that comes nearest to ``COARSE_MM``.
 
     Halves go down: 1 mm and 0.9999999999999998 mm, as formats write it, must come to the same.
     """

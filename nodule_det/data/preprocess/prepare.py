@@ -79,7 +79,7 @@ def _box(
     margin_mm: float,
     findings: Sequence[Finding],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give the first and last voxel, (z, y, x), of lungs plus margin and of all lesions."""
+    """Return the first and last voxel, (z, y, x), of lungs plus margin and of all lesions."""
     voxels = [np.flatnonzero(lung.any(axis=other)) for other in ((1, 2), (0, 2), (0, 1))]
     margin = margin_mm / np.asarray(grid.spacing_mm)
     low = np.array([v[0] * s for v, s in zip(voxels, steps, strict=True)]) - margin

@@ -104,7 +104,7 @@ def resample(volume_hu: HuVolume, grid: Grid, target: Grid) -> HuVolume:
 
 
 def taps(at: FloatArray, n: int, step: float) -> sparse.csr_matrix:
-    """Give the (m, n) matrix that interpolates n samples at m places; borders are repeated.
+    """Return the (m, n) matrix that interpolates n samples at m places; borders are repeated.
 
     Args:
         at: (m,) places, in samples.

@@ -97,7 +97,7 @@ def _sort_in(content: SeriesFolder, header: SliceHeader) -> None:
 
 
 def choose(content: SeriesFolder, series_uid: str | None = None) -> list[SliceHeader]:
-    """Give the slices of one CT series of a folder: the named one, or the only one.
+    """Return the slices of one CT series of a folder: the named one, or the only one.
 
     Raises:
         ScanError: If the folder holds no CT series, several and none is named, not the named

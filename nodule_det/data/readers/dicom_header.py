@@ -100,15 +100,15 @@ class SliceHeader:
     values: dict[Tag, str | int] = field(default_factory=dict)
 
     def text(self, tag: Tag) -> str:
-        """Give a text value; empty if the file lacks it."""
+        """Return a text value; empty if the file lacks it."""
         return str(self.values.get(tag, ""))
 
     def integer(self, tag: Tag, default: int = 0) -> int:
-        """Give a number that the file holds in binary."""
+        """Return a number that the file holds in binary."""
         return int(self.values.get(tag, default))
 
     def numbers(self, tag: Tag, count: int, name: str) -> tuple[float, ...]:
-        r"""Give a value of ``count`` decimals, as DICOM writes them: ``1.0\2.0``.
+        r"""Return a value of ``count`` decimals, as DICOM writes them: ``1.0\2.0``.
 
         Raises:
             ScanError: If the file lacks it, or it is something else.

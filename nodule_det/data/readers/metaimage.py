@@ -75,7 +75,7 @@ def check_compressed(path: Path) -> None:
 
 
 def voxel_file(path: Path) -> Path:
-    """Give the file that holds the voxels of a MetaImage: its own, or the one beside it.
+    """Return the file that holds the voxels of a MetaImage: its own, or the one beside it.
 
     Raises:
         ScanError: If its header does not say.
@@ -88,7 +88,7 @@ def _is_compressed(fields: dict[str, str]) -> bool:
 
 
 def _voxel_file(path: Path, fields: dict[str, str]) -> tuple[Path, bool]:
-    """Give the file that holds the voxels, and whether it is the header's own."""
+    """Return the file that holds the voxels, and whether it is the header's own."""
     name = fields["ElementDataFile"]
     local = name.upper() == "LOCAL"
     return path if local else path.parent / name, local
@@ -102,7 +102,7 @@ def _voxel_bytes(path: Path, fields: dict[str, str]) -> int:
 
 
 def _read_header(path: Path) -> tuple[dict[str, str], int]:
-    """Give the header's lines as a dict, and the byte after it; ElementDataFile is the last."""
+    """Return the header's lines as a dict, and the byte after it; ElementDataFile is the last."""
     with open(path, "rb") as file:
         head = file.read(HEADER_BYTES)
     fields: dict[str, str] = {}

@@ -54,7 +54,7 @@ def nifti_grid(path: Path) -> Grid:
 
 
 def _affine(path: Path, header: Any) -> NDArray[np.float64]:
-    """Give the (4, 4) affine to RAS, of the sform or the qform, which must agree."""
+    """Return the (4, 4) affine to RAS, of the sform or the qform, which must agree."""
     from nibabel.spatialimages import HeaderDataError
 
     s_code, q_code = int(header["sform_code"]), int(header["qform_code"])

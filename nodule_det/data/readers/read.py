@@ -56,7 +56,7 @@ class ScanPath(NamedTuple):
 
 
 def image_stem(path: Path) -> str:
-    """Give a file's name without the ending of its format.
+    """Return a file's name without the ending of its format.
 
     Example:
         >>> image_stem(Path("imagesTr/lung_001.nii.gz"))
@@ -263,7 +263,7 @@ def scan_paths(path: Path, exclude: Path | None = None) -> list[ScanPath]:
 
 
 def folders_below(root: Path, exclude: Path | None = None) -> Iterator[Path]:
-    """Give a folder and all below it, in the order of their names; hidden ones are left out.
+    """Return a folder and all below it, in the order of their names; hidden ones are left out.
 
     Raises:
         ScanError: If a folder may not be read.

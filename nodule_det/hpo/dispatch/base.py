@@ -45,7 +45,7 @@ class JobReport:
     """The batch system's own words, such as why the job waits."""
 
     @property
-    def hopeless(self) -> bool:
+    def never_runs(self) -> bool:
         """Whether the job can never run as it was asked for."""
         return self.state is JobState.QUEUED and "can never run" in self.comment.lower()
 
@@ -112,7 +112,7 @@ class Dispatcher(Protocol):
         """
 
     def find(self, job: Job) -> str | None:
-        """Give the id of a job by its name; None if the batch system has never seen it.
+        """Return the id of a job by its name; None if the batch system has never seen it.
 
         Raises:
             Unavailable: If there was no answer.

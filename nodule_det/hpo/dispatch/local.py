@@ -118,7 +118,7 @@ class LocalDispatcher:
         return shlex.join(self._words(job))
 
     def place(self) -> str:
-        """Give no name: ``opening`` knows processes by host and boot. See :class:`Dispatcher`."""
+        """Return no name: ``opening`` knows processes by host and boot. See :class:`Dispatcher`."""
         return ""
 
     def _words(self, job: Job) -> list[str]:
@@ -132,7 +132,7 @@ class LocalDispatcher:
         return environment
 
     def _free_gpu(self) -> int | None:
-        """Give a GPU that no job of ours uses; None if the settings name none."""
+        """Return a GPU that no job of ours uses; None if the settings name none."""
         used = [self._gpu(i) for i in self._alive]
         free = list(self._config.gpus)
         for gpu in used:
@@ -141,7 +141,7 @@ class LocalDispatcher:
         return free[0] if free else min(self._config.gpus, key=used.count, default=None)
 
     def _gpu(self, job_id: str) -> int | None:
-        """Give the GPU of a job that is there; asked again while /proc does not tell it yet."""
+        """Return the GPU of a job that is there; asked again while /proc does not tell it yet."""
         if self._gpus.get(job_id) is None and self._config.gpus:
             self._gpus[job_id] = _gpu_of(job_id)
         return self._gpus.get(job_id)
@@ -157,7 +157,7 @@ def _boot() -> str:
 
 
 def _identity(pid: int) -> str | None:
-    """Give number, start time and boot of a process that is there and no zombie."""
+    """Return number, start time and boot of a process that is there and no zombie."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
         boot = _boot()

@@ -172,7 +172,7 @@ def _clock_time(seconds: float) -> str:
 
 
 def _number(job_id: str) -> str:
-    """Give what identifies a job of one server; plain qstat cuts the server's name."""
+    """Return what identifies a job of one server; plain qstat cuts the server's name."""
     return job_id.split(".")[0]
 
 

@@ -7,7 +7,7 @@ A cancellation is written down first; the worker is free once the job is gone, n
 
 from __future__ import annotations
 
-from nodule_det.hpo.driver.context import Desk
+from nodule_det.hpo.driver.context import DriverContext
 from nodule_det.hpo.driver.early_stopping import should_stop
 from nodule_det.hpo.study.trial import Reason, Trial, TrialState
 from nodule_det.hpo.training import command as objective
@@ -16,67 +16,67 @@ CANCEL_AGAIN_S = 300.0
 """After this time without effect a job is asked to end once more."""
 
 
-def observe(desk: Desk, trial: Trial) -> None:
+def observe(context: DriverContext, trial: Trial) -> None:
     """Note the validations of a trial that are new."""
     seen = {o.epoch for o in trial.curve}
-    for o in objective.read_curve(desk.run_dir(trial)):
+    for o in objective.read_curve(context.run_dir(trial)):
         if o.epoch not in seen:
             fields = {"epoch": o.epoch, "value": o.value, "se": o.se}
-            desk.writer.write("observed", trial=trial.number, **fields)
+            context.writer.write("observed", trial=trial.number, **fields)
             seen.add(o.epoch)
 
 
-def stop_early(desk: Desk) -> None:
+def stop_early(context: DriverContext) -> None:
     """Cancel running trainings that fall behind, where the settings say so.
 
     Their validations are noted where the choice of the next point learns from them as well.
     """
-    if not (desk.config.stopping.on or desk.config.acquisition.running_curves):
+    if not (context.config.stopping.on or context.config.acquisition.running_curves):
         return
-    for trial, attempt in desk.open_attempts():
+    for trial, attempt in context.open_attempts():
         if attempt.started_s is not None and not trial.cancelling:
-            observe(desk, trial)
-            trial = desk.study.trial(trial.number)
-            if should_stop(trial, desk.study.trials, desk.config.stopping):
-                cancel(desk, trial, Reason.EARLY_STOPPED)
+            observe(context, trial)
+            trial = context.study.trial(trial.number)
+            if should_stop(trial, context.study.trials, context.config.stopping):
+                cancel(context, trial, Reason.EARLY_STOPPED)
 
 
-def cancel_all(desk: Desk) -> None:
+def cancel_all(context: DriverContext) -> None:
     """Cancel every trial that is, or was, a job; points that wait for their first go on waiting."""
-    for trial in desk.study.pending:
+    for trial in context.study.pending:
         if trial.attempts and not trial.cancelling:
-            cancel(desk, trial, Reason.USER)
+            cancel(context, trial, Reason.USER)
 
 
-def give_up(desk: Desk, number: int) -> None:
+def give_up(context: DriverContext, number: int) -> None:
     """Cancel one trial because a person wants it; twice is once, and too late is no error."""
-    trial = next((t for t in desk.study.trials if t.number == number), None)
+    trial = next((t for t in context.study.trials if t.number == number), None)
     if trial is None or not trial.pending:
         state = "not in this study" if trial is None else f"{trial.state} already"
-        desk.say(f"trial {number} cannot be cancelled: it is {state}")
+        context.say(f"trial {number} cannot be cancelled: it is {state}")
     elif not trial.cancelling:
-        cancel(desk, trial, Reason.USER)
+        cancel(context, trial, Reason.USER)
 
 
-def cancel(desk: Desk, trial: Trial, reason: Reason) -> None:
+def cancel(context: DriverContext, trial: Trial, reason: Reason) -> None:
     """Write that a trial is to end; its job is told by :func:`send_cancellations`."""
-    desk.writer.write("cancel", trial=trial.number, reason=reason)
-    desk.say(f"trial {trial.number} is to end: {reason}")
+    context.writer.write("cancel", trial=trial.number, reason=reason)
+    context.say(f"trial {trial.number} is to end: {reason}")
 
 
-def send_cancellations(desk: Desk) -> None:
+def send_cancellations(context: DriverContext) -> None:
     """Ask for the end of cancelled jobs; their workers are free once they are gone."""
-    now = desk.clock.monotonic()
+    now = context.clock.monotonic()
     ids: dict[int, str] = {}
-    for trial in desk.study.pending:
+    for trial in context.study.pending:
         if not trial.cancelling:
             continue
         if trial.attempt is None:
-            desk.finish(trial, TrialState.CANCELLED, trial.cancelling)
+            context.finish(trial, TrialState.CANCELLED, trial.cancelling)
         elif trial.attempt.job is not None:
-            sent = desk.notes.cancelled_at.get(trial.number)
+            sent = context.notes.cancelled_at.get(trial.number)
             if sent is None or now - sent >= CANCEL_AGAIN_S:
                 ids[trial.number] = trial.attempt.job
     if ids:
-        desk.dispatcher.cancel(list(ids.values()))
-        desk.notes.cancelled_at.update(dict.fromkeys(ids, now))
+        context.dispatcher.cancel(list(ids.values()))
+        context.notes.cancelled_at.update(dict.fromkeys(ids, now))

@@ -1,8 +1,8 @@
 """What every part of the driver works with: the study, the batch system, time, and its own notes.
 
-    Driver ──Desk──▶ collecting, cancelling, submitting
+    Driver ──DriverContext──▶ collecting, cancelling, submitting
 
-What a desk knows of the study is the journal's replay; what it notes itself may be lost.
+What a context knows of the study is the journal's replay; what it notes itself may be lost.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from nodule_det.hpo.study.trial import Attempt, Reason, Trial, TrialState
 
 
 @dataclass
-class Notes:
-    """What the driver remembers of this sitting only; all of it may be lost."""
+class SessionState:
+    """What the driver remembers of this session only; all of it may be lost."""
 
     gone_since: dict[tuple[int, int], tuple[float, int]] = field(default_factory=dict)
     """First time and number of polls that called an attempt's job gone."""
@@ -39,15 +39,15 @@ class Notes:
     answered: bool = False
     """Whether the batch system has answered a poll in this step."""
     accepted: bool = False
-    """Whether it has taken a job in this sitting."""
+    """Whether it has taken a job in this session."""
     failures: int = 0
     """Trainings that failed for their setup, or for no reason known, since the last good one."""
-    hopeless: int = 0
+    never_runs: int = 0
     """Proposals that were refused by their forecast since the last point that was not."""
 
 
 @dataclass(kw_only=True)
-class Desk:
+class DriverContext:
     """See the head of this file."""
 
     writer: StudyWriter
@@ -60,7 +60,7 @@ class Desk:
     """Folder in which the trainings start, against which their paths are read."""
     say: Callable[[str], None]
     """Takes one line for people about each event."""
-    notes: Notes = field(default_factory=Notes)
+    notes: SessionState = field(default_factory=SessionState)
     stopping: bool = False
     """Set to cancel every job and ask for no more."""
 
@@ -73,15 +73,15 @@ class Desk:
         return [(t, t.attempt) for t in self.study.pending if t.attempt is not None]
 
     def job(self, trial: Trial, attempt: Attempt) -> Job:
-        """Give what the batch system is asked to run."""
+        """Return what the batch system is asked to run."""
         return Job(attempt.name, self.folder(trial, attempt))
 
     def folder(self, trial: Trial, attempt: Attempt) -> Path:
-        """Give the folder of an attempt."""
+        """Return the folder of an attempt."""
         return self.writer.folder.attempt(trial.number, attempt.number)
 
     def run_dir(self, trial: Trial) -> Path:
-        """Give the run folder of a trial's training."""
+        """Return the run folder of a trial's training."""
         return self.writer.folder.trial(trial.number)
 
     def finish(self, trial: Trial, state: TrialState, reason: Reason, **fields: object) -> None:

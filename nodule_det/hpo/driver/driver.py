@@ -15,7 +15,7 @@ moment goes on where it was.  The rules that make every job run exactly once:
 
 Time is an argument, and so is the batch system: simulations run this very code.  The steps
 are those of ``collecting`` (what has happened), ``cancelling`` (what is to end) and ``submitting``
-(what is to start); what they share lies on a ``Desk``.
+(what is to start); what they share lies on a ``DriverContext``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from nodule_det.hpo.dispatch.base import Dispatcher, Unavailable
 from nodule_det.hpo.driver.cancel import cancel_all, send_cancellations, stop_early
 from nodule_det.hpo.driver.clock import Clock
 from nodule_det.hpo.driver.collect import collect_finished, poll, take_queue
-from nodule_det.hpo.driver.context import Desk, Notes
+from nodule_det.hpo.driver.context import DriverContext, SessionState
 from nodule_det.hpo.driver.submit import check_setup, fill_workers, may_ask, settle
 from nodule_det.hpo.strategy.strategy import Propose
 from nodule_det.hpo.study.study import Study, StudyWriter
@@ -69,7 +69,7 @@ class Driver:
         workdir: Path,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._desk = Desk(
+        self._desk = DriverContext(
             writer=writer,
             dispatcher=dispatcher,
             propose=propose,
@@ -84,8 +84,8 @@ class Driver:
         return self._desk.study
 
     @property
-    def notes(self) -> Notes:
-        """What is remembered of this sitting only."""
+    def notes(self) -> SessionState:
+        """What is remembered of this session only."""
         return self._desk.notes
 
     def stop_jobs(self) -> None:
@@ -112,7 +112,7 @@ class Driver:
 
     def done(self) -> bool:
         """Whether no job is under way, no trial waits for one, and none is to be asked for."""
-        if self._desk.stopping:  # what never was a job waits for the next sitting
+        if self._desk.stopping:  # what never was a job waits for the next session
             return not any(t.attempts for t in self.study.pending)
         return not self.study.pending and not may_ask(self._desk)
 
@@ -144,15 +144,17 @@ class Driver:
 
     def step(self) -> None:
         """Do everything that can be done now."""
-        desk = self._desk
-        desk.notes.answered = False
-        take_queue(desk)
-        collect_finished(desk)
-        poll(desk)
-        if desk.stopping:
-            cancel_all(desk)
-        stop_early(desk)
-        send_cancellations(desk)  # before anything is submitted: a full queue ends the step there
-        check_setup(desk)
-        settle(desk)
-        fill_workers(desk)
+        context = self._desk
+        context.notes.answered = False
+        take_queue(context)
+        collect_finished(context)
+        poll(context)
+        if context.stopping:
+            cancel_all(context)
+        stop_early(context)
+        send_cancellations(
+            context
+        )  # before anything is submitted: a full queue ends the step there
+        check_setup(context)
+        settle(context)
+        fill_workers(context)

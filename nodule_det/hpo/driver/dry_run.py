@@ -11,10 +11,10 @@ from nodule_det.config.hpo import HpoConfig
 from nodule_det.hpo.dispatch import make_dispatcher
 from nodule_det.hpo.dispatch.base import Job
 from nodule_det.hpo.driver.collect import USER
-from nodule_det.hpo.driver.limits import Room
+from nodule_det.hpo.driver.limits import ResourceLimits
 from nodule_det.hpo.driver.open_study import has_study, missing_store, new_header, require_same
 from nodule_det.hpo.driver.submit import next_point
-from nodule_det.hpo.strategy.strategy import proposer
+from nodule_det.hpo.strategy.strategy import make_strategy
 from nodule_det.hpo.study import inbox as queue
 from nodule_det.hpo.study.study import Study, StudyFolder, read_study
 from nodule_det.hpo.study.trial import Trial
@@ -45,7 +45,7 @@ def preview(folder: StudyFolder, config: HpoConfig) -> str:
     )
     script = objective.job_script_text(words, config.dispatcher, Path.cwd())
     command = make_dispatcher(config.dispatcher).preview(job)
-    why = None if trial.attempts else Room(study.trials, config).refusal(trial.params)
+    why = None if trial.attempts else ResourceLimits(study.trials, config).why_not(trial.params)
     unseen = missing_store(config)
     note = f"# {unseen}\n" if unseen else ""
     note += f"# the driver would refuse this point: {why}\n" if why else ""
@@ -54,7 +54,7 @@ def preview(folder: StudyFolder, config: HpoConfig) -> str:
 
 
 def next_trial(study: Study, folder: StudyFolder, config: HpoConfig) -> Trial:
-    """Give the trial that gets the next free worker: as the driver, the oldest one that waits."""
+    """Return the trial that gets the next free worker: as the driver, the oldest one that waits."""
     for trial in study.pending:
         if trial.attempt is None and not trial.cancelling:
             return trial
@@ -66,5 +66,5 @@ def next_trial(study: Study, folder: StudyFolder, config: HpoConfig) -> Trial:
         if entry.result is None:
             return Trial(number=number, params=entry.params, source=USER, asked_s=0.0)
         number += 1
-    params, source = next_point(study, proposer(config.acquisition.strategy), config)
+    params, source = next_point(study, make_strategy(config.acquisition.strategy), config)
     return Trial(number=number, params=params, source=source, asked_s=0.0)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from nodule_det.config.hpo import StoppingConfig
-from nodule_det.hpo.model.learning_curve import carry_on
+from nodule_det.hpo.model.learning_curve import extrapolate
 from nodule_det.hpo.study.trial import Trial, TrialState
 
 
@@ -31,7 +31,7 @@ def should_stop(trial: Trial, trials: Iterable[Trial], config: StoppingConfig) -
     if not config.on or not trial.curve or trial.curve[-1].epoch < config.first_epoch:
         return False
     complete = [t for t in trials if t.state is TrialState.COMPLETE and t.value is not None]
-    end = carry_on(trial.curve, complete)
+    end = extrapolate(trial.curve, complete)
     if end is None:
         return False
     value, error = end

@@ -1,7 +1,7 @@
 """Refuse a training for which no job has room, before it becomes one.
 
-    trials, limits ──▶ Room ──forecast──▶ has(params): what may be proposed
-                                     └──▶ refusal(params): why not, or None
+    trials, limits ──▶ ResourceLimits ──forecast──▶ allows(params): what may be proposed
+                                     └──▶ why_not(params): why not, or None
 
 Refused is only what lies clearly beyond a limit: by the margin of the settings and, for times, by
 the factor that the forecast missed the study's own trainings.  What ran is stronger than what was
@@ -23,7 +23,7 @@ from nodule_det.hpo.training.command import with_params
 from nodule_det.progress import duration
 
 
-class Room:
+class ResourceLimits:
     """What the jobs of a study have room for.
 
     Args:
@@ -43,11 +43,11 @@ class Room:
         limits = self._config.dispatcher.memory_gb or time_limit_s(self._config)[0]
         return bool(forecast and limits)
 
-    def has(self, params: Params) -> bool:
+    def allows(self, params: Params) -> bool:
         """Say whether a training may succeed, as far as is known."""
-        return self.refusal(params) is None
+        return self.why_not(params) is None
 
-    def refusal(self, params: Params) -> str | None:
+    def why_not(self, params: Params) -> str | None:
         """Say why a training cannot succeed; None for one that may."""
         if not self.limited:
             return None
@@ -101,11 +101,11 @@ def needs_of(params: Params, config: HpoConfig) -> Footprint:
 
 
 def time_limit_s(config: HpoConfig) -> tuple[float, str]:
-    """Give the longest time that a training may take in all, and the settings that say so."""
+    """Return the longest time that a training may take in all, and the settings that say so."""
     if config.forecast.hours:
         return config.forecast.hours * 3600, f"forecast.hours={config.forecast.hours:g}"
-    sittings = 1 + config.retries.stopped
-    return config.dispatcher.walltime_s * sittings, (
-        f"{sittings} jobs of dispatcher.walltime_s={config.dispatcher.walltime_s:g} "
+    sessions = 1 + config.retries.stopped
+    return config.dispatcher.walltime_s * sessions, (
+        f"{sessions} jobs of dispatcher.walltime_s={config.dispatcher.walltime_s:g} "
         f"(retries.stopped={config.retries.stopped})"
     )

@@ -1,6 +1,6 @@
-"""One sitting of the driver: from the command to the last line it prints.
+"""One session of the driver: from the command to the last line it prints.
 
-HpoConfig ──sit()──▶ Driver with the real clock, a display, and Ctrl-C that leaves jobs running
+HpoConfig ──run_session()──▶ Driver with the real clock, a display, and a Ctrl-C handler
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nodule_det.hpo.dispatch import make_dispatcher
 from nodule_det.hpo.driver.clock import WallClock
 from nodule_det.hpo.driver.driver import Driver
 from nodule_det.hpo.driver.open_study import missing_store, open_study, require_reachable
-from nodule_det.hpo.strategy.strategy import proposer
+from nodule_det.hpo.strategy.strategy import make_strategy
 from nodule_det.hpo.study.lock import StudyLock
 from nodule_det.hpo.study.study import Header, Study, StudyFolder
 from nodule_det.hpo.view.live import Display
@@ -30,7 +30,7 @@ INTERRUPTED = 128 + signal.SIGINT
 """Exit code after Ctrl-C, as of any command."""
 
 
-def sit(
+def run_session(
     folder: StudyFolder, config: HpoConfig, header: Header, lock: StudyLock, stream: TextIO
 ) -> int | None:
     """Drive a study until it is done or interrupted; returns the exit code of the command."""
@@ -45,7 +45,7 @@ def sit(
         driver = Driver(
             writer,
             dispatcher,
-            proposer(config.acquisition.strategy),
+            make_strategy(config.acquisition.strategy),
             config,
             clock,
             Path.cwd(),

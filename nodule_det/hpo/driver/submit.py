@@ -16,8 +16,8 @@ import numpy as np
 from nodule_det.config.hpo import HpoConfig
 from nodule_det.errors import StudyError
 from nodule_det.hpo.dispatch.base import Job, Refused, Unavailable, close, read_claim
-from nodule_det.hpo.driver.context import Desk
-from nodule_det.hpo.driver.limits import Room
+from nodule_det.hpo.driver.context import DriverContext
+from nodule_det.hpo.driver.limits import ResourceLimits
 from nodule_det.hpo.space.space import Params
 from nodule_det.hpo.strategy.strategy import Propose
 from nodule_det.hpo.study.study import Study
@@ -36,87 +36,87 @@ HOPELESS_IN_A_ROW = 10
 was told what has room, and found nothing."""
 
 
-def settle(desk: Desk) -> None:
+def settle(context: DriverContext) -> None:
     """Find out what became of submissions without an answer; submit where nothing did."""
-    for trial, attempt in desk.open_attempts():
+    for trial, attempt in context.open_attempts():
         if attempt.job is None:
-            _settle(desk, trial, attempt)
+            _settle(context, trial, attempt)
 
 
-def _settle(desk: Desk, trial: Trial, attempt: Attempt) -> None:
-    job = desk.job(trial, attempt)
+def _settle(context: DriverContext, trial: Trial, attempt: Attempt) -> None:
+    job = context.job(trial, attempt)
     claim = read_claim(job.folder)
-    known = claim.job if claim is not None else desk.dispatcher.find(job)
+    known = claim.job if claim is not None else context.dispatcher.find(job)
     if known is not None:
-        desk.submitted(trial, attempt, known)
+        context.submitted(trial, attempt, known)
     elif trial.cancelling:
         if close(job.folder):  # else it has started just now, and the next step finds it
-            desk.finish(trial, TrialState.CANCELLED, trial.cancelling)
+            context.finish(trial, TrialState.CANCELLED, trial.cancelling)
     else:
-        write_job(desk, trial, job)  # the settings of the dispatcher may have been corrected
-        _submit(desk, trial, attempt)
+        write_job(context, trial, job)  # the settings of the dispatcher may have been corrected
+        _submit(context, trial, attempt)
 
 
-def check_setup(desk: Desk) -> None:
+def check_setup(context: DriverContext) -> None:
     """End the driver when one training after the other fails by an error, or vanishes.
 
     Raises:
         StudyError: Naming the last of them.
     """
-    worked = any(t.state is TrialState.COMPLETE for t in desk.study.own)
-    if desk.notes.failures < (FAILURES_IN_A_ROW if worked else FAILURES_AT_START):
+    worked = any(t.state is TrialState.COMPLETE for t in context.study.own)
+    if context.notes.failures < (FAILURES_IN_A_ROW if worked else FAILURES_AT_START):
         return
     failed = max(
-        (t for t in desk.study.own if t.reason in SUSPICIOUS), key=lambda t: t.finished_s or 0.0
+        (t for t in context.study.own if t.reason in SUSPICIOUS), key=lambda t: t.finished_s or 0.0
     )
     raise StudyError(
-        f"the last {desk.notes.failures} trainings all ended in an error or vanished"
+        f"the last {context.notes.failures} trainings all ended in an error or vanished"
         f"{'' if worked else ' and none ever succeeded'}: the setup or a node is wrong, not "
         f"the point.  Trial {failed.number}: {failed.reason}, {failed.message}; see "
-        f"{desk.run_dir(failed)}.  Then start the same command again"
+        f"{context.run_dir(failed)}.  Then start the same command again"
     )
 
 
-def may_ask(desk: Desk) -> bool:
+def may_ask(context: DriverContext) -> bool:
     """Say whether the limits of the study allow one more trial."""
-    limit_s = desk.config.node_hours * 3600
-    used_up = limit_s > 0 and desk.study.node_seconds(desk.clock.now()) >= limit_s
-    return desk.study.n_counted < desk.config.trials and not used_up
+    limit_s = context.config.node_hours * 3600
+    used_up = limit_s > 0 and context.study.node_seconds(context.clock.now()) >= limit_s
+    return context.study.n_counted < context.config.trials and not used_up
 
 
-def fill_workers(desk: Desk) -> None:
-    """Give every free worker the oldest trial that waits, else a new one."""
-    if desk.stopping:
+def fill_workers(context: DriverContext) -> None:
+    """Return every free worker the oldest trial that waits, else a new one."""
+    if context.stopping:
         return
-    free = desk.config.workers - len(desk.open_attempts())
-    waiting = [t for t in desk.study.pending if t.attempt is None]
-    while free > 0 and (waiting or may_ask(desk)):
-        trial = waiting.pop(0) if waiting else desk.study.trial(_ask(desk))
-        if trial.attempts or not _refuse(desk, trial):
-            _intend_and_submit(desk, trial)
+    free = context.config.workers - len(context.open_attempts())
+    waiting = [t for t in context.study.pending if t.attempt is None]
+    while free > 0 and (waiting or may_ask(context)):
+        trial = waiting.pop(0) if waiting else context.study.trial(_ask(context))
+        if trial.attempts or not _refuse(context, trial):
+            _intend_and_submit(context, trial)
             free -= 1
 
 
-def _ask(desk: Desk) -> int:
-    params, source = next_point(desk.study, desk.propose, desk.config)
-    return desk.writer.ask(params, source)
+def _ask(context: DriverContext) -> int:
+    params, source = next_point(context.study, context.propose, context.config)
+    return context.writer.ask(params, source)
 
 
-def _refuse(desk: Desk, trial: Trial) -> bool:
+def _refuse(context: DriverContext, trial: Trial) -> bool:
     """Fail a trial that no job has room for; says whether it did.
 
     Raises:
         StudyError: If nothing else was proposed for a long time.
     """
-    why = Room(desk.study.trials, desk.config).refusal(trial.params)
+    why = ResourceLimits(context.study.trials, context.config).why_not(trial.params)
     if why is None:
-        desk.notes.hopeless = 0
+        context.notes.never_runs = 0
         return False
-    desk.finish(trial, TrialState.FAILED, Reason.REFUSED, message=why)
-    desk.notes.hopeless += trial.source == desk.config.acquisition.strategy.value
-    if desk.notes.hopeless >= HOPELESS_IN_A_ROW:
+    context.finish(trial, TrialState.FAILED, Reason.REFUSED, message=why)
+    context.notes.never_runs += trial.source == context.config.acquisition.strategy.value
+    if context.notes.never_runs >= HOPELESS_IN_A_ROW:
         raise StudyError(
-            f"the last {desk.notes.hopeless} proposals were refused before they became jobs, "
+            f"the last {context.notes.never_runs} proposals were refused before they became jobs, "
             f"trial {trial.number} because it is {why}: the search space seems to have no point "
             "with room.  Widen it, correct the limit, or give forecast.refuse=false.  Then start "
             "the same command again"
@@ -134,37 +134,37 @@ def next_point(study: Study, propose: Propose, config: HpoConfig) -> tuple[Param
     if n_first < len(space.first):
         return dict(space.first[n_first]), FIRST
     rng = np.random.default_rng([acquisition.seed, study.next_number])
-    room = Room(trials, config)
-    choose = partial(propose, allowed=room.has) if room.limited else propose
+    limits = ResourceLimits(trials, config)
+    choose = partial(propose, allowed=limits.allows) if limits.limited else propose
     return space.check(choose(space, trials, acquisition, rng)), acquisition.strategy.value
 
 
-def _intend_and_submit(desk: Desk, trial: Trial) -> None:
+def _intend_and_submit(context: DriverContext, trial: Trial) -> None:
     number = trial.next_attempt
-    name = desk.study.header.job_name(trial.number, number)
-    folder = desk.writer.folder.attempt(trial.number, number)
-    write_job(desk, trial, Job(name, folder))
-    desk.writer.write("intent", trial=trial.number, attempt=number, name=name)
-    trial = desk.study.trial(trial.number)
+    name = context.study.header.job_name(trial.number, number)
+    folder = context.writer.folder.attempt(trial.number, number)
+    write_job(context, trial, Job(name, folder))
+    context.writer.write("intent", trial=trial.number, attempt=number, name=name)
+    trial = context.study.trial(trial.number)
     assert trial.attempt is not None
-    _submit(desk, trial, trial.attempt)
+    _submit(context, trial, trial.attempt)
 
 
-def _submit(desk: Desk, trial: Trial, attempt: Attempt) -> None:
+def _submit(context: DriverContext, trial: Trial, attempt: Attempt) -> None:
     try:
-        job_id = desk.dispatcher.submit(desk.job(trial, attempt))
+        job_id = context.dispatcher.submit(context.job(trial, attempt))
     except Refused as error:
-        if not desk.notes.accepted:
+        if not context.notes.accepted:
             raise  # somebody has just started the command, and can correct it
         raise Unavailable(str(error)) from error  # the site is being maintained, say
-    desk.notes.accepted = True
-    desk.submitted(trial, attempt, job_id)
+    context.notes.accepted = True
+    context.submitted(trial, attempt, job_id)
 
 
-def write_job(desk: Desk, trial: Trial, job: Job) -> None:
+def write_job(context: DriverContext, trial: Trial, job: Job) -> None:
     """Write the folder of a job."""
-    header, config = desk.study.header, desk.config.dispatcher
+    header, config = context.study.header, context.config.dispatcher
     words = objective.command_words(
-        header.command, header.train, trial.params, desk.run_dir(trial), config
+        header.command, header.train, trial.params, context.run_dir(trial), config
     )
-    objective.write_job(job, words, config, desk.workdir)
+    objective.write_job(job, words, config, context.workdir)

@@ -125,7 +125,7 @@ def thompson(surrogate: Surrogate, rng: np.random.Generator) -> Score:
 
 
 def log_improvement(mean: FloatArray, sd: FloatArray, best: FloatArray) -> FloatArray:
-    """Give log E[max(0, f - best)] of f ~ N(mean, sd), accurate far below the best as well.
+    """Return log E[max(0, f - best)] of f ~ N(mean, sd), accurate far below the best as well.
 
     With u = (mean - best) / sd it is log sd + log(phi(u) + u Phi(u)); below u = -1 the sum
     cancels, and Phi / phi is taken from the scaled complementary error function instead; below

@@ -81,7 +81,7 @@ class ShearedMatern(MaternKernel):  # type: ignore[misc]  # GPyTorch has no type
         self.initialize(steps=shear[self._free] / SHEAR_SPREAD)
 
     def forward(self, x1: Any, x2: Any, **settings: Any) -> Any:
-        """Give the covariance of the moved inputs."""
+        """Return the covariance of the moved inputs."""
         shear = self.shear
         x1, x2 = x1 + x1 @ shear.T, x2 + x2 @ shear.T
         smooth = super().forward(x1, x2, **settings)
@@ -108,7 +108,7 @@ class BoTorchModel:
         )
 
     def posterior(self, features: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Give posterior mean and variance of the function, (c,) each, standardised."""
+        """Return posterior mean and variance of the function, (c,) each, standardised."""
         with torch.no_grad():
             posterior = self.model.posterior(torch.from_numpy(features))
         return posterior.mean.numpy()[:, 0], posterior.variance.numpy()[:, 0]
@@ -222,7 +222,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _log_normal(mean: float, spread: float) -> Any:
-    """Give the prior under which a most probable x has the most probable log x of N(mean, spread).
+    """Return a prior of x whose mode is that of log x ~ N(mean, spread).
 
     A density over x carries a factor 1 / x that one over log x lacks; the shift cancels it.
     """

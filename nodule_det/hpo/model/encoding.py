@@ -42,12 +42,12 @@ class Features:
         return tuple(int(i) for i, rate in zip(starts, rates, strict=False) if rate)
 
     def matrix(self, points: Sequence[Mapping[str, Value]]) -> NDArray[np.float64]:
-        """Give (n, d) model inputs of n points."""
+        """Return (n, d) model inputs of n points."""
         columns = [_columns(p, points) for p in self.space.free]
         return np.concatenate([np.empty((len(points), 0)), *columns], axis=1)
 
     def of_units(self, units: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Give (n, d) model inputs of the points that coordinates in [0, 1], (n, p), stand for.
+        """Return (n, d) model inputs of the points that coordinates in [0, 1], (n, p), stand for.
 
         The same as ``matrix([space.from_unit(u) for u in units])``, a hundred times faster: a
         search asks it of thousands of candidates for each point that is run.
@@ -93,7 +93,7 @@ class _Columns:
             self._values[p.name] = np.minimum(np.floor(u * len(p.values)), len(p.values) - 1)
 
     def inputs(self, p: Parameter) -> NDArray[np.float64]:
-        """Give the model inputs of a parameter, (n, its columns)."""
+        """Return the model inputs of a parameter, (n, its columns)."""
         value = self._values[p.name]
         if p.kind in (Kind.FLOAT, Kind.INT):
             columns = _scaled(p, value, self._upper(p))[:, None]
@@ -142,7 +142,7 @@ def _width(p: Parameter) -> int:
 
 
 def _columns(p: Parameter, points: Sequence[Mapping[str, Value]]) -> NDArray[np.float64]:
-    """Give the model inputs of a parameter at n points, (n, its columns)."""
+    """Return the model inputs of a parameter at n points, (n, its columns)."""
     active = np.array([p.name in params for params in points], np.bool_)
     having = [params for params in points if p.name in params]
     values = [params[p.name] for params in having]
@@ -156,7 +156,7 @@ def _columns(p: Parameter, points: Sequence[Mapping[str, Value]]) -> NDArray[np.
 
 
 def _listed(p: Parameter, place: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give the model inputs of places in a list of values, (n, its columns)."""
+    """Return the model inputs of places in a list of values, (n, its columns)."""
     if _unordered(p):
         return np.asarray(ONE_HOT * (place[:, None] == np.arange(len(p.values))))
     last = len(p.values) - 1

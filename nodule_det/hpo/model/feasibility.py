@@ -31,7 +31,7 @@ class Feasibility:
         self._surrogate = surrogate
 
     def log_chance(self, features: FloatArray) -> FloatArray:
-        """Give the log of the chance that each point, (c, d), gives a value; (c,)."""
+        """Return the log of the chance that each point, (c, d), gives a value; (c,)."""
         if self._surrogate is None:
             return np.zeros(len(features))
         mean, sd = self._surrogate.predict(features)

@@ -59,11 +59,11 @@ class Scales:
     """(d, d) in row i, how much of each other column is added to column i; None: nothing."""
 
     def stretched(self, x: FloatArray) -> FloatArray:
-        """Give inputs, (n, d), in the coordinates where all distances count alike."""
+        """Return inputs, (n, d), in the coordinates where all distances count alike."""
         return (x if self.shear is None else x + x @ self.shear.T) / self.lengths
 
     def covariance(self, a: FloatArray, b: FloatArray) -> FloatArray:
-        """Give the covariance of the function at two sets of inputs, (a, b)."""
+        """Return the covariance of the function at two sets of inputs, (a, b)."""
         shape, _ = _shape(_distances(self.stretched(a), self.stretched(b)))
         return self.variance * shape
 
@@ -85,13 +85,13 @@ class Surrogate:
     scale: float
 
     def posterior(self, features: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Give posterior mean and variance of the function, (c,) each, standardised."""
+        """Return posterior mean and variance of the function, (c,) each, standardised."""
         cross = _solve(self.root, self.scales.covariance(self.features, features))
         variance = self.scales.variance - (cross * cross).sum(0)
         return self.residuals @ cross, np.maximum(variance, LEAST_VARIANCE)
 
     def predict(self, features: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Give posterior mean and standard deviation, (c,) each, in units of the values."""
+        """Return posterior mean and standard deviation, (c,) each, in units of the values."""
         mean, variance = self.posterior(features)
         return mean * self.scale + self.center, np.sqrt(variance) * self.scale
 
@@ -127,11 +127,11 @@ class Joint:
         self._known = n
 
     def values(self) -> FloatArray:
-        """Give the drawn values at the points, (s, j)."""
+        """Return the drawn values at the points, (s, j)."""
         return np.asarray(self._whitened @ self._root[self._known :].T)
 
     def posterior(self, candidates: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Give the mean under each draw, (s, c), and the variance that all draws share, (c,)."""
+        """Return the mean under each draw, (s, c), and the variance that all draws share, (c,)."""
         cross = _solve(self._root, self._scales.covariance(self._inputs, candidates))
         variance = self._scales.variance - (cross * cross).sum(0)
         return self._whitened @ cross, np.maximum(variance, LEAST_VARIANCE)
@@ -216,7 +216,7 @@ def standardise(
 
 
 def lengthscale_prior(dimension: int) -> tuple[float, float]:
-    """Give mean and spread of the logarithm of a length: functions of more columns are smoother.
+    """Return mean and spread of the logarithm of a length: functions of more columns are smoother.
 
     References:
         Hvarfner, Hellsten, Nardi (2024), Vanilla Bayesian Optimization Performs Great in High
@@ -252,7 +252,7 @@ class _Known:
         return Scales(lengths, float(variance), float(noise), shear if self.free.any() else None)
 
     def prior(self) -> tuple[FloatArray, FloatArray]:
-        """Give mean and spread of the normal prior of each entry of theta."""
+        """Return mean and spread of the normal prior of each entry of theta."""
         d, k = self.dimension, int(self.free.sum())
         length, spread = lengthscale_prior(d)
         mean = [length] * d + [0.0, NOISE_PRIOR[0]] + [0.0] * k
@@ -286,7 +286,7 @@ def _likely(known: _Known, rng: np.random.Generator | None, count: int) -> list[
 
 
 def _spread(theta: FloatArray, known: _Known) -> FloatArray:
-    """Give one standard deviation of each entry, by the curvature at the summit (Laplace)."""
+    """Return one standard deviation of each entry, by the curvature at the summit (Laplace)."""
     gradient = _surprise(theta, known)[1]
     curvature = np.empty(len(theta))
     for i in range(len(theta)):
@@ -303,7 +303,7 @@ STARTS = ((0.7, -4.0), (-0.5, -1.0))
 
 
 def _surprise(theta: FloatArray, known: _Known) -> tuple[float, FloatArray]:
-    """Give the negative log posterior of theta (see :meth:`_Known.scales`), and its gradient.
+    """Return the negative log posterior of theta (see :meth:`_Known.scales`), and its gradient.
 
     Sums over pairs, of weights W and differences of two columns a and b, are taken as
     sum_ij W_ij (a_i - a_j) (b_i - b_j) = 2 a' (diag(W 1) - W) b: no array is larger than (n, n).
@@ -333,7 +333,7 @@ def _surprise(theta: FloatArray, known: _Known) -> tuple[float, FloatArray]:
 
 
 def _shape(r: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Give the covariance at sqrt(5) times distances, of variance 1, and how fast it falls.
+    """Return the covariance at sqrt(5) times distances, of variance 1, and how fast it falls.
 
     It is Matern-5/2, (1 + r + r^2 / 3) exp(-r), a share of it on shorter lengths.  How fast it
     falls is minus its derivative by the squared distance, 5/6 (1 + r) exp(-r) of each part.
@@ -348,7 +348,7 @@ def _shape(r: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def _distances(a: FloatArray, b: FloatArray) -> FloatArray:
-    """Give sqrt(5) times the distances between two sets of points, (a, b)."""
+    """Return sqrt(5) times the distances between two sets of points, (a, b)."""
     squared = (a * a).sum(1)[:, None] + (b * b).sum(1) - 2 * a @ b.T
     return np.asarray(np.sqrt(5 * np.maximum(squared, 0.0)))
 

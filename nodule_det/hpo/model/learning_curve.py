@@ -1,6 +1,6 @@
 """What an unfinished training will come to, told by those that are complete.
 
-    validations so far, all trials ──carry_on()──▶ value at the end, with its error
+    validations so far, all trials ──extrapolate()──▶ value at the end, with its error
 
 Trainings of one task rise alike, on different levels: so the gain from an epoch to the end is a
 factor.  What still rises goes on to rise: so its logarithm is a line over the share of the best
@@ -27,7 +27,9 @@ SLOPELESS = 2.0
 TINY = 1e-9
 
 
-def carry_on(curve: Sequence[Observation], trials: Sequence[Trial]) -> tuple[float, float] | None:
+def extrapolate(
+    curve: Sequence[Observation], trials: Sequence[Trial]
+) -> tuple[float, float] | None:
     """Say what an unfinished training will come to, by how those that are complete went on.
 
     Args:
@@ -56,7 +58,7 @@ def carry_on(curve: Sequence[Observation], trials: Sequence[Trial]) -> tuple[flo
 
 
 def _rise(curve: Sequence[Observation], epoch: int) -> tuple[Observation, float]:
-    """Give the best validation up to an epoch that was reached, and its share won since halfway."""
+    """Return the best validation up to an epoch, and the share of it gained since halfway."""
     best, half = best_until(curve, epoch), best_until(curve, epoch // 2)
     assert best is not None
     late = 1 - half.value / best.value if half is not None and best.value > 0 else 0.0
@@ -79,7 +81,7 @@ def _line(gains: FloatArray, rises: FloatArray, rise: float) -> tuple[float, flo
 
 
 def best_until(curve: Sequence[Observation], epoch: int) -> Observation | None:
-    """Give the best validation up to an epoch; None for a training that has not come that far."""
+    """Return the best validation up to an epoch; None for a training that has not come that far."""
     if not curve or curve[-1].epoch < epoch:
         return None
     reached = [o for o in curve if o.epoch <= epoch]

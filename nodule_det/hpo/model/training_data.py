@@ -1,6 +1,6 @@
 """What a list of trials teaches, as arrays for the models.
 
-    trials ──gather()──▶ Evidence: values with their errors, outcomes, times, pending points
+    trials ──training_data()──▶ TrainingData: values, errors, outcomes, times, pending points
 
 Who teaches what:
 
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from nodule_det.config.hpo import Failures
 from nodule_det.hpo.model.encoding import Features
-from nodule_det.hpo.model.learning_curve import carry_on
+from nodule_det.hpo.model.learning_curve import extrapolate
 from nodule_det.hpo.space.space import Params
 from nodule_det.hpo.study.trial import OUTCOMES, Reason, Trial, TrialState
 
@@ -34,7 +34,7 @@ FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Evidence:
+class TrainingData:
     """Arrays over the trials; n gave a value, k an outcome, m are pending."""
 
     params: list[Params]
@@ -57,9 +57,9 @@ class Evidence:
     """Columns of rates; see :attr:`Features.sheared`."""
 
 
-def gather(
+def training_data(
     features: Features, trials: Sequence[Trial], failures: Failures, running: bool = False
-) -> Evidence:
+) -> TrainingData:
     """Sort the trials by what they teach.
 
     Args:
@@ -80,7 +80,7 @@ def gather(
         failed = [t for t in failed if t.reason is not Reason.DIVERGED]
     known = [t for t, _ in found]
     outcomes = known + failed
-    return Evidence(
+    return TrainingData(
         params=[t.params for t in known],
         features=features.matrix([t.params for t in known]),
         values=np.array([value for _, (value, _) in found], np.float64),
@@ -96,12 +96,12 @@ def gather(
 def _value(
     trial: Trial, trials: Sequence[Trial], running: bool
 ) -> tuple[float, float | None] | None:
-    """Give value and standard error; None for a trial that teaches none."""
+    """Return value and standard error; None for a trial that teaches none."""
     if trial.state is TrialState.COMPLETE and trial.value is not None:
         return trial.value, trial.value_se
     unfinished = trial.reason is Reason.EARLY_STOPPED or (running and trial.pending)
     if unfinished and trial.curve:
-        return carry_on(trial.curve, trials)
+        return extrapolate(trial.curve, trials)
     return None
 
 

@@ -72,12 +72,12 @@ class Ending:
 
 
 def start_s(study: Study) -> float:
-    """Give the Unix time at which the study's clock begins."""
+    """Return the Unix time at which the study's clock begins."""
     return min((t.asked_s for t in study.own), default=study.header.created_s)
 
 
 def last_seen_s(study: Study) -> float:
-    """Give the latest time that any record of a trial tells."""
+    """Return the latest time that any record of a trial tells."""
     return max((time for t in study.own for time in _times(t)), default=start_s(study))
 
 
@@ -142,9 +142,9 @@ def _outcome(trial: Trial, attempt: Attempt) -> Doing:
 
 
 def busy_share(study: Study, spans: Sequence[Span], now_s: float) -> float | None:
-    """Give the share of the workers' time in which a job ran; None before there was any.
+    """Return the share of the workers' time in which a job ran; None before there was any.
 
-    A sitting of the driver counts with its workers up to the next one, pauses included.
+    A session of the driver counts with its workers up to the next one, pauses included.
     """
     ends = [*(s.started_s for s in study.sessions), now_s][1:]
     offered_s = sum(

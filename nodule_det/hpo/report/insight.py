@@ -18,7 +18,7 @@ from scipy.stats import qmc
 from nodule_det.config.hpo import Failures
 from nodule_det.hpo.model.encoding import Features
 from nodule_det.hpo.model.gp import Surrogate, fit_surrogate
-from nodule_det.hpo.model.training_data import Evidence, gather
+from nodule_det.hpo.model.training_data import TrainingData, training_data
 from nodule_det.hpo.space.space import Parameter, Params, Space, Value
 from nodule_det.hpo.study.study import Study
 from nodule_det.hpo.study.trial import Trial
@@ -87,31 +87,28 @@ def learn(study: Study, seed: int = 0) -> Insight | None:
         return None
     features = Features(space)
     failures = study.sessions[-1].failures if study.sessions else Failures.model
-    evidence = gather(features, study.trials, failures)
-    if len(evidence.values) < MODEL_FROM:
+    data = training_data(features, study.trials, failures)
+    if len(data.values) < MODEL_FROM:
         return None
     rng = np.random.default_rng(seed)
-    surrogate = fit_surrogate(
-        evidence.features, evidence.values, evidence.se, sheared=evidence.sheared
-    )
+    surrogate = fit_surrogate(data.features, data.values, data.se, sheared=data.sheared)
     mean, sd = surrogate.predict(features.matrix([best.params]))
-    models = [surrogate, *_other_models(evidence, rng)]
+    models = [surrogate, *_other_models(data, rng)]
     return Insight(
         best=best,
         expected=float(mean[0]),
         expected_sd=float(sd[0]),
-        n_values=len(evidence.values),
+        n_values=len(data.values),
         slices=tuple(cut(p, best.params, features, surrogate) for p in space.free),
         importance=weigh(space, features, models, rng),
         n_models=len(models),
     )
 
 
-def _other_models(evidence: Evidence, rng: np.random.Generator) -> list[Surrogate]:
-    draws = DRAWS if len(evidence.values) < MANY else 2
+def _other_models(data: TrainingData, rng: np.random.Generator) -> list[Surrogate]:
+    draws = DRAWS if len(data.values) < MANY else 2
     return [
-        fit_surrogate(evidence.features, evidence.values, evidence.se, rng, evidence.sheared)
-        for _ in range(draws)
+        fit_surrogate(data.features, data.values, data.se, rng, data.sheared) for _ in range(draws)
     ]
 
 
@@ -141,7 +138,7 @@ def cut(p: Parameter, params: Params, features: Features, surrogate: Surrogate) 
 def weigh(
     space: Space, features: Features, models: Sequence[Surrogate], rng: np.random.Generator
 ) -> tuple[Importance, ...]:
-    """Give each parameter's total-effect Sobol' index of the posterior mean over the whole space.
+    """Return each parameter's total-effect Sobol' index of the posterior mean over the whole space.
 
     Points fill the unit cube evenly, where parameters are independent of each other by how the
     space is laid out.
@@ -172,7 +169,7 @@ def weigh(
 
 
 def _total_effects(outputs: FloatArray, d: int) -> FloatArray:
-    """Give the (d,) indices from outputs at a, b and the d mixtures of them, stacked."""
+    """Return the (d,) indices from outputs at a, b and the d mixtures of them, stacked."""
     a, b, *mixed = outputs.reshape(d + 2, -1)
     variance = float(np.var(np.concatenate([a, b])))
     if variance < FLAT:

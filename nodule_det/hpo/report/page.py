@@ -165,7 +165,7 @@ def _best_params(best: Trial | None) -> list[tuple[str, str]]:
 
 
 def _columns(study: Study) -> list[tuple[str, str]]:
-    """Give the heading of each column of the table, and its explanation."""
+    """Return the heading of each column of the table, and its explanation."""
     names = short_names(study.space)
     fixed = [("trial", ""), ("state", ""), ("value", "with its 95 % interval"), ("node time", "")]
     fixed += [("jobs", "that it took"), ("source", "who proposed it")]
@@ -173,7 +173,7 @@ def _columns(study: Study) -> list[tuple[str, str]]:
 
 
 def _rows(study: Study, now_s: float) -> list[dict[str, Any]]:
-    """Give the table's rows, as ``page.js`` reads them: what is shown, and what is sorted by."""
+    """Return the table's rows, as ``page.js`` reads them: what is shown, and what is sorted by."""
     rows = []
     for trial in study.trials:
         number, state, value, node_time, jobs, source = trial_row(trial, now_s)

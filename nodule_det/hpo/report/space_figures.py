@@ -32,13 +32,13 @@ JITTER = 0.018
 """Spread of lines through one value of a list, in shares of the axis, or they would hide each
 other."""
 MARGIN = 0.12
-"""Room above and below the values of a slice, as a share of their range."""
+"""ResourceLimits above and below the values of a slice, as a share of their range."""
 COLUMNS = 4
 PANEL_INCHES = (2.75, 2.1)
 
 
 def short_names(space: Space) -> dict[str, str]:
-    """Give each parameter the last word of its name, or the whole one where two share it."""
+    """Return each parameter the last word of its name, or the whole one where two share it."""
     last = [p.name.rpartition(".")[2] for p in space]
     return {
         p.name: word if last.count(word) == 1 else p.name
@@ -47,7 +47,7 @@ def short_names(space: Space) -> dict[str, str]:
 
 
 def place(p: Parameter, value: Value) -> float:
-    """Give where a value lies between the ends of its axis, whatever other parameters allow."""
+    """Return where a value lies between the ends of its axis, whatever other parameters allow."""
     return replace(p, at_most=None).to_unit(value, {})
 
 

@@ -26,7 +26,7 @@ from nodule_det.runs import ExitCode, RunFolder, RunResult
 
 @dataclass(frozen=True, kw_only=True)
 class FakeRun:
-    """What one sitting of a simulated training does."""
+    """What one session of a simulated training does."""
 
     seconds: float
     result: RunResult
@@ -162,7 +162,7 @@ class FakeDispatcher:
         return f"fake-submit {job.folder}"
 
     def place(self) -> str:
-        """Give no name; see :class:`Dispatcher`."""
+        """Return no name; see :class:`Dispatcher`."""
         return ""
 
     def _answer(self) -> None:
@@ -178,7 +178,7 @@ class FakeDispatcher:
         return JobState.QUEUED if job.start_s is None else JobState.RUNNING
 
     def _next_event(self) -> float | None:
-        """Give the time of the next start, validation or end; None forbids to skip waits."""
+        """Return the time of the next start, validation or end; None forbids to skip waits."""
         self._advance()
         if not self._steady:
             return None

@@ -1,9 +1,9 @@
-"""The poster's experiment on simulated trainings, many studies in several processes.
+"""Many simulated studies: strategies x workers x repetitions, in one process or several.
 
-    strategies x workers x repetitions ──simulate()──▶ runs.csv ──curves──▶ figures, their numbers
+    strategies x workers x repetitions ──simulate_all()──▶ runs.csv ──plots──▶ figures, their data
 
-What ``runs.csv`` holds already is not simulated again: the same command goes on after Ctrl-C, and
-one with more strategies, workers or repetitions adds to it.
+Studies that ``runs.csv`` already holds are not simulated again, so the same command resumes after
+Ctrl-C, and one with more strategies, workers or repetitions adds to it.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def simulate_one(task: tuple[SimulateConfig, Key]) -> Run:
     """Run one study."""
     from nodule_det.hpo.simulate.functions import Objective
     from nodule_det.hpo.simulate.study import Plan, Run, simulate
-    from nodule_det.hpo.strategy.strategy import proposer
+    from nodule_det.hpo.strategy.strategy import make_strategy
 
     config, (name, workers, repetition) = task
     strategy = Strategy(name)
@@ -130,7 +130,7 @@ def simulate_one(task: tuple[SimulateConfig, Key]) -> Run:
         acquisition=replace(config.acquisition, strategy=strategy),
         stopping=config.stopping,
     )
-    rows = simulate(objective, proposer(strategy), plan)
+    rows = simulate(objective, make_strategy(strategy), plan)
     return Run(name, workers, objective.number, repetition, rows)
 
 

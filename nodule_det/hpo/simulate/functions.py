@@ -90,14 +90,14 @@ class Objective:
         self._heights *= waves
 
     def truth(self, points: Sequence[Params]) -> FloatArray:
-        """Give the scores without noise, (n,) in [0, 1]; 0 where a training gives none."""
+        """Return the scores without noise, (n,) in [0, 1]; 0 where a training gives none."""
         c = _columns(points)
         lag = c["log_lr"] - self._best_log_lr(c)
         score = np.clip(self._top * self._ridge(lag) * self._quality(c), 0, 1)
         return np.where(self._too_large(c) | (lag > TOO_FAST), 0.0, score)
 
     def hours(self, points: Sequence[Params]) -> FloatArray:
-        """Give the usual hours of whole trainings, (n,)."""
+        """Return the usual hours of whole trainings, (n,)."""
         c = _columns(points)
         size = (c["patch"] / 64) ** 3 * (c["filters"] / 32) ** 2 * (c["kernel"] / 3) ** 3
         busy = c["batch"] / (c["batch"] + 4)

@@ -115,7 +115,7 @@ def _finish(figure: Figure, panels: Sequence[Axes], axis: Axis) -> None:
 
 
 def mean_curve(runs: Sequence[Run], axis: Axis) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Give places, mean over the runs, and standard error of it, (k,) each.
+    """Return places, mean over the runs, and standard error of it, (k,) each.
 
     A curve ends where the first of its runs does, so that the mean is always over all of them.
     """
@@ -132,7 +132,7 @@ def mean_curve(runs: Sequence[Run], axis: Axis) -> tuple[FloatArray, FloatArray,
 
 
 def best_at(run: Run, axis: Axis, x: FloatArray) -> FloatArray:
-    """Give the worth of the best point at places of an axis; 0 before the first value."""
+    """Return the worth of the best point at places of an axis; 0 before the first value."""
     places = np.array([0.0, *_places(run, axis)])
     worth = np.array([0.0, *(row.truth_of_best for row in run.rows)])
     return np.asarray(worth[np.searchsorted(places, x, side="right") - 1])

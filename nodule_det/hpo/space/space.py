@@ -87,7 +87,7 @@ class Parameter:
         return all(params.get(name) in values for name, values in self.when)
 
     def upper(self, params: Mapping[str, Value]) -> float:
-        """Give its largest value next to its parent's, on its own grid."""
+        """Return its largest value next to its parent's, on its own grid."""
         if self.at_most is None:
             return self.high
         bound = min(self.high, self.at_most.times * float(params[self.at_most.of]))
@@ -133,7 +133,7 @@ class Parameter:
         return math.log(value) if self.log else value
 
     def check(self, value: Value, params: Mapping[str, Value]) -> Value:
-        """Give the value in its own type (``1`` for ``1.0``), or refuse it."""
+        """Return the value in its own type (``1`` for ``1.0``), or refuse it."""
         if self.kind is Kind.FLOAT:
             number = as_number(value, self.name)
             if self.low <= number <= self.upper(params):
@@ -154,7 +154,7 @@ class Parameter:
         raise ConfigError(f"{self.name}={value} is not in the search space: {listed}")
 
     def log_prior(self, u: float, params: Mapping[str, Value]) -> float:
-        """Give the log density of its prior at a coordinate, up to a constant; 0 without one."""
+        """Return the log density of its prior at a coordinate, up to a constant; 0 without one."""
         if self.prior is None:
             return 0.0
         if self.prior.weights:
@@ -243,7 +243,7 @@ class Space:
         )
 
     def check(self, params: Mapping[str, Any]) -> Params:
-        """Give params in their own types and order.
+        """Return params in their own types and order.
 
         Raises:
             ConfigError: If a parameter is unknown, missing, or has a value it may not take.
@@ -279,7 +279,7 @@ class Space:
 
 
 def point_key(params: Mapping[str, Value]) -> tuple[tuple[str, Value], ...]:
-    """Give the identity of a point: equal for equal params, whatever their order."""
+    """Return the identity of a point: equal for equal params, whatever their order."""
     return tuple(sorted(params.items()))
 
 

@@ -21,7 +21,7 @@ from nodule_det.hpo.model import acquisition
 from nodule_det.hpo.model.encoding import Features, nearby
 from nodule_det.hpo.model.feasibility import fit_feasibility
 from nodule_det.hpo.model.gp import Surrogate, draw_surrogates, fit_surrogate
-from nodule_det.hpo.model.training_data import Evidence, gather
+from nodule_det.hpo.model.training_data import TrainingData, training_data
 from nodule_det.hpo.space.space import Params, Space, point_key
 from nodule_det.hpo.strategy.random_search import Allowed, draw_new, propose_random, propose_sobol
 from nodule_det.hpo.study.trial import Trial
@@ -74,47 +74,47 @@ def propose(
     features = Features(space)
     ordered = sorted(trials, key=lambda t: t.number)
     running = config.running_curves and config.strategy is not Strategy.ei
-    evidence = gather(features, ordered, config.failures, running)
-    if len(evidence.values) < config.first:
+    data = training_data(features, ordered, config.failures, running)
+    if len(data.values) < config.first:
         known = {point_key(t.params) for t in trials}
         return draw_new(lambda: space.sample_prior(rng), known, allowed)
-    means, promise = _model(evidence, config, rng)
-    score = _scorer(space, evidence, promise, config)
+    means, promise = _model(data, config, rng)
+    score = _scorer(space, data, promise, config)
     tried = features.matrix([t.params for t in trials])
-    return _search(features, evidence, means, tried, score, rng, allowed)
+    return _search(features, data, means, tried, score, rng, allowed)
 
 
 def _model(
-    evidence: Evidence, config: AcquisitionConfig, rng: np.random.Generator
+    data: TrainingData, config: AcquisitionConfig, rng: np.random.Generator
 ) -> tuple[FloatArray, acquisition.Score]:
     """Fit a process to the values; give its means at them, and how much other points promise."""
-    x, values, se = evidence.features, evidence.values, evidence.se
+    x, values, se = data.features, data.values, data.se
     if config.strategy is Strategy.botorch:
         from nodule_det.hpo.model.botorch import fit_botorch  # torch: some 250 MB, 4 s
 
         seed = int(rng.integers(2**31))
-        model = fit_botorch(x, values, se, seed, evidence.sheared)
-        return model.posterior(x)[0], model.log_nei(evidence.pending, seed)
+        model = fit_botorch(x, values, se, seed, data.sheared)
+        return model.posterior(x)[0], model.log_nei(data.pending, seed)
     if config.draw_scales:
-        surrogates = draw_surrogates(x, values, se, rng, SCALE_DRAWS, evidence.sheared)
+        surrogates = draw_surrogates(x, values, se, rng, SCALE_DRAWS, data.sheared)
     else:
-        surrogates = [fit_surrogate(x, values, se, sheared=evidence.sheared)]
+        surrogates = [fit_surrogate(x, values, se, sheared=data.sheared)]
     if config.strategy is Strategy.thompson:  # one draw of everything
         return surrogates[0].posterior(x)[0], acquisition.thompson(surrogates[0], rng)
     draws = acquisition.DRAWS // (4 if config.draw_scales else 1)
-    promises = [_promise(s, evidence.pending, config.strategy, rng, draws) for s in surrogates]
+    promises = [_promise(s, data.pending, config.strategy, rng, draws) for s in surrogates]
     means = np.mean([s.posterior(x)[0] for s in surrogates], axis=0)
     return means, acquisition.over(promises)
 
 
 def _scorer(
-    space: Space, evidence: Evidence, promise: acquisition.Score, config: AcquisitionConfig
+    space: Space, data: TrainingData, promise: acquisition.Score, config: AcquisitionConfig
 ) -> Score:
     """Make the function that says how much points promise, as the settings want it."""
-    feasibility = fit_feasibility(evidence.outcomes, evidence.succeeded)
-    log_seconds = _cost(evidence) if config.cost else None
+    feasibility = fit_feasibility(data.outcomes, data.succeeded)
+    log_seconds = _cost(data) if config.cost else None
     has_prior = any(p.prior is not None for p in space.free)
-    prior_weight = min(1.0, PRIOR_TRIALS / len(evidence.values)) if has_prior else 0.0
+    prior_weight = min(1.0, PRIOR_TRIALS / len(data.values)) if has_prior else 0.0
 
     def score(x: FloatArray, units: FloatArray) -> FloatArray:
         scores = promise(x) + feasibility.log_chance(x)
@@ -146,17 +146,17 @@ def _promise(
             raise AssertionError(f"{strategy} has no model")
 
 
-def _cost(evidence: Evidence) -> Surrogate | None:
+def _cost(data: TrainingData) -> Surrogate | None:
     """Model the logarithm of the node time; None while no training has told its own."""
-    known = np.isfinite(evidence.log_seconds)
+    known = np.isfinite(data.log_seconds)
     if not known.any():
         return None
-    return fit_surrogate(evidence.features[known], evidence.log_seconds[known])
+    return fit_surrogate(data.features[known], data.log_seconds[known])
 
 
 def _search(
     features: Features,
-    evidence: Evidence,
+    data: TrainingData,
     means: FloatArray,
     tried: FloatArray,
     score: Score,
@@ -167,7 +167,7 @@ def _search(
 
     Args:
         features: The map of the space.
-        evidence: What the trials taught.
+        data: What the trials taught.
         means: (n,) what the model makes of the values; says around which trials to look.
         tried: (t, d) model inputs of all trials, none of which is to be repeated.
         score: How much candidates promise.
@@ -176,7 +176,7 @@ def _search(
     """
     space = features.space
     incumbents = np.argsort(-means, kind="stable")[:INCUMBENTS]
-    best = np.array([space.to_unit(evidence.params[i]) for i in incumbents])
+    best = np.array([space.to_unit(data.params[i]) for i in incumbents])
     drawn = [
         rng.random((RANDOM_CANDIDATES // 2, space.dimension)),
         _from_priors(space, RANDOM_CANDIDATES // 2, rng),
@@ -185,7 +185,7 @@ def _search(
     known = {_key(x) for x in tried}
     units, x = _new(features, np.concatenate(drawn), known)
     if not len(x):
-        return _replicate(space, evidence, score)
+        return _replicate(space, data, score)
     scores = score(x, units)
     verdicts: dict[int, bool] = {}
 
@@ -197,7 +197,7 @@ def _search(
     for _ in range(REFINEMENTS):
         top = _leading(scores, may, REFINED)
         if not top:
-            return _replicate(space, evidence, score)
+            return _replicate(space, data, score)
         more, x = _new(features, nearby(units[top], NEIGHBOURS, rng), known)
         if len(x):
             units = np.concatenate([units, more])
@@ -237,7 +237,7 @@ def _key(inputs: FloatArray) -> bytes:
     return bytes(np.round(inputs, 9).tobytes())
 
 
-def _replicate(space: Space, evidence: Evidence, score: Score) -> Params:
+def _replicate(space: Space, data: TrainingData, score: Score) -> Params:
     """Repeat the most promising of the points that gave a value."""
-    units = np.array([space.to_unit(p) for p in evidence.params])
-    return dict(evidence.params[int(np.argmax(score(evidence.features, units)))])
+    units = np.array([space.to_unit(p) for p in data.params])
+    return dict(data.params[int(np.argmax(score(data.features, units)))])

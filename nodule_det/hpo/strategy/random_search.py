@@ -1,4 +1,4 @@
-"""Honest baselines: random and quasi-random search, behind the signature of every proposer.
+"""Honest baselines: random and quasi-random search, behind the signature of every make_strategy.
 
     propose(space, trials, config, rng) ──▶ params
 

@@ -1,6 +1,6 @@
-"""The signature of every proposer, and which one a strategy stands for.
+"""The signature of every make_strategy, and which one a strategy stands for.
 
-Strategy ──proposer()──▶ propose(space, trials, config, rng, allowed=None) ──▶ params
+Strategy ──make_strategy()──▶ propose(space, trials, config, rng, allowed=None) ──▶ params
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from nodule_det.hpo.study.trial import Trial
 class Propose(Protocol):
     """Chooses the next point from the list of trials.
 
-    The driver gives ``allowed`` only in a study with limits (``refusing``), so a proposer without
-    it serves all others.
+    The driver passes ``allowed`` only in a study with resource limits, so a strategy without it
+    serves all others.
     """
 
     def __call__(
@@ -35,8 +35,8 @@ class Propose(Protocol):
     ) -> Params: ...
 
 
-def proposer(strategy: Strategy) -> Propose:
-    """Give the function that a strategy stands for; SciPy is loaded only for the models."""
+def make_strategy(strategy: Strategy) -> Propose:
+    """Return the function that a strategy stands for; SciPy is loaded only for the models."""
     if strategy is Strategy.random:
         return propose_random
     if strategy is Strategy.sobol:

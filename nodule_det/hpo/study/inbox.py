@@ -1,7 +1,7 @@
 """What people hand to a study, without writing to its journal: points, results, cancellations.
 
-    hpo.add ─────put()───────┐
-    hpo.cancel ──put_cancel()┴▶ STUDY/queue/*.json ──read_queue()──▶ driver ──▶ journal
+    hpo.add ─────enqueue()───────┐
+    hpo.cancel ──enqueue_cancel()┴▶ STUDY/queue/*.json ──read_queue()──▶ driver ──▶ journal
 
 The journal has one writer, the driver; others leave a file.  Its name goes into the journal, so a
 driver killed between taking a file in and removing it does not take it in twice.
@@ -35,12 +35,12 @@ class Entry:
     """Why it cannot be taken."""
 
 
-def put(folder: Path, params: Params) -> Path:
+def enqueue(folder: Path, params: Params) -> Path:
     """Leave a point for the driver."""
     return _leave(folder, {"params": params, "result": None})
 
 
-def put_result(folder: Path, params: Params, result: dict[str, Any], origin: str) -> Path:
+def enqueue_result(folder: Path, params: Params, result: dict[str, Any], origin: str) -> Path:
     """Leave a point with its result; one of the same origin is taken once, however often left."""
     return _leave(folder, {"params": params, "result": result}, origin)
 
@@ -50,7 +50,7 @@ def result_origin(study: str, trial: int) -> str:
     return f"result_{study}_{trial:06d}.json"
 
 
-def put_cancel(folder: Path, trial: int) -> Path:
+def enqueue_cancel(folder: Path, trial: int) -> Path:
     """Leave the wish that a trial be given up."""
     return _leave(folder, {"cancel": trial})
 

@@ -180,7 +180,7 @@ def who_drives(path: Path) -> tuple[Holder | None, str]:
 
 
 def _process_start(pid: int) -> str | None:
-    """Give what tells a process from a later one of the same number; None if it is gone."""
+    """Return what tells a process from a later one of the same number; None if it is gone."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
         stat = Path(f"/proc/{pid}/stat").read_text()

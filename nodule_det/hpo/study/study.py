@@ -56,11 +56,11 @@ class StudyFolder:
     report = property(lambda self: self.path / "report")
 
     def trial(self, number: int) -> Path:
-        """Give the folder of a trial, which is the run folder of its training."""
+        """Return the folder of a trial, which is the run folder of its training."""
         return self.path / "trials" / f"{number:04d}"
 
     def attempt(self, number: int, attempt: int) -> Path:
-        """Give the folder of one job of a trial: its script, log and exit code."""
+        """Return the folder of one job of a trial: its script, log and exit code."""
         return self.trial(number) / f"attempt_{attempt}"
 
 
@@ -78,13 +78,13 @@ class Header:
     created_s: float = 0.0
 
     def job_name(self, trial: int, attempt: int) -> str:
-        """Give the unique name of a job, by which a batch system is asked for it."""
+        """Return the unique name of a job, by which a batch system is asked for it."""
         return f"nd-{self.id}-{trial}-{attempt}"
 
 
 @dataclass(frozen=True)
 class Session:
-    """One sitting of the driver."""
+    """One session of the driver."""
 
     host: str
     pid: int
@@ -146,7 +146,7 @@ class Study:
         return sum(t.reason not in (Reason.USER, Reason.REFUSED) for t in self.own)
 
     def trial(self, number: int) -> Trial:
-        """Give one trial.
+        """Return one trial.
 
         Raises:
             StudyError: If there is none of this number.
@@ -157,7 +157,7 @@ class Study:
         return self._trials[number]
 
     def best(self) -> Trial | None:
-        """Give the complete trial of the largest value, the earliest of equals."""
+        """Return the complete trial of the largest value, the earliest of equals."""
         complete = [t for t in self.trials if t.value is not None]
         return max(complete, key=lambda t: (t.value, -t.number)) if complete else None
 
@@ -275,7 +275,7 @@ def _finished(trial: Trial, record: Record) -> Trial:
 
 
 def _times(trial: Trial, record: Record) -> dict[str, float | None]:
-    """Give start and end of the open attempt: as its job wrote them, else as we saw them."""
+    """Return start and end of the open attempt: as its job wrote them, else as we saw them."""
     started_s = record.get("started_s")
     if started_s is None and trial.attempt is not None:
         started_s = trial.attempt.started_s

@@ -110,7 +110,7 @@ def check_space(space: Space, train: TrainConfig, seed: int = 0) -> None:
 
 
 def with_params(config: Config, params: Mapping[str, Value]) -> Config:
-    """Give a config with some settings changed, checked anew.
+    """Return a config with some settings changed, checked anew.
 
     Raises:
         ConfigError: If a setting does not exist, has the wrong type, or is refused.
@@ -149,7 +149,7 @@ def command_words(
     run_dir: Path,
     config: DispatcherConfig,
 ) -> list[str]:
-    """Give the words of the command that runs a trial; pasted into a shell, it runs it again.
+    """Return the words of the command that runs a trial; pasted into a shell, it runs it again.
 
     Args:
         command: Another training command, or empty for ours.

@@ -145,6 +145,6 @@ def _interesting(study: Study) -> list[Trial]:
     pending = list(study.pending)[:ROWS]
     ended = [t for t in study.trials if not t.pending]
     ended.sort(key=lambda t: t.finished_s or 0.0)
-    room = max(3, ROWS - len(pending))
-    last = [t for t in ended[-room:] if t is not best]
+    rows = max(3, ROWS - len(pending))
+    last = [t for t in ended[-rows:] if t is not best]
     return [*([best] if best else []), *pending, *reversed(last)]

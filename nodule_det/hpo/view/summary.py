@@ -80,7 +80,7 @@ def value_text(trial: Trial) -> str:
 
 
 def interval(value: float, se: float) -> tuple[float, float]:
-    """Give the 95 % interval of a pAUC, within 0 and 1 as it is itself.
+    """Return the 95 % interval of a pAUC, within 0 and 1 as it is itself.
 
     Example:
         >>> interval(0.75, 0.25)

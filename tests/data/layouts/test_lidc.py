@@ -20,7 +20,7 @@ VOLUME = np.random.default_rng(0).integers(-1000, 1500, GRID.size_vox).astype(np
 
 
 def square(x, y, edge):
-    """Give the chain of pixels around edge x edge pixels, the first of which is (x, y)."""
+    """Return the chain of pixels around edge x edge pixels, the first of which is (x, y)."""
     low, high = -1, edge
     chain = [(i, low) for i in range(low, high)] + [(high, i) for i in range(low, high)]
     chain += [(i, high) for i in range(high, low, -1)] + [(low, i) for i in range(high, low, -1)]
@@ -201,7 +201,7 @@ def test_a_scan_whose_slices_are_damaged_is_listed_so_that_reading_can_say_why(t
 
 @pytest.fixture
 def real(shared, tmp_path):
-    """Give a function that lists the real scan with the marks of some of its readers."""
+    """Return a function that lists the real scan with the marks of some of its readers."""
     data = shared / "data"
     uid = "1.3.6.1.4.1.14519.5.2.1.6279.6001.154677396354641150280013275227"
     for path in (data / "LIDC-IDRI-0314").glob("*.dcm"):

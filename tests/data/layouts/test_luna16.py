@@ -17,7 +17,7 @@ HEADER = "seriesuid,coordX,coordY,coordZ,diameter_mm\n"
 
 @pytest.fixture
 def luna16(tmp_path) -> Path:
-    """Give a data set of scans in folds 0, 0 and 3, as it unpacks: the folder's name twice."""
+    """Return a data set of scans in folds 0, 0 and 3, as it unpacks: the folder's name twice."""
     root = tmp_path / "LUNA16"
     for where, uid in (("subset0", "1.1"), ("subset0", "1.2"), ("subset3/subset3", "1.3")):
         write_file(root / where / f"{uid}.mhd", noise())

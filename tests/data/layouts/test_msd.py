@@ -14,7 +14,7 @@ from tests.data.scan_files import ROTATED, UPRIGHT, noise, write_file
 
 @pytest.fixture
 def task(tmp_path):
-    """Give a task of two labelled scans: one with two lesions, one with none."""
+    """Return a task of two labelled scans: one with two lesions, one with none."""
     root = tmp_path / "Task06_Lung"
     labels = np.zeros(UPRIGHT.size_vox, np.uint8)
     labels[1:3, 2:4, 1:4] = 1

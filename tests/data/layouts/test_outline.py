@@ -10,7 +10,7 @@ from nodule_det.data.layouts.outline import enclosed_pixels, region_pixels
 
 
 def square(low, high):
-    """Give a chain of pixels around a square, as readers' outlines are."""
+    """Return a chain of pixels around a square, as readers' outlines are."""
     side = list(range(low, high))
     return np.array(
         [(i, low) for i in side]

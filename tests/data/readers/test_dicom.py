@@ -31,7 +31,7 @@ VOLUME = noise()
 
 @pytest.fixture
 def series(tmp_path):
-    """Give the files of a whole series of six slices from z = -200 to z = -187.5."""
+    """Return the files of a whole series of six slices from z = -200 to z = -187.5."""
     return write_series(tmp_path, VOLUME)
 
 

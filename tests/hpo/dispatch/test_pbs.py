@@ -174,7 +174,7 @@ def test_a_job_that_can_never_run_is_told_apart(pbs, replay):
     )
     replay("qstat", Recording("", 0, text, ""))
     report = pbs.poll(["34.pbs01"])["34.pbs01"]
-    assert report.hopeless
+    assert report.never_runs
     assert report.comment.endswith("ncpus (R: 64 A: 4 T: 4)")
 
 

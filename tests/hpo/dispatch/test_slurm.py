@@ -19,7 +19,7 @@ from nodule_det.hpo.study.trial import Reason, TrialState
 
 @pytest.fixture(params=["slurm", "slurm_qsub"])
 def site(request):
-    """Give the settings of a dispatcher that talks to the Slurm of this module."""
+    """Return the settings of a dispatcher that talks to the Slurm of this module."""
     request.getfixturevalue(request.param)
     native = request.param == "slurm"
     return DispatcherConfig(

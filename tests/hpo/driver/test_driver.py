@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from nodule_det.config.hpo import Failures, StoppingConfig
 from nodule_det.hpo.model.encoding import Features
-from nodule_det.hpo.model.training_data import gather
+from nodule_det.hpo.model.training_data import training_data
 from nodule_det.hpo.simulate.dispatcher import Faults
-from nodule_det.hpo.study.inbox import put, put_cancel, put_result, result_origin
+from nodule_det.hpo.study.inbox import enqueue, enqueue_cancel, enqueue_result, result_origin
 from nodule_det.hpo.study.trial import Observation, Reason, TrialState
 from tests.hpo.virtual_lab import HOUR, SPACE, Lab, complete
 
@@ -80,7 +80,7 @@ def test_first_points_come_first_then_the_queue(lab):
     made = lab(trials=6, workers=1)
     first = ({"optim.lr": 0.003}, {"optim.lr": 0.004})
     made.space = replace(SPACE, first=first)
-    put(made.folder.queue, {"optim.lr": 0.005})
+    enqueue(made.folder.queue, {"optim.lr": 0.005})
     study = made.run()
     assert [t.params["optim.lr"] for t in study.trials[:3]] == [0.005, 0.003, 0.004]
     assert [t.source for t in study.trials] == ["user", "first", "first", *["random"] * 3]
@@ -90,7 +90,7 @@ def test_first_points_come_first_then_the_queue(lab):
 def test_an_imported_result_is_known_but_is_no_job_of_ours(lab):
     made = lab(trials=3)
     result = {"state": "complete", "value": 0.95, "imported_seconds": 60.0}
-    put_result(made.folder.queue, {"optim.lr": 0.009}, result, result_origin("cafe01", 7))
+    enqueue_result(made.folder.queue, {"optim.lr": 0.009}, result, result_origin("cafe01", 7))
     study = made.run()
     assert study.best().source == "imported"
     assert len(study.own) == 3
@@ -99,7 +99,7 @@ def test_an_imported_result_is_known_but_is_no_job_of_ours(lab):
 
 def test_an_entry_of_the_queue_is_taken_once_though_the_driver_died(lab):
     made = lab(trials=2)
-    path = put(made.folder.queue, {"optim.lr": 0.005})
+    path = enqueue(made.folder.queue, {"optim.lr": 0.005})
     made.start()
     made.writer.ask({"optim.lr": 0.005}, "user", path.name)  # killed before it removed the file
     study = made.run()
@@ -109,7 +109,9 @@ def test_an_entry_of_the_queue_is_taken_once_though_the_driver_died(lab):
 def test_an_imported_result_is_kept_though_the_driver_died_between_its_two_records(lab):
     made = lab(trials=2)
     result = {"state": "complete", "value": 0.95, "imported_seconds": 60.0}
-    path = put_result(made.folder.queue, {"optim.lr": 0.009}, result, result_origin("cafe01", 7))
+    path = enqueue_result(
+        made.folder.queue, {"optim.lr": 0.009}, result, result_origin("cafe01", 7)
+    )
     made.start()
     made.writer.ask({"optim.lr": 0.009}, "imported", path.name)
     study = made.run()
@@ -121,7 +123,7 @@ def test_an_imported_result_is_kept_though_the_driver_died_between_its_two_recor
 def test_points_that_are_left_for_a_study_that_is_done_are_run(lab):
     made = lab(trials=2)
     made.run()
-    put(made.folder.queue, {"optim.lr": 0.005})
+    enqueue(made.folder.queue, {"optim.lr": 0.005})
     study = made.run()
     assert [t.source for t in study.trials] == ["random", "random", "user"]
     assert study.trial(3).state is TrialState.COMPLETE
@@ -131,7 +133,7 @@ def test_points_that_wait_outlive_the_cancelling_of_all_jobs(lab):
     made = lab(workers=1, trials=2)
     driver = made.start()
     driver.try_step()
-    put(made.folder.queue, {"optim.lr": 0.005})
+    enqueue(made.folder.queue, {"optim.lr": 0.005})
     driver.stop_jobs()
     assert driver.run()
     assert [t.state for t in made.study.trials] == [TrialState.CANCELLED, TrialState.PENDING]
@@ -140,7 +142,7 @@ def test_points_that_wait_outlive_the_cancelling_of_all_jobs(lab):
 
 def test_a_wrong_entry_of_the_queue_is_said_once_and_left(lab):
     made = lab(trials=2)
-    path = put(made.folder.queue, {"optim.lr": 5})
+    path = enqueue(made.folder.queue, {"optim.lr": 5})
     made.run()
     said = [line for line in made.said if "cannot be taken" in line]
     assert len(said) == 1
@@ -164,21 +166,21 @@ def test_a_person_gives_up_one_trial_and_the_others_go_on(lab):
     made = lab(workers=2, trials=4)
     driver = made.start()
     driver.try_step()
-    path = put_cancel(made.folder.queue, 2)
+    path = enqueue_cancel(made.folder.queue, 2)
     assert driver.run()
     study = made.study
     assert not path.exists()
     assert (study.trial(2).state, study.trial(2).reason) == (TrialState.CANCELLED, Reason.USER)
     assert made.batch.busy_s == pytest.approx(4 * HOUR)
     assert [t.state for t in study.trials].count(TrialState.COMPLETE) == 4  # it did not count
-    assert len(gather(Features(SPACE), study.trials, Failures.model).outcomes) == 4
+    assert len(training_data(Features(SPACE), study.trials, Failures.model).outcomes) == 4
 
 
 def test_a_trial_is_given_up_by_the_next_driver_where_none_was_running(lab):
     made = lab(workers=2, trials=4)
     made.start().try_step()
-    put_cancel(made.folder.queue, 1)
-    assert made.start().run()  # another sitting
+    enqueue_cancel(made.folder.queue, 1)
+    assert made.start().run()  # another session
     assert made.study.trial(1).reason is Reason.USER
 
 
@@ -186,10 +188,10 @@ def test_a_trial_that_waits_for_a_worker_is_given_up_without_a_job(lab):
     made = lab(workers=1, trials=2)
     driver = made.start()
     driver.try_step()
-    put(made.folder.queue, {"optim.lr": 0.005})
+    enqueue(made.folder.queue, {"optim.lr": 0.005})
     driver.try_step()
     assert made.study.trial(2).source == "user"
-    put_cancel(made.folder.queue, 2)
+    enqueue_cancel(made.folder.queue, 2)
     assert driver.run()
     assert (made.study.trial(2).reason, made.study.trial(2).attempts) == (Reason.USER, ())
 
@@ -198,11 +200,11 @@ def test_giving_up_twice_is_once_and_giving_up_what_is_over_is_said(lab):
     made = lab(workers=1, trials=2)
     driver = made.start()
     driver.try_step()
-    put_cancel(made.folder.queue, 1)
-    put_cancel(made.folder.queue, 1)
-    put_cancel(made.folder.queue, 99)
+    enqueue_cancel(made.folder.queue, 1)
+    enqueue_cancel(made.folder.queue, 1)
+    enqueue_cancel(made.folder.queue, 99)
     assert driver.run()
-    put_cancel(made.folder.queue, 2)
+    enqueue_cancel(made.folder.queue, 2)
     driver.try_step()
     assert sum("is to end: user" in line for line in made.said) == 1
     assert "trial 99 cannot be cancelled: it is not in this study" in made.said

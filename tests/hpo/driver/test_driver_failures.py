@@ -9,7 +9,7 @@ from nodule_det.config.hpo import RetryConfig
 from nodule_det.errors import StudyError
 from nodule_det.hpo.dispatch.base import JobState, Refused, Unavailable
 from nodule_det.hpo.simulate.dispatcher import FakeRun, Faults
-from nodule_det.hpo.study.inbox import put_cancel
+from nodule_det.hpo.study.inbox import enqueue_cancel
 from nodule_det.hpo.study.trial import Reason, TrialState
 from nodule_det.runs import ExitCode, RunResult, RunStatus
 from tests.hpo.virtual_lab import HOUR, complete, failing
@@ -45,13 +45,13 @@ def test_a_trial_that_crashes_every_node_fails_after_its_retries(lab):
 
 
 def test_a_training_stopped_at_its_limit_goes_on_where_it_was(lab):
-    def three_sittings(overrides, attempt):
+    def three_sessions(overrides, attempt):
         if attempt == 3:
             return complete(overrides, attempt)
         result = RunResult(status=RunStatus.STOPPED, reason="wall_clock")
         return FakeRun(seconds=HOUR, result=result, code=ExitCode.STOPPED)
 
-    made = lab(three_sittings, trials=2)
+    made = lab(three_sessions, trials=2)
     study = made.run()
     for trial in study.trials:
         assert [a.reason for a in trial.attempts] == [Reason.STOPPED, Reason.STOPPED, None]
@@ -335,7 +335,7 @@ def test_cancellations_go_out_while_the_queue_is_full(lab):
     made.batch.submit = full
     driver = made.start()
     driver.try_step()
-    put_cancel(made.folder.queue, 1)
+    enqueue_cancel(made.folder.queue, 1)
     assert driver.try_step() <= 60
     assert made.batch.busy_s == 0  # it had only just begun
     driver.try_step()

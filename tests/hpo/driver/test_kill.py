@@ -17,7 +17,7 @@ import sys
 from nodule_det.config.hpo import AcquisitionConfig, DispatcherConfig, HpoConfig, Strategy
 from nodule_det.hpo.study.lock import StudyLock
 from nodule_det.hpo.driver.open_study import new_header
-from nodule_det.hpo.driver.session import sit
+from nodule_det.hpo.driver.session import run_session
 from nodule_det.hpo.study.study import StudyFolder
 from pathlib import Path
 folder = StudyFolder(Path(sys.argv[1]))
@@ -27,7 +27,7 @@ config = HpoConfig(
     dispatcher=DispatcherConfig(poll_s=0.02, grace_s=0.5),
 )
 with StudyLock(folder.lock) as lock:
-    sys.exit(sit(folder, config, new_header(config, 0.0), lock, sys.stderr))
+    sys.exit(run_session(folder, config, new_header(config, 0.0), lock, sys.stderr))
 """
 
 

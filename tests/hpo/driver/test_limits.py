@@ -10,11 +10,11 @@ from nodule_det.config.hpo import (
     HpoConfig,
 )
 from nodule_det.errors import StudyError
-from nodule_det.hpo.driver.limits import Room, needs_of, time_limit_s
+from nodule_det.hpo.driver.limits import ResourceLimits, needs_of, time_limit_s
 from nodule_det.hpo.model.encoding import Features
-from nodule_det.hpo.model.training_data import gather
+from nodule_det.hpo.model.training_data import training_data
 from nodule_det.hpo.space.parsing import parse_space
-from nodule_det.hpo.study.inbox import put
+from nodule_det.hpo.study.inbox import enqueue
 from nodule_det.hpo.study.trial import Attempt, Reason, Trial, TrialState
 from nodule_det.hpo.view.summary import summarise
 from tests.hpo.virtual_lab import HOUR, complete
@@ -30,8 +30,8 @@ FILTERS = parse_space(
 SMALL, LARGE = {"model.filters": 4}, {"model.filters": 32}
 
 
-def refusal(params, trials, config):
-    return Room(trials, config).refusal(params)
+def why_not(params, trials, config):
+    return ResourceLimits(trials, config).why_not(params)
 
 
 def study_config(memory_gb=0.0, **settings):
@@ -49,7 +49,7 @@ def limit_between(config=None):
 
 def test_memory_far_over_the_limit_is_refused_in_words_that_name_it():
     config = study_config(memory_gb=0.05)
-    assert refusal(LARGE, [], config) == (
+    assert why_not(LARGE, [], config) == (
         f"forecast to need {needs_of(LARGE, config).memory_bytes / 1e9:.1f} GB of memory, "
         "over 1.5 times dispatcher.memory_gb=0.05"
     )
@@ -65,7 +65,7 @@ def test_memory_far_over_the_limit_is_refused_in_words_that_name_it():
     ],
 )
 def test_without_a_limit_of_ours_nothing_is_refused(config):
-    assert refusal(LARGE, [], config) is None
+    assert why_not(LARGE, [], config) is None
 
 
 def trial(number, params, seconds):
@@ -77,8 +77,8 @@ def trial(number, params, seconds):
 
 def test_what_ran_is_stronger_than_what_was_foretold():
     config = study_config(memory_gb=0.05)
-    assert refusal(LARGE, [trial(1, SMALL, 60.0)], config) is not None
-    assert refusal(LARGE, [trial(1, LARGE, 60.0)], config) is None
+    assert why_not(LARGE, [trial(1, SMALL, 60.0)], config) is not None
+    assert why_not(LARGE, [trial(1, LARGE, 60.0)], config) is None
 
 
 def timed(config):
@@ -95,9 +95,9 @@ def test_a_training_far_over_the_time_is_refused_once_times_are_known():
     config = study_config(forecast=ForecastConfig(hours=12))
     known = timed(config)
     assert max(t.seconds for t in known) < 20 * HOUR
-    assert refusal(LARGE, known[:5], config) is None
-    assert refusal(SMALL, known, config) is None
-    why = refusal(LARGE, known, config)
+    assert why_not(LARGE, known[:5], config) is None
+    assert why_not(SMALL, known, config) is None
+    why = why_not(LARGE, known, config)
     assert why.startswith("forecast to take ")
     assert why.endswith("over 1.5 times the 12:00:00 of forecast.hours=12")
 
@@ -115,7 +115,7 @@ def test_a_refused_trial_is_no_job_teaches_and_does_not_count(lab):
     )
     made.space = FILTERS
     for filters in range(8, 33, 2):
-        put(made.folder.queue, {"optim.lr": 0.005, "model.filters": filters})
+        enqueue(made.folder.queue, {"optim.lr": 0.005, "model.filters": filters})
     study = made.run()
     refused = [t for t in study.trials if t.reason is Reason.REFUSED]
     ran = [t for t in study.trials if t.state is TrialState.COMPLETE]
@@ -130,7 +130,7 @@ def test_a_refused_trial_is_no_job_teaches_and_does_not_count(lab):
     assert not any(made.folder.trial(t.number).exists() for t in refused)
     assert summarise(study, 0.0).failures == {"refused": len(refused)}
     assert any("failed: refused: forecast to need" in line for line in made.said)
-    taught = gather(Features(FILTERS), study.trials, Failures.model)
+    taught = training_data(Features(FILTERS), study.trials, Failures.model)
     assert (~taught.succeeded).sum() == len(refused)
 
 
@@ -139,7 +139,7 @@ def test_a_point_of_the_user_is_refused_as_well(lab):
         trials=1, workers=1, dispatcher=DispatcherConfig(memory_gb=limit_between(), grace_s=60)
     )
     made.space = FILTERS
-    put(made.folder.queue, {"optim.lr": 0.005, "model.filters": 32})
+    enqueue(made.folder.queue, {"optim.lr": 0.005, "model.filters": 32})
     assert made.run().trial(1).reason is Reason.REFUSED
 
 
@@ -178,9 +178,9 @@ def test_a_model_is_told_what_has_no_room_and_does_not_insist(lab):
     made.space, made.propose = FILTERS, propose
     study = made.run()
     assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 14
-    room = Room(study.trials, made.config)
+    limits = ResourceLimits(study.trials, made.config)
     widest = max(t.params["model.filters"] for t in study.trials)
-    assert not room.has({"model.filters": widest + 2})  # the edge is found
+    assert not limits.allows({"model.filters": widest + 2})  # the edge is found
 
 
 def test_a_proposer_that_knows_of_no_limits_serves_where_there_are_none(lab):
@@ -193,5 +193,5 @@ def test_a_proposer_that_knows_of_no_limits_serves_where_there_are_none(lab):
 
 
 def test_a_point_that_the_train_command_refuses_has_no_room(lab):
-    why = refusal({"model.filters": -1}, [], study_config(memory_gb=100))
+    why = why_not({"model.filters": -1}, [], study_config(memory_gb=100))
     assert why.startswith("refused by the train command: model.filters=-1 must be ")

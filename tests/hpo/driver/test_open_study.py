@@ -1,4 +1,4 @@
-"""What a sitting asks of the study that it goes on with."""
+"""What a session asks of the study that it goes on with."""
 
 import pytest
 
@@ -43,7 +43,7 @@ def test_another_batch_system_is_refused_while_jobs_are_open(writer):
 
 def test_another_cluster_of_the_same_kind_is_refused_while_jobs_are_open(writer):
     writer.start_session(1, "slurm", place="atlas")
-    give(writer, "slurm", "5")  # a sitting that began while the controller was away
+    give(writer, "slurm", "5")  # a session that began while the controller was away
     require_reachable(writer.study, SLURM, "atlas")
     require_reachable(writer.study, SLURM, "")
     with pytest.raises(StudyError, match="given to atlas and may still run, which hydra cannot"):

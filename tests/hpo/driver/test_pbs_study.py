@@ -18,7 +18,7 @@ from nodule_det.hpo.study.trial import TrialState
 
 @pytest.fixture(params=["history on", "history off"])
 def study(request, tmp_path, pbs_standin, quick_training):
-    """Give a maker of drivers on one study, and what they say."""
+    """Return a maker of drivers on one study, and what they say."""
     if request.param == "history on":
         (pbs_standin / "history").touch()
     said = []

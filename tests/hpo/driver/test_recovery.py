@@ -17,14 +17,14 @@ def by_history(space, trials, config, rng):
     return space.from_unit([(0.05 + 0.37 * len(trials) + 0.11 * done) % 1])
 
 
-def two_sittings(overrides, attempt):
+def two_sessions(overrides, attempt):
     if attempt == 2:
         return complete(overrides, attempt)
     result = RunResult(status=RunStatus.STOPPED, reason="wall_clock")
     return FakeRun(seconds=HOUR, result=result, code=ExitCode.STOPPED)
 
 
-@pytest.fixture(params=[complete, two_sittings])
+@pytest.fixture(params=[complete, two_sessions])
 def ran(request, lab):
     """A study of four trials, its journal, and a way to go on from another journal."""
     made = lab(request.param, trials=4, workers=2)

@@ -27,7 +27,7 @@ def ours(evidence):
 
 
 def the_same_by_botorch(surrogate: Surrogate) -> BoTorchModel:
-    """Give the BoTorch model with the scales of ours, which was told the same values."""
+    """Return the BoTorch model with the scales of ours, which was told the same values."""
     y = surrogate.root @ surrogate.residuals
     own = surrogate.own_noise - surrogate.scales.noise
     model = build(surrogate.features, y, own, SHEARED, surrogate.scales)

@@ -3,7 +3,7 @@ import pytest
 
 from nodule_det.config.hpo import Failures
 from nodule_det.hpo.model.encoding import Features
-from nodule_det.hpo.model.training_data import gather
+from nodule_det.hpo.model.training_data import training_data
 from nodule_det.hpo.space.parsing import parse_space
 from nodule_det.hpo.study.trial import Attempt, Observation, Reason, Trial, TrialState
 
@@ -27,7 +27,7 @@ def failed(x, reason):
 
 
 def learnt(trials, failures=Failures.model):
-    return gather(Features(SPACE), trials, failures)
+    return training_data(Features(SPACE), trials, failures)
 
 
 def rising(*values):
@@ -35,7 +35,7 @@ def rising(*values):
 
 
 def test_each_trial_teaches_what_it_knows():
-    evidence = learnt(
+    data = learnt(
         [
             complete(0.1, 0.4, 0.02, seconds=100.0),
             complete(0.2, 0.6, None),
@@ -45,26 +45,26 @@ def test_each_trial_teaches_what_it_knows():
             trial(0.6, state=TrialState.CANCELLED, reason=Reason.USER),
         ]
     )
-    assert list(evidence.values) == [0.4, 0.6]
-    assert list(evidence.se) == [0.02, 0.02]
-    assert evidence.log_seconds[0] == pytest.approx(np.log(100))
-    assert np.isnan(evidence.log_seconds[1])
-    assert evidence.outcomes[:, 0] == pytest.approx([0.1, 0.2, 0.3])
-    assert list(evidence.succeeded) == [True, True, False]
-    assert evidence.pending[:, 0] == pytest.approx([0.5])
+    assert list(data.values) == [0.4, 0.6]
+    assert list(data.se) == [0.02, 0.02]
+    assert data.log_seconds[0] == pytest.approx(np.log(100))
+    assert np.isnan(data.log_seconds[1])
+    assert data.outcomes[:, 0] == pytest.approx([0.1, 0.2, 0.3])
+    assert list(data.succeeded) == [True, True, False]
+    assert data.pending[:, 0] == pytest.approx([0.5])
 
 
 def test_by_the_rule_of_the_poster_a_failure_is_worth_nothing():
     trials = [complete(0.1, 0.4), failed(0.3, Reason.OUT_OF_MEMORY), failed(0.4, Reason.LOST)]
-    evidence = learnt(trials, Failures.zero)
-    assert list(evidence.values) == [0.4, 0.0]
-    assert evidence.succeeded.all()
+    data = learnt(trials, Failures.zero)
+    assert list(data.values) == [0.4, 0.0]
+    assert data.succeeded.all()
 
 
 def test_a_training_that_diverged_is_worth_the_worst_value_seen():
-    evidence = learnt([complete(0.1, 0.4), complete(0.2, 0.3), failed(0.3, Reason.DIVERGED)])
-    assert list(evidence.values) == [0.4, 0.3, 0.3]
-    assert evidence.succeeded.all()
+    data = learnt([complete(0.1, 0.4), complete(0.2, 0.3), failed(0.3, Reason.DIVERGED)])
+    assert list(data.values) == [0.4, 0.3, 0.3]
+    assert data.succeeded.all()
 
 
 def test_a_stopped_training_teaches_nothing_before_three_others_were_complete():
@@ -83,7 +83,7 @@ def test_a_running_training_teaches_by_its_validations_and_stays_pending():
     done = [complete(0.1 * i, c[-1], 0.02, rising(*c)) for i, c in enumerate(curves)]
     trials = [*done, trial(0.7, curve=rising(0.1, 0.2)), trial(0.9)]
     assert len(learnt(trials).values) == 3
-    evidence = gather(Features(SPACE), trials, Failures.model, running=True)
-    assert evidence.values[3] == pytest.approx(0.25)  # 5/4 of 0.2, as the stopped one above
-    assert evidence.pending[:, 0] == pytest.approx([0.7, 0.9])
-    assert np.isnan(evidence.log_seconds[3])
+    data = training_data(Features(SPACE), trials, Failures.model, running=True)
+    assert data.values[3] == pytest.approx(0.25)  # 5/4 of 0.2, as the stopped one above
+    assert data.pending[:, 0] == pytest.approx([0.7, 0.9])
+    assert np.isnan(data.log_seconds[3])

@@ -120,7 +120,7 @@ def test_the_busy_share_counts_jobs_that_ran_over_what_the_workers_had(study):
     assert busy_share(study, timeline(study, now_s), now_s) == pytest.approx(ran_h / (2 * 6))
 
 
-def test_a_second_sitting_counts_with_its_own_workers(hand):
+def test_a_second_session_counts_with_its_own_workers(hand):
     hand.session(1)
     hand.ask(1e-3), hand.submit(1), hand.start(1)
     hand.at(3).session(4)

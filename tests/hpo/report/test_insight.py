@@ -33,7 +33,7 @@ def rng():
 
 
 def told(worth, count):
-    """Give a study whose trials are worth what ``worth`` says of their params."""
+    """Return a study whose trials are worth what ``worth`` says of their params."""
     study, draw = Study(Header(id="cafe", space=SPACE)), rng()
     for number in range(1, count + 1):
         params = SPACE.sample(draw)

@@ -75,7 +75,7 @@ def show(browser, path):
 
 
 def column(browser, name):
-    """Give the texts of a column of the table of trials."""
+    """Return the texts of a column of the table of trials."""
     headings = [h.text for h in browser.find_elements(By.CSS_SELECTOR, ".list th")]
     cells = f"#rows td:nth-child({headings.index(name) + 1})"
     return [cell.text for cell in browser.find_elements(By.CSS_SELECTOR, cells)]

@@ -42,7 +42,7 @@ def complete(number, params, value, se=0.01):
 
 
 def tried(space, n, value, pending=0):
-    """Give n complete trials at random points, then some that run."""
+    """Return n complete trials at random points, then some that run."""
     points = [space.sample(rng(i)) for i in range(n + pending)]
     trials = [complete(i + 1, p, value(p)) for i, p in enumerate(points[:n])]
     return trials + [Trial(number=n + i + 1, params=p) for i, p in enumerate(points[n:])]

@@ -3,7 +3,7 @@ import numpy as np
 from nodule_det.config.hpo import AcquisitionConfig, Strategy
 from nodule_det.hpo.space.parsing import parse_space, read_space
 from nodule_det.hpo.strategy.random_search import propose_random, propose_sobol
-from nodule_det.hpo.strategy.strategy import proposer
+from nodule_det.hpo.strategy.strategy import make_strategy
 from nodule_det.hpo.study.trial import Trial
 
 SPACE = read_space("nomura")
@@ -75,5 +75,5 @@ def test_the_draws_of_a_generator_stay_what_they_were():
 
 
 def test_a_baseline_is_chosen_by_its_strategy():
-    assert proposer(Strategy.random) is propose_random
-    assert proposer(Strategy.sobol) is propose_sobol
+    assert make_strategy(Strategy.random) is propose_random
+    assert make_strategy(Strategy.sobol) is propose_sobol

@@ -1,13 +1,13 @@
 import json
 
 from nodule_det.hpo.space.parsing import parse_space
-from nodule_det.hpo.study.inbox import put, read_queue
+from nodule_det.hpo.study.inbox import enqueue, read_queue
 
 SPACE = parse_space({"parameters": {"optim.lr": {"kind": "float", "low": 1e-6, "high": 1e-2}}})
 
 
 def test_what_was_left_is_read_in_its_order(tmp_path):
-    paths = [put(tmp_path / "queue", {"optim.lr": lr}) for lr in (1e-3, 1e-4)]
+    paths = [enqueue(tmp_path / "queue", {"optim.lr": lr}) for lr in (1e-3, 1e-4)]
     entries = read_queue(tmp_path / "queue", SPACE)
     assert [e.path for e in entries] == paths
     assert [e.params for e in entries] == [{"optim.lr": 1e-3}, {"optim.lr": 1e-4}]
