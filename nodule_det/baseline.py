@@ -19,18 +19,19 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from nodule_det.arrays import BoolArray, FloatArray
 from nodule_det.candidates import ScanCandidates, write_candidates
 from nodule_det.cli import command
 from nodule_det.config.baseline import BaselineConfig
 from nodule_det.data.ingest.workers import Died, crew_size, spread
 from nodule_det.data.store import StoredScan, open_store
 from nodule_det.errors import ConfigError, NoduleDetError
-from nodule_det.geometry import FloatArray, Grid
+from nodule_det.geometry import Grid
 from nodule_det.progress import track
 from nodule_det.tables import SERIES, read_table
 
 FloatVolume = NDArray[np.float32]
-Mask = NDArray[np.bool_]
+Mask = BoolArray
 
 SCALES_MM = (1.4, 2.0, 2.8, 4.0, 5.6, 8.0)
 """Standard deviations of the Gaussian: a ball answers most where its radius is sqrt(3) of it, so

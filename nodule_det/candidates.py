@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import KDTree
 
+from nodule_det.arrays import BoolArray, FloatArray
 from nodule_det.config.train import CandidateConfig
 from nodule_det.geometry import Grid
 from nodule_det.tables import CANDIDATE_COLUMNS, DIAMETER, write_table
-
-FloatArray = NDArray[np.float64]
 
 REACH_MM = 16.0
 """Half the edge of the cube in which a peak's extent is looked for: no lesion under 3 cm is cut."""
@@ -54,7 +53,7 @@ def find_candidates(
     probability: NDArray[np.float32],
     grid: Grid,
     config: CandidateConfig,
-    search: NDArray[np.bool_] | None = None,
+    search: BoolArray | None = None,
 ) -> ScanCandidates:
     """Find the peaks of a probability volume.
 

@@ -14,13 +14,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from nodule_det.arrays import BoolArray, FloatArray, IntArray, StrArray
 from nodule_det.errors import FrocInputError
-
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.int64]
-StrArray = NDArray[np.str_]
 
 
 @dataclass(frozen=True)
@@ -144,7 +141,7 @@ class Matched:
         return len(self.lesion_case)
 
     @property
-    def found(self) -> NDArray[np.bool_]:
+    def found(self) -> BoolArray:
         """(n_lesions,) whether any candidate hits it."""
         return np.asarray(self.lesion_row != MISSED)
 

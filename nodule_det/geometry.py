@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from nodule_det.arrays import BoolArray, FloatArray
 from nodule_det.errors import GeometryError
 
-FloatArray = NDArray[np.float64]
 Triple = tuple[float, float, float]
 
 IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
@@ -93,7 +93,7 @@ class Grid:
         offset = np.asarray(world, np.float64) - np.asarray(self.origin_mm)
         return np.asarray(offset @ np.linalg.inv(self._step_mm).T, np.float64)
 
-    def contains(self, world: ArrayLike) -> NDArray[np.bool_]:
+    def contains(self, world: ArrayLike) -> BoolArray:
         """Tell which world points (..., 3) lie in the grid, to the outer faces of its voxels."""
         voxel = self.to_voxel(world)
         inside = (voxel >= -0.5) & (voxel <= np.asarray(self.size_vox) - 0.5)

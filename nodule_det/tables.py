@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from nodule_det.arrays import FloatArray
 from nodule_det.errors import TableError
 from nodule_det.files import replacing
 
@@ -41,7 +41,7 @@ class Table:
         """Return a column, each cell without the blanks around it."""
         return [cell.strip() for cell in self.columns[column]]
 
-    def numbers(self, column: str) -> NDArray[np.float64]:
+    def numbers(self, column: str) -> FloatArray:
         """Return a column as (n,) float64.
 
         Raises:

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from nodule_det.froc import Candidates, FloatArray, Lesions, Matched, StrArray, match
+from nodule_det.arrays import FloatArray, StrArray
+from nodule_det.froc import Candidates, Lesions, Matched, match
 
 SHOWN = 10
 """Missed lesions, and false positives, that are listed one by one."""

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nodule_det.arrays import FloatArray, StrArray
 from nodule_det.errors import FrocInputError
-from nodule_det.froc import CPM_RATES, UPPER, FloatArray, Matched, StrArray, areas, read
+from nodule_det.froc import CPM_RATES, UPPER, Matched, areas, read
 
 CELLS_AT_ONCE = 4_000_000
 """Resamples x events that are computed together: 32 MB for each of a few arrays."""

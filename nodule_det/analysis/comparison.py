@@ -24,8 +24,9 @@ from nodule_det.analysis.bootstrap import (
     in_order_of_ids,
 )
 from nodule_det.analysis.interval import NO_SPREAD, Z, error_of_figure, standard_error
+from nodule_det.arrays import FloatArray
 from nodule_det.errors import FrocInputError
-from nodule_det.froc import CPM_RATES, UPPER, FloatArray, Matched, cpm, froc_curve, pauc
+from nodule_det.froc import CPM_RATES, UPPER, Matched, cpm, froc_curve, pauc
 
 POWER = 0.8
 """Chance to see a difference that is there, in ``cases_needed``."""

@@ -24,10 +24,10 @@ from nodule_det.analysis.interval import (
     logit_interval,
     percentile_interval,
 )
+from nodule_det.arrays import FloatArray
 from nodule_det.froc import (
     CPM_RATES,
     UPPER,
-    FloatArray,
     Matched,
     check_upper,
     cpm,

@@ -11,7 +11,7 @@ from enum import Enum
 
 import numpy as np
 
-from nodule_det.froc import FloatArray
+from nodule_det.arrays import FloatArray
 
 Z = 1.959963984540054
 """97.5 % quantile of the normal distribution."""

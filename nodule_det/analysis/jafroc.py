@@ -17,7 +17,8 @@ import numpy as np
 
 from nodule_det.analysis.bootstrap import check_resamples, draw_weights
 from nodule_det.analysis.interval import logit_interval, standard_error
-from nodule_det.froc import FloatArray, IntArray, Matched
+from nodule_det.arrays import FloatArray, IntArray
+from nodule_det.froc import Matched
 
 
 @dataclass(frozen=True, kw_only=True)

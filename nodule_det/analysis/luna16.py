@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 
 from nodule_det.analysis.bootstrap import resample
+from nodule_det.arrays import IntArray
 from nodule_det.errors import FrocInputError
-from nodule_det.froc import CPM_RATES, Candidates, IntArray, Matched, froc_curve, sensitivity_at
+from nodule_det.froc import CPM_RATES, Candidates, Matched, froc_curve, sensitivity_at
 
 CAP = 100
 """Candidates of a scan that the challenge looks at."""

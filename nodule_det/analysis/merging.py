@@ -15,8 +15,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from nodule_det.arrays import IntArray
 from nodule_det.errors import FrocInputError
-from nodule_det.froc import MISSED, IntArray, Matched
+from nodule_det.froc import MISSED, Matched
 
 
 def merge(parts: Iterable[Matched]) -> Matched:

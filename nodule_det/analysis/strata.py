@@ -17,8 +17,9 @@ import numpy as np
 
 from nodule_det.analysis.figures import Froc, analyse
 from nodule_det.analysis.interval import Interval
+from nodule_det.arrays import FloatArray, IntArray
 from nodule_det.errors import FrocInputError
-from nodule_det.froc import UPPER, FloatArray, IntArray, Matched
+from nodule_det.froc import UPPER, Matched
 
 DIAMETER_EDGES_MM = (6.0, 8.0, 15.0)
 """Sizes at which Lung-RADS changes its advice for a solid nodule."""

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from nodule_det.arrays import BoolArray, FloatArray, IntArray
 from nodule_det.data.feed.patches import BLOCK_VOX
 from nodule_det.data.scan import Finding, HuVolume
 from nodule_det.errors import StoreError
@@ -31,8 +32,7 @@ FORMAT = 1
 VESSEL_HU = -600
 """A block of lung whose densest voxel exceeds this holds a vessel, a wall or a nodule."""
 
-BlockMask = NDArray[np.bool_]
-IntArray = NDArray[np.integer]
+BlockMask = BoolArray
 
 
 @dataclass(frozen=True)
@@ -328,7 +328,7 @@ def unpack(text: str, shape: tuple[int, int, int]) -> BlockMask:
     return np.unpackbits(bits, count=int(np.prod(shape))).astype(bool).reshape(shape)
 
 
-def _block_share(mask: BlockMask) -> NDArray[np.float64]:
+def _block_share(mask: BlockMask) -> FloatArray:
     """Return the share of each block that is set."""
     total = _block_reduce(mask.astype(np.int16), np.add, 0)
     return np.asarray(total / BLOCK_VOX**3, np.float64)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nodule_det.froc import FloatArray
+from nodule_det.arrays import FloatArray
 from nodule_det.tables import ANNOTATION_COLUMNS, CANDIDATE_COLUMNS, SERIES, write_table
 
 LESIONS_PER_SCAN = 1.3

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from nodule_det.arrays import FloatArray, StrArray
 from nodule_det.errors import TableError
-from nodule_det.froc import NO_LESIONS, Candidates, FloatArray, Lesions, StrArray
+from nodule_det.froc import NO_LESIONS, Candidates, Lesions
 from nodule_det.tables import (
     ANNOTATION_COLUMNS,
     DIAMETER,

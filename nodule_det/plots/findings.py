@@ -18,12 +18,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from numpy.typing import NDArray
 
+from nodule_det.arrays import FloatArray
 from nodule_det.candidates import ScanCandidates
 from nodule_det.data.scan import MIN_HU, HuVolume
 from nodule_det.data.store import StoredScan
 from nodule_det.files import replacing
 from nodule_det.froc import Matched
-from nodule_det.geometry import FloatArray
 
 COLUMNS = 8
 HALF_MM = 24.0

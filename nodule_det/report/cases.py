@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from nodule_det.arrays import FloatArray
 from nodule_det.data.store import StoredScan
 from nodule_det.froc import MISSED, Candidates, Lesions, Matched
-from nodule_det.geometry import FloatArray
 from nodule_det.report.cubes import EDGE, Cube, cut_cube, encode
 
 

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from nodule_det.arrays import FloatArray
 from nodule_det.data.scan import HuVolume
-from nodule_det.geometry import FloatArray, Grid
+from nodule_det.geometry import Grid
 
 EDGE = 56
 """Voxels along a cube's edge."""

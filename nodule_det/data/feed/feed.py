@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nodule_det.arrays import IntArray
 from nodule_det.config.train import TrainConfig
 from nodule_det.data.feed.augment import (
     ROTATIONS,
@@ -35,7 +36,6 @@ from nodule_det.data.feed.augment import (
 from nodule_det.data.feed.patches import (
     SCANS_AT_HAND,
     Corner,
-    IntArray,
     Patch,
     PatchPlan,
     Stream,

@@ -22,12 +22,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from nodule_det.arrays import IntArray
 from nodule_det.config.train import PatchConfig
 from nodule_det.data.scan import Finding, HuVolume
 from nodule_det.errors import ConfigError, StoreError
 from nodule_det.geometry import Grid
 
-IntArray = NDArray[np.integer]
 Corner = tuple[int, int, int]
 
 BLOCK_VOX = 4

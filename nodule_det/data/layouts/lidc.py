@@ -29,16 +29,17 @@ from pathlib import Path
 
 import numpy as np
 
+from nodule_det.arrays import FloatArray, IntArray
 from nodule_det.config.data import DataConfig, LidcConfig
 from nodule_det.data.layouts.annotations import refuse_missing
 from nodule_det.data.layouts.lidc_xml import RATINGS, Mark, MarkKind, ScanMarks, read_marks
-from nodule_det.data.layouts.outline import IntArray, region_pixels
+from nodule_det.data.layouts.outline import region_pixels
 from nodule_det.data.readers import dicom_header as tags
 from nodule_det.data.readers.dicom_header import SliceHeader
 from nodule_det.data.readers.read import ScanPath, folders_below, refuse_twins, scans_in
 from nodule_det.data.scan import DEFAULT_EXCLUDED_MM, Finding, ScanEntry
 from nodule_det.errors import LayoutError, ScanError
-from nodule_det.geometry import FloatArray, Triple
+from nodule_det.geometry import Triple
 
 SOLID_FROM, PART_SOLID_FROM = 4.0, 2.5
 """Mean texture rating (1 ground glass ... 5 solid) from which a nodule is called so."""

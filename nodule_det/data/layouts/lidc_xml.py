@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from nodule_det.data.layouts.outline import IntArray
+from nodule_det.arrays import IntArray
 from nodule_det.errors import LayoutError
 
 ROOT = "LidcReadMessage"

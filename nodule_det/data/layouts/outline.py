@@ -13,9 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-from numpy.typing import NDArray
 
-IntArray = NDArray[np.int64]
+from nodule_det.arrays import BoolArray, IntArray
 
 
 def enclosed_pixels(outline: IntArray) -> IntArray:
@@ -43,9 +42,7 @@ def enclosed_pixels(outline: IntArray) -> IntArray:
     return pixels[odd & ~on_edge]
 
 
-def _meets(
-    pixels: IntArray, start: IntArray, end: IntArray
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _meets(pixels: IntArray, start: IntArray, end: IntArray) -> tuple[BoolArray, BoolArray]:
     """Tell whose ray to the right crosses an edge, and which pixels lie on it; exact integers."""
     x, y = pixels.T
     (x0, y0), (x1, y1) = start, end

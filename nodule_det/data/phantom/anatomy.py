@@ -12,13 +12,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
+from nodule_det.arrays import BoolArray
 from nodule_det.data.phantom.canvas import Lattice, Points, Volume, smooth_field
 from nodule_det.geometry import Triple
 
-Mask = NDArray[np.bool_]
+Mask = BoolArray
 
 COARSE_MM = 3.0
 """Lattice of the coarse anatomy: ribs are 8 mm, and a finer one costs its third power in time."""

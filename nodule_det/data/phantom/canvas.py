@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from nodule_det.arrays import BoolArray, FloatArray
 from nodule_det.geometry import Triple
 
 Volume = NDArray[np.float32]
-Points = NDArray[np.float64]
+Points = FloatArray
 Box = tuple[slice, slice, slice]
 Axes = tuple[Volume, Volume, Volume]
 
@@ -129,7 +130,7 @@ class Tubes:
     def __len__(self) -> int:
         return len(self.start_mm)
 
-    def part(self, rows: slice | NDArray[np.bool_]) -> Tubes:
+    def part(self, rows: slice | BoolArray) -> Tubes:
         """Return some of them."""
         return Tubes(
             self.start_mm[rows],

@@ -18,8 +18,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from nodule_det.arrays import IntArray
 from nodule_det.data.phantom.anatomy import Chest
 from nodule_det.data.phantom.canvas import Points, Tubes, join
 
@@ -162,7 +162,7 @@ def _branch(start_mm: Points, end_mm: Points, step_mm: float, rng: np.random.Gen
     return np.asarray(points, np.float64)
 
 
-def _radii_mm(parent: NDArray[np.int64], growth: Growth) -> Points:
+def _radii_mm(parent: IntArray, growth: Growth) -> Points:
     """Return the radius of each node by the number of tips that it feeds.
 
     Example:

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from nodule_det.arrays import BoolArray, FloatArray
 from nodule_det.data.scan import HuVolume
 from nodule_det.errors import ScanError
 from nodule_det.geometry import Grid
 
-Mask = NDArray[np.bool_]
+Mask = BoolArray
 
 COARSE_MM = 2.5
 LUNG_BELOW_HU = -400
@@ -74,7 +75,7 @@ def _outside(labels: NDArray[np.integer]) -> NDArray[np.integer]:
     return np.unique(np.concatenate([side.ravel() for side in sides]))
 
 
-def _close(mask: Mask, spacing_mm: NDArray[np.float64]) -> Mask:
+def _close(mask: Mask, spacing_mm: FloatArray) -> Mask:
     """Close a mask by a ball, through two distance transforms; borders are open."""
     pad = [int(np.ceil(CLOSING_MM / s)) + 1 for s in spacing_mm]
     padded = np.pad(mask, [(p, p) for p in pad])

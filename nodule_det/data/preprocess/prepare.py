@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from nodule_det.arrays import FloatArray
 from nodule_det.config.data import StoreConfig
 from nodule_det.data.preprocess.lungs import Mask, coarse_steps, lung_mask
 from nodule_det.data.preprocess.resample import canonical, resample, target_grid
@@ -78,7 +79,7 @@ def _box(
     grid: Grid,
     margin_mm: float,
     findings: Sequence[Finding],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[FloatArray, FloatArray]:
     """Return the first and last voxel, (z, y, x), of lungs plus margin and of all lesions."""
     voxels = [np.flatnonzero(lung.any(axis=other)) for other in ((1, 2), (0, 2), (0, 1))]
     margin = margin_mm / np.asarray(grid.spacing_mm)

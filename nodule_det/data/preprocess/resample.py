@@ -19,10 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from nodule_det.arrays import FloatArray
 from nodule_det.data.scan import HuVolume, to_hu
 from nodule_det.geometry import Grid, Triple
-
-FloatArray = NDArray[np.float64]
 
 SHARPNESS = -0.5
 """Keys' parameter: the one value that reproduces quadratics."""

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from nodule_det.arrays import FloatArray
 from nodule_det.data.readers import dicom_header as tags
 from nodule_det.data.readers.dicom_header import SliceHeader, is_dicom, read_header
 from nodule_det.data.scan import MAX_HU, MIN_HU, HuVolume, to_hu
@@ -157,7 +158,7 @@ def check_series(slices: Sequence[SliceHeader]) -> tuple[list[SliceHeader], Grid
     return ordered, grid
 
 
-def _rows(axes: NDArray[np.float64]) -> tuple[Triple, Triple, Triple]:
+def _rows(axes: FloatArray) -> tuple[Triple, Triple, Triple]:
     a, b, c = ((float(row[0]), float(row[1]), float(row[2])) for row in axes)
     return a, b, c
 
@@ -212,7 +213,7 @@ def _check_alike(slices: Sequence[SliceHeader]) -> None:
                 )
 
 
-def _check_gaps(ordered: Sequence[SliceHeader], along_mm: NDArray[np.float64]) -> float:
+def _check_gaps(ordered: Sequence[SliceHeader], along_mm: FloatArray) -> float:
     """Refuse doubled and missing slices and unequal gaps; give the gap in mm."""
     if len(ordered) < 2:
         raise ScanError(f"{ordered[0]} is the only slice of its series; a volume needs two or more")
@@ -243,8 +244,8 @@ def _check_gaps(ordered: Sequence[SliceHeader], along_mm: NDArray[np.float64]) -
 
 def _check_drift(
     ordered: Sequence[SliceHeader],
-    positions: NDArray[np.float64],
-    normal: NDArray[np.float64],
+    positions: FloatArray,
+    normal: FloatArray,
     pixel_mm: float,
 ) -> None:
     """Refuse slices that do not lie straight above each other."""

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nodule_det.arrays import FloatArray
 from nodule_det.errors import GeometryError, ScanError
 from nodule_det.geometry import Grid, grid_from_ras_affine
 
@@ -53,7 +54,7 @@ def nifti_grid(path: Path) -> Grid:
         raise GeometryError(f"{path}: {error}") from None
 
 
-def _affine(path: Path, header: Any) -> NDArray[np.float64]:
+def _affine(path: Path, header: Any) -> FloatArray:
     """Return the (4, 4) affine to RAS, of the sform or the qform, which must agree."""
     from nibabel.spatialimages import HeaderDataError
 

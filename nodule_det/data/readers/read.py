@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from nodule_det.arrays import FloatArray
 from nodule_det.data.readers.dicom import (
     SeriesFolder,
     check_series,
@@ -153,7 +154,7 @@ def _size(grid: Grid) -> str:
     return " x ".join(map(str, grid.size_vox))
 
 
-def _corners(grid: Grid) -> NDArray[np.float64]:
+def _corners(grid: Grid) -> FloatArray:
     ends = [[0, n - 1] for n in grid.size_vox]
     return grid.to_world(np.array(np.meshgrid(*ends)).reshape(3, -1).T)
 

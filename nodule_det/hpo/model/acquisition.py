@@ -14,13 +14,12 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import solve_triangular
 from scipy.special import erfcx, logsumexp, ndtr
 
+from nodule_det.arrays import FloatArray
 from nodule_det.hpo.model.gp import ROUGH_LENGTH, ROUGH_SHARE, Joint, Surrogate
 
-FloatArray = NDArray[np.float64]
 Score = Callable[[FloatArray], FloatArray]
 """(c, d) features -> (c,) promises."""
 

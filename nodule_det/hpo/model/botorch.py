@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from nodule_det.arrays import BoolArray, FloatArray
 from nodule_det.hpo.model.acquisition import Score
 from nodule_det.hpo.model.gp import (
     FIT_ITERATIONS,
@@ -46,7 +46,6 @@ with warnings.catch_warnings():
     from gpytorch.priors import LogNormalPrior, NormalPrior
     from linear_operator.utils.warnings import NumericalWarning
 
-FloatArray = NDArray[np.float64]
 
 SAMPLES = 256
 """Draws of the best value so far."""
@@ -63,7 +62,7 @@ class ShearedMatern(MaternKernel):  # type: ignore[misc]  # GPyTorch has no type
         lengthscale_prior: Of each length.
     """
 
-    def __init__(self, free: NDArray[np.bool_], lengthscale_prior: Any) -> None:
+    def __init__(self, free: BoolArray, lengthscale_prior: Any) -> None:
         super().__init__(2.5, ard_num_dims=len(free), lengthscale_prior=lengthscale_prior)
         self._free = torch.from_numpy(free)
         steps = torch.zeros(int(free.sum()), dtype=torch.float64)

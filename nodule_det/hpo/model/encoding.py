@@ -15,8 +15,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from nodule_det.arrays import BoolArray, FloatArray
 from nodule_det.hpo.space.space import INACTIVE, Kind, Parameter, Params, Space, Value
 
 LOG_SPAN = 4.0
@@ -41,12 +41,12 @@ class Features:
         rates = [p.kind is Kind.FLOAT and p.log for p in self.space.free]
         return tuple(int(i) for i, rate in zip(starts, rates, strict=False) if rate)
 
-    def matrix(self, points: Sequence[Mapping[str, Value]]) -> NDArray[np.float64]:
+    def matrix(self, points: Sequence[Mapping[str, Value]]) -> FloatArray:
         """Return (n, d) model inputs of n points."""
         columns = [_columns(p, points) for p in self.space.free]
         return np.concatenate([np.empty((len(points), 0)), *columns], axis=1)
 
-    def of_units(self, units: NDArray[np.float64]) -> NDArray[np.float64]:
+    def of_units(self, units: FloatArray) -> FloatArray:
         """Return (n, d) model inputs of the points that coordinates in [0, 1], (n, p), stand for.
 
         The same as ``matrix([space.from_unit(u) for u in units])``, a hundred times faster: a
@@ -76,10 +76,10 @@ class _Columns:
     def __init__(self, n: int) -> None:
         self._n = n
         self._parameters: dict[str, Parameter] = {}
-        self._values: dict[str, NDArray[np.float64]] = {}
-        self._active: dict[str, NDArray[np.bool_]] = {}
+        self._values: dict[str, FloatArray] = {}
+        self._active: dict[str, BoolArray] = {}
 
-    def add(self, p: Parameter, u: NDArray[np.float64] | None) -> None:
+    def add(self, p: Parameter, u: FloatArray | None) -> None:
         """Add the next parameter of the space; it has no coordinate if it is fixed."""
         active = np.full(self._n, True)
         for name, allowed in p.when:
@@ -92,7 +92,7 @@ class _Columns:
         else:
             self._values[p.name] = np.minimum(np.floor(u * len(p.values)), len(p.values) - 1)
 
-    def inputs(self, p: Parameter) -> NDArray[np.float64]:
+    def inputs(self, p: Parameter) -> FloatArray:
         """Return the model inputs of a parameter, (n, its columns)."""
         value = self._values[p.name]
         if p.kind in (Kind.FLOAT, Kind.INT):
@@ -101,13 +101,13 @@ class _Columns:
             columns = _listed(p, value)
         return np.where(self._active[p.name][:, None], columns, INACTIVE)
 
-    def _is_one_of(self, name: str, allowed: tuple[Value, ...]) -> NDArray[np.bool_]:
+    def _is_one_of(self, name: str, allowed: tuple[Value, ...]) -> BoolArray:
         p = self._parameters[name]
         numeric = p.kind in (Kind.FLOAT, Kind.INT)
         wanted = allowed if numeric else [i for i, v in enumerate(p.values) if v in allowed]
         return np.isin(self._values[name], np.array(wanted, np.float64))
 
-    def _upper(self, p: Parameter) -> NDArray[np.float64]:
+    def _upper(self, p: Parameter) -> FloatArray:
         if p.at_most is None:
             return np.full(self._n, p.high)
         parent = self._parameters[p.at_most.of]
@@ -119,7 +119,7 @@ class _Columns:
             bound = p.low + (bound - p.low) // p.step * p.step
         return np.asarray(bound)
 
-    def _numbers(self, p: Parameter, u: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _numbers(self, p: Parameter, u: FloatArray) -> FloatArray:
         upper = self._upper(p)
         half = p.step / 2 if p.kind is Kind.INT else 0.0
         low, high = np.full(self._n, p.low - half), upper + half
@@ -141,7 +141,7 @@ def _width(p: Parameter) -> int:
     return len(p.values) if _unordered(p) else 1
 
 
-def _columns(p: Parameter, points: Sequence[Mapping[str, Value]]) -> NDArray[np.float64]:
+def _columns(p: Parameter, points: Sequence[Mapping[str, Value]]) -> FloatArray:
     """Return the model inputs of a parameter at n points, (n, its columns)."""
     active = np.array([p.name in params for params in points], np.bool_)
     having = [params for params in points if p.name in params]
@@ -155,7 +155,7 @@ def _columns(p: Parameter, points: Sequence[Mapping[str, Value]]) -> NDArray[np.
     return columns
 
 
-def _listed(p: Parameter, place: NDArray[np.float64]) -> NDArray[np.float64]:
+def _listed(p: Parameter, place: FloatArray) -> FloatArray:
     """Return the model inputs of places in a list of values, (n, its columns)."""
     if _unordered(p):
         return np.asarray(ONE_HOT * (place[:, None] == np.arange(len(p.values))))
@@ -163,9 +163,7 @@ def _listed(p: Parameter, place: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(place / last if last else np.full(len(place), INACTIVE))[:, None]
 
 
-def _scaled(
-    p: Parameter, value: NDArray[np.float64], upper: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _scaled(p: Parameter, value: FloatArray, upper: FloatArray) -> FloatArray:
     """Put numbers on the scale from the lower bound (0) to the upper one (1), which may vary."""
     counts = p.kind is Kind.INT and p.low >= 1 and p.high / p.low >= LOG_SPAN
     low, high = np.full(len(value), p.low), np.maximum(upper, p.low)
@@ -180,9 +178,7 @@ def neighbours(space: Space, params: Params, count: int, rng: np.random.Generato
     return [space.from_unit(u) for u in nearby(space.to_unit(params)[None], count, rng)]
 
 
-def nearby(
-    centers: NDArray[np.float64], count: int, rng: np.random.Generator
-) -> NDArray[np.float64]:
+def nearby(centers: FloatArray, count: int, rng: np.random.Generator) -> FloatArray:
     """Draw ``count`` coordinates near each center, (n, p) -> (n * count, p), as neighbours do."""
     u = np.repeat(centers, count, axis=0)
     n, d = u.shape
@@ -194,6 +190,6 @@ def nearby(
     return np.where(changed, moved, u)
 
 
-def _reflect(u: NDArray[np.float64]) -> NDArray[np.float64]:
+def _reflect(u: FloatArray) -> FloatArray:
     folded = np.abs(np.mod(u, 2.0))
     return np.asarray(np.where(folded > 1.0, 2.0 - folded, folded), np.float64)

@@ -9,12 +9,10 @@ a full disk says nothing about the point that happened to run there.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import log_ndtr
 
+from nodule_det.arrays import BoolArray, FloatArray
 from nodule_det.hpo.model.gp import Surrogate, fit_surrogate
-
-FloatArray = NDArray[np.float64]
 
 SHARPNESS = 0.18
 """Spread of the probit between a predicted 0 (failed) and 1 (gave a value)."""
@@ -38,7 +36,7 @@ class Feasibility:
         return np.asarray(log_ndtr((mean - 0.5) / np.hypot(SHARPNESS, sd)))
 
 
-def fit_feasibility(features: FloatArray, succeeded: NDArray[np.bool_]) -> Feasibility:
+def fit_feasibility(features: FloatArray, succeeded: BoolArray) -> Feasibility:
     """Fit to the outcomes so far; without a failure every point is taken for feasible."""
     if succeeded.all() or not succeeded.any():
         return Feasibility(None)

@@ -15,11 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.optimize import minimize
 
-FloatArray = NDArray[np.float64]
+from nodule_det.arrays import BoolArray, FloatArray
 
 SCALE_FLOOR = 0.15
 """Smallest spread that values are standardised by.  Scores live in [0, 1]; three first scores
@@ -194,7 +193,7 @@ def draw_surrogates(
     return surrogates
 
 
-def shears(dimension: int, sheared: Sequence[int]) -> NDArray[np.bool_]:
+def shears(dimension: int, sheared: Sequence[int]) -> BoolArray:
     """Mark what is fitted of a shear, (d, d): the other columns, in the rows of the sheared."""
     free = np.zeros((dimension, dimension), np.bool_)
     free[list(sheared)] = True
@@ -236,7 +235,7 @@ class _Known:
     """(n,) standardised values."""
     own: FloatArray
     """(n,) known noise variance."""
-    free: NDArray[np.bool_]
+    free: BoolArray
     """(d, d) entries of the shear that are fitted."""
 
     @property

@@ -13,11 +13,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from nodule_det.arrays import FloatArray
 from nodule_det.hpo.study.trial import Observation, Trial, TrialState
-
-FloatArray = NDArray[np.float64]
 
 ENOUGH_COMPLETE = 3
 """Complete trials from which others can be told how they will go on."""

@@ -22,15 +22,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from nodule_det.arrays import BoolArray, FloatArray
 from nodule_det.config.hpo import Failures
 from nodule_det.hpo.model.encoding import Features
 from nodule_det.hpo.model.learning_curve import extrapolate
 from nodule_det.hpo.space.space import Params
 from nodule_det.hpo.study.trial import OUTCOMES, Reason, Trial, TrialState
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class TrainingData:
     """(n,) logarithm of the node time of a whole training; NaN where it is not known."""
     outcomes: FloatArray
     """(k, d) the n points, then those that failed and have no value."""
-    succeeded: NDArray[np.bool_]
+    succeeded: BoolArray
     """(k,)."""
     pending: FloatArray
     """(m, d)."""

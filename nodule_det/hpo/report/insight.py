@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import qmc
 
+from nodule_det.arrays import FloatArray
 from nodule_det.config.hpo import Failures
 from nodule_det.hpo.model.encoding import Features
 from nodule_det.hpo.model.gp import Surrogate, fit_surrogate
@@ -22,8 +22,6 @@ from nodule_det.hpo.model.training_data import TrainingData, training_data
 from nodule_det.hpo.space.space import Parameter, Params, Space, Value
 from nodule_det.hpo.study.study import Study
 from nodule_det.hpo.study.trial import Trial
-
-FloatArray = NDArray[np.float64]
 
 MODEL_FROM = 5
 """Values from which on a model is shown; before, it shows little but its own priors."""

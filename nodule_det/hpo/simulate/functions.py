@@ -14,8 +14,8 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from nodule_det.arrays import BoolArray, FloatArray
 from nodule_det.hpo.model.encoding import neighbours
 from nodule_det.hpo.simulate.dispatcher import FakeRun
 from nodule_det.hpo.space.parsing import read_space
@@ -23,7 +23,6 @@ from nodule_det.hpo.space.space import Params, Space
 from nodule_det.hpo.study.trial import Observation
 from nodule_det.runs import ExitCode, RunResult, RunStatus
 
-FloatArray = NDArray[np.float64]
 Columns = dict[str, FloatArray]
 
 EPOCHS = 45
@@ -172,7 +171,7 @@ class Objective:
             + np.cos(unit @ self._waves.T + self._phases) @ self._heights
         )
 
-    def _too_large(self, c: Columns) -> NDArray[np.bool_]:
+    def _too_large(self, c: Columns) -> BoolArray:
         gib = c["patch"] ** 3 * c["filters"] * c["batch"] * 4 / 2**30
         layers = 6 + 2 * c["residual"] + c["depth"]
         return np.asarray(gib * layers * np.where(c["kernel"] == 5, 1.4, 1.0) > self._memory_limit)

@@ -19,12 +19,11 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
-from numpy.typing import NDArray
 
+from nodule_det.arrays import FloatArray
 from nodule_det.hpo.simulate.study import Run
 from nodule_det.plots.style import COLOURS, soften
 
-FloatArray = NDArray[np.float64]
 Axis = Literal["jobs", "rounds", "hours"]
 
 AXES: tuple[Axis, ...] = ("jobs", "rounds", "hours")

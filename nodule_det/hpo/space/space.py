@@ -20,8 +20,9 @@ from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from nodule_det.arrays import FloatArray
 from nodule_det.errors import ConfigError
 
 Value: TypeAlias = bool | int | float | str
@@ -206,7 +207,7 @@ class Space:
         """Coordinates of a point."""
         return len(self.free)
 
-    def to_unit(self, params: Mapping[str, Value]) -> NDArray[np.float64]:
+    def to_unit(self, params: Mapping[str, Value]) -> FloatArray:
         """Map params to a point of the unit cube, (d,); absent parameters lie in the middle."""
         return np.array(
             [p.to_unit(params[p.name], params) if p.name in params else INACTIVE for p in self.free]

@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 
 import numpy as np
-from numpy.typing import NDArray
 
+from nodule_det.arrays import FloatArray
 from nodule_det.config.hpo import AcquisitionConfig, Strategy
 from nodule_det.hpo.model import acquisition
 from nodule_det.hpo.model.encoding import Features, nearby
@@ -26,7 +26,6 @@ from nodule_det.hpo.space.space import Params, Space, point_key
 from nodule_det.hpo.strategy.random_search import Allowed, draw_new, propose_random, propose_sobol
 from nodule_det.hpo.study.trial import Trial
 
-FloatArray = NDArray[np.float64]
 Score = Callable[[FloatArray, FloatArray], FloatArray]
 """Model inputs (c, d) and coordinates (c, p) of candidates -> how much each promises, (c,)."""
 
