@@ -1,10 +1,11 @@
-"""What an unfinished training will come to, told by those that are complete.
+"""The final value of an unfinished training, predicted from the completed ones.
 
-    validations so far, all trials ──extrapolate()──▶ value at the end, with its error
+    validations so far, all trials ──extrapolate()──▶ final value, with its standard error
 
-Trainings of one task rise alike, on different levels: so the gain from an epoch to the end is a
-factor.  What still rises goes on to rise: so its logarithm is a line over the share of the best
-validation that was won in the second half of the way.  No form of a curve is assumed.
+Trainings of one task rise alike but at different levels, so the gain from an epoch to the end is
+modelled as a factor.  A curve that is still rising keeps rising: the logarithm of the gain is a
+line over the share of the best validation gained in the second half of the epochs so far.  No
+parametric form of the curve is assumed.
 """
 
 from __future__ import annotations
@@ -17,57 +18,74 @@ import numpy as np
 from nodule_det.arrays import FloatArray
 from nodule_det.hpo.study.trial import Observation, Trial, TrialState
 
-ENOUGH_COMPLETE = 3
-"""Complete trials from which others can be told how they will go on."""
+MIN_COMPLETE = 3
+"""Completed trials needed before anything is extrapolated."""
 
 SLOPELESS = 2.0
-"""Trials beside the real ones that show no relation of rise and gain."""
+"""Imaginary trials, beside the real ones, that show no relation between rise and gain."""
 TINY = 1e-9
 
 
 def extrapolate(
     curve: Sequence[Observation], trials: Sequence[Trial]
 ) -> tuple[float, float] | None:
-    """Say what an unfinished training will come to, by how those that are complete went on.
+    """Predict the final value of an unfinished training.
+
+    Only completed trials that were validated at the last epoch of ``curve`` inform the
+    prediction: where ``validation.every_epochs`` or ``limits.epochs`` is tuned, others have
+    nothing to compare with.
 
     Args:
-        curve: Its validations, by rising epoch, at least one.
-        trials: Those that are complete show the gains.
+        curve: Its validations, in order of epoch.
+        trials: The completed ones among them provide the gains.
 
     Returns:
-        Value and standard error, or None while too few trials were complete.
+        Value and standard error.  None while fewer than :data:`MIN_COMPLETE` trials can be
+        compared, and for a curve that is empty or below zero, where a factor has no meaning.
     """
-    epoch = curve[-1].epoch
-    seen, rise = _rise(curve, epoch)
-    others = [
-        (math.log(t.value / best.value), late)
-        for t in trials
-        if t.state is TrialState.COMPLETE and t.value is not None and t.value > 0
-        if t.curve and t.curve[-1].epoch >= epoch
-        for best, late in [_rise(t.curve, epoch)]
-        if best.value > 0
-    ]
-    if len(others) < ENOUGH_COMPLETE:
+    if not curve or (best := best_until(curve, curve[-1].epoch)) is None or best.value < 0:
         return None
-    gains, rises = np.transpose(others)
-    log_gain, spread = _line(gains, rises, rise)
+    epoch = curve[-1].epoch
+    gains, rises = [], []
+    for trial in trials:
+        other = _best_at(trial, epoch)
+        if other is not None and trial.value is not None:
+            gains.append(math.log(trial.value / other.value))
+            rises.append(_rise(trial.curve, epoch, other.value))
+    if len(gains) < MIN_COMPLETE:
+        return None
+    rise = _rise(curve, epoch, best.value)
+    log_gain, spread = _line(np.array(gains), np.array(rises), rise)
     gain = math.exp(max(0.0, log_gain))
-    return seen.value * gain, gain * float(np.hypot(seen.se or 0.0, seen.value * spread))
+    return best.value * gain, gain * float(np.hypot(best.se or 0.0, best.value * spread))
 
 
-def _rise(curve: Sequence[Observation], epoch: int) -> tuple[Observation, float]:
-    """Return the best validation up to an epoch, and the share of it gained since halfway."""
-    best, half = best_until(curve, epoch), best_until(curve, epoch // 2)
-    assert best is not None
-    late = 1 - half.value / best.value if half is not None and best.value > 0 else 0.0
-    return best, late
+def _best_at(trial: Trial, epoch: int) -> Observation | None:
+    """Return the best validation up to an epoch; None for a trial that cannot be compared there.
+
+    That is one that is not complete, was not validated at that very epoch, or has no positive
+    values, of which no logarithm can be taken.
+    """
+    if trial.state is not TrialState.COMPLETE or trial.value is None or trial.value <= 0:
+        return None
+    if all(o.epoch != epoch for o in trial.curve):
+        return None
+    best = best_until(trial.curve, epoch)
+    return best if best is not None and best.value > 0 else None
+
+
+def _rise(curve: Sequence[Observation], epoch: int, best: float) -> float:
+    """Return the share of the best value up to an epoch that was gained in its second half."""
+    half = best_until(curve, epoch // 2)
+    return 1 - half.value / best if half is not None and best > 0 else 0.0
 
 
 def _line(gains: FloatArray, rises: FloatArray, rise: float) -> tuple[float, float]:
-    """Foretell a gain from a rise, and how far the gains lie from the line that foretells them.
+    """Predict a log gain from a rise, with the spread of the gains around the line.
 
-    The slope is that of least squares, drawn to 0 as by two trials more that show none; offset and
-    spread are a median and half of what lies between 16 % and 84 %: one odd training does little.
+    The slope is that of least squares, shrunk as by :data:`SLOPELESS` more trials that show none.
+    Offset and spread are the median and half the distance of the 16th and 84th percentile, so
+    that one odd training has little effect.
     """
     n = len(gains)
     off = rises - rises.mean()
@@ -79,7 +97,10 @@ def _line(gains: FloatArray, rises: FloatArray, rise: float) -> tuple[float, flo
 
 
 def best_until(curve: Sequence[Observation], epoch: int) -> Observation | None:
-    """Return the best validation up to an epoch; None for a training that has not come that far."""
+    """Return the best validation up to an epoch, or None if there is none.
+
+    None also for a training that has not reached that epoch.
+    """
     if not curve or curve[-1].epoch < epoch:
         return None
     reached = [o for o in curve if o.epoch <= epoch]

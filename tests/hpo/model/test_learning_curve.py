@@ -6,27 +6,27 @@ from nodule_det.hpo.model.learning_curve import best_until, extrapolate
 from nodule_det.hpo.study.trial import Observation, Trial, TrialState
 
 
-def curve(*values):
-    """Validated every 5 epochs."""
-    return tuple(Observation(5 * i, v, 0.02) for i, v in enumerate(values, 1))
+def curve(*values, every=5):
+    return tuple(Observation(every * i, v, 0.02) for i, v in enumerate(values, 1))
 
 
-def complete(*values):
+def complete(*values, every=5):
+    validations = curve(*values, every=every)
     return Trial(
-        number=1, params={}, state=TrialState.COMPLETE, value=max(values), curve=curve(*values)
+        number=1, params={}, state=TrialState.COMPLETE, value=max(values), curve=validations
     )
 
 
-def test_a_training_is_carried_on_as_the_others_went():
+def test_a_training_is_extrapolated_by_the_gains_of_completed_ones():
     trials = [complete(0.15, 0.3, 0.4), complete(0.2, 0.4, 0.5), complete(0.125, 0.25, 0.3)]
     # From the second validation to the end they gained 4/3, 5/4 and 6/5: 5/4 in the middle.
-    # All doubled before: their rises tell nothing.
+    # All doubled before that, so their rises do not differ.
     value, se = extrapolate(curve(0.1, 0.2), trials)
     assert value == pytest.approx(0.25)
     assert se > 1.25 * 0.02
 
 
-def test_what_still_rises_is_carried_further():
+def test_a_curve_that_still_rises_is_extrapolated_further():
     steep, flat = (0.1, 0.2, 0.4, 0.6), (0.3, 0.35, 0.4, 0.42)
     trials = [
         complete(*(level * v for v in values))
@@ -40,29 +40,49 @@ def test_what_still_rises_is_carried_further():
     assert extrapolate(curve(0.6, 0.7, 0.8), trials)[0] == pytest.approx(0.8 * middle / reach)
 
 
-def test_gains_that_differ_make_the_error_larger():
+def test_gains_that_differ_increase_the_error():
     alike = [complete(0.2, 0.4 + 0.001 * i) for i in range(5)]
     differ = [complete(0.2, 0.3 + 0.1 * i) for i in range(5)]
     assert extrapolate(curve(0.2), differ)[1] > 2 * extrapolate(curve(0.2), alike)[1]
 
 
-def test_three_complete_trainings_must_have_come_that_far():
+def test_three_completed_trials_must_have_reached_the_epoch():
     trials = [complete(0.2, 0.4), complete(0.2, 0.3), complete(0.2)]
     assert extrapolate(curve(0.1), trials) is not None
     assert extrapolate(curve(0.1, 0.2), trials) is None
 
 
-def test_a_training_that_stood_at_zero_shows_no_gain():
+def test_a_trial_with_value_zero_at_the_epoch_shows_no_gain():
     trials = [complete(0.2, 0.4), complete(0.2, 0.3), complete(0.0, 0.5)]
     assert extrapolate(curve(0.1), trials) is None
     assert extrapolate(curve(0.0), [*trials, complete(0.1, 0.2)])[0] == 0.0
 
 
-def test_values_below_zero_of_a_training_of_ones_own_show_no_gain():
+def test_values_below_zero_are_not_extrapolated():
     trials = [replace(complete(0.2, 0.4), value=-0.3)] * 5
     assert extrapolate(curve(0.1), trials) is None
+    assert extrapolate(curve(-0.1), [complete(0.2, 0.4)] * 5) is None
 
 
-def test_a_training_that_has_not_come_that_far_has_no_value_there():
+def test_a_training_has_no_value_at_an_epoch_it_has_not_reached():
     assert best_until(curve(0.5), 15) is None
     assert best_until(curve(0.5, 0.4, 0.3), 15).value == 0.5
+
+
+@pytest.mark.parametrize("every", [3, 10, 15])
+def test_trials_validated_at_other_epochs_inform_nothing(every):
+    others, alike = [complete(0.2, 0.4, 0.5, every=every)] * 4, [complete(0.1, 0.4)] * 2
+    assert extrapolate(curve(0.1), others) is None
+    assert extrapolate(curve(0.1), [*others, *alike]) is None
+    alone = extrapolate(curve(0.1), [*alike, complete(0.1, 0.3)])
+    assert extrapolate(curve(0.1), [*others, *alike, complete(0.1, 0.3)]) == alone
+
+
+def test_trials_validated_more_rarely_inform_at_the_epochs_they_share():
+    others = [complete(0.2, 0.4, 0.5, every=10)] * 4
+    value, _ = extrapolate(curve(0.1, 0.15, 0.2, 0.3), others)
+    assert value == pytest.approx(0.3 * 5 / 4)
+
+
+def test_a_training_without_validations_has_no_predicted_value():
+    assert extrapolate((), [complete(0.2, 0.4)] * 5) is None

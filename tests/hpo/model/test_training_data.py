@@ -87,3 +87,11 @@ def test_a_running_training_teaches_by_its_validations_and_stays_pending():
     assert data.values[3] == pytest.approx(0.25)  # 5/4 of 0.2, as the stopped one above
     assert data.pending[:, 0] == pytest.approx([0.7, 0.9])
     assert np.isnan(data.log_seconds[3])
+
+
+def test_running_trainings_validated_at_other_epochs_inform_nothing():
+    done = [complete(0.1 * i, 0.4, 0.02, rising(0.2, 0.3, 0.4)) for i in range(4)]
+    odd = trial(0.7, curve=(Observation(3, 0.1), Observation(7, 0.2)))
+    data = training_data(Features(SPACE), [*done, odd], Failures.model, running=True)
+    assert list(data.values) == [0.4] * 4
+    assert data.pending[:, 0] == pytest.approx([0.7])
