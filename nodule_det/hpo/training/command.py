@@ -68,10 +68,24 @@ def as_override(name: str, value: object) -> str:
         return f"{name}={'null' if value is None else str(value).lower()}"
     if isinstance(value, float):
         return f"{name}={value!r}"
-    if isinstance(value, str) and not re.fullmatch(r"[A-Za-z_/.][\w/.@%+~-]*", value, re.ASCII):
-        quoted = value.replace("\\", "\\\\").replace("'", "\\'")
-        return f"{name}='{quoted}'"
-    return f"{name}={value}"
+    return f"{name}={_quoted(value) if isinstance(value, str) else value}"
+
+
+_BARE = re.compile(r"(\.{1,2}/)?[A-Za-z_/][\w/.@%+-]*", re.ASCII)
+"""Strings that Hydra reads back without quotes, but for :data:`_WORDS`."""
+_WORDS = frozenset({"true", "false", "null", "inf", "nan"})
+"""What Hydra reads as a value of another type, in capitals as well."""
+
+
+def _quoted(text: str) -> str:
+    """Quote a string where Hydra would read something else.
+
+    Backslashes count only before a quote, the end, or an interpolation; elsewhere they are plain.
+    """
+    if _BARE.fullmatch(text) and text.lower() not in _WORDS:
+        return text
+    text = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+    return "'" + re.sub(r"(\\*)('|\Z)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), text) + "'"
 
 
 def check_space(space: Space, train: TrainConfig, seed: int = 0) -> None:

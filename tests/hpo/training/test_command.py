@@ -3,6 +3,10 @@ import subprocess
 import sys
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from nodule_det.config.hpo import DispatcherConfig
 from nodule_det.config.train import Device, OptimConfig, TrainConfig
@@ -40,6 +44,38 @@ from nodule_det.runs import RunFolder, RunResult, RunStatus
 )
 def test_an_override_is_written_as_hydra_reads_it(value, text):
     assert as_override("x", value) == f"x={text}"
+
+
+TRICKY = st.sampled_from(
+    [
+        *("true", "False", "NULL", "inf", "Nan", "-inf", "+nan", ".5", "1e3", "0x1", "1_000", "-7"),
+        *(
+            "05",
+            "~home",
+            "a~b",
+            "../x",
+            "a,b",
+            "[1]",
+            "{a: 1}",
+            "${x}",
+            r"\${x}",
+            "a=b",
+            "f(1)",
+            "",
+        ),
+    ]
+)
+TEXTS = st.text(st.sampled_from(" \\'\"${}~ae1._/-+=,:[]()#@%\n\té"), max_size=8)
+VALUES = st.booleans() | st.none() | st.integers() | st.floats(allow_nan=False) | TRICKY | TEXTS
+
+
+@settings(max_examples=500)
+@given(VALUES)
+def test_hydra_reads_every_value_back_with_its_type(value):
+    override = OverridesParser.create().parse_override(as_override("a.b", value))
+    assert override.key_or_group == "a.b"
+    read = OmegaConf.create({"b": override.value()})["b"]  # resolves interpolations
+    assert (read, type(read)) == (value, type(value))
 
 
 def test_only_the_settings_that_differ_are_passed_on():
