@@ -15,8 +15,8 @@ from nodule_det.config.hpo_tools import AddConfig
 from nodule_det.errors import ConfigError
 from nodule_det.hpo.space.space import Space
 from nodule_det.hpo.study.inbox import enqueue, enqueue_result, result_origin
-from nodule_det.hpo.study.study import IMPORTED, Header, Study, StudyFolder, read_study
-from nodule_det.hpo.study.trial import OUTCOMES, Reason, TrialState
+from nodule_det.hpo.study.study import Header, Study, StudyFolder, read_study
+from nodule_det.hpo.study.trial import OUTCOMES, Reason, Source, TrialState
 
 
 @command("hpo.add", AddConfig)
@@ -103,7 +103,7 @@ def add_results(queue_dir: Path, study: Study, other: Study) -> tuple[int, int, 
             foreign += 1
             continue
         origin = result_origin(other.header.id, trial.number)
-        if trial.source == IMPORTED and trial.origin:
+        if trial.source == Source.IMPORTED and trial.origin:
             origin = trial.origin  # one training, on whatever way it came
         if origin in mine or origin.startswith(f"result_{study.header.id}_"):
             known += 1

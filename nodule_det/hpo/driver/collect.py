@@ -23,12 +23,8 @@ from nodule_det.hpo.dispatch.base import (
 from nodule_det.hpo.driver.cancel import give_up, observe
 from nodule_det.hpo.driver.context import DriverContext
 from nodule_det.hpo.study import inbox as queue
-from nodule_det.hpo.study.study import IMPORTED
-from nodule_det.hpo.study.trial import SUSPICIOUS, Attempt, Reason, Trial, TrialState
+from nodule_det.hpo.study.trial import SUSPICIOUS, Attempt, Reason, Source, Trial, TrialState
 from nodule_det.hpo.training import command as objective
-
-USER = "user"
-"""Source of a trial whose point a person chose."""
 
 
 def take_queue(context: DriverContext) -> None:
@@ -50,10 +46,10 @@ def take_queue(context: DriverContext) -> None:
 def _take(context: DriverContext, entry: queue.Entry) -> None:
     assert entry.params is not None
     if entry.result is None:
-        number = context.writer.ask(entry.params, USER, entry.path.name)
+        number = context.writer.ask(entry.params, Source.USER, entry.path.name)
         context.say(f"trial {number} taken from the queue")
         return
-    context.writer.ask(entry.params, IMPORTED, entry.path.name)
+    context.writer.ask(entry.params, Source.IMPORTED, entry.path.name)
     _finish_import(context, entry.path.name, entry.result)
 
 

@@ -10,14 +10,13 @@ from pathlib import Path
 from nodule_det.config.hpo import HpoConfig
 from nodule_det.hpo.dispatch import make_dispatcher
 from nodule_det.hpo.dispatch.base import Job
-from nodule_det.hpo.driver.collect import USER
 from nodule_det.hpo.driver.limits import ResourceLimits
 from nodule_det.hpo.driver.open_study import has_study, missing_store, new_header, require_same
 from nodule_det.hpo.driver.submit import next_point
 from nodule_det.hpo.strategy.strategy import make_strategy
 from nodule_det.hpo.study import inbox as queue
 from nodule_det.hpo.study.study import Study, StudyFolder, read_study
-from nodule_det.hpo.study.trial import Trial
+from nodule_det.hpo.study.trial import Source, Trial
 from nodule_det.hpo.training import command as objective
 
 
@@ -64,7 +63,7 @@ def next_trial(study: Study, folder: StudyFolder, config: HpoConfig) -> Trial:
         if entry.params is None or entry.path.name in known:
             continue
         if entry.result is None:
-            return Trial(number=number, params=entry.params, source=USER, asked_s=0.0)
+            return Trial(number=number, params=entry.params, source=Source.USER, asked_s=0.0)
         number += 1
     params, source = next_point(study, make_strategy(config.acquisition.strategy), config)
     return Trial(number=number, params=params, source=source, asked_s=0.0)

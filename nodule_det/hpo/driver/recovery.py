@@ -13,11 +13,8 @@ from pathlib import Path
 
 from nodule_det.errors import ConfigError
 from nodule_det.hpo.study.study import StudyWriter
-from nodule_det.hpo.study.trial import Trial
+from nodule_det.hpo.study.trial import Source, Trial
 from nodule_det.hpo.training.command import read_params
-
-RECOVERED = "recovered"
-"""Source of a trial that was read from its folder."""
 
 
 def recover(writer: StudyWriter) -> None:
@@ -44,7 +41,7 @@ def _recover(writer: StudyWriter, number: int, folder: Path) -> None:
     except (ConfigError, OSError, ValueError) as error:
         study.problems.append(f"{lost}; it stays out of the study: {error}")
         return
-    writer.write("asked", trial=number, params=params, source=RECOVERED)
+    writer.write("asked", trial=number, params=params, source=Source.RECOVERED)
     study.problems.append(f"{lost}; it was taken back from there")
 
 

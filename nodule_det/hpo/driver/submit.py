@@ -21,11 +21,9 @@ from nodule_det.hpo.driver.limits import ResourceLimits
 from nodule_det.hpo.space.space import Params
 from nodule_det.hpo.strategy.strategy import Propose
 from nodule_det.hpo.study.study import Study
-from nodule_det.hpo.study.trial import SUSPICIOUS, Attempt, Reason, Trial, TrialState
+from nodule_det.hpo.study.trial import SUSPICIOUS, Attempt, Reason, Source, Trial, TrialState
 from nodule_det.hpo.training import command as objective
 
-FIRST = "first"
-"""Source of a trial whose point the search space names."""
 FAILURES_AT_START = 3
 """Trainings that fail so, one after the other before any succeeds, end the driver: it is the setup,
 not the point."""
@@ -130,9 +128,9 @@ def next_point(study: Study, propose: Propose, config: HpoConfig) -> tuple[Param
     The given first ones come first, then what ``propose`` says; it is told what has no room.
     """
     trials, space, acquisition = study.trials, study.space, config.acquisition
-    n_first = sum(t.source == FIRST for t in trials)
+    n_first = sum(t.source == Source.FIRST for t in trials)
     if n_first < len(space.first):
-        return dict(space.first[n_first]), FIRST
+        return dict(space.first[n_first]), Source.FIRST
     rng = np.random.default_rng([acquisition.seed, study.next_number])
     limits = ResourceLimits(trials, config)
     choose = partial(propose, allowed=limits.allows) if limits.limited else propose

@@ -36,11 +36,9 @@ from nodule_det.errors import StudyError
 from nodule_det.hpo.space.parsing import parse_space
 from nodule_det.hpo.space.space import Params, Space
 from nodule_det.hpo.study.journal import Journal, Record, read_journal
-from nodule_det.hpo.study.trial import Attempt, Observation, Reason, Trial, TrialState
+from nodule_det.hpo.study.trial import Attempt, Observation, Reason, Source, Trial, TrialState
 
 SCHEMA = 1
-IMPORTED = "imported"
-"""Source of a trial that was run by another study: it counts for the model, not as a job."""
 
 
 class StudyFolder:
@@ -133,7 +131,7 @@ class Study:
     @property
     def own(self) -> tuple[Trial, ...]:
         """Trials of this study: all but the imported ones."""
-        return tuple(t for t in self.trials if t.source != IMPORTED)
+        return tuple(t for t in self.trials if t.source != Source.IMPORTED)
 
     @property
     def origins(self) -> set[str]:

@@ -47,6 +47,19 @@ class Reason(StrEnum):
     """Cancelled by hand."""
 
 
+class Source(StrEnum):
+    """Where a trial's point comes from; a proposed one names the strategy instead."""
+
+    FIRST = "first"
+    """Listed in the search space."""
+    USER = "user"
+    """Queued by a person."""
+    IMPORTED = "imported"
+    """Run by another study: it informs the model, but was never a job here."""
+    RECOVERED = "recovered"
+    """Read back from its folder after the journal had lost it."""
+
+
 OUTCOMES = frozenset({Reason.OUT_OF_MEMORY, Reason.DIVERGED, Reason.REFUSED})
 """Failures that belong to the parameters: they are never retried, and a model may learn them."""
 SUSPICIOUS = frozenset({Reason.ERROR, Reason.BAD_INPUT, Reason.LOST})
@@ -108,8 +121,7 @@ class Trial:
     """Why it is FAILED or CANCELLED."""
     message: str | None = None
     source: str = "proposed"
-    """``first``, ``user``, ``imported``, ``recovered`` (from its folder, after the journal had lost
-    it), or the strategy that proposed it."""
+    """A :class:`Source`, or the name of the strategy that proposed it."""
     curve: tuple[Observation, ...] = ()
     """Validations seen so far, by rising epoch."""
     attempts: tuple[Attempt, ...] = ()

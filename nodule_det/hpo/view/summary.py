@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nodule_det.hpo.study.study import IMPORTED, Study
-from nodule_det.hpo.study.trial import Trial, TrialState
+from nodule_det.hpo.study.study import Study
+from nodule_det.hpo.study.trial import Source, Trial, TrialState
 from nodule_det.progress import duration
 
 INTERVAL = 1.96
@@ -61,7 +61,7 @@ def summarise(study: Study, now_s: float) -> Summary:
         running=running,
         queued=len(open_attempts) - running,
         waiting=states[TrialState.PENDING] - len(open_attempts),
-        imported=sum(t.source == IMPORTED for t in study.trials),
+        imported=sum(t.source == Source.IMPORTED for t in study.trials),
         node_h=study.node_seconds(now_s) / 3600,
         mean_trial_s=sum(complete_s) / len(complete_s) if complete_s else None,
         best=study.best(),
