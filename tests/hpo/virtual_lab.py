@@ -2,6 +2,7 @@
 
 from nodule_det.config.hpo import AcquisitionConfig, DispatcherConfig, HpoConfig, Strategy
 from nodule_det.hpo.driver.clock import VirtualClock
+from nodule_det.hpo.driver.context import DriverContext
 from nodule_det.hpo.driver.driver import Driver
 from nodule_det.hpo.simulate.dispatcher import FakeDispatcher, FakeRun
 from nodule_det.hpo.space.parsing import parse_space
@@ -50,13 +51,15 @@ class Lab:
         header = None if made else Header(id="cafe", space=self.space)
         self.writer = StudyWriter(self.folder, self.clock.now, header)
         self.driver = Driver(
-            self.writer,
-            self.batch,
-            self.propose,
-            self.config,
-            self.clock,
-            self.folder.path,
-            self.said.append,
+            DriverContext(
+                writer=self.writer,
+                dispatcher=self.batch,
+                propose=self.propose,
+                config=self.config,
+                clock=self.clock,
+                workdir=self.folder.path,
+                say=self.said.append,
+            )
         )
         return self.driver
 

@@ -58,7 +58,7 @@ class DriverContext:
     clock: Clock
     workdir: Path
     """Folder in which the trainings start, against which their paths are read."""
-    say: Callable[[str], None]
+    say: Callable[[str], None] = lambda _: None
     """Takes one line for people about each event."""
     notes: SessionState = field(default_factory=SessionState)
     stopping: bool = False

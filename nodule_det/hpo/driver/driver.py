@@ -22,17 +22,13 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from pathlib import Path
 
-from nodule_det.config.hpo import HpoConfig
-from nodule_det.hpo.dispatch.base import Dispatcher, Unavailable
+from nodule_det.hpo.dispatch.base import Unavailable
 from nodule_det.hpo.driver.cancel import cancel_all, send_cancellations, stop_early
-from nodule_det.hpo.driver.clock import Clock
 from nodule_det.hpo.driver.collect import collect_finished, poll, take_queue
 from nodule_det.hpo.driver.context import DriverContext, SessionState
 from nodule_det.hpo.driver.submit import check_setup, fill_workers, may_ask, settle
-from nodule_det.hpo.strategy.strategy import Propose
-from nodule_det.hpo.study.study import Study, StudyWriter
+from nodule_det.hpo.study.study import Study
 
 LONGEST_WAIT_S = 600.0
 """Between two questions to a batch system that does not answer."""
@@ -50,47 +46,24 @@ class Driver:
     """Runs a study until its trials or its node hours are used up.
 
     Args:
-        writer: The study, its lock held.
-        dispatcher: The batch system.
-        propose: Chooses the next point from the list of trials.
-        config: Workers, limits, retries, stopping.
-        clock: Time.
-        workdir: Folder in which the trainings start, against which their paths are read.
-        say: Takes one line for people about each event.
+        context: The study (its lock held), the batch system, the strategy, the settings, time.
     """
 
-    def __init__(
-        self,
-        writer: StudyWriter,
-        dispatcher: Dispatcher,
-        propose: Propose,
-        config: HpoConfig,
-        clock: Clock,
-        workdir: Path,
-        say: Callable[[str], None] = lambda _: None,
-    ) -> None:
-        self._desk = DriverContext(
-            writer=writer,
-            dispatcher=dispatcher,
-            propose=propose,
-            config=config,
-            clock=clock,
-            workdir=workdir,
-            say=say,
-        )
+    def __init__(self, context: DriverContext) -> None:
+        self._context = context
 
     @property
     def study(self) -> Study:
-        return self._desk.study
+        return self._context.study
 
     @property
     def notes(self) -> SessionState:
         """What is remembered of this session only."""
-        return self._desk.notes
+        return self._context.notes
 
     def stop_jobs(self) -> None:
         """Cancel every job from the next step on, and ask for no more trials."""
-        self._desk.stopping = True
+        self._context.stopping = True
 
     def run(
         self,
@@ -107,14 +80,14 @@ class Driver:
             after_step()
             if self.done():
                 return True
-            self._desk.clock.sleep(wait_s)
+            self._context.clock.sleep(wait_s)
         return False
 
     def done(self) -> bool:
         """Whether no job is under way, no trial waits for one, and none is to be asked for."""
-        if self._desk.stopping:  # what never was a job waits for the next session
+        if self._context.stopping:  # what never was a job waits for the next session
             return not any(t.attempts for t in self.study.pending)
-        return not self.study.pending and not may_ask(self._desk)
+        return not self.study.pending and not may_ask(self._context)
 
     def try_step(self, before: Callable[[], None] = lambda: None) -> float:
         """Do one step; returns how long to wait for the next, longer after a trouble that passes.
@@ -134,17 +107,17 @@ class Driver:
             self.notes.troubles += 1
             self.notes.ended_since.clear()  # who does not answer cannot say why a job ended either
             longest_s = LONGEST_REFUSED_S if self.notes.answered else LONGEST_WAIT_S
-            poll_s = self._desk.config.dispatcher.poll_s
+            poll_s = self._context.config.dispatcher.poll_s
             wait_s = max(poll_s, min(longest_s, poll_s * 2.0 ** min(self.notes.troubles, 20)))
-            where = f" ({self._desk.writer.folder.path})" if isinstance(error, OSError) else ""
-            self._desk.say(f"waiting {wait_s:g} s: {error}{where}")
+            where = f" ({self._context.writer.folder.path})" if isinstance(error, OSError) else ""
+            self._context.say(f"waiting {wait_s:g} s: {error}{where}")
             return wait_s
         self.notes.troubles = 0
-        return self._desk.config.dispatcher.poll_s
+        return self._context.config.dispatcher.poll_s
 
     def step(self) -> None:
         """Do everything that can be done now."""
-        context = self._desk
+        context = self._context
         context.notes.answered = False
         take_queue(context)
         collect_finished(context)

@@ -18,6 +18,7 @@ from typing import TextIO
 from nodule_det.config.hpo import HpoConfig, Stop
 from nodule_det.hpo.dispatch import make_dispatcher
 from nodule_det.hpo.driver.clock import WallClock
+from nodule_det.hpo.driver.context import DriverContext
 from nodule_det.hpo.driver.driver import Driver
 from nodule_det.hpo.driver.open_study import missing_store, open_study, require_reachable
 from nodule_det.hpo.strategy.strategy import make_strategy
@@ -43,13 +44,15 @@ def run_session(
         require_reachable(writer.study, config.dispatcher, place)
         writer.start_session(config.workers, config.dispatcher.kind.value, failures, place)
         driver = Driver(
-            writer,
-            dispatcher,
-            make_strategy(config.acquisition.strategy),
-            config,
-            clock,
-            Path.cwd(),
-            display.say,
+            DriverContext(
+                writer=writer,
+                dispatcher=dispatcher,
+                propose=make_strategy(config.acquisition.strategy),
+                config=config,
+                clock=clock,
+                workdir=Path.cwd(),
+                say=display.say,
+            )
         )
         if config.stop is Stop.jobs:
             driver.stop_jobs()

@@ -18,6 +18,7 @@ import numpy as np
 
 from nodule_det.config.hpo import AcquisitionConfig, DispatcherConfig, HpoConfig, StoppingConfig
 from nodule_det.hpo.driver.clock import VirtualClock
+from nodule_det.hpo.driver.context import DriverContext
 from nodule_det.hpo.driver.driver import Driver
 from nodule_det.hpo.simulate.dispatcher import FakeDispatcher, FakeRun, Faults
 from nodule_det.hpo.simulate.functions import CRASHES, Objective
@@ -119,7 +120,15 @@ def run_study(objective: Objective, propose: Propose, plan: Plan, path: Path) ->
     writer = StudyWriter(StudyFolder(path), clock.now, header)
     try:
         writer.start_session(plan.workers, "simulated", plan.acquisition.failures)
-        Driver(writer, batch, propose, config, clock, path).run()
+        context = DriverContext(
+            writer=writer,
+            dispatcher=batch,
+            propose=propose,
+            config=config,
+            clock=clock,
+            workdir=path,
+        )
+        Driver(context).run()
         return writer.study
     finally:
         writer.close()

@@ -10,6 +10,7 @@ from nodule_det.config.hpo import DispatcherConfig, DispatcherKind, HpoConfig
 from nodule_det.hpo.dispatch import make_dispatcher
 from nodule_det.hpo.dispatch.base import JobState, Refused
 from nodule_det.hpo.driver.clock import WallClock
+from nodule_det.hpo.driver.context import DriverContext
 from nodule_det.hpo.driver.driver import Driver
 from nodule_det.hpo.driver.open_study import new_header, open_study
 from nodule_det.hpo.strategy.random_search import propose_random
@@ -37,8 +38,16 @@ def driver_of(path, site, command, **settings):
     path.mkdir(exist_ok=True)
     writer = open_study(StudyFolder(path), new_header(config, clock.now()), clock.now)
     said = []
-    dispatcher = make_dispatcher(site)
-    return Driver(writer, dispatcher, propose_random, config, clock, Path.cwd(), said.append), said
+    context = DriverContext(
+        writer=writer,
+        dispatcher=make_dispatcher(site),
+        propose=propose_random,
+        config=config,
+        clock=clock,
+        workdir=Path.cwd(),
+        say=said.append,
+    )
+    return Driver(context), said
 
 
 def run(driver, limit_s=90.0, until=lambda: False):

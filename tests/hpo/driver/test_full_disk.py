@@ -7,6 +7,7 @@ from pathlib import Path
 from nodule_det.config.hpo import DispatcherConfig, HpoConfig
 from nodule_det.hpo.dispatch import make_dispatcher
 from nodule_det.hpo.driver.clock import WallClock
+from nodule_det.hpo.driver.context import DriverContext
 from nodule_det.hpo.driver.driver import Driver
 from nodule_det.hpo.driver.open_study import new_header, open_study
 from nodule_det.hpo.strategy.random_search import propose_random
@@ -32,13 +33,15 @@ def test_a_study_waits_for_room_and_every_job_runs_once(small_disk, quick_traini
     said: list[str] = []
     writer = open_study(StudyFolder(path), new_header(config, time.time()), time.time)
     driver = Driver(
-        writer,
-        make_dispatcher(site),
-        propose_random,
-        config,
-        WallClock(),
-        Path.cwd(),
-        said.append,
+        DriverContext(
+            writer=writer,
+            dispatcher=make_dispatcher(site),
+            propose=propose_random,
+            config=config,
+            clock=WallClock(),
+            workdir=Path.cwd(),
+            say=said.append,
+        )
     )
     while len(said) < 2:  # two trials are complete
         driver.try_step()

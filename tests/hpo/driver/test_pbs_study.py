@@ -9,6 +9,7 @@ from nodule_det.config.hpo import DispatcherConfig, DispatcherKind, HpoConfig
 from nodule_det.hpo.dispatch import make_dispatcher
 from nodule_det.hpo.dispatch.base import Refused
 from nodule_det.hpo.driver.clock import WallClock
+from nodule_det.hpo.driver.context import DriverContext
 from nodule_det.hpo.driver.driver import Driver
 from nodule_det.hpo.driver.open_study import new_header, open_study
 from nodule_det.hpo.strategy.random_search import propose_random
@@ -33,8 +34,17 @@ def study(request, tmp_path, pbs_standin, quick_training):
             study=str(path), dispatcher=dispatcher, command=quick_training, workers=3, trials=5
         )
         writer = open_study(StudyFolder(path), new_header(config, time.time()), time.time)
-        batch = make_dispatcher(dispatcher)
-        return Driver(writer, batch, propose_random, config, WallClock(), Path.cwd(), said.append)
+        return Driver(
+            DriverContext(
+                writer=writer,
+                dispatcher=make_dispatcher(dispatcher),
+                propose=propose_random,
+                config=config,
+                clock=WallClock(),
+                workdir=Path.cwd(),
+                say=said.append,
+            )
+        )
 
     return drive, said, tmp_path / "s"
 
