@@ -1,4 +1,4 @@
-"""A run folder: its file names, its result, and its exit codes.
+"""A run folder: its file names and its result.
 
 A training run is a folder.  ``result.json`` in it is the whole contract between a training and
 whatever started it (a person, a job script, the tuning driver):
@@ -21,20 +21,6 @@ from typing import Any
 RESULT_SCHEMA = 1
 
 
-class ExitCode:
-    """What ``python -m nodule_det.train`` leaves with; job scripts and hpo read these."""
-
-    COMPLETE = 0
-    ERROR = 1
-    BAD_INPUT = 2
-    STOPPED = 85
-    """Stopped on SIGTERM or at its wall-clock limit, with a checkpoint: start it again to go on."""
-    DIVERGED = 86
-    OUT_OF_MEMORY = 87
-    UNWRITTEN = 88
-    """A file could not be written, as on a full disk: start it again once there is room."""
-
-
 class RunStatus(StrEnum):
     """Where a run stands; the value is the word in ``result.json``."""
 
@@ -54,7 +40,7 @@ class RunResult:
 
     status: RunStatus
     reason: str | None = None
-    """Why it stopped or failed: sigterm, wall_clock, diverged, out_of_memory, bad_input, error."""
+    """Why it stopped (sigterm, sigint, wall_clock) or failed (``ExitCode.reason``)."""
     message: str | None = None
     """The error in one line."""
     pauc: float | None = None

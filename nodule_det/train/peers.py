@@ -19,13 +19,10 @@ from nodule_det.errors import (
     UnwrittenError,
 )
 from nodule_det.files import write_json
-from nodule_det.runs import ExitCode
 
 ERRORS: dict[int, type[NoduleDetError]] = {
-    ExitCode.BAD_INPUT: ConfigError,
-    ExitCode.DIVERGED: DivergedError,
-    ExitCode.OUT_OF_MEMORY: DeviceMemoryError,
-    ExitCode.UNWRITTEN: UnwrittenError,
+    error.exit_code: error
+    for error in (ConfigError, DivergedError, DeviceMemoryError, UnwrittenError)
 }
 """What a process left with -> the error that the first one raises for it."""
 

@@ -27,10 +27,10 @@ from nodule_det.checkpoint import Meta, load_checkpoint
 from nodule_det.config.train import TrainConfig
 from nodule_det.data.feed.feed import Feed
 from nodule_det.data.store import Store, StoredScan, open_store
-from nodule_det.errors import NoduleDetError
+from nodule_det.errors import ExitCode, NoduleDetError
 from nodule_det.files import write_json
 from nodule_det.model import build_model, choose_device, choose_precision
-from nodule_det.runs import ExitCode, RunFolder, RunResult, RunStatus, new_run_dir
+from nodule_det.runs import RunFolder, RunResult, RunStatus, new_run_dir
 from nodule_det.train.distributed import World, world
 from nodule_det.train.interrupt import Stop
 from nodule_det.train.loop import BETA2, fit
@@ -51,12 +51,6 @@ from nodule_det.train.validate import Validation
 
 RUNS = Path("runs")
 """Where runs go that name no folder, below the working directory."""
-
-REASONS = {
-    ExitCode.DIVERGED: "diverged",
-    ExitCode.OUT_OF_MEMORY: "out_of_memory",
-    ExitCode.BAD_INPUT: "bad_input",
-}
 
 log = logging.getLogger("nodule_det.train")
 
@@ -228,9 +222,8 @@ class Session:
             leave_word(self.folder.path, self.processes.rank, message, code)
             return
         log.error("%s", message, exc_info=not known)
-        reason = REASONS.get(code, "error")
         with suppress(OSError):  # a full disk: the error that is on its way says so
-            self._write(status=RunStatus.FAILED, reason=reason, message=message)
+            self._write(status=RunStatus.FAILED, reason=code.reason, message=message)
 
 
 def on_device(model: nn.Module, device: torch.device) -> nn.Module:

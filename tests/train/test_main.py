@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from nodule_det.runs import ExitCode, RunFolder, RunResult, RunStatus
+from nodule_det.errors import ExitCode
+from nodule_det.runs import RunFolder, RunResult, RunStatus
 from nodule_det.train import __main__
 from tests.train.tiny_run import WORDS, ended, start
 

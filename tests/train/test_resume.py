@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from nodule_det.config.train import LimitConfig
+from nodule_det.errors import ExitCode
 from nodule_det.files import read_jsonl
-from nodule_det.runs import ExitCode, RunFolder, RunResult, RunStatus
+from nodule_det.runs import RunFolder, RunResult, RunStatus
 from nodule_det.train.run import run
 from tests.train.tiny_run import ended, same_bits, signal_once, start, tiny
 

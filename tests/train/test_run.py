@@ -13,9 +13,9 @@ import yaml
 
 from nodule_det.checkpoint import load_model
 from nodule_det.config.train import CandidateConfig, LimitConfig, ModelConfig, ValidationConfig
-from nodule_det.errors import CheckpointError, ConfigError, DivergedError, StoreError
+from nodule_det.errors import CheckpointError, ConfigError, DivergedError, ExitCode, StoreError
 from nodule_det.files import read_jsonl
-from nodule_det.runs import ExitCode, RunFolder, RunResult, RunStatus
+from nodule_det.runs import RunFolder, RunResult, RunStatus
 from nodule_det.train.run import run
 from nodule_det.train.run_folder import cut_metrics
 from tests.train.tiny_run import same_bits, tiny

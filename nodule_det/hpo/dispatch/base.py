@@ -20,8 +20,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
-from nodule_det.errors import DispatchError
-from nodule_det.runs import ExitCode
+from nodule_det.errors import DispatchError, ExitCode
 
 CLOSED = "closed"
 """Owner of a job folder in which no job may start any more."""

@@ -16,12 +16,13 @@ from pathlib import Path
 
 import yaml
 
+from nodule_det.errors import ExitCode
 from nodule_det.files import append_jsonl
 from nodule_det.hpo.dispatch.base import Job, JobReport, JobState, Unavailable
 from nodule_det.hpo.driver.clock import VirtualClock
 from nodule_det.hpo.space.space import Params
 from nodule_det.hpo.study.trial import Observation
-from nodule_det.runs import ExitCode, RunFolder, RunResult
+from nodule_det.runs import RunFolder, RunResult
 
 
 @dataclass(frozen=True, kw_only=True)

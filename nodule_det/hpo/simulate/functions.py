@@ -16,12 +16,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from nodule_det.arrays import BoolArray, FloatArray
+from nodule_det.errors import ExitCode
 from nodule_det.hpo.model.encoding import neighbours
 from nodule_det.hpo.simulate.dispatcher import FakeRun
 from nodule_det.hpo.space.parsing import read_space
 from nodule_det.hpo.space.space import Params, Space
 from nodule_det.hpo.study.trial import Observation
-from nodule_det.runs import ExitCode, RunResult, RunStatus
+from nodule_det.runs import RunResult, RunStatus
 
 Columns = dict[str, FloatArray]
 
@@ -108,10 +109,10 @@ class Objective:
         seconds = 3600 * float(self.hours([params])[0]) * math.exp(rng.normal(0, 0.15))
         noise, share = float(rng.normal()), float(rng.random())
         if self._too_large(c)[0]:
-            return _failed("out_of_memory", ExitCode.OUT_OF_MEMORY, 180 + 72 * share)
+            return _failed(ExitCode.OUT_OF_MEMORY, 180 + 72 * share)
         truth = float(self.truth([params])[0])
         if truth == 0.0:
-            return _failed("diverged", ExitCode.DIVERGED, 0.1 * seconds + 180)
+            return _failed(ExitCode.DIVERGED, 0.1 * seconds + 180)
         sd = self._noise_sd * min(1.0, truth / 0.2)
         value = float(np.clip(truth + noise * sd, 0, 1))
         se = sd * math.exp(rng.normal(0, 0.1))
@@ -214,6 +215,7 @@ def _curve(
     return tuple(Observation(e, float(v), se) for e, v in zip(epochs, seen, strict=True))
 
 
-def _failed(reason: str, code: int, seconds: float) -> FakeRun:
-    result = RunResult(status=RunStatus.FAILED, reason=reason, message=f"simulated: {reason}")
+def _failed(code: ExitCode, seconds: float) -> FakeRun:
+    message = f"simulated: {code.reason}"
+    result = RunResult(status=RunStatus.FAILED, reason=code.reason, message=message)
     return FakeRun(seconds=seconds, result=result, code=code)

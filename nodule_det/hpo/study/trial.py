@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from nodule_det.errors import ExitCode
 from nodule_det.hpo.space.space import Params
 
 
@@ -45,6 +46,26 @@ class Reason(StrEnum):
     """Forecast to need far more memory or time than a job has; it never became a job."""
     USER = "user"
     """Cancelled by hand."""
+
+    @classmethod
+    def of(cls, code: int) -> Reason | None:
+        """Return what an exit code of a training means to a study; None if nothing in particular.
+
+        Example:
+            >>> Reason.of(86), Reason.of(88)
+            (<Reason.DIVERGED: 'diverged'>, <Reason.LOST: 'lost'>)
+        """
+        return _OF_EXIT_CODE.get(code)
+
+
+_OF_EXIT_CODE: dict[int, Reason] = {
+    ExitCode.BAD_INPUT: Reason.BAD_INPUT,
+    ExitCode.STOPPED: Reason.STOPPED,
+    ExitCode.DIVERGED: Reason.DIVERGED,
+    ExitCode.OUT_OF_MEMORY: Reason.OUT_OF_MEMORY,
+    ExitCode.UNWRITTEN: Reason.LOST,
+    ExitCode.BUSY: Reason.LOST,
+}
 
 
 class Source(StrEnum):

@@ -22,7 +22,7 @@ import numpy as np
 from nodule_det.cli import settings
 from nodule_det.config.hpo import DispatcherConfig
 from nodule_det.config.train import TrainConfig
-from nodule_det.errors import ConfigError
+from nodule_det.errors import ConfigError, ExitCode
 from nodule_det.files import read_jsonl, write_text
 from nodule_det.hpo.dispatch.base import (
     Exit,
@@ -34,7 +34,7 @@ from nodule_det.hpo.dispatch.base import (
 )
 from nodule_det.hpo.space.space import Kind, Parameter, Params, Space, Value
 from nodule_det.hpo.study.trial import Observation, Reason
-from nodule_det.runs import ExitCode, RunFolder, RunResult, RunStatus
+from nodule_det.runs import RunFolder, RunResult, RunStatus
 
 TRAIN_COMMAND = ("-m", "nodule_det.train")
 CHECKED_POINTS = 200
@@ -282,20 +282,6 @@ def _peak(result: RunResult | None) -> int | None:
     return result.peak_gpu_memory_bytes or result.peak_memory_bytes
 
 
-_REASON_OF_CODE = {
-    ExitCode.STOPPED: Reason.STOPPED,
-    ExitCode.DIVERGED: Reason.DIVERGED,
-    ExitCode.OUT_OF_MEMORY: Reason.OUT_OF_MEMORY,
-    ExitCode.BAD_INPUT: Reason.BAD_INPUT,
-    ExitCode.UNWRITTEN: Reason.LOST,
-}
-_REASON_OF_WORD = {
-    "diverged": Reason.DIVERGED,
-    "out_of_memory": Reason.OUT_OF_MEMORY,
-    "bad_input": Reason.BAD_INPUT,
-}
-
-
 def _reason(result: RunResult | None, exit_: Exit | None) -> tuple[Reason | None, str | None]:
     if result is not None and result.status is RunStatus.COMPLETE:
         return None, None
@@ -304,10 +290,10 @@ def _reason(result: RunResult | None, exit_: Exit | None) -> tuple[Reason | None
         if result is not None and result.status is RunStatus.STOPPED:
             return Reason.STOPPED, message
         if result is not None and result.status is RunStatus.FAILED:
-            return _REASON_OF_WORD.get(result.reason or "", Reason.ERROR), message
+            return Reason.of(ExitCode.of(result.reason)) or Reason.ERROR, message
         return Reason.LOST, "the job vanished without a result"
-    if exit_.code in _REASON_OF_CODE:
-        return _REASON_OF_CODE[exit_.code], message
+    if reason := Reason.of(exit_.code):
+        return reason, message
     if exit_.code > 128:  # a shell's way to say: killed by signal code - 128
         return Reason.KILLED, f"killed by signal {exit_.code - 128}"
     if exit_.code == ExitCode.COMPLETE:

@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 
 from nodule_det.config.hpo import RetryConfig
-from nodule_det.errors import StudyError
+from nodule_det.errors import ExitCode, StudyError
 from nodule_det.hpo.dispatch.base import JobState, Refused, Unavailable
 from nodule_det.hpo.simulate.dispatcher import FakeRun, Faults
 from nodule_det.hpo.study.inbox import enqueue_cancel
 from nodule_det.hpo.study.trial import Reason, TrialState
-from nodule_det.runs import ExitCode, RunResult, RunStatus
+from nodule_det.runs import RunResult, RunStatus
 from tests.hpo.virtual_lab import HOUR, complete, failing
 
 

@@ -2,12 +2,13 @@
 
 import pytest
 
+from nodule_det.errors import ExitCode
 from nodule_det.hpo.driver.recovery import recover
 from nodule_det.hpo.simulate.dispatcher import FakeRun
 from nodule_det.hpo.space.parsing import parse_space
 from nodule_det.hpo.study.trial import TrialState
 from nodule_det.hpo.training.command import as_override, read_params
-from nodule_det.runs import ExitCode, RunResult, RunStatus
+from nodule_det.runs import RunResult, RunStatus
 from tests.hpo.virtual_lab import HOUR, complete
 
 
