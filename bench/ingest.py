@@ -22,7 +22,6 @@ from typing import Any
 
 from nodule_det.config.data import DataConfig, PhantomConfig, StoreConfig
 from nodule_det.data.ingest.ingest import ingest_scan
-from nodule_det.data.ingest.source import source_hash
 from nodule_det.data.layouts.detect import list_scans
 from nodule_det.data.phantom.write import write_dataset
 from nodule_det.data.preprocess.lungs import lung_mask
@@ -44,7 +43,7 @@ def seconds(work: Callable[[], object]) -> tuple[float, float]:
 
 def measure(entry: ScanEntry, folder: Path) -> dict[str, Any]:
     """Ingest one scan, and its stages again one by one."""
-    source_hash(entry.path)
+    read_scan(entry.path, entry.series_uid)
     failures: list[object] = []
     wall_s, cpu_s = seconds(lambda: failures.append(ingest_scan(entry, folder, StoreConfig())))
     if failures != [None]:
@@ -56,7 +55,6 @@ def measure(entry: ScanEntry, folder: Path) -> dict[str, Any]:
         "read_cpu_s": seconds(lambda: read_scan(entry.path, entry.series_uid))[1],
         "lungs_cpu_s": seconds(lambda: lung_mask(scan.volume_hu, scan.grid, "scan"))[1],
         "prepare_cpu_s": seconds(lambda: prepare(scan, StoreConfig()))[1],
-        "hash_cpu_s": seconds(lambda: source_hash(entry.path))[1],
         "volume_bytes": (folder / f"{entry.series_uid}.npy").stat().st_size,
         "json_bytes": (folder / f"{entry.series_uid}.json").stat().st_size,
         "spacing_mm": list(scan.grid.spacing_mm),

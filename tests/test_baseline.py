@@ -9,6 +9,7 @@ from scipy import ndimage
 from nodule_det.baseline import RADIUS_PER_SCALE, SCALES_MM, find_blobs, main
 from nodule_det.config.data import PhantomConfig
 from nodule_det.data.phantom.make import make_scan
+from nodule_det.data.scan import Prepared, ScanEntry
 from nodule_det.data.store import open_store, write_scan, write_settings
 from nodule_det.errors import ConfigError, StoreError
 from nodule_det.files import write_json
@@ -97,14 +98,8 @@ def store(tmp_path_factory):
         lung = ndimage.binary_closing((dark > 0) & (dark != dark[0, 0, 0]), iterations=4)
         write_scan(
             folder / "scans",
-            series_uid=scan.series_uid,
-            patient_key=scan.series_uid,
-            source_hash="",
-            volume_hu=volume,
-            grid=grid,
-            lung=lung,
-            findings=findings,
-            source_spacing_mm=scan.grid.spacing_mm,
+            ScanEntry(scan.series_uid, folder, scan.series_uid, tuple(findings)),
+            Prepared(volume, grid, lung, None, scan.grid.spacing_mm),
         )
         uids.append(scan.series_uid)
     write_json(folder / "splits.json", {"folds": dict.fromkeys(uids, 0)})

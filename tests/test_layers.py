@@ -27,9 +27,10 @@ MAY_IMPORT = {
     "plots.style": "files",
     "plots.froc_curve": "analysis errors files",
     "evaluate": "arrays analysis cli config errors files froc plots.froc_curve tables",
-    "data.scan": "errors geometry",
-    "data.feed": "arrays config data.scan errors geometry",
-    "data.store": "arrays data.feed data.scan errors files geometry",
+    "data.scan": "arrays errors geometry",
+    "data.blocks": "arrays data.scan errors",
+    "data.store": "arrays data.blocks data.scan errors files geometry",
+    "data.feed": "arrays config data.blocks data.scan errors geometry",
     "plots.findings": "arrays candidates data.scan data.store files froc geometry",
     "data.readers": "arrays data.scan errors geometry",
     "data.layouts": "arrays config data.readers data.scan errors geometry progress tables",
@@ -45,8 +46,8 @@ MAY_IMPORT = {
     "progress tables",
     "train": "analysis candidates checkpoint cli config data.feed data.scan data.store errors "
     "files froc inference model plots.findings plots.froc_curve progress runs tables",
-    "predict": "candidates checkpoint cli config data.ingest data.layouts data.preprocess "
-    "data.readers data.scan data.store errors files inference model",
+    "predict": "candidates checkpoint cli config data.blocks data.ingest data.layouts "
+    "data.preprocess data.readers data.scan errors files inference model",
     "report": "arrays analysis cli config data.scan data.store errors evaluate files froc geometry "
     "plots.froc_curve progress runs tables",
     "demo": "cli config errors files runs tables",

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nodule_det.arrays import BoolArray
 from nodule_det.errors import ScanError
 from nodule_det.geometry import Grid, Triple
 
@@ -81,6 +82,25 @@ class Scan:
     series_uid: str
     volume_hu: HuVolume
     grid: Grid
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A scan as it is stored and searched: isotropic voxels, cropped to the lungs.
+
+    Attributes:
+        volume_hu: (z, y, x) int16 HU.
+        grid: Where its voxels lie.
+        lung: (z, y, x) mask of the lungs in the same grid.
+        labels: (z, y, x) uint8 lesion labels in the same grid, where the data set has them.
+        source_spacing_mm: (z, y, x) spacing of the scan before it was resampled.
+    """
+
+    volume_hu: HuVolume
+    grid: Grid
+    lung: BoolArray
+    labels: NDArray[np.uint8] | None
+    source_spacing_mm: Triple
 
 
 def to_hu(values: NDArray[Any], name: str) -> HuVolume:

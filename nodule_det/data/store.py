@@ -8,10 +8,7 @@ cut short at any moment holds whole scans and nothing else, and ingest goes on w
 
 from __future__ import annotations
 
-import base64
 import json
-import zlib
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,20 +16,24 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from nodule_det.arrays import BoolArray, FloatArray, IntArray
-from nodule_det.data.feed.patches import BLOCK_VOX
-from nodule_det.data.scan import Finding, HuVolume
+from nodule_det.arrays import BoolArray, IntArray
+from nodule_det.data.blocks import (
+    BLOCK_VOX,
+    block_shape,
+    dense,
+    expand,
+    grown,
+    mostly,
+    pack,
+    unpack,
+)
+from nodule_det.data.scan import Finding, HuVolume, Prepared, ScanEntry
 from nodule_det.errors import StoreError
 from nodule_det.files import replacing, write_json
 from nodule_det.geometry import Grid, Triple
 
 FORMAT = 1
-VESSEL_HU = -600
-"""A block of lung whose densest voxel exceeds this holds a vessel, a wall or a nodule."""
-
-BlockMask = BoolArray
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,11 @@ class StoredScan:
         """Return (n, 3) first voxels of the blocks of lung that hold dense voxels."""
         return np.argwhere(unpack(self.vessel_packed, self.block_shape)) * BLOCK_VOX
 
-    def lung_mask(self) -> BlockMask:
+    def lung_mask(self) -> BoolArray:
         """Return the (z, y, x) mask of the lungs, in steps of a block."""
         return expand(unpack(self.lung_packed, self.block_shape), self.grid.size_vox)
 
-    def search_mask(self) -> BlockMask:
+    def search_mask(self) -> BoolArray:
         """Return the (z, y, x) mask in which candidates count: the lungs and a block around them.
 
         The centre of a nodule at the wall may lie a little outside the mask of the lungs.
@@ -84,10 +85,12 @@ class StoredScan:
         return grown(unpack(self.lung_packed, self.block_shape), self.grid.size_vox)
 
     def is_searched(self, finding: Finding) -> bool:
-        """Tell whether the centre of a finding lies in :meth:`search_mask`."""
-        at = np.rint(self.grid.to_voxel(finding.center_mm)).astype(int) // BLOCK_VOX
-        low = np.clip(at - 1, 0, None)
-        around = tuple(slice(a, b) for a, b in zip(low, at + 2, strict=True))
+        """Return whether the centre of a finding lies in :meth:`search_mask`."""
+        voxel = np.rint(self.grid.to_voxel(finding.center_mm)).astype(int)
+        if (voxel < 0).any() or (voxel >= self.grid.size_vox).any():
+            return False
+        low, high = np.maximum(voxel // BLOCK_VOX - 1, 0), voxel // BLOCK_VOX + 2
+        around = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
         return bool(unpack(self.lung_packed, self.block_shape)[around].any())
 
     @property
@@ -181,55 +184,34 @@ def write_settings(path: Path, settings: dict[str, Any]) -> None:
     write_json(path / "store.json", {"format": FORMAT, "settings": settings})
 
 
-def write_scan(
-    folder: Path,
-    *,
-    series_uid: str,
-    patient_key: str,
-    source_hash: str,
-    volume_hu: HuVolume,
-    grid: Grid,
-    lung: BlockMask,
-    findings: Sequence[Finding],
-    source_spacing_mm: Triple,
-    labels: NDArray[np.uint8] | None = None,
-    source_stamp: str = "",
-) -> None:
-    """Write a scan whole or not at all; one that stood there is gone first.
+def write_scan(folder: Path, entry: ScanEntry, prepared: Prepared, source_stamp: str = "") -> None:
+    """Write a scan whole or not at all, after removing an earlier one of the same key.
 
     Args:
         folder: ``scans`` folder of the store.
-        series_uid: Its key, and the stem of its files.
-        patient_key: Same for scans of one patient.
-        source_hash: Hash of the source files.
-        volume_hu: (z, y, x) int16 HU.
-        grid: Where its voxels lie.
-        lung: (z, y, x) mask of the lungs in the same grid.
-        findings: Lesions and excluded findings.
-        source_spacing_mm: (z, y, x) spacing of the source.
-        labels: (z, y, x) lesion labels in the same grid, where the data set has them.
-        source_stamp: What :func:`stored_stamp` gives back.
+        entry: The scan's keys and findings; its ``series_uid`` is the stem of the files.
+        prepared: Voxels, lung mask and labels in the grid of the store.
+        source_stamp: What :func:`stored_stamp` returns.
     """
-    (folder / f"{series_uid}.json").unlink(missing_ok=True)
-    (folder / f"{series_uid}.labels.npy").unlink(missing_ok=True)
-    if labels is not None:
-        _save(folder / f"{series_uid}.labels.npy", labels)
-    _save(folder / f"{series_uid}.npy", volume_hu)
-    blocks = mostly(lung)
-    dense = _block_reduce(volume_hu, np.maximum, VESSEL_HU) > VESSEL_HU
+    uid = entry.series_uid
+    (folder / f"{uid}.json").unlink(missing_ok=True)
+    (folder / f"{uid}.labels.npy").unlink(missing_ok=True)
+    if prepared.labels is not None:
+        _save(folder / f"{uid}.labels.npy", prepared.labels)
+    _save(folder / f"{uid}.npy", prepared.volume_hu)
+    lung = mostly(prepared.lung)
     write_json(
-        folder / f"{series_uid}.json",
+        folder / f"{uid}.json",
         {
-            "series_uid": series_uid,
-            "patient_key": patient_key,
-            "source_hash": source_hash,
+            "series_uid": uid,
+            "patient_key": entry.patient_key,
             "source_stamp": source_stamp,
-            "grid": grid.as_dict(),
-            "source_spacing_mm": list(source_spacing_mm),
-            "findings": [asdict(f) for f in findings],
-            "lung_share": float(lung.mean()),
-            "lung_blocks": pack(blocks),
-            "vessel_blocks": pack(blocks & dense),
+            "grid": prepared.grid.as_dict(),
+            "source_spacing_mm": list(prepared.source_spacing_mm),
+            "findings": [asdict(f) for f in entry.findings],
+            "lung_share": float(prepared.lung.mean()),
+            "lung_blocks": pack(lung),
+            "vessel_blocks": pack(lung & dense(prepared.volume_hu)),
         },
     )
 
@@ -291,52 +273,3 @@ def _map(path: Path, grid: Grid) -> NDArray[Any]:
             "delete both and ingest again"
         )
     return volume
-
-
-def block_shape(size_vox: Sequence[int]) -> tuple[int, int, int]:
-    """Count the blocks along each axis of a volume."""
-    z, y, x = (-(-n // BLOCK_VOX) for n in size_vox)
-    return z, y, x
-
-
-def expand(blocks: BlockMask, size_vox: Sequence[int]) -> BlockMask:
-    """Return each voxel of a volume the value of its block."""
-    for axis in range(3):
-        blocks = blocks.repeat(BLOCK_VOX, axis)
-    z, y, x = size_vox
-    return blocks[:z, :y, :x]
-
-
-def mostly(mask: BlockMask) -> BlockMask:
-    """Tell of each block whether more than half of its voxels are in a (z, y, x) mask."""
-    return np.asarray(_block_share(mask) > 0.5)
-
-
-def grown(blocks: BlockMask, size_vox: Sequence[int]) -> BlockMask:
-    """Return the (z, y, x) mask of blocks and all their neighbours."""
-    return expand(np.asarray(ndimage.binary_dilation(blocks, np.ones((3, 3, 3), bool))), size_vox)
-
-
-def pack(blocks: BlockMask) -> str:
-    """Write a block mask as text: one bit a block, deflated, a few kB for a scan."""
-    return base64.b64encode(zlib.compress(np.packbits(blocks).tobytes(), 9)).decode("ascii")
-
-
-def unpack(text: str, shape: tuple[int, int, int]) -> BlockMask:
-    """Read back what :func:`pack` wrote."""
-    bits = np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)
-    return np.unpackbits(bits, count=int(np.prod(shape))).astype(bool).reshape(shape)
-
-
-def _block_share(mask: BlockMask) -> FloatArray:
-    """Return the share of each block that is set."""
-    total = _block_reduce(mask.astype(np.int16), np.add, 0)
-    return np.asarray(total / BLOCK_VOX**3, np.float64)
-
-
-def _block_reduce(volume: NDArray[np.int16], reduce: np.ufunc, outside: int) -> NDArray[Any]:
-    missing = [(0, -n % BLOCK_VOX) for n in volume.shape]
-    padded = np.pad(volume, missing, constant_values=outside)
-    z, y, x = block_shape(volume.shape)
-    blocks = padded.reshape(z, BLOCK_VOX, y, BLOCK_VOX, x, BLOCK_VOX)
-    return np.asarray(reduce.reduce(reduce.reduce(reduce.reduce(blocks, 5), 3), 1))

@@ -132,9 +132,9 @@ def predictor(config: PredictConfig) -> tuple[Predict, MadeBy]:
     from nodule_det.candidates import find_candidates
     from nodule_det.checkpoint import load_model
     from nodule_det.config.data import StoreConfig
+    from nodule_det.data.blocks import grown, mostly
     from nodule_det.data.preprocess.prepare import prepare
     from nodule_det.data.readers.read import read_mask, read_scan
-    from nodule_det.data.store import grown, mostly
     from nodule_det.inference import predict_volume
     from nodule_det.model import choose_device, choose_precision, fuse
 

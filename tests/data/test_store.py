@@ -6,17 +6,10 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
 
-from nodule_det.data.scan import Finding
+from nodule_det.data.scan import Finding, Prepared, ScanEntry
 from nodule_det.data.store import (
-    block_shape,
-    expand,
     open_store,
-    pack,
-    unpack,
     write_scan,
     write_settings,
 )
@@ -40,15 +33,8 @@ def make_store(path, folds=(0, 1), labels=None):
     for i, _ in enumerate(folds):
         write_scan(
             path / "scans",
-            series_uid=f"1.2.{i}",
-            patient_key=f"p{i}",
-            source_hash="0" * 64,
-            volume_hu=volume,
-            grid=GRID,
-            lung=lung,
-            findings=[LESION, EXCLUDED],
-            source_spacing_mm=(2.5, 0.7, 0.7),
-            labels=labels,
+            ScanEntry(f"1.2.{i}", path, f"p{i}", (LESION, EXCLUDED)),
+            Prepared(volume, GRID, lung, labels, (2.5, 0.7, 0.7)),
         )
     write_json(
         path / "splits.json", {"how": {}, "folds": {f"1.2.{i}": f for i, f in enumerate(folds)}}
@@ -141,11 +127,12 @@ def test_another_format_is_refused(tmp_path):
         open_store(tmp_path)
 
 
-@given(arrays.arrays(bool, st.tuples(*[st.integers(1, 9)] * 3)))
-def test_a_packed_mask_is_unpacked_as_it_was(blocks):
-    assert (unpack(pack(blocks), blocks.shape) == blocks).all()
-
-
-def test_blocks_cover_a_volume_whose_size_is_no_multiple():
-    assert block_shape((16, 17, 19)) == (4, 5, 5)
-    assert expand(np.ones((4, 5, 5), bool), (16, 17, 19)).shape == (16, 17, 19)
+def test_a_point_is_searched_exactly_where_the_search_mask_says(tmp_path):
+    make_store(tmp_path)
+    scan = open_store(tmp_path).scans[0]
+    mask = np.pad(scan.search_mask(), 40)  # nothing is searched outside the box
+    for shift in [(0, 0, 0), (0.4, -0.4, 0.4), (-6, -6, -6), (-1, 3, 3), (-20, 4, 4), (-21, 7, 4)]:
+        for voxel in np.argwhere(np.ones(GRID.size_vox, bool))[::37] + np.array(shift):
+            center = tuple(GRID.to_world(voxel).tolist())
+            at = tuple(np.rint(voxel).astype(int) + 40)
+            assert scan.is_searched(Finding(center, 5.0)) == mask[at], voxel

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.image import imread
 
 from nodule_det.candidates import ScanCandidates
-from nodule_det.data.scan import MIN_HU, Finding
+from nodule_det.data.scan import MIN_HU, Finding, Prepared, ScanEntry
 from nodule_det.data.store import open_store, write_scan, write_settings
 from nodule_det.files import write_json
 from nodule_det.froc import Candidates, Lesions, match
@@ -26,14 +26,19 @@ def scans(tmp_path):
     for uid in ("1.1", "1.2"):
         write_scan(
             tmp_path / "scans",
-            series_uid=uid,
-            patient_key=uid,
-            source_hash="0",
-            volume_hu=np.full(SIZE_VOX, -800, np.int16),
-            grid=Grid(SIZE_VOX, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)),
-            lung=np.ones(SIZE_VOX, bool),
-            findings=[Finding(p, d) for p, d in zip(PLACES_MM, (6.0, 4.0), strict=True)],
-            source_spacing_mm=(1.0, 1.0, 1.0),
+            ScanEntry(
+                uid,
+                tmp_path,
+                uid,
+                tuple(Finding(p, d) for p, d in zip(PLACES_MM, (6.0, 4.0), strict=True)),
+            ),
+            Prepared(
+                np.full(SIZE_VOX, -800, np.int16),
+                Grid(SIZE_VOX, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)),
+                np.ones(SIZE_VOX, bool),
+                None,
+                (1.0, 1.0, 1.0),
+            ),
         )
     write_json(tmp_path / "splits.json", {"folds": {"1.1": 0, "1.2": 0}})
     return open_store(tmp_path).scans

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from nodule_det.data.scan import Finding
+from nodule_det.data.scan import Finding, Prepared, ScanEntry
 from nodule_det.data.store import write_scan, write_settings
 from nodule_det.files import write_json, write_text
 from nodule_det.geometry import Grid
@@ -44,14 +44,8 @@ def make_run(root: Path) -> RunFolder:
     for uid, lesions in LESIONS.items():
         write_scan(
             store / "scans",
-            series_uid=uid,
-            patient_key=uid,
-            source_hash="0" * 64,
-            volume_hu=draw(uid),
-            grid=GRID,
-            lung=np.ones(GRID.size_vox, bool),
-            findings=[Finding(world(v), d) for v, d in lesions],
-            source_spacing_mm=(1.0, 1.0, 1.0),
+            ScanEntry(uid, root, uid, tuple(Finding(world(v), d) for v, d in lesions)),
+            Prepared(draw(uid), GRID, np.ones(GRID.size_vox, bool), None, (1.0, 1.0, 1.0)),
         )
     write_json(store / "splits.json", {"how": {}, "folds": dict.fromkeys(LESIONS, 0)})
     _write_tables(folder)

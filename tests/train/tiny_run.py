@@ -23,7 +23,7 @@ from nodule_det.config.train import (
     TrainConfig,
     ValidationConfig,
 )
-from nodule_det.data.scan import Finding
+from nodule_det.data.scan import Finding, Prepared, ScanEntry
 from nodule_det.data.store import write_scan
 from nodule_det.geometry import Grid
 
@@ -48,14 +48,8 @@ def write_tiny_scan(folder: Path, number: int) -> None:
     lung[4:-4, 4:-4, 4:-4] = True
     write_scan(
         folder,
-        series_uid=f"1.2.{number}",
-        patient_key=f"patient{number}",
-        source_hash="0",
-        volume_hu=np.rint(volume_hu).astype(np.int16),
-        grid=grid,
-        lung=lung,
-        findings=findings,
-        source_spacing_mm=(1.0, 1.0, 1.0),
+        ScanEntry(f"1.2.{number}", folder, f"patient{number}", tuple(findings)),
+        Prepared(np.rint(volume_hu).astype(np.int16), grid, lung, None, (1.0, 1.0, 1.0)),
     )
 
 

@@ -24,14 +24,12 @@ from numpy.typing import NDArray
 
 from nodule_det.arrays import IntArray
 from nodule_det.config.train import PatchConfig
+from nodule_det.data.blocks import BLOCK_VOX
 from nodule_det.data.scan import Finding, HuVolume
 from nodule_det.errors import ConfigError, StoreError
 from nodule_det.geometry import Grid
 
 Corner = tuple[int, int, int]
-
-BLOCK_VOX = 4
-"""Edge of the blocks that a store's indices of lung and vessels list."""
 
 SCANS_AT_HAND = 128
 """Scans whose index stays decoded, and whose file stays mapped: below the usual 1024 open files."""

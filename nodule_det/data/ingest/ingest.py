@@ -20,7 +20,7 @@ from pathlib import Path
 
 from nodule_det.config.data import DataConfig, StoreConfig
 from nodule_det.data.ingest.claim import claimed, refuse_strangers
-from nodule_det.data.ingest.source import source_hash, source_stamp
+from nodule_det.data.ingest.source import source_stamp
 from nodule_det.data.ingest.splits import refuse_other_splits, write_splits
 from nodule_det.data.ingest.summary import write_summary
 from nodule_det.data.ingest.workers import Died, crew_size, spread
@@ -143,19 +143,7 @@ def ingest_scan(entry: ScanEntry, folder: Path, config: StoreConfig) -> Failure 
         lung = read_mask(entry.lung_mask, scan.grid) if entry.lung_mask else None
         labels = read_mask(entry.lesion_mask, scan.grid) if entry.lesion_mask else None
         prepared = prepare(scan, config, entry.findings, mask=lung, labels=labels)
-        write_scan(
-            folder,
-            series_uid=entry.series_uid,
-            patient_key=entry.patient_key,
-            source_hash=source_hash(entry.path),
-            source_stamp=stamp,
-            volume_hu=prepared.volume_hu,
-            grid=prepared.grid,
-            lung=prepared.lung,
-            findings=entry.findings,
-            source_spacing_mm=scan.grid.spacing_mm,
-            labels=prepared.labels,
-        )
+        write_scan(folder, entry, prepared, stamp)
     except NoduleDetError as error:
         return Failure(str(error))
     except OSError as error:

@@ -1,6 +1,6 @@
-"""Which files a scan comes from: their hash, and a stamp that tells in no time if they changed.
+"""Which files a scan comes from, and a stamp that shows without reading them if they changed.
 
-ScanEntry ──source_stamp()──▶ kept or made anew;  files ──source_hash()──▶ provenance
+ScanEntry ──source_stamp()──▶ kept or made anew
 """
 
 from __future__ import annotations
@@ -25,16 +25,6 @@ def source_files(path: Path) -> list[Path]:
     if path.suffix.lower() == ".mhd":
         return [path, voxel_file(path)]
     return [path]
-
-
-def source_hash(path: Path) -> str:
-    """Hash the files of a scan: SHA-256 over their names and contents."""
-    digest = hashlib.sha256()
-    for file in source_files(path):
-        digest.update(file.name.encode())
-        with open(file, "rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()
 
 
 def source_stamp(entry: ScanEntry) -> str:

@@ -6,7 +6,6 @@ Scan ──canonical──▶ lung mask ──▶ box of the lungs ──resampl
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +14,7 @@ from nodule_det.arrays import FloatArray
 from nodule_det.config.data import StoreConfig
 from nodule_det.data.preprocess.lungs import Mask, coarse_steps, lung_mask
 from nodule_det.data.preprocess.resample import canonical, resample, target_grid
-from nodule_det.data.scan import Finding, HuVolume, Scan
+from nodule_det.data.scan import Finding, Prepared, Scan
 from nodule_det.geometry import Grid
 
 LESION_ROOM_MM = 8.0
@@ -23,16 +22,6 @@ LESION_ROOM_MM = 8.0
 
 ROUNDING = 1e-4
 """Share of a voxel by which headers of one scan in different formats differ."""
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A scan as it is stored: isotropic, cropped to the lungs, with their mask in the same grid."""
-
-    volume_hu: HuVolume
-    grid: Grid
-    lung: Mask
-    labels: NDArray[np.uint8] | None
 
 
 def prepare(
@@ -70,6 +59,7 @@ def prepare(
         None
         if labels is None
         else nearest(canonical(labels, scan.grid)[0], (1, 1, 1), grid, target),
+        scan.grid.spacing_mm,
     )
 
 

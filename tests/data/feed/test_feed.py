@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from nodule_det.config.train import AugmentConfig, OptimConfig, PatchConfig, TrainConfig
 from nodule_det.data.feed.augment import ROTATIONS
 from nodule_det.data.feed.feed import AIR_HU, Feed, cut, odd_pitched
+from nodule_det.data.scan import Prepared, ScanEntry
 from nodule_det.data.store import open_store, write_scan, write_settings
 from nodule_det.errors import ConfigError
 from nodule_det.files import write_json
@@ -215,15 +216,8 @@ def test_a_stored_scan_gives_the_batches_of_the_same_scan_in_memory(tmp_path):
     for scan in in_memory:
         write_scan(
             tmp_path / "scans",
-            series_uid=scan.series_uid,
-            patient_key=scan.series_uid,
-            source_hash="",
-            volume_hu=scan.volume_hu,
-            grid=scan.grid,
-            lung=lung,
-            findings=scan.findings,
-            source_spacing_mm=scan.grid.spacing_mm,
-            labels=scan.label_volume,
+            ScanEntry(scan.series_uid, tmp_path, scan.series_uid, scan.findings),
+            Prepared(scan.volume_hu, scan.grid, lung, scan.label_volume, scan.grid.spacing_mm),
         )
     stored = Feed(open_store(tmp_path).scans, settings_of(batch_size=16))
     assert_same(stored.batch(1, 0), Feed(in_memory, settings_of(batch_size=16)).batch(1, 0))

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import SimpleITK as sitk
 
-from nodule_det.data.ingest.source import source_files, source_hash, source_stamp
+from nodule_det.data.ingest.source import source_files, source_stamp
 from nodule_det.data.scan import Finding, ScanEntry
 
 
@@ -27,13 +27,6 @@ def test_a_metaimage_is_two_files_and_those_of_similar_names_are_others(tmp_path
 def test_a_nifti_is_one_file(tmp_path):
     path = write_image(tmp_path / "a.nii.gz")
     assert source_files(path) == [path]
-
-
-def test_the_hash_follows_the_voxels_and_not_the_place(tmp_path):
-    (tmp_path / "there").mkdir()
-    first = source_hash(write_image(tmp_path / "a.mhd"))
-    assert source_hash(write_image(tmp_path / "there/a.mhd")) == first
-    assert source_hash(write_image(tmp_path / "there/a.mhd", 1)) != first
 
 
 def test_the_stamp_changes_with_files_findings_and_masks(tmp_path):
