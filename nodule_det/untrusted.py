@@ -1,0 +1,125 @@
+"""Reading what others wrote: files that may be anything, JSON that may say anything, odd text.
+
+    path ──read_bytes()──▶ bytes ──parse_object()──▶ dict of finite numbers, text, lists, dicts
+    text ──printable()──▶ one line that is safe on a terminal
+
+A study, a run folder or a data set is shared, copied, edited and damaged.  Code that reads one
+expects ``FileNotFoundError`` and ``ValueError`` from these functions, and troubles of the file
+system that may pass (``OSError``).  Needs nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import stat
+from pathlib import Path
+from typing import Any, BinaryIO
+
+_NEVER_READABLE = frozenset(
+    {
+        *(errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.ELOOP),
+        *(errno.ENXIO, errno.ENODEV, errno.ENAMETOOLONG, errno.EINVAL),
+    }
+)
+"""Errors of the file itself.  All others come from the disk or its server and may pass."""
+
+
+def read_bytes(path: Path, max_bytes: int) -> bytes:
+    """Read a regular file of limited size.  Never blocks on a FIFO, a device or a socket.
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
+        ValueError: If it is not a regular file, too large, or not readable; names the path.
+        OSError: If the file system fails in a way that may pass.
+    """
+    with _open(path) as f:
+        content = f.read() if os.fstat(f.fileno()).st_size <= max_bytes else None
+    if content is None or len(content) > max_bytes:
+        raise ValueError(f"{path} cannot be read: it is larger than {max_bytes:,} bytes")
+    return content
+
+
+def read_end(path: Path, n_bytes: int) -> str:
+    """Read the last bytes of a regular file as text; empty if there is no such file to read."""
+    try:
+        with _open(path) as f:
+            f.seek(max(0, os.fstat(f.fileno()).st_size - n_bytes))
+            return f.read(n_bytes).decode(errors="replace")
+    except (FileNotFoundError, ValueError):
+        return ""
+
+
+def _open(path: Path) -> BinaryIO:
+    """Open a regular file; see :func:`read_bytes` for what is raised."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in _NEVER_READABLE:
+            raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise ValueError(f"{path} cannot be read: it is not a regular file")
+    return open(fd, "rb")
+
+
+def read_text(path: Path, max_bytes: int) -> str:
+    """Read a UTF-8 text file of limited size; raises what :func:`read_bytes` raises."""
+    try:
+        return read_bytes(path, max_bytes).decode("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} cannot be read: it is not UTF-8 text") from None
+
+
+def parse_object(text: str | bytes) -> dict[str, Any]:
+    """Parse one JSON object.  All its numbers are finite.
+
+    Raises:
+        ValueError: If the text is anything else: not JSON, nested too deeply, a list, a number
+            that is infinite, NaN or thousands of digits long.
+
+    Example:
+        >>> parse_object('{"pauc": 0.5}')
+        {'pauc': 0.5}
+    """
+    try:
+        value = json.loads(text, parse_float=_finite, parse_constant=_finite)
+    except RecursionError:
+        raise ValueError("JSON nested too deeply") from None
+    if not isinstance(value, dict):
+        raise ValueError("expected a JSON object")
+    return value
+
+
+def read_object(path: Path, max_bytes: int) -> dict[str, Any]:
+    """Read a file that holds one JSON object; raises what :func:`read_bytes` raises."""
+    content = read_bytes(path, max_bytes)
+    try:
+        return parse_object(content)
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:40]} is not a finite number")
+    return number
+
+
+def printable(text: str, max_length: int = 1000) -> str:
+    """Return text as one line that a terminal or a CSV file can show safely.
+
+    White space becomes single spaces.  Control characters, escape sequences, direction marks and
+    lone surrogates become question marks.  What exceeds ``max_length`` is cut.
+
+    Example:
+        >>> printable("two" + chr(10) + "lines, " + chr(27) + "[31mred")
+        'two lines, ?[31mred'
+    """
+    line = " ".join(text[: 4 * max_length].split())
+    safe = "".join(c if c.isprintable() else "?" for c in line)
+    return safe if len(safe) <= max_length else f"{safe[: max_length - 3]}..."
