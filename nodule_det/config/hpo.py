@@ -14,6 +14,10 @@ from nodule_det.config.checks import require_range
 from nodule_det.config.train import TrainConfig
 from nodule_det.errors import ConfigError
 
+JOB_ID = re.compile(r"[A-Za-z0-9][\w.\[\]@:-]{0,199}", re.ASCII)
+"""What may be a job's id.  Ids end up on command lines of qdel and scancel, and in messages: they
+have no leading minus and no blanks."""
+
 
 class DispatcherKind(Enum):
     """Who runs the trainings."""
@@ -40,6 +44,13 @@ class Failures(Enum):
 
     model = "model"
     zero = "zero"
+
+
+class Direction(Enum):
+    """Which values of the objective are better."""
+
+    maximize = "maximize"
+    minimize = "minimize"
 
 
 class Stop(Enum):

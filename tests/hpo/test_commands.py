@@ -285,7 +285,7 @@ def test_the_optuna_view_tells_the_same_values(study, tmp_path):
 
 def test_a_folder_that_is_no_study_is_named(tmp_path):
     run = hpo("nodule_det.hpo.status", f"study={tmp_path}", code=1)
-    assert "journal.jsonl does not exist: this folder holds no study" in run.stderr
+    assert "journal.jsonl does not exist: this folder does not hold a study" in run.stderr
 
 
 def test_a_path_that_qsub_would_mangle_is_refused():

@@ -30,7 +30,8 @@ from nodule_det.hpo.training import command as objective
 def take_queue(context: DriverContext) -> None:
     """Take in what people left: points, results, cancellations."""
     known = context.study.origins
-    for entry in queue.read_queue(context.writer.folder.queue, context.study.space):
+    study = context.study
+    for entry in queue.read_queue(context.writer.folder.queue, study.space, study.objective):
         if entry.error:
             context.say_once(entry.error)
             continue

@@ -59,7 +59,7 @@ def next_trial(study: Study, folder: StudyFolder, config: HpoConfig) -> Trial:
             return trial
     number = study.next_number
     known = study.origins
-    for entry in queue.read_queue(folder.queue, study.space):
+    for entry in queue.read_queue(folder.queue, study.space, study.objective):
         if entry.params is None or entry.path.name in known:
             continue
         if entry.result is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -57,12 +58,24 @@ def parse_space(content: Any) -> Space:
     _refuse_unknown(content, {"parameters", "first"}, "the search space")
     parameters: list[Parameter] = []
     for name, settings in content["parameters"].items():
+        if not _NAME.fullmatch(str(name)):
+            raise ConfigError(
+                f"{name} cannot be the name of a parameter: use letters, digits, . _ -"
+            )
         parameters.append(_parse_parameter(str(name), settings, parameters))
     space = Space(tuple(parameters))
     if not space.free:
         raise ConfigError("the search space has no free parameter: there is nothing to tune")
-    first = tuple(space.check(point) for point in content.get("first") or [])
-    return Space(tuple(parameters), first)
+    points = content.get("first") or []
+    if not isinstance(points, list) or not all(isinstance(point, dict) for point in points):
+        raise ConfigError("first must be a list of points, each a mapping of names to values")
+    return Space(tuple(parameters), tuple(space.check(point) for point in points))
+
+
+_NAME = re.compile(r"[+-]{0,2}[A-Za-z_][\w./@:-]*", re.ASCII)
+"""``optim.lr`` for Hydra, ``--lr`` for argparse: what may stand before = on a command line."""
+MOST_VALUES = 1_000_000
+"""Of an integer: its values are listed."""
 
 
 _KEYS = {"kind", "low", "high", "step", "log", "values", "value", "at_most", "when", "prior"}
@@ -82,7 +95,7 @@ def _parse_parameter(name: str, settings: Any, above: Sequence[Parameter]) -> Pa
     _refuse_unknown(settings, _KEYS, name)
     try:
         kind = Kind(settings["kind"])
-    except ValueError:
+    except (ValueError, TypeError):
         raise ConfigError(
             f"{name}: kind={settings['kind']} must be one of {', '.join(Kind)}"
         ) from None
@@ -99,7 +112,7 @@ def _parse_parameter(name: str, settings: Any, above: Sequence[Parameter]) -> Pa
             kind=kind,
             low=low,
             high=high,
-            step=int(settings.get("step", 1)),
+            step=_parse_step(name, settings.get("step", 1)),
             log=bool(settings.get("log", False)),
             at_most=at_most,
             when=when,
@@ -111,13 +124,23 @@ def _parse_parameter(name: str, settings: Any, above: Sequence[Parameter]) -> Pa
     return replace(parameter, prior=prior)
 
 
+def _parse_step(name: str, step: Any) -> int:
+    number = as_number(step, f"{name}: step")
+    if number != int(number):
+        raise ConfigError(f"{name}: step={step} must be a whole number")
+    return int(number)
+
+
 def _values(name: str, kind: Kind, settings: dict[str, Any]) -> tuple[Value, ...]:
     if kind is Kind.BOOL:
         return (False, True)
     if kind is Kind.FIXED:
         if "value" not in settings:
             raise ConfigError(f"{name} is fixed, but has no value")
-        return (settings["value"],)
+        value = settings["value"]
+        if not isinstance(value, bool | int | float | str):
+            raise ConfigError(f"{name}: value={value} must be a number, text, true or false")
+        return (value,)
     values = settings.get("values")
     if not isinstance(values, list) or len(values) < 2:
         raise ConfigError(f"{name}: values={values} must list two or more values; or make it fixed")
@@ -139,6 +162,11 @@ def _check_numbers(p: Parameter, parents: Mapping[str, Parameter]) -> None:
         if (p.high - p.low) % p.step:
             raise ConfigError(
                 f"{p.name}: high={p.high:g} is not low={p.low:g} plus whole steps of {p.step}"
+            )
+        if (p.high - p.low) / p.step >= MOST_VALUES:
+            raise ConfigError(
+                f"{p.name}: {p.low:g} to {p.high:g} are more than {MOST_VALUES:,} integers; use a "
+                "larger step, or kind: float"
             )
         if p.log and p.step != 1:
             raise ConfigError(f"{p.name}: step={p.step} and log exclude each other; drop one")
@@ -186,7 +214,7 @@ def _parse_at_most(name: str, at_most: Any, parents: Mapping[str, Parameter]) ->
 
 
 def _require_parent(name: str, parent: Any, parents: Mapping[str, Parameter], setting: str) -> None:
-    if parent not in parents:
+    if not isinstance(parent, str) or parent not in parents:
         raise ConfigError(
             f"{name}: {setting} names {parent}, which does not stand above it in the search space"
         )

@@ -143,14 +143,15 @@ class Parameter:
                 f"{self.name}={value} lies outside [{self.low:g}, {self.upper(params):g}] "
                 "of the search space"
             )
-        allowed = self.choices(params) or ()
-        if self.kind is Kind.INT and not isinstance(value, bool):
-            given: Value = as_number(value, self.name)
-        else:
-            given = value
-        for choice in allowed:
-            if choice == given and isinstance(choice, bool) == isinstance(given, bool):
+        if self.kind is Kind.INT:
+            number = as_number(value, self.name)
+            steps = (number - self.low) / self.step
+            if self.low <= number <= self.upper(params) and steps == int(steps):
+                return int(number)
+        for choice in self.values:
+            if choice == value and isinstance(choice, bool) == isinstance(value, bool):
                 return choice
+        allowed = self.choices(params) or ()
         listed = ", ".join(map(str, allowed[:20])) + (", ..." if len(allowed) > 20 else "")
         raise ConfigError(f"{self.name}={value} is not in the search space: {listed}")
 
@@ -252,7 +253,7 @@ class Space:
         known = {p.name for p in self.parameters}
         for name in params:
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
+                near = difflib.get_close_matches(str(name), known, n=1)
                 hint = f"; did you mean {near[0]}?" if near else ""
                 raise ConfigError(f"{name} is not in the search space{hint}")
         checked: Params = {}
@@ -285,13 +286,15 @@ def point_key(params: Mapping[str, Value]) -> tuple[tuple[str, Value], ...]:
 
 
 def as_number(value: Any, name: str) -> float:
-    """Read a number; YAML 1.1 takes 1e-8 (without a point) for a word, people do not."""
+    """Return a finite number.  Text counts too: YAML 1.1 reads 1e-8, without a point, as text."""
     if isinstance(value, bool) or value is None:
         raise ConfigError(f"{name}={value} must be a number")
     try:
         number = float(value)
     except (TypeError, ValueError):
         raise ConfigError(f"{name}={value} must be a number") from None
+    except OverflowError:
+        raise ConfigError(f"{name} must be a number below 1e308") from None
     if not math.isfinite(number):
         raise ConfigError(f"{name}={value} must be finite")
     return number

@@ -1,24 +1,32 @@
-"""What people hand to a study, without writing to its journal: points, results, cancellations.
+"""What users hand to a study without writing to its journal: points, results, cancellations.
 
     hpo.add ─────enqueue()───────┐
     hpo.cancel ──enqueue_cancel()┴▶ STUDY/queue/*.json ──read_queue()──▶ driver ──▶ journal
 
-The journal has one writer, the driver; others leave a file.  Its name goes into the journal, so a
-driver killed between taking a file in and removing it does not take it in twice.
+The driver is the only writer of the journal, so others leave a file.  Its name goes into the
+journal: a driver killed between taking a file in and removing it does not take it in twice.
 """
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nodule_det.errors import ConfigError
+from nodule_det.errors import ConfigError, StudyError
 from nodule_det.files import write_json
 from nodule_det.hpo.space.space import Params, Space
+from nodule_det.hpo.study.objective import Objective
+from nodule_det.hpo.study.replay import FILE_NAME, MOST, Fields, read_outcome_fields
+from nodule_det.untrusted import printable, read_object
+
+MAX_BYTES = 1_000_000
+_RESULT = {
+    *("state", "value", "value_se", "reason", "message"),
+    *("peak_memory_bytes", "imported_seconds"),
+}
 
 
 @dataclass(frozen=True)
@@ -28,11 +36,11 @@ class Entry:
     path: Path
     params: Params | None = None
     result: dict[str, Any] | None = None
-    """Fields of a ``finished`` record, of a trial that was run elsewhere."""
+    """Fields of a ``finished`` record, of a trial that another study has run."""
     cancel: int | None = None
-    """Number of a trial that is to be given up."""
+    """Number of a trial to cancel."""
     error: str = ""
-    """Why it cannot be taken."""
+    """Why the file cannot be used."""
 
 
 def enqueue(folder: Path, params: Params) -> Path:
@@ -41,17 +49,17 @@ def enqueue(folder: Path, params: Params) -> Path:
 
 
 def enqueue_result(folder: Path, params: Params, result: dict[str, Any], origin: str) -> Path:
-    """Leave a point with its result; one of the same origin is taken once, however often left."""
+    """Leave a point with its result.  Results of the same origin are taken in once."""
     return _leave(folder, {"params": params, "result": result}, origin)
 
 
 def result_origin(study: str, trial: int) -> str:
-    """Name the result of a trial of another study, by its id."""
+    """Return the name for the result of a trial of another study, from that study's id."""
     return f"result_{study}_{trial:06d}.json"
 
 
 def enqueue_cancel(folder: Path, trial: int) -> Path:
-    """Leave the wish that a trial be given up."""
+    """Leave a request to cancel a trial."""
     return _leave(folder, {"cancel": trial})
 
 
@@ -62,19 +70,39 @@ def _leave(folder: Path, content: dict[str, Any], name: str = "") -> Path:
     return path
 
 
-def read_queue(folder: Path, space: Space) -> list[Entry]:
-    """Read what was left, oldest first."""
-    entries = (_read(path, space) for path in sorted(folder.glob("*.json")))
+def read_queue(folder: Path, space: Space, objective: Objective) -> list[Entry]:
+    """Read the files of the queue, oldest first.  Each is checked by itself.
+
+    Args:
+        folder: The queue.
+        space: Search space that every point must lie in.
+        objective: Limits the values of results.
+    """
+    entries = (_read(path, space, objective) for path in sorted(folder.glob("*.json")))
     return [entry for entry in entries if entry is not None]
 
 
-def _read(path: Path, space: Space) -> Entry | None:
+def _read(path: Path, space: Space, objective: Objective) -> Entry | None:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        if not FILE_NAME.fullmatch(path.name):
+            raise StudyError("its name may hold letters, digits, . _ - only")
+        content = read_object(path, MAX_BYTES)
         if "cancel" in content:
-            return Entry(path, cancel=int(content["cancel"]))
-        return Entry(path, space.check(content["params"]), content["result"])
+            return Entry(path, cancel=Fields(content, objective).whole("cancel", 1, MOST))
+        params, result = content.get("params"), content.get("result")
+        if not isinstance(params, dict):
+            raise StudyError("params must map names to values")
+        if result is not None:
+            _check_result(result, objective)
+        return Entry(path, space.check(params), result)
     except FileNotFoundError:
-        return None  # somebody has just removed it
-    except (ConfigError, ValueError, KeyError, TypeError) as error:
-        return Entry(path, error=f"{path} cannot be taken: {error}; correct or remove it")
+        return None  # another process has just removed it
+    except (ConfigError, StudyError, ValueError) as error:
+        text = f"{path} cannot be used: {error}; correct or remove it"
+        return Entry(path, error=printable(text))
+
+
+def _check_result(result: Any, objective: Objective) -> None:
+    if not isinstance(result, dict) or not result.keys() <= _RESULT:
+        raise StudyError(f"result may only have the fields {', '.join(sorted(_RESULT))}")
+    read_outcome_fields(Fields(result, objective))

@@ -1,10 +1,10 @@
 """The journal: one JSON object per line, appended by one writer, never changed.
 
-    driver ──append()──▶ journal.jsonl ──read()──▶ records, and what could not be read
+    driver ──append()──▶ journal.jsonl ──read_journal()──▶ records, and what could not be read
 
-A record is on the disk (fsync) before ``append`` returns, so what follows it (a submission, say)
-can rely on it.  After a crash the last line may be torn: the writer cuts it off when it opens the
-file, a reader leaves it out.  A disk that is full leaves the journal as it was.
+A record is on the disk (fsync) before ``append`` returns, so whatever follows, such as a
+submission, can rely on it.  After a crash the last line may be torn: the writer cuts it off when it
+opens the file, and readers skip it.  A full disk leaves the journal unchanged.
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from nodule_det.errors import StudyError
+from nodule_det.untrusted import parse_object, read_bytes
 
 Record = dict[str, Any]
+MAX_BYTES = 1 << 32
+"""Largest journal that is read: some million trials."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,17 @@ class Reading:
 
 
 def read_journal(path: Path) -> Reading:
-    """Read every whole line; a torn last line and unreadable lines are left out and reported."""
+    """Read every whole line.  A torn last line and unreadable lines are skipped and reported.
+
+    Raises:
+        StudyError: If there is no such file, or it cannot be read.
+    """
     try:
-        content = path.read_bytes()
+        content = read_bytes(path, MAX_BYTES)
     except FileNotFoundError:
-        raise StudyError(f"{path} does not exist: this folder holds no study") from None
+        raise StudyError(f"{path} does not exist: this folder does not hold a study") from None
+    except ValueError as error:
+        raise StudyError(f"{error}; restore the journal of this study") from None
     records: list[Record] = []
     problems: list[str] = []
     whole = 0
@@ -48,7 +57,7 @@ def read_journal(path: Path) -> Reading:
             records.append(record)
         elif line.strip():
             what = "is torn" if last else "cannot be read"
-            problems.append(f"{path} line {number} {what} and was left out")
+            problems.append(f"{path} line {number} {what} and was skipped")
         if not last or record is not None:
             whole += len(line) + (not last)
     return Reading(tuple(records), tuple(problems), whole)
@@ -56,17 +65,17 @@ def read_journal(path: Path) -> Reading:
 
 def _parse(line: bytes) -> Record | None:
     try:
-        record = json.loads(line)
-    except (json.JSONDecodeError, UnicodeDecodeError):
+        record = parse_object(line)
+    except ValueError:
         return None
-    return record if isinstance(record, dict) and isinstance(record.get("kind"), str) else None
+    return record if isinstance(record.get("kind"), str) else None
 
 
 class Journal:
-    """The one writer of a journal.  Hold the study's lock before making one.
+    """The only writer of a journal.  Hold the study's lock before creating one.
 
-    Opening repairs the tail: a torn line is cut off, and a last line whose line end alone is
-    missing gets it, so that the next record is never glued to a broken one.
+    Opening repairs the tail: a torn line is cut off, and a last line that only lacks its line end
+    gets one, so that the next record never continues a broken line.
     """
 
     def __init__(self, path: Path) -> None:
@@ -83,11 +92,11 @@ class Journal:
         """Bytes of an append under way, of which some may be in the file."""
 
     def append(self, record: Record) -> None:
-        """Write one record; it is on the disk when this returns.
+        """Write one record.  It is on the disk when this returns.
 
         Raises:
-            OSError: If it could not be written (a full disk); the journal is then unchanged.
-            StudyError: If somebody else has written to the journal.
+            OSError: If it could not be written (a full disk).  The journal is then unchanged.
+            StudyError: If another process has written to the journal.
         """
         line = (json.dumps(record, allow_nan=False) + "\n").encode()
         self._cut_unfinished()
@@ -104,17 +113,17 @@ class Journal:
         self._unfinished = 0
 
     def _cut_unfinished(self) -> None:
-        """Remove what a failed append left; a tail that is not ours is another writer's."""
+        """Remove what a failed append left.  Any other tail belongs to another writer."""
         beyond = os.fstat(self._fd).st_size - self._size
         if not 0 <= beyond <= self._unfinished:
             raise StudyError(
-                f"{self.path} was changed by another process; this driver leaves, its jobs go on"
+                f"{self.path} was changed by another process; this driver stops, its jobs continue"
             )
         if beyond:
             os.ftruncate(self._fd, self._size)
 
     def close(self) -> None:
-        """Close the file; every record is on the disk already."""
+        """Close the file.  Every record is already on the disk."""
         os.close(self._fd)
 
 
@@ -130,7 +139,7 @@ def _repair(path: Path, whole_bytes: int) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a new file's name survive a crash, too."""
+    """Write a new file's name to the disk, so that it survives a crash."""
     fd = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(fd)

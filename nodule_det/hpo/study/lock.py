@@ -14,13 +14,15 @@ import os
 import secrets
 import socket
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import TracebackType
 
 from nodule_det.errors import StudyError
 from nodule_det.progress import duration
+from nodule_det.untrusted import printable, read_object
 
+MAX_BYTES = 65_536
 STALE_S = 900.0
 """Silence of a holder on another host after which its lock is taken over; it beats every poll."""
 
@@ -158,11 +160,16 @@ class StudyLock:
 def read_holder(path: Path) -> Holder | None:
     """Read who holds a lock; None if nobody does."""
     try:
-        return Holder(**json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
+        content = read_object(path, MAX_BYTES)
+    except (FileNotFoundError, ValueError):
+        return None  # of no driver, or not one of ours, which only its age makes stale
+    names = {f.name for f in fields(Holder)}
+    pid, texts = content.get("pid"), {k: v for k, v in content.items() if k != "pid"}
+    if content.keys() != names or not isinstance(pid, int) or not 0 < pid < 1 << 40:
         return None
-    except (ValueError, TypeError):
-        return None  # not one of ours: old age alone makes it stale
+    if not all(isinstance(v, str) and v == printable(v) for v in texts.values()):
+        return None
+    return Holder(pid=pid, **texts)
 
 
 def who_drives(path: Path) -> tuple[Holder | None, str]:

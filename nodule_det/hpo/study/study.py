@@ -1,42 +1,49 @@
-"""A study: the list of trials that its journal tells, and the one way to add to it.
+"""A study: the trials that its journal describes, and the only way to add to it.
 
-    journal.jsonl ──read_study()──▶ Study(header, trials)          anybody, at any time
+    journal.jsonl ──read_study()──▶ Study(header, trials)          any process, at any time
     driver ──StudyWriter.write()──▶ journal.jsonl, then Study      one process, holding the lock
 
-The journal is the truth; the trials are its replay, and nothing else is kept.  Which trials are
-pending, which workers are busy, what was best: all of it is derived from ``Study.trials``.
+The journal is the only source of truth and the trials are its replay.  Which trials are pending,
+which workers are busy, which value is the best: all of it is derived from ``Study.trials``.
 
 =========  ==============================================================================
 record     says
 =========  ==============================================================================
-study      id, space, settings of every training; always the first line
-session    a driver was started: host, workers, dispatcher, how failures are read
-asked      a trial: its params and where they came from
+study      id, space, objective and settings of every training; always the first line
+session    a driver was started: host, workers, dispatcher, how failures are used
+asked      a trial: its parameters and where they came from
 intent     attempt k of trial n is about to be submitted under this unique name
 submitted  the batch system knows it as this job
 started    its job was seen running
 observed   a validation of its training
 cancel     its job was asked to end
-ended      the attempt is over without an outcome; the trial will go on in another one
-finished   the trial is over: value, or why there is none
+ended      the attempt is over without an outcome; the trial will continue in another one
+finished   the trial is over: its value, or why there is none
 =========  ==============================================================================
+
+A record that contradicts the others, or has an impossible value, is left out and reported among
+``Study.problems``.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import socket
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nodule_det.config.hpo import Failures
-from nodule_det.errors import StudyError
+from nodule_det.config.hpo import Direction, Failures
+from nodule_det.errors import ConfigError, StudyError
 from nodule_det.hpo.space.parsing import parse_space
 from nodule_det.hpo.space.space import Params, Space
 from nodule_det.hpo.study.journal import Journal, Record, read_journal
-from nodule_det.hpo.study.trial import Attempt, Observation, Reason, Source, Trial, TrialState
+from nodule_det.hpo.study.objective import PAUC, Objective
+from nodule_det.hpo.study.replay import CHANGES, FILE_NAME, MOST, Fields, read_session
+from nodule_det.hpo.study.trial import Reason, Session, Source, Trial
+from nodule_det.untrusted import printable
 
 SCHEMA = 1
 
@@ -45,13 +52,32 @@ class StudyFolder:
     """Owns every file name of a study."""
 
     def __init__(self, path: Path) -> None:
-        self.path = Path(path).expanduser()  # which some shells leave to us
+        self.path = Path(path).expanduser()  # some shells leave ~ alone after an equals sign
 
-    journal = property(lambda self: self.path / "journal.jsonl")
-    lock = property(lambda self: self.path / "driver.lock")
-    queue = property(lambda self: self.path / "queue")
-    trials = property(lambda self: self.path / "trials")
-    report = property(lambda self: self.path / "report")
+    @property
+    def journal(self) -> Path:
+        """The journal, which makes a folder a study."""
+        return self.path / "journal.jsonl"
+
+    @property
+    def lock(self) -> Path:
+        """The lock file of the driver."""
+        return self.path / "driver.lock"
+
+    @property
+    def queue(self) -> Path:
+        """Folder of points, results and cancellations that the driver has not read yet."""
+        return self.path / "queue"
+
+    @property
+    def trials(self) -> Path:
+        """Folder of the trials' folders."""
+        return self.path / "trials"
+
+    @property
+    def report(self) -> Path:
+        """Default folder of the report."""
+        return self.path / "report"
 
     def trial(self, number: int) -> Path:
         """Return the folder of a trial, which is the run folder of its training."""
@@ -64,7 +90,7 @@ class StudyFolder:
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What a study is, fixed when it is made."""
+    """What a study is.  Fixed when it is created."""
 
     id: str
     """Random; part of every job name."""
@@ -73,26 +99,12 @@ class Header:
     """Overrides that every trial shares."""
     command: tuple[str, ...] = ()
     """Words of the training command, before the overrides."""
+    objective: Objective = PAUC
     created_s: float = 0.0
 
     def job_name(self, trial: int, attempt: int) -> str:
-        """Return the unique name of a job, by which a batch system is asked for it."""
+        """Return the unique name of a job, used to ask the batch system about it."""
         return f"nd-{self.id}-{trial}-{attempt}"
-
-
-@dataclass(frozen=True)
-class Session:
-    """One session of the driver."""
-
-    host: str
-    pid: int
-    workers: int
-    dispatcher: str
-    started_s: float
-    failures: Failures = Failures.model
-    """What a training that ran out of memory or diverged taught."""
-    place: str = ""
-    """Name of the cluster or server, where it told one."""
 
 
 class Study:
@@ -107,7 +119,13 @@ class Study:
 
     @property
     def space(self) -> Space:
+        """The search space."""
         return self.header.space
+
+    @property
+    def objective(self) -> Objective:
+        """What is optimised."""
+        return self.header.objective
 
     @property
     def trials(self) -> tuple[Trial, ...]:
@@ -116,16 +134,16 @@ class Study:
 
     @property
     def next_number(self) -> int:
-        """Number of the next trial; a number whose record was lost is not used again."""
+        """Number of the next trial.  A number whose record was lost is not used again."""
         return self._highest + 1
 
     def reserve(self, number: int) -> None:
-        """Keep the number of a trial that no record tells of from being used again."""
+        """Prevent the reuse of the number of a trial that has no record."""
         self._highest = max(self._highest, number)
 
     @property
     def pending(self) -> tuple[Trial, ...]:
-        """Trials without an outcome: each holds a worker."""
+        """Trials without an outcome.  Each occupies a worker."""
         return tuple(t for t in self.trials if t.pending)
 
     @property
@@ -135,19 +153,19 @@ class Study:
 
     @property
     def origins(self) -> set[str]:
-        """Names of the queue's files that were taken in: none is taken twice."""
+        """Names of the queue's files that were taken in, so that none is taken twice."""
         return {t.origin for t in self.trials if t.origin}
 
     @property
     def n_counted(self) -> int:
-        """Trials that count for the number asked for: none given up by a person, none refused."""
+        """Trials that count towards the goal: not those cancelled by a user or refused."""
         return sum(t.reason not in (Reason.USER, Reason.REFUSED) for t in self.own)
 
     def trial(self, number: int) -> Trial:
         """Return one trial.
 
         Raises:
-            StudyError: If there is none of this number.
+            StudyError: If there is no trial of this number.
         """
         if number not in self._trials:
             last = max(self._trials, default=0)
@@ -155,148 +173,58 @@ class Study:
         return self._trials[number]
 
     def best(self) -> Trial | None:
-        """Return the complete trial of the largest value, the earliest of equals."""
+        """Return the complete trial with the best value, the earliest of equals."""
         complete = [t for t in self.trials if t.value is not None]
         return max(complete, key=lambda t: (t.value, -t.number)) if complete else None
 
     def node_seconds(self, now_s: float) -> float:
-        """Sum the node time of all jobs of this study, running ones up to now."""
+        """Sum the run time of all jobs of this study, running ones up to now."""
         running = [t.attempt for t in self.own if t.attempt is not None]
         return sum(t.seconds for t in self.own) + sum(
             max(0.0, now_s - a.started_s) for a in running if a.started_s is not None
         )
 
     def apply(self, record: Record) -> None:
-        """Take in one record; one that contradicts what is known is reported and left out."""
-        kind = record.get("kind", "")
+        """Take in one record.  One that cannot be true is reported and left out."""
+        fields = Fields(record, self.objective)
         try:
-            self._highest = max(self._highest, int(record.get("trial", 0)))
+            kind = fields.text("kind")
             if kind == "session":
-                self.sessions.append(_session(record))
-            elif kind == "asked":
-                self._ask(record)
-            elif kind in _CHANGES:
-                trial = self._known_pending(record)
-                self._trials[trial.number] = _CHANGES[kind](trial, record)
+                self.sessions.append(read_session(fields))
+                return
+            number = fields.whole("trial", 1, MOST)
+            self._highest = max(self._highest, number)
+            if kind == "asked":
+                self._ask(number, fields)
+            elif kind in CHANGES:
+                self._trials[number] = CHANGES[kind](self._known_pending(number), fields)
             else:
-                raise StudyError(f"no kind of record is called {kind!r}")
-        except (StudyError, KeyError, TypeError, ValueError) as error:
-            self.problems.append(f"a record was left out ({error}): {record}")
+                raise StudyError(f"there is no record of kind {kind}")
+        except (StudyError, ConfigError) as error:
+            shown = printable(str(record), 200)
+            self.problems.append(printable(f"ignored a journal record: {error}: {shown}"))
 
-    def _ask(self, record: Record) -> None:
-        number = int(record["trial"])
+    def _ask(self, number: int, fields: Fields) -> None:
         if number in self._trials:
-            raise StudyError(f"trial {number} is there already")
+            raise StudyError(f"trial {number} already exists")
+        params = fields.record.get("params")
+        if not isinstance(params, dict):
+            raise StudyError("params must map names to values")
         self._trials[number] = Trial(
             number=number,
-            params=dict(record["params"]),
-            source=record["source"],
-            asked_s=record["t"],
-            origin=record.get("origin"),
+            params=self.space.check(params),
+            source=fields.text("source"),
+            asked_s=fields.time("t"),
+            origin=fields.matching("origin", FILE_NAME) if fields.has("origin") else None,
         )
 
-    def _known_pending(self, record: Record) -> Trial:
-        trial = self._trials.get(int(record["trial"]))
+    def _known_pending(self, number: int) -> Trial:
+        trial = self._trials.get(number)
         if trial is None:
-            raise StudyError(f"trial {record['trial']} was never asked for")
+            raise StudyError(f"trial {number} was never asked for")
         if not trial.pending:
-            raise StudyError(f"trial {trial.number} is {trial.state} already")
+            raise StudyError(f"trial {number} is already {trial.state}")
         return trial
-
-
-def _session(record: Record) -> Session:
-    return Session(
-        host=record["host"],
-        pid=int(record["pid"]),
-        workers=int(record["workers"]),
-        dispatcher=record["dispatcher"],
-        started_s=record["t"],
-        failures=Failures(record.get("failures", Failures.model.value)),
-        place=record.get("place", ""),
-    )
-
-
-def _intent(trial: Trial, record: Record) -> Trial:
-    if trial.attempt is not None:
-        raise StudyError(f"trial {trial.number} has an open attempt already")
-    attempt = Attempt(number=record["attempt"], name=record["name"], intent_s=record["t"])
-    return replace(trial, attempts=(*trial.attempts, attempt))
-
-
-def _submitted(trial: Trial, record: Record) -> Trial:
-    return _with_attempt(trial, record, job=str(record["job"]), submitted_s=record["t"])
-
-
-def _started(trial: Trial, record: Record) -> Trial:
-    return _with_attempt(trial, record, started_s=record["started_s"])
-
-
-def _observed(trial: Trial, record: Record) -> Trial:
-    seen = Observation(int(record["epoch"]), float(record["value"]), record.get("se"))
-    curve = [o for o in trial.curve if o.epoch != seen.epoch]
-    return replace(trial, curve=tuple(sorted([*curve, seen], key=lambda o: o.epoch)))
-
-
-def _cancel(trial: Trial, record: Record) -> Trial:
-    return replace(trial, cancelling=Reason(record["reason"]))
-
-
-def _ended(trial: Trial, record: Record) -> Trial:
-    return _with_attempt(
-        trial,
-        record,
-        reason=Reason(record["reason"]),
-        **_times(trial, record),
-    )
-
-
-def _finished(trial: Trial, record: Record) -> Trial:
-    reason = Reason(record["reason"]) if record.get("reason") else None
-    if trial.attempt is not None:
-        trial = _with_attempt(
-            trial,
-            {"attempt": trial.attempt.number},
-            reason=reason,
-            **_times(trial, record),
-        )
-    return replace(
-        trial,
-        state=TrialState(record["state"]),
-        value=record.get("value"),
-        value_se=record.get("value_se"),
-        reason=reason,
-        message=record.get("message"),
-        peak_memory_bytes=record.get("peak_memory_bytes"),
-        imported_seconds=record.get("imported_seconds"),
-        finished_s=record["t"],
-    )
-
-
-def _times(trial: Trial, record: Record) -> dict[str, float | None]:
-    """Return start and end of the open attempt: as its job wrote them, else as we saw them."""
-    started_s = record.get("started_s")
-    if started_s is None and trial.attempt is not None:
-        started_s = trial.attempt.started_s
-    ended_s = record.get("ended_s")
-    return {"started_s": started_s, "ended_s": record["t"] if ended_s is None else ended_s}
-
-
-def _with_attempt(trial: Trial, record: Mapping[str, Any], **changes: Any) -> Trial:
-    attempt = trial.attempt
-    if attempt is None or attempt.number != record["attempt"]:
-        raise StudyError(f"trial {trial.number} has no open attempt {record['attempt']}")
-    return replace(trial, attempts=(*trial.attempts[:-1], replace(attempt, **changes)))
-
-
-_CHANGES: dict[str, Callable[[Trial, Record], Trial]] = {
-    "intent": _intent,
-    "submitted": _submitted,
-    "started": _started,
-    "observed": _observed,
-    "cancel": _cancel,
-    "ended": _ended,
-    "finished": _finished,
-}
 
 
 def replay(records: tuple[Record, ...], path: Path) -> Study:
@@ -312,25 +240,49 @@ def replay(records: tuple[Record, ...], path: Path) -> Study:
         )
     if first.get("schema") != SCHEMA:
         raise StudyError(
-            f"{path} has format {first.get('schema')}, this version reads {SCHEMA}; "
-            "use the version of the package that wrote it"
+            f"{path} has format {printable(str(first.get('schema')), 40)}, this version reads "
+            f"{SCHEMA}; use the version of the package that wrote it"
         )
-    study = Study(
-        Header(
-            id=first["id"],
-            space=parse_space(first["space"]),
-            train=tuple(first["train"]),
-            command=tuple(first["command"]),
-            created_s=first["t"],
-        )
-    )
+    try:
+        study = Study(_header(first))
+    except (StudyError, ConfigError) as error:
+        raise StudyError(
+            printable(f"the first line of {path} is damaged: {error}; restore it")
+        ) from None
     for record in records[1:]:
         study.apply(record)
     return study
 
 
+def _header(record: Record) -> Header:
+    fields = Fields(record, PAUC)
+    direction = record.get("direction", Direction.maximize.value)
+    if direction not in [d.value for d in Direction]:
+        raise StudyError(f"direction={direction} must be maximize or minimize")
+    name = fields.text("objective") if fields.has("objective") else PAUC.name
+    return Header(
+        id=fields.matching("id", re.compile(r"[\w-]{1,40}", re.ASCII)),
+        space=parse_space(record.get("space")),
+        train=_words(record, "train"),
+        command=_words(record, "command"),
+        objective=Objective(name, Direction(direction)),
+        created_s=fields.time("t"),
+    )
+
+
+def _words(record: Record, key: str) -> tuple[str, ...]:
+    words = record.get(key)
+    if not isinstance(words, list) or not all(isinstance(w, str) for w in words):
+        raise StudyError(f"{key} must be a list of words")
+    return tuple(words)
+
+
 def read_study(path: Path) -> Study:
-    """Read a study for looking at it; works beside a running driver, and changes nothing."""
+    """Read a study for viewing.  Works beside a running driver and changes nothing.
+
+    Raises:
+        StudyError: If the folder does not hold a study, or its first line is damaged.
+    """
     journal = StudyFolder(path).journal
     reading = read_journal(journal)
     study = replay(reading.records, journal)
@@ -344,7 +296,7 @@ class StudyWriter:
     Args:
         folder: The study's folder; its lock must be held.
         now: Clock, Unix seconds.
-        header: Of a study that is to be made; None to go on with the one that is there.
+        header: Of a study that is to be created; None to continue the existing one.
     """
 
     def __init__(
@@ -365,7 +317,7 @@ class StudyWriter:
         self.study.apply(record)
 
     def ask(self, params: Params, source: str, origin: str | None = None) -> int:
-        """Add a trial; returns its number."""
+        """Add a trial and return its number."""
         number = self.study.next_number
         fields = {"trial": number, "params": params, "source": source}
         self.write("asked", **fields, **({"origin": origin} if origin else {}))
@@ -378,7 +330,7 @@ class StudyWriter:
         failures: Failures = Failures.model,
         place: str = "",
     ) -> None:
-        """Note that a driver was started, where, and what later readers cannot know otherwise."""
+        """Record that a driver was started, where, and how it uses failures."""
         here = {"host": socket.gethostname(), "pid": os.getpid()}
         how = {"workers": workers, "dispatcher": dispatcher, "failures": failures.value}
         self.write("session", **here, **how, place=place)
@@ -397,4 +349,6 @@ def _header_record(header: Header) -> Record:
         "space": header.space.as_dict(),
         "train": list(header.train),
         "command": list(header.command),
+        "objective": header.objective.name,
+        "direction": header.objective.direction.value,
     }

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from nodule_det.config.hpo import Failures
 from nodule_det.errors import ExitCode
 from nodule_det.hpo.space.space import Params
 
@@ -178,3 +179,18 @@ class Trial:
     def pending(self) -> bool:
         """Whether it has no outcome yet."""
         return self.state is TrialState.PENDING
+
+
+@dataclass(frozen=True)
+class Session:
+    """One session of the driver."""
+
+    host: str
+    pid: int
+    workers: int
+    dispatcher: str
+    started_s: float
+    failures: Failures = Failures.model
+    """How the model used trainings that ran out of memory or diverged."""
+    place: str = ""
+    """Name of the cluster or server; empty if unknown."""

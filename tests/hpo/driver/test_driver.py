@@ -144,7 +144,7 @@ def test_a_wrong_entry_of_the_queue_is_said_once_and_left(lab):
     made = lab(trials=2)
     path = enqueue(made.folder.queue, {"optim.lr": 5})
     made.run()
-    said = [line for line in made.said if "cannot be taken" in line]
+    said = [line for line in made.said if "cannot be used" in line]
     assert len(said) == 1
     assert "optim.lr=5 lies outside [0.001, 0.01]" in said[0]
     assert path.exists()

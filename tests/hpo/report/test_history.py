@@ -12,6 +12,7 @@ from nodule_det.hpo.report.history import (
     timeline,
 )
 from nodule_det.hpo.space.parsing import parse_space
+from nodule_det.hpo.study.objective import PAUC, Objective
 from nodule_det.hpo.study.study import Header, StudyFolder, StudyWriter
 
 SPACE = parse_space({"parameters": {"optim.lr": {"kind": "float", "low": 1e-6, "high": 1e-2}}})
@@ -21,9 +22,10 @@ HOUR = 3600.0
 class Hand:
     """Writes a study at times of our choosing, in hours."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, objective=PAUC):
         self.now_h = 0.0
-        header = Header(id="cafe", space=SPACE)
+        folder.mkdir(exist_ok=True)
+        header = Header(id="cafe", space=SPACE, objective=objective)
         self._writer = StudyWriter(StudyFolder(folder), lambda: 1000 + HOUR * self.now_h, header)
         self.study = self._writer.study
         self.close = self._writer.close
@@ -95,9 +97,11 @@ def test_a_refused_trial_is_no_job(hand):
     ]
 
 
-def test_values_below_zero_have_a_best_as_well(hand):
+def test_values_below_zero_have_a_best_as_well(tmp_path):
+    hand = Hand(tmp_path / "other", Objective("log_likelihood"))
     hand.ask(1e-3), hand.submit(1), hand.finish(1, value=-2.0)
     hand.ask(1e-4), hand.submit(2), hand.finish(2, value=-1.0)
+    hand.close()
     assert [r.best.value for r in best_so_far(hand.study)] == [-2.0, -1.0]
 
 

@@ -55,7 +55,7 @@ def test_a_damaged_line_costs_itself_alone(tmp_path_factory, at, byte):
 def test_an_unreadable_line_is_named(tmp_path):
     path = tmp_path / "j.jsonl"
     path.write_bytes(LINES[0] + b"\0\0\0\n" + LINES[2])
-    assert read_journal(path).problems == (f"{path} line 2 cannot be read and was left out",)
+    assert read_journal(path).problems == (f"{path} line 2 cannot be read and was skipped",)
     assert Journal(path).problems == read_journal(path).problems
 
 
@@ -85,7 +85,7 @@ def test_a_journal_is_for_its_owner_only(tmp_path):
 
 
 def test_a_folder_without_a_journal_is_no_study(tmp_path):
-    with pytest.raises(StudyError, match="does not exist: this folder holds no study"):
+    with pytest.raises(StudyError, match="does not exist: this folder does not hold a study"):
         read_journal(tmp_path / "journal.jsonl")
 
 
@@ -93,7 +93,7 @@ def test_a_second_writer_is_noticed_before_it_is_written_over(tmp_path):
     path = write(tmp_path / "j.jsonl", RECORDS[:1])
     old, new = Journal(path), Journal(path)
     new.append(RECORDS[1])
-    with pytest.raises(StudyError, match="was changed by another process; this driver leaves"):
+    with pytest.raises(StudyError, match="was changed by another process; this driver stops"):
         old.append(RECORDS[2])
     new.append(RECORDS[2])
     assert read_journal(path).records == tuple(RECORDS)

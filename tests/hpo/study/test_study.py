@@ -64,7 +64,7 @@ def test_a_result_is_never_counted_twice(writer):
     writer.write("finished", trial=1, state="complete", value=0.5)
     writer.write("finished", trial=1, state="complete", value=0.9)
     assert writer.study.trial(1).value == 0.5
-    assert "trial 1 is complete already" in writer.study.problems[0]
+    assert "trial 1 is already complete" in writer.study.problems[0]
 
 
 def test_the_number_of_a_trial_whose_record_was_lost_is_not_used_again(writer, tmp_path):

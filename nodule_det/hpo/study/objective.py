@@ -1,0 +1,85 @@
+"""The number that a study optimises: its name in ``result.json``, and whether larger is better.
+
+    result.json ──reported value──▶ journal ──Objective.score()──▶ Trial.value, larger is better
+                                               Trial.value ──Objective.reported()──▶ tables, CSV
+
+The journal holds what the program reported.  Trials hold scores, of which the largest is the best,
+so models and rules need not know the direction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nodule_det.config.hpo import Direction
+
+LARGEST = 1e100
+"""Largest magnitude of a value: its square is still a number."""
+INTERVAL = 1.96
+"""Standard errors to either side of a 95 % confidence interval."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a study optimises."""
+
+    name: str = "pauc"
+    """Key of the value in ``result.json``; dots descend into nested objects."""
+    direction: Direction = Direction.maximize
+
+    @property
+    def title(self) -> str:
+        """Name for tables and axes."""
+        return "pAUC" if self.name == "pauc" else self.name
+
+    @property
+    def title_with_direction(self) -> str:
+        """Name for headings, with what is better unless it is the pAUC."""
+        better = "larger" if self.direction is Direction.maximize else "smaller"
+        return self.title if self.name == "pauc" else f"{self.title} ({better} is better)"
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Smallest and largest legal value as reported: an area lies within 0 and 1."""
+        return (0.0, 1.0) if self.name == "pauc" else (-LARGEST, LARGEST)
+
+    @property
+    def largest_se(self) -> float:
+        """Largest legal standard error."""
+        return self.bounds[1]
+
+    def score(self, reported: float) -> float:
+        """Return the score of a reported value; larger is better."""
+        return reported if self.direction is Direction.maximize else -reported
+
+    def reported(self, score: float) -> float:
+        """Return the value that has this score, as the program reported it."""
+        return self.score(score)
+
+    def interval(self, score: float, se: float) -> tuple[float, float]:
+        """Return the 95 % confidence interval of a reported value, within its bounds.
+
+        Example:
+            >>> Objective().interval(0.75, 0.25)
+            (0.26, 1.0)
+        """
+        value, half = self.reported(score), INTERVAL * se
+        low, high = self.bounds
+        return max(low, value - half), min(high, value + half)
+
+    def text(self, score: float, se: float | None = None) -> str:
+        """Write a value as it was reported, with its 95 % confidence interval if known.
+
+        Example:
+            >>> Objective().text(0.75, 0.25), Objective("rmse", Direction.minimize).text(-12.5)
+            ('0.7500 [0.2600, 1.0000]', '12.5')
+        """
+        style = ".4f" if self.name == "pauc" else ".6g"
+        if se is None:
+            return format(self.reported(score), style)
+        low, high = self.interval(score, se)
+        return f"{self.reported(score):{style}} [{low:{style}}, {high:{style}}]"
+
+
+PAUC = Objective()
+"""The objective of our own trainings: the partial area under the FROC curve."""
