@@ -19,7 +19,7 @@ from nodule_det.hpo.study.study import Header, Study, StudyFolder, read_study
 from nodule_det.hpo.study.trial import OUTCOMES, Reason, Source, TrialState
 
 
-@command("hpo.add", AddConfig)
+@command("hpo add", AddConfig)
 def main(config: AddConfig) -> None:
     """Check everything first, then queue it, so that a mistake queues nothing."""
     os.umask(0o077)

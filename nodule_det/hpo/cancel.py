@@ -22,7 +22,7 @@ from nodule_det.hpo.study.trial import Trial
 END_BY_HAND = {"local": "kill -- -{pid}", "pbs": "qdel {job}", "slurm": "scancel {job}"}
 
 
-@command("hpo.cancel", CancelConfig)
+@command("hpo cancel", CancelConfig)
 def main(config: CancelConfig) -> None:
     """Leave the request, and say who takes it up."""
     os.umask(0o077)

@@ -27,7 +27,7 @@ COLUMNS = (
 )
 
 
-@command("hpo.export", ExportConfig)
+@command("hpo export", ExportConfig)
 def main(config: ExportConfig) -> None:
     """Write what was asked for; by default the CSV file."""
     os.umask(0o077)

@@ -8,7 +8,7 @@ from nodule_det.cli import command
 from nodule_det.config.hpo_tools import ShowConfig
 
 
-@command("hpo.show", ShowConfig)
+@command("hpo show", ShowConfig)
 def main(config: ShowConfig) -> None:
     """Print what is known of a trial, its command last, to be pasted."""
     import shlex

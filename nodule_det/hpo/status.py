@@ -8,7 +8,7 @@ from nodule_det.cli import command
 from nodule_det.config.hpo_tools import StatusConfig
 
 
-@command("hpo.status", StatusConfig)
+@command("hpo status", StatusConfig)
 def main(config: StatusConfig) -> None:
     """Print all trials as a table, then one line of counts."""
     import time

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from nodule_det.cli import as_plain
+from nodule_det.config.fields import as_plain
 from nodule_det.config.train import TrainConfig
 from nodule_det.errors import ConfigError
 from nodule_det.files import FULL_DISK, read_jsonl, write_json, write_text

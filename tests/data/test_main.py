@@ -50,7 +50,7 @@ def test_phantom_scans_are_made_beside_the_store_and_ingested_as_any_others(tmp_
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("store.spacing_m=1", "there is no setting store.spacing_m; did you mean store.spacing_mm"),
+        ("store.spacing_m=1", "unknown setting store.spacing_m; did you mean store.spacing_mm"),
         ("store.spacing_mm=9", "store.spacing_mm=9.0"),
         ("source=/nowhere", "source=/nowhere is no folder"),
     ],

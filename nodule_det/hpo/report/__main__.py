@@ -8,7 +8,7 @@ from nodule_det.cli import command
 from nodule_det.config.hpo_tools import StudyReportConfig
 
 
-@command("hpo.report", StudyReportConfig)
+@command("hpo report", StudyReportConfig)
 def main(config: StudyReportConfig) -> None:
     """Write the page; the heavy imports wait until the settings are known to be right."""
     os.umask(0o077)

@@ -9,7 +9,7 @@ from nodule_det.config.hpo_tools import SimulateConfig
 from nodule_det.hpo.simulate.experiment import check_settings, draw_all, simulate_all
 
 
-@command("hpo.simulate", SimulateConfig)
+@command("hpo simulate", SimulateConfig)
 def main(config: SimulateConfig) -> None:
     """Run simulated studies in virtual time, and draw the poster's Figs. 7 and 8 of them."""
     calculate_in_one_thread()

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nodule_det import __version__
-from nodule_det.cli import as_plain, calculate_in_one_thread
+from nodule_det.cli import calculate_in_one_thread
+from nodule_det.config.fields import as_plain
 from nodule_det.config.hpo import Strategy
 from nodule_det.config.hpo_tools import SimulateConfig
 from nodule_det.errors import ConfigError

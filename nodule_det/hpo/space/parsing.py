@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from nodule_det.cli import CONF_DIR
+from nodule_det.config.files import CONF_DIR
 from nodule_det.errors import ConfigError
 from nodule_det.hpo.space.space import AtMost, Kind, Parameter, Prior, Space, Value, as_number
 

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from nodule_det.cli import settings
+from nodule_det.config.fields import settings
 from nodule_det.config.hpo import DispatcherConfig
 from nodule_det.config.train import TrainConfig
 from nodule_det.errors import ConfigError, ExitCode

@@ -1,0 +1,67 @@
+"""The settings of a dataclass, one by one: dotted name, default and docstring."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Iterator
+from dataclasses import MISSING, fields, is_dataclass
+from enum import Enum
+from typing import Any, get_type_hints
+
+
+def settings(schema: type, prefix: str = "") -> Iterator[tuple[str, tuple[Any, str]]]:
+    """Walk the settings of a dataclass: dotted name, then (default, docstring)."""
+    hints = get_type_hints(schema)
+    docs = _field_docs(schema)
+    for f in fields(schema):
+        if is_dataclass(hints[f.name]):
+            yield from settings(hints[f.name], f"{prefix}{f.name}.")
+            continue
+        default = f.default_factory() if f.default_factory is not MISSING else f.default
+        yield f"{prefix}{f.name}", (default, docs.get(f.name, ""))
+
+
+def _field_docs(schema: type) -> dict[str, str]:
+    """Read the string below each field, which Python itself discards."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(schema))).body[0]
+    if not isinstance(body, ast.ClassDef):
+        return {}
+    docs = {}
+    for node, below in zip(body.body, body.body[1:], strict=False):
+        if (
+            isinstance(node, ast.AnnAssign)
+            and isinstance(node.target, ast.Name)
+            and isinstance(below, ast.Expr)
+            and isinstance(below.value, ast.Constant)
+        ):
+            docs[node.target.id] = inspect.cleandoc(str(below.value.value))
+    return docs
+
+
+def as_plain(config: Any) -> Any:
+    """Convert a dataclass of settings to plain values, for YAML; ``to_config`` reads it back."""
+    if is_dataclass(config) and not isinstance(config, type):
+        return {f.name: as_plain(getattr(config, f.name)) for f in fields(config)}
+    if isinstance(config, Enum):
+        return config.value
+    if isinstance(config, list | tuple):
+        return [as_plain(item) for item in config]
+    return config
+
+
+def as_typed(value: Any) -> str:
+    """Format a default the way a user would type it.
+
+    Example:
+        >>> as_typed([None, True, 0.5])
+        '[null,true,0.5]'
+    """
+    if isinstance(value, Enum):
+        return str(value.value)
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    if isinstance(value, list):
+        return f"[{','.join(map(as_typed, value))}]"
+    return str(value)

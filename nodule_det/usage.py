@@ -1,0 +1,104 @@
+"""What a command says about its settings: ``--help``, and why a command line is refused."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+import textwrap
+from collections.abc import Sequence
+
+from hydra.errors import MissingConfigException, OverrideParseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError
+
+from nodule_det.commands import listing, sub_commands
+from nodule_det.config.fields import as_typed, settings
+from nodule_det.config.files import groups
+from nodule_det.errors import ConfigError
+
+
+def help_text(command: str, schema: type) -> str:
+    """Write ``--help``: every setting with its default and meaning."""
+    below, choices = sub_commands(command), groups(command)
+    lines = [
+        f"nodule-det {command} [NAME=VALUE ...]",
+        "",
+        inspect.cleandoc(schema.__doc__ or ""),
+        "",
+        *(["Sub-commands:", listing(below), ""] if below else []),
+        *(f"{group}={'|'.join(names)}: a set of settings" for group, names in choices.items()),
+        *([""] if choices else []),
+        "Settings (default):",
+    ]
+    for key, (default, doc) in settings(schema):
+        lines.append(f"  {key} ({as_typed(default)})")
+        lines += textwrap.wrap(doc, 96, initial_indent="      ", subsequent_indent="      ")
+    lines += [
+        "",
+        "Flags: --cfg job (print the settings in effect), --multirun (a=1,2 runs both), --version,",
+        "  --hydra-help (all flags of Hydra)",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def explain(error: Exception, schema: type, command: str = "") -> str:
+    """Say in one line what is wrong with a command line, and what would be right.
+
+    Args:
+        error: What Hydra or a dataclass of settings raised.
+        schema: The dataclass of the command's settings.
+        command: Words of the command, for the groups of its YAML.
+    """
+    chain = [error]
+    while chain[-1].__cause__ is not None and isinstance(chain[-1].__cause__, Exception):
+        chain.append(chain[-1].__cause__)
+    for link in chain:
+        if isinstance(link, ConfigError):
+            return str(link)
+    for link in chain:
+        if isinstance(link, OverrideParseException):
+            return _unreadable(link.override)
+    for link in chain:
+        if isinstance(link, MissingConfigException) and link.options is not None:
+            return _unknown_choice(str(link.missing_cfg_file), link.options)
+    for link in chain:
+        if isinstance(link, ConfigKeyError | ConfigAttributeError):
+            return _unknown_key(str(link.full_key or link.key), schema, groups(command))
+    for link in chain:
+        if found := re.match(r"Could not override '([^']+)'", str(link)):
+            return _unknown_key(found[1], schema, groups(command))
+    first_lines = [str(link).strip().splitlines()[0] for link in chain if str(link).strip()]
+    return ": ".join(dict.fromkeys(first_lines[:1] + first_lines[-1:]))
+
+
+def _unreadable(word: str) -> str:
+    name, equals, value = word.partition("=")
+    if not equals:
+        return f"unrecognised argument '{word}': settings are NAME=VALUE, such as {word}=VALUE"
+    if value.startswith("["):
+        items = ",".join(f'"{item.strip()}"' for item in value.strip("[]").split(","))
+        return f"cannot parse {word}: quote list items that contain = or :, '{name}=[{items}]'"
+    return f"cannot parse {word}: quote a value that contains = : or brackets, '{name}=\"{value}\"'"
+
+
+def _unknown_choice(missing: str, options: Sequence[str]) -> str:
+    group, _, choice = missing.rpartition("/")
+    near = difflib.get_close_matches(choice, options, n=3, cutoff=0.5)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ";"
+    return f"{group}={choice} does not exist{hint} {group} can be: {', '.join(sorted(options))}"
+
+
+def _unknown_key(full_key: str, schema: type, choices: dict[str, list[str]]) -> str:
+    for name, (default, _) in settings(schema):
+        if isinstance(default, dict) and full_key.startswith(f"{name}."):
+            return f"{name} takes any name, but it must be added with a plus: +{full_key}=VALUE"
+    sets = {name: f"{name} ({', '.join(options)})" for name, options in choices.items()}
+    known = [*dict(settings(schema)), *sets]
+    near = difflib.get_close_matches(full_key, known, n=3, cutoff=0.5)
+    near += [k for k in known if k.endswith("." + full_key.rsplit(".", 1)[-1]) and k not in near]
+    if near:
+        return f"unknown setting {full_key}; did you mean {' or '.join(near)}? --help lists all"
+    also = f"; and sets of settings: {', '.join(sets.values())}" if sets else ""
+    names = ", ".join(k for k in known if k not in sets)
+    return f"unknown setting {full_key}; the settings are: {names}{also}"
