@@ -23,8 +23,8 @@ import sys
 import time
 from pathlib import Path
 
-from nodule_det.hpo.study.lock import read_holder
 from nodule_det.hpo.study.study import StudyFolder, read_study
+from nodule_det.locking import read_holder
 
 ROOT = Path(__file__).parents[1]
 TRAINING = ROOT / "tests" / "bin" / "quick_training.sh"

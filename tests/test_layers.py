@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "runs": "",
     "untrusted": "",
     "progress": "",
+    "locking": "errors progress untrusted",
     "geometry": "arrays errors",
     "commands": "errors",
     "config": "errors",
@@ -42,7 +43,7 @@ MAY_IMPORT = {
     "data.preprocess": "arrays config data.scan errors geometry",
     "data.phantom": "arrays config data.scan errors files geometry progress tables",
     "data.ingest": "config data.layouts data.preprocess data.readers data.scan data.store errors "
-    "files progress",
+    "files progress locking",
     "data.__main__": "cli config data.ingest data.layouts data.phantom",
     "model": "config errors",
     "checkpoint": "config errors files model",
@@ -50,14 +51,14 @@ MAY_IMPORT = {
     "baseline": "arrays candidates cli config data.ingest data.store errors geometry "
     "progress tables",
     "train": "analysis candidates checkpoint cli config data.feed data.scan data.store errors "
-    "files froc inference model plots.findings plots.froc_curve progress runs tables",
+    "files froc inference model plots.findings plots.froc_curve progress runs tables locking",
     "predict": "candidates checkpoint cli config data.blocks data.ingest data.layouts "
-    "data.preprocess data.readers data.scan errors files inference model",
+    "data.preprocess data.readers data.scan errors files inference model locking",
     "report": "arrays analysis cli config data.scan data.store errors evaluate files froc geometry "
     "plots.froc_curve progress runs tables",
     "demo": "cli config errors files runs tables",
     "hpo.space": "arrays config errors",
-    "hpo.study": "config errors files hpo.space progress untrusted",
+    "hpo.study": "config errors files hpo.space locking progress untrusted",
     "hpo.dispatch": "config errors runs",
     "hpo.training": "cli config errors files hpo.dispatch hpo.space hpo.study runs",
     "hpo.model": "arrays config hpo.space hpo.study",
@@ -68,13 +69,13 @@ MAY_IMPORT = {
     "hpo.simulate": "arrays cli config errors files hpo.dispatch hpo.driver hpo.model hpo.space "
     "hpo.strategy hpo.study plots.style progress runs",
     "hpo.report": "arrays cli config files hpo.model hpo.space hpo.study hpo.view plots.style "
-    "progress",
+    "progress locking",
     "hpo.__main__": "cli config errors hpo.driver hpo.study",
     "hpo.add": "cli config errors hpo.space hpo.study",
-    "hpo.cancel": "cli config errors hpo.study",
+    "hpo.cancel": "cli config errors hpo.study locking",
     "hpo.export": "cli config errors files hpo.space hpo.study",
     "hpo.show": "cli config errors hpo.study hpo.training hpo.view",
-    "hpo.status": "cli config hpo.study hpo.view",
+    "hpo.status": "cli config hpo.study hpo.view locking",
 }
 
 

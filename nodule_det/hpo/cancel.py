@@ -15,9 +15,9 @@ from nodule_det.cli import command
 from nodule_det.config.hpo_tools import CancelConfig
 from nodule_det.errors import StudyError
 from nodule_det.hpo.study.inbox import enqueue_cancel
-from nodule_det.hpo.study.lock import who_drives
 from nodule_det.hpo.study.study import Study, StudyFolder, read_study
 from nodule_det.hpo.study.trial import Trial
+from nodule_det.locking import why_gone
 
 END_BY_HAND = {"local": "kill -- -{pid}", "pbs": "qdel {job}", "slurm": "scancel {job}"}
 
@@ -35,7 +35,7 @@ def main(config: CancelConfig) -> None:
             "that is not over can be cancelled"
         )
     enqueue_cancel(folder.queue, trial.number)
-    holder, gone = who_drives(folder.lock)
+    holder, gone = why_gone(folder.lock)
     if holder is not None and not gone:
         print(f"trial {trial.number} will be cancelled by the driver ({holder})")
         return

@@ -15,10 +15,10 @@ def main(config: StatusConfig) -> None:
 
     from rich.console import Console
 
-    from nodule_det.hpo.study.lock import who_drives
     from nodule_det.hpo.study.study import StudyFolder, read_study
     from nodule_det.hpo.view.live import table
     from nodule_det.hpo.view.summary import one_line, summarise
+    from nodule_det.locking import why_gone
 
     folder = StudyFolder(Path(config.study))
     study = read_study(folder.path)
@@ -29,7 +29,7 @@ def main(config: StatusConfig) -> None:
         console.print(f"problem: {problem}", markup=False)
     summary = summarise(study, now)
     failures = ", ".join(f"{n} {reason}" for reason, n in sorted(summary.failures.items()))
-    holder, gone = who_drives(folder.lock)
+    holder, gone = why_gone(folder.lock)
     console.print(
         f"{one_line(summary)}\n{summary.node_h:.2f} node hours"
         + (f"; failed: {failures}" if failures else "")

@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -20,9 +20,9 @@ from urllib.parse import quote
 import numpy as np
 
 from nodule_det.candidates import ScanCandidates, write_candidates
-from nodule_det.data.ingest.claim import LOCK, lock
 from nodule_det.errors import ConfigError
 from nodule_det.files import write_json
+from nodule_det.locking import Lock
 from nodule_det.predict.markups import SUFFIX, write_markups
 
 FORMAT = 1
@@ -47,7 +47,10 @@ class Predictions:
         self._records = path / "scans"
         self._markups_max = markups_max
 
-    candidates = property(lambda self: self.path / "candidates.csv")
+    @property
+    def candidates(self) -> Path:
+        """The candidates of all scans, as CSV."""
+        return self.path / "candidates.csv"
 
     @contextmanager
     def claimed(self, made_by: MadeBy, series_uids: Sequence[str]) -> Iterator[None]:
@@ -59,18 +62,18 @@ class Predictions:
 
         Raises:
             ConfigError: If the folder holds something else, candidates of another checkpoint,
-                other settings or other scans, another command is at work in it, or it cannot be
-                written.
+                other settings or other scans, or it cannot be written.
+            BusyError: If another command is writing to it.
         """
         self._refuse_foreign()
         self._refuse_other(made_by)
         self._refuse_strangers(series_uids)
-        with self.writing():
-            self._records.mkdir(parents=True, exist_ok=True)
-            file = open(self.path / LOCK, "w", encoding="ascii")  # noqa: SIM115
-        with file:
+        with ExitStack() as held:
             with self.writing():
-                lock(file.fileno(), self.path, "predict")
+                self._records.mkdir(parents=True, exist_ok=True)
+                held.enter_context(
+                    Lock(self.path / ".lock", f"out={self.path} is in use by another predict")
+                )
                 for folder in (self.path, self._records):
                     for left in folder.glob(".*.tmp"):  # by a command that was killed
                         left.unlink(missing_ok=True)

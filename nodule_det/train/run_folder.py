@@ -5,13 +5,10 @@ RunFolder ──held()──▶ locked ──refuse_other_settings()──▶ �
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
-import os
-import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import yaml
@@ -20,6 +17,7 @@ from nodule_det.config.fields import as_plain
 from nodule_det.config.train import TrainConfig
 from nodule_det.errors import ConfigError
 from nodule_det.files import FULL_DISK, read_jsonl, write_json, write_text
+from nodule_det.locking import Lock
 from nodule_det.runs import RunFolder, RunResult
 from nodule_det.train.provenance import command_line
 
@@ -31,37 +29,24 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 @contextmanager
 def held(folder: RunFolder) -> Iterator[None]:
-    """Lock a run folder; the lock dies with the process that holds it, however it dies.
+    """Lock a run folder until the block ends.
 
     Raises:
-        ConfigError: If another process holds it, or the folder cannot be made.
+        BusyError: If another process holds it.
+        ConfigError: If the folder cannot be made.
     """
-    try:
-        folder.path.mkdir(parents=True, exist_ok=True)
-        file = open(folder.path / ".lock", "a+", encoding="utf-8")  # noqa: SIM115
-    except OSError as error:
-        if error.errno in FULL_DISK:
-            raise
-        raise ConfigError(
-            f"run_dir={folder.path} cannot be written ({error.strerror}); give another one"
-        ) from error
-    with file:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
+            folder.path.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(
+                Lock(folder.path / ".lock", f"run_dir={folder.path} is in use by another training")
+            )
+        except OSError as error:
+            if error.errno in FULL_DISK:
+                raise
             raise ConfigError(
-                f"run_dir={folder.path} belongs to a run that is going on "
-                f"({file.read().strip()}); wait for it, or give another run_dir"
-            ) from None
-        except OSError as error:  # some network disks have no locks
-            raise ConfigError(
-                f"run_dir={folder.path} lies on a file system without locks ({error.strerror}); "
-                "put it on another disk, or have this one mounted with flock"
+                f"run_dir={folder.path} cannot be written ({error.strerror}); use another one"
             ) from error
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
         yield
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodule_det.candidates import ScanCandidates
-from nodule_det.errors import ConfigError, StoreError
+from nodule_det.errors import BusyError, ConfigError
 from nodule_det.predict.folder import Predictions, file_stem
 
 FOUND = ScanCandidates(
@@ -85,7 +85,7 @@ def test_two_commands_do_not_meet_in_one_folder(tmp_path):
     with open(tmp_path / ".lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with (
-            pytest.raises(StoreError, match=r"another predict is at work in out=.*; wait for its"),
+            pytest.raises(BusyError, match=r"out=\S+ is in use by another predict: held by"),
             Predictions(tmp_path, 20).claimed(MADE_BY, []),
         ):
             pass

@@ -128,7 +128,7 @@ def test_one_line_per_scan_and_failures_at_the_end_with_exit_code_1(done):
     (error,) = process.stderr.splitlines()
     assert error.startswith("error: empty: no lungs were found")
     assert {p.name for p in out.iterdir()} == {
-        "candidates.csv", "1.2.3.mrk.json", "predict.json", "scans", ".lock",
+        "candidates.csv", "1.2.3.mrk.json", "predict.json", "scans",
     }  # fmt: skip
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -13,11 +16,18 @@ import yaml
 
 from nodule_det.checkpoint import load_model
 from nodule_det.config.train import CandidateConfig, LimitConfig, ModelConfig, ValidationConfig
-from nodule_det.errors import CheckpointError, ConfigError, DivergedError, ExitCode, StoreError
+from nodule_det.errors import (
+    BusyError,
+    CheckpointError,
+    ConfigError,
+    DivergedError,
+    ExitCode,
+    StoreError,
+)
 from nodule_det.files import read_jsonl
 from nodule_det.runs import RunFolder, RunResult, RunStatus
 from nodule_det.train.run import run
-from nodule_det.train.run_folder import cut_metrics
+from nodule_det.train.run_folder import cut_metrics, held
 from tests.train.tiny_run import same_bits, tiny
 
 
@@ -39,7 +49,7 @@ def test_a_run_leaves_every_file_it_promises(done):
     assert there == {
         "config.yaml", "command.txt", "environment.json", "metrics.jsonl", "train.log",
         "last.pt", "best.pt", "candidates.csv", "annotations.csv", "annotations_excluded.csv",
-        "scans.csv", "froc.json", "result.json", "froc.png", "findings.png", ".lock",
+        "scans.csv", "froc.json", "result.json", "froc.png", "findings.png",
     }  # fmt: skip
 
 
@@ -110,10 +120,36 @@ def test_limits_of_time_may_differ(done):
 
 def test_a_folder_in_use_is_refused_with_its_user(done):
     folder, config = done
-    with open(folder.path / ".lock") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(ConfigError, match=rf"is going on \(process {os.getpid()} on "):
-            run(config)
+    with (
+        held(folder),
+        pytest.raises(BusyError, match=rf"another training: held by process {os.getpid()} on "),
+    ):
+        run(config)
+
+
+def test_a_folder_in_use_has_an_exit_code_of_its_own(done):
+    folder, config = done
+    with held(folder):
+        words = [f"run_dir={folder.path}", f"store={config.store}"]
+        process = subprocess.run(
+            [sys.executable, "-m", "nodule_det.train", *words],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    assert process.returncode == ExitCode.BUSY
+    assert process.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK])
+def test_a_run_needs_no_flock(store, tmp_path, monkeypatch, number):
+    def flock(fd, operation):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    config = tiny(store, tmp_path / "run", epochs=1)
+    with held(RunFolder(tmp_path / "run")), pytest.raises(BusyError):
+        run(config)
+    stopped = replace(config, limits=replace(config.limits, wall_s=0.001))
+    assert run(stopped) == ExitCode.STOPPED
 
 
 def test_a_folder_that_cannot_be_made_is_refused(store, tmp_path):

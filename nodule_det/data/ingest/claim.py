@@ -7,8 +7,6 @@ Everything here happens before the first scan is read.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,12 +16,11 @@ from nodule_det.config.data import StoreConfig
 from nodule_det.data.scan import ScanEntry
 from nodule_det.data.store import read_settings, write_settings
 from nodule_det.errors import StoreError
+from nodule_det.locking import Lock
 
 MADE_BY = ("spacing_mm", "margin_mm")
 """Settings that the voxels depend on; a store of others is another store."""
 LOCK = ".lock"
-NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
-"""What file systems without locks answer (Lustre mounted without ``flock``)."""
 OLD_SCANS = ".scans.old"
 
 
@@ -32,14 +29,14 @@ def claimed(store: Path, settings: StoreConfig, *, overwrite: bool) -> Iterator[
     """Make a folder a store of these settings, or go on with one; gives its folder of scans.
 
     Raises:
-        StoreError: If a store of other settings or anything else stands there, another ingest is
-            at work in it, or it cannot be written, now or later.
+        StoreError: If it is a store of other settings or holds anything else, or it cannot be
+            written, now or later.
+        BusyError: If another ingest is writing to it.
     """
     try:
         refuse_foreign(store)
         store.mkdir(parents=True, exist_ok=True)
-        with open(store / LOCK, "w", encoding="ascii") as file:
-            lock(file.fileno(), store, "ingest")
+        with Lock(store / LOCK, f"out={store} is in use by another ingest"):
             _settle(store, settings, overwrite=overwrite)
             yield store / "scans"
     except OSError as error:
@@ -63,29 +60,6 @@ def refuse_foreign(store: Path) -> None:
                 f"out={store} holds {strange[0]} and no store.json, so it is no store; give a new "
                 "folder or an empty one"
             )
-
-
-def lock(descriptor: int, folder: Path, work: str) -> None:
-    """Hold a folder of results until this process ends, however it ends.
-
-    Args:
-        descriptor: Of the open file ``LOCK`` in it.
-        folder: As ``out=`` names it.
-        work: What the command does, for the error.
-
-    Raises:
-        StoreError: If another process holds it.
-    """
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise StoreError(
-            f"another {work} is at work in out={folder}; wait for its end, or stop it"
-        ) from None
-    except OSError as error:
-        # Without a lock two ingests do the same work twice; every file is still whole.
-        if error.errno not in NO_LOCKS:
-            raise
 
 
 def _settle(store: Path, settings: StoreConfig, *, overwrite: bool) -> None:

@@ -36,10 +36,10 @@ from nodule_det.hpo.report.space_figures import (
     short_names,
     tick_text,
 )
-from nodule_det.hpo.study.lock import who_drives
 from nodule_det.hpo.study.study import Study, StudyFolder, read_study
 from nodule_det.hpo.study.trial import Trial
 from nodule_det.hpo.view.summary import INTERVAL, interval, one_line, summarise, trial_row
+from nodule_det.locking import why_gone
 from nodule_det.plots.style import as_svg, save_png
 from nodule_det.progress import duration
 
@@ -71,7 +71,7 @@ def write_report(config: StudyReportConfig) -> tuple[Path, Study]:
     """
     folder = StudyFolder(Path(config.study))
     study = read_study(folder.path)
-    holder, gone = who_drives(folder.lock)
+    holder, gone = why_gone(folder.lock)
     driven = holder is not None and not gone
     now_s = max(time.time(), last_seen_s(study)) if driven else last_seen_s(study)
     name = folder.path.resolve().name

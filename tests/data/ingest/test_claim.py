@@ -12,7 +12,7 @@ from nodule_det.config.data import StoreConfig
 from nodule_det.data.ingest.claim import OLD_SCANS, claimed, refuse_strangers
 from nodule_det.data.scan import ScanEntry
 from nodule_det.data.store import open_store, read_settings
-from nodule_det.errors import StoreError
+from nodule_det.errors import BusyError, StoreError
 
 
 def claim(store, spacing_mm=1.0, overwrite=False):
@@ -73,10 +73,16 @@ def test_what_an_interrupted_overwriting_left_is_swept_away(tmp_path):
 def test_two_ingests_do_not_meet_in_one_store(tmp_path):
     claim(tmp_path)
     with open(tmp_path / ".lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(StoreError, match="another ingest is at work in out="):
+        fcntl.flock(lock, fcntl.LOCK_EX)  # as an earlier version holds it
+        with pytest.raises(BusyError, match=r"out=\S+ is in use by another ingest"):
             claim(tmp_path)
+    with (
+        claimed(tmp_path, StoreConfig(), overwrite=False),
+        pytest.raises(BusyError, match=r"out=\S+ is in use by another ingest"),
+    ):
+        claim(tmp_path)
     claim(tmp_path)
+    assert not (tmp_path / ".lock").exists()
 
 
 def test_scans_of_another_data_set_are_not_mixed_in(tmp_path):
