@@ -20,6 +20,7 @@ COMMANDS = {
     "data": "Ingest CT scans into a store",
     "train": "Train a network on a store",
     "predict": "Find nodule candidates in new scans",
+    "crossval": "Train every fold of a store and pool the results",
     "evaluate": "Compute FROC figures from CSV files of any detector",
     "report": "Write an HTML report of a training run",
     "baseline": "Run a blob detector, for comparison",

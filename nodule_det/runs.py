@@ -112,6 +112,11 @@ class RunFolder:
     curve_figure = property(lambda self: self.path / "froc.png")
     findings_figure = property(lambda self: self.path / "findings.png")
 
+    @property
+    def test(self) -> RunFolder:
+        """Tables and figures of the test fold, named as those of the validation."""
+        return RunFolder(self.path / "test")
+
 
 def new_run_dir(root: Path) -> Path:
     """Create and return a folder of its own below ``root``, named by date and time.

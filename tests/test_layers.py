@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "candidates": "arrays config geometry tables",
     "plots.style": "files",
     "plots.froc_curve": "analysis errors files",
+    "plots.folds": "analysis plots.style",
     "evaluate": "arrays analysis cli config errors files froc plots.froc_curve tables",
     "data.scan": "arrays errors geometry",
     "data.blocks": "arrays data.scan errors",
@@ -70,7 +71,9 @@ MAY_IMPORT = {
     "hpo.strategy hpo.study plots.style progress runs",
     "hpo.report": "arrays cli config files hpo.model hpo.space hpo.study hpo.view plots.style "
     "progress locking",
-    "hpo.__main__": "cli config errors hpo.driver hpo.study",
+    "crossval": "analysis cli config data.store errors evaluate files hpo.driver hpo.space "
+    "hpo.study plots.folds plots.froc_curve runs tables",
+    "hpo.__main__": "cli config hpo.driver",
     "hpo.add": "cli config errors hpo.space hpo.study",
     "hpo.cancel": "cli config errors hpo.study locking",
     "hpo.export": "cli config errors files hpo.space hpo.study",

@@ -197,6 +197,10 @@ class TrainConfig:
     fold: int = 0
     """Fold held out for validation; the others are trained on."""
 
+    test_fold: int | None = None
+    """A second fold held out: neither trained nor validated on, and evaluated once at the end with
+    the best checkpoint.  The results are in ``test/`` of the run folder."""
+
     run_dir: str | None = None
     """Folder of this run; by default a new one below ``runs/``.  Given again, the run resumes."""
 
@@ -222,6 +226,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         require_range("fold", self.fold, 0, 10_000)
+        if self.test_fold is not None:
+            require_range("test_fold", self.test_fold, 0, 10_000)
         require_range("seed", self.seed, 0, 2**31 - 1)
         if self.augment.shift_vox > self.patches.size_vox // 2:
             raise ConfigError(

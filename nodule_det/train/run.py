@@ -27,7 +27,7 @@ from nodule_det.checkpoint import Meta, load_checkpoint
 from nodule_det.config.train import TrainConfig
 from nodule_det.data.feed.feed import Feed
 from nodule_det.data.store import Store, StoredScan, open_store
-from nodule_det.errors import ExitCode, NoduleDetError
+from nodule_det.errors import ConfigError, ExitCode, NoduleDetError
 from nodule_det.files import write_json
 from nodule_det.model import build_model, choose_device, choose_precision
 from nodule_det.runs import RunFolder, RunResult, RunStatus, new_run_dir
@@ -47,7 +47,7 @@ from nodule_det.train.run_folder import (
     refuse_other_settings,
 )
 from nodule_det.train.trainer import Trainer
-from nodule_det.train.validate import Validation
+from nodule_det.train.validate import Validation, validate
 
 RUNS = Path("runs")
 """Where runs go that name no folder, below the working directory."""
@@ -149,6 +149,8 @@ class Session:
                 log.info("%s", command_line())
                 self._trainer = self._put_together()
                 reason = fit(self._trainer, self._stop.reason, self._publish)
+                if reason is None and self.config.test_fold is not None:
+                    reason = self._test(self._trainer, self.config.test_fold)
             except Exception as error:
                 if self.processes.size == 1 or not lost_another(error):
                     self._fail(error)
@@ -174,7 +176,7 @@ class Session:
             model=model,
             optimizer=torch.optim.Adam(model.parameters(), betas=(config.optim.beta1, BETA2)),
             scaler=torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16),
-            feed=Feed(store.training(config.fold), config),
+            feed=Feed(trained_on(store, config), config),
             validation_scans=held_out(store, config),
             folder=self.folder,
             world=self.processes,
@@ -202,6 +204,27 @@ class Session:
             n_validation_lesions=best.froc.n_lesions,
             n_candidates_dropped=best.n_dropped,
         )
+
+    def _test(self, trainer: Trainer, fold: int) -> str | None:
+        """Evaluate the best checkpoint once on the test fold; returns why it was interrupted."""
+        best = load_checkpoint(self.folder.checkpoint_best)
+        trainer.model.load_state_dict(best.weights)
+        found = validate(
+            trainer.model,
+            open_store(self.config.store).validation(fold),
+            self.config,
+            device=self.device,
+            dtype=self.dtype,
+            world=self.processes,
+            go_on=lambda: self._stop.reason(0.0) is None,
+        )
+        if found is None:
+            return self.processes.first_of(self._stop.reason(0.0))
+        if self.processes.first:
+            self.folder.test.path.mkdir(exist_ok=True)
+            publish(self.folder.test, found)
+        log.info("test fold %d: pAUC %s", fold, _figure(found.froc.pauc))
+        return None
 
     def _write(self, **changes: Any) -> None:
         changes |= peak_memory(self.device)
@@ -232,6 +255,24 @@ def on_device(model: nn.Module, device: torch.device) -> nn.Module:
         if tensor.ndim == 5:
             tensor.data = tensor.data.contiguous(memory_format=torch.channels_last_3d)
     return model.to(device)
+
+
+def trained_on(store: Store, config: TrainConfig) -> tuple[StoredScan, ...]:
+    """Return the scans of all folds but the one for validation and the one for the test.
+
+    Raises:
+        ConfigError: If both are the same fold.
+        StoreError: If the store has no scans of one of them.
+    """
+    if config.test_fold is None:
+        return store.training(config.fold)
+    if config.test_fold == config.fold:
+        raise ConfigError(
+            f"test_fold={config.test_fold} is also the validation fold, which chooses the "
+            "checkpoint; hold out another one"
+        )
+    test = {scan.series_uid for scan in store.validation(config.test_fold)}
+    return tuple(scan for scan in store.training(config.fold) if scan.series_uid not in test)
 
 
 def held_out(store: Store, config: TrainConfig) -> tuple[StoredScan, ...]:

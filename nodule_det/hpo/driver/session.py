@@ -1,10 +1,11 @@
 """One session of the driver: from the command to the last line it prints.
 
-HpoConfig ──run_session()──▶ Driver with the real clock, a display, and a Ctrl-C handler
+HpoConfig ──drive()──▶ Driver with the real clock, a display, and a Ctrl-C handler
 """
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import sys
@@ -15,12 +16,20 @@ from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
-from nodule_det.config.hpo import HpoConfig, Stop
+from nodule_det.config.hpo import DispatcherKind, HpoConfig, Stop, require_study
+from nodule_det.errors import StudyError
 from nodule_det.hpo.dispatch import make_dispatcher
 from nodule_det.hpo.driver.clock import WallClock
 from nodule_det.hpo.driver.context import DriverContext
 from nodule_det.hpo.driver.driver import Driver
-from nodule_det.hpo.driver.open_study import missing_store, open_study, require_reachable
+from nodule_det.hpo.driver.dry_run import preview
+from nodule_det.hpo.driver.open_study import (
+    has_study,
+    missing_store,
+    new_header,
+    open_study,
+    require_reachable,
+)
 from nodule_det.hpo.strategy.strategy import make_strategy
 from nodule_det.hpo.study.lock import StudyLock
 from nodule_det.hpo.study.study import Header, Study, StudyFolder
@@ -31,8 +40,44 @@ INTERRUPTED = 128 + signal.SIGINT
 """Exit code after Ctrl-C, as of any command."""
 
 
+def drive(config: HpoConfig, name: str) -> int | None:
+    """Create or resume a study and drive it until it is done or interrupted.
+
+    Args:
+        config: The study.
+        name: The command, for the line that says how to resume.
+
+    Returns:
+        The exit code of the command; None if the study is done.
+
+    Raises:
+        NoduleDetError: What waiting would not cure.
+    """
+    # Absolute, for jobs start elsewhere; links are kept, for nodes may not have their targets.
+    folder = StudyFolder(Path(os.path.abspath(os.path.expanduser(config.study))))
+    if config.dispatcher.kind is not DispatcherKind.local:
+        require_study(str(folder.path))  # with the folders above it, which qsub gets as well
+    if config.dry_run:
+        print(preview(folder, config), end="")
+        return None
+    # Before the folder is made, so that a wrong setting leaves none behind.
+    if config.stop is Stop.never:
+        missing_store(config)
+    elif not has_study(folder):
+        raise StudyError(f"stop=jobs: {folder.path} holds no study, so it has no jobs to cancel")
+    header = new_header(config, time.time())
+    folder.path.mkdir(parents=True, exist_ok=True)
+    with StudyLock(folder.lock) as lock:
+        return run_session(folder, config, header, lock, sys.stderr, name)
+
+
 def run_session(
-    folder: StudyFolder, config: HpoConfig, header: Header, lock: StudyLock, stream: TextIO
+    folder: StudyFolder,
+    config: HpoConfig,
+    header: Header,
+    lock: StudyLock,
+    stream: TextIO,
+    name: str = "hpo",
 ) -> int | None:
     """Drive a study until it is done or interrupted; returns the exit code of the command."""
     clock = WallClock()
@@ -66,17 +111,19 @@ def run_session(
             done = driver.run(interrupted, lock.beat, lambda: display.show(driver.study))
     finally:
         writer.close()
-    print(closing_words(driver.study, config, folder, done))
+    print(closing_words(driver.study, config, folder, done, name))
     return None if done else INTERRUPTED
 
 
-def closing_words(study: Study, config: HpoConfig, folder: StudyFolder, done: bool) -> str:
+def closing_words(
+    study: Study, config: HpoConfig, folder: StudyFolder, done: bool, name: str
+) -> str:
     """Write the last line: where the study stands, and how to go on."""
     summary = summarise(study, time.time())
     text = f"{folder.path}: {one_line(summary)}"
     if done:
         return text
-    again = shlex.join(["python", "-m", "nodule_det.hpo", *sys.argv[1:]])
+    again = shlex.join(["python", "-m", f"nodule_det.{name}", *sys.argv[1:]])
     return (
         f"{text}\n{summary.running + summary.queued} jobs go on without the driver.  "
         f"To go on:       {again}\nTo cancel them:  {again} stop=jobs"

@@ -43,9 +43,9 @@ class Entry:
     """Why the file cannot be used."""
 
 
-def enqueue(folder: Path, params: Params) -> Path:
-    """Leave a point for the driver."""
-    return _leave(folder, {"params": params, "result": None})
+def enqueue(folder: Path, params: Params, name: str = "") -> Path:
+    """Leave a point for the driver; one of the same file name is taken once, however often left."""
+    return _leave(folder, {"params": params, "result": None}, name)
 
 
 def enqueue_result(folder: Path, params: Params, result: dict[str, Any], origin: str) -> Path:

@@ -1,0 +1,40 @@
+"""``python -m nodule_det.crossval``: every fold trained, pooled and evaluated.
+
+CrossvalConfig ──folds──▶ a study of one trial per fold ──driver──▶ run folders ──pool──▶ FROC
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from nodule_det.cli import calculate_in_one_thread, command
+from nodule_det.config.crossval import CrossvalConfig
+
+
+@command("crossval", CrossvalConfig)
+def main(config: CrossvalConfig) -> int | None:
+    """Train what is missing, then pool and evaluate what is complete."""
+    os.umask(0o077)
+    calculate_in_one_thread()
+    from nodule_det.crossval.folds import enqueue_missing, fold_study, require_complete
+    from nodule_det.crossval.pool import pool, report
+    from nodule_det.data.store import open_store
+    from nodule_det.hpo.driver.session import drive
+
+    out = Path(os.path.abspath(os.path.expanduser(config.out)))
+    store = open_store(config.train.store)
+    plan = fold_study(config, store.folds, out)
+    if not (config.dry_run or plan.stopping):
+        enqueue_missing(plan)
+    code = drive(plan.study, "crossval")
+    if code or config.dry_run or plan.stopping:
+        return code
+    runs = require_complete(plan)
+    pooled = pool(out, runs, config.selection)
+    print(report(out, pooled, config.bootstrap))
+    return None
+
+
+if __name__ == "__main__":
+    main()

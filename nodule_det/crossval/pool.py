@@ -1,0 +1,177 @@
+"""The out-of-fold results of all trainings as one data set, in our tables and in LUNA16's.
+
+    {fold: RunFolder} ──pool()──▶ Pooled: candidates.csv, annotations*.csv, scans.csv, luna16/
+                                     └──report()──▶ froc.json, froc.png, folds.png, crossval.json
+
+Every scan is scored by a network that was not trained on it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nodule_det.config.crossval import Selection
+from nodule_det.config.evaluate import EvaluateConfig
+from nodule_det.errors import TableError
+from nodule_det.evaluate.reading import read_job
+from nodule_det.evaluate.sections import evaluate
+from nodule_det.files import write_json, write_text
+from nodule_det.runs import RunFolder
+from nodule_det.tables import (
+    ANNOTATION_COLUMNS,
+    CANDIDATE_COLUMNS,
+    DIAMETER,
+    SERIES,
+    Table,
+    read_table,
+    write_table,
+)
+
+FOLD = "fold"
+LABEL = {
+    Selection.other: "cross-validated: each fold evaluated once, its checkpoint chosen on another",
+    Selection.same: "cross-validated, optimistic: each fold also chose its own checkpoint",
+}
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """The pooled tables of a cross-validation, and the figures of each fold."""
+
+    candidates: Path
+    annotations: Path
+    excluded: Path
+    scans: Path
+    selection: Selection
+    folds: tuple[dict[str, Any], ...]
+    """For each fold its number, run folder, counts, pAUC, 95% CI and CPM."""
+
+
+def pool(out: Path, runs: Mapping[int, RunFolder], selection: Selection) -> Pooled:
+    """Write the tables of all folds as one, and in the form that LUNA16's script reads.
+
+    Args:
+        out: Folder of the cross-validation.
+        runs: The complete training that is evaluated on each fold.
+        selection: Which scans chose the checkpoints, which says where a run keeps its results.
+
+    Raises:
+        TableError: If a table is missing or damaged, or a scan is in two folds.
+    """
+    sources = {k: run if selection is Selection.same else run.test for k, run in runs.items()}
+    pooled = Pooled(
+        candidates=out / "candidates.csv",
+        annotations=out / "annotations.csv",
+        excluded=out / "annotations_excluded.csv",
+        scans=out / "scans.csv",
+        selection=selection,
+        folds=tuple(_figures(fold, source) for fold, source in sources.items()),
+    )
+    scans = {fold: read_table(source.scans, (SERIES,)) for fold, source in sources.items()}
+    _write_scans(pooled.scans, scans)
+    tables = [source.candidates for source in sources.values()]
+    _join(pooled.candidates, (*CANDIDATE_COLUMNS, DIAMETER), tables)
+    _join(pooled.annotations, ANNOTATION_COLUMNS, [s.annotations for s in sources.values()])
+    _join(pooled.excluded, ANNOTATION_COLUMNS, [s.excluded for s in sources.values()])
+    _write_luna16(out / "luna16", pooled)
+    return pooled
+
+
+def _figures(fold: int, run: RunFolder) -> dict[str, Any]:
+    try:
+        froc = json.loads(run.froc.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TableError(
+            f"{run.froc} of fold {fold} is missing or damaged ({error}); evaluate its tables again "
+            f"with python -m nodule_det.evaluate, or delete {run.path.parent} to train it again"
+        ) from None
+    names = ("pauc", "pauc_interval", "cpm", "n_scans", "n_lesions")
+    return {FOLD: fold, "run": str(run.path), **{name: froc.get(name) for name in names}}
+
+
+def _write_scans(path: Path, scans: Mapping[int, Table]) -> None:
+    fold_of: dict[str, int] = {}
+    for fold, table in scans.items():
+        for uid in table.text(SERIES):
+            if fold_of.setdefault(uid, fold) != fold:
+                raise TableError(
+                    f"{table.path}: scan {uid} is in fold {fold_of[uid]} and in fold {fold}; "
+                    "the trainings are of different stores"
+                )
+    write_table(path, (SERIES, FOLD), fold_of.items())
+
+
+def _join(path: Path, required: Sequence[str], parts: Sequence[Path]) -> None:
+    """Write several CSV files below each other; columns that one lacks stay empty there."""
+    tables = [read_table(part, required, allow_empty=True) for part in parts]
+    extra = dict.fromkeys(name for t in tables for name in t.columns if name not in required)
+    header = (*required, *extra)
+    rows = (
+        [table.columns[name][i] if name in table.columns else "" for name in header]
+        for table in tables
+        for i in range(len(table))
+    )
+    write_table(path, header, rows)
+
+
+def _write_luna16(folder: Path, pooled: Pooled) -> None:
+    """Write what the challenge's ``noduleCADEvaluationLUNA16.py`` takes, column for column."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, source, columns in (
+        ("submission.csv", pooled.candidates, CANDIDATE_COLUMNS),
+        ("annotations.csv", pooled.annotations, ANNOTATION_COLUMNS),
+        ("annotations_excluded.csv", pooled.excluded, ANNOTATION_COLUMNS),
+    ):
+        table = read_table(source, columns, allow_empty=True)
+        cells = [table.columns[column] for column in columns]
+        write_table(folder / name, columns, zip(*cells, strict=True))
+    uids = read_table(pooled.scans, (SERIES,)).text(SERIES)
+    write_text(folder / "seriesuids.csv", "".join(f"{uid}\n" for uid in uids))
+
+
+def report(out: Path, pooled: Pooled, bootstrap: int) -> str:
+    """Evaluate the pooled tables and write the record and the figures; returns the text to print.
+
+    ``python -m nodule_det.evaluate`` on the same files gives the same ``froc.json``.
+    """
+    from nodule_det.plots.folds import save_folds
+    from nodule_det.plots.froc_curve import save_curve
+
+    job = read_job(pooled.candidates, pooled.annotations, pooled.scans, pooled.excluded)
+    config = EvaluateConfig(
+        candidates=str(pooled.candidates),
+        annotations=str(pooled.annotations),
+        scans=str(pooled.scans),
+        excluded=str(pooled.excluded),
+        bootstrap=bootstrap,
+    )
+    done = evaluate(config, job)
+    write_json(out / "froc.json", done.record)
+    write_json(
+        out / "crossval.json",
+        {
+            "label": LABEL[pooled.selection],
+            "selection": pooled.selection.value,
+            "pauc": done.froc.pauc,
+            "pauc_interval": done.froc.pauc_interval,
+            "cpm": done.froc.cpm,
+            "folds": list(pooled.folds),
+        },
+    )
+    save_curve(done.froc, out / "froc.png")
+    save_folds(pooled.folds, done.froc, out / "folds.png")
+    lines = [f"{LABEL[pooled.selection]}", "", *done.sections, "", *map(_line, pooled.folds)]
+    files = "froc.json, crossval.json, froc.png, folds.png, candidates.csv, luna16/"
+    return "\n".join([*lines, "", f"written  {out}: {files}"])
+
+
+def _line(figures: dict[str, Any]) -> str:
+    text = f"fold {figures[FOLD]}: {figures['n_lesions']} lesions in {figures['n_scans']} scans"
+    if figures["pauc"] is None:
+        return f"{text}, pAUC undefined"
+    low, high = figures["pauc_interval"]
+    return f"{text}, pAUC {figures['pauc']:.3f} (95% CI {low:.3f} to {high:.3f})"

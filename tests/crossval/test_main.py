@@ -1,0 +1,137 @@
+"""``python -m nodule_det.crossval`` as a user types it: real trainings, real kills."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from nodule_det.hpo.study.study import read_study
+from tests.crossval.run_crossval import crossval, kill_when
+
+
+@pytest.fixture(scope="module")
+def done(three_folds, tmp_path_factory):
+    """A cross-validation that was killed twice on the way and then completed."""
+    out = tmp_path_factory.mktemp("cv") / "out"
+    trials = out / "trainings" / "trials"
+    kill_when(three_folds, out, lambda: (out / "trainings" / "journal.jsonl").exists())
+    kill_when(three_folds, out, lambda: len(list(trials.glob("*/result.json"))) >= 2)
+    return out, crossval(three_folds, out).stdout
+
+
+def rows(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_two_kills_lose_and_double_no_training(done):
+    out, _ = done
+    trials = read_study(out / "trainings").trials
+    assert [t.params for t in trials] == [
+        {"fold": 1, "test_fold": 0},
+        {"fold": 2, "test_fold": 1},
+        {"fold": 0, "test_fold": 2},
+    ]
+    assert [len(t.attempts) for t in trials] == [1, 1, 1]
+
+
+def test_every_scan_is_scored_once_by_a_network_of_other_folds(done):
+    out, _ = done
+    scans = {row["seriesuid"]: int(row["fold"]) for row in rows(out / "scans.csv")}
+    assert scans == {f"1.2.{n}": n % 3 for n in range(6)}
+    for trial in read_study(out / "trainings").trials:
+        run = out / "trainings" / "trials" / f"{trial.number:04d}"
+        tested = {row["seriesuid"] for row in rows(run / "test" / "scans.csv")}
+        chosen_on = {row["seriesuid"] for row in rows(run / "scans.csv")}
+        assert tested == {u for u, fold in scans.items() if fold == trial.params["test_fold"]}
+        assert chosen_on == {u for u, fold in scans.items() if fold == trial.params["fold"]}
+
+
+def test_the_pooled_figures_are_those_of_evaluate_on_the_pooled_tables(done, tmp_path):
+    out, _ = done
+    names = {"candidates": "candidates", "annotations": "annotations", "scans": "scans"}
+    names["excluded"] = "annotations_excluded"
+    words = [f"{setting}={out / name}.csv" for setting, name in names.items()]
+    subprocess.run(
+        [sys.executable, "-m", "nodule_det.evaluate", *words, "bootstrap=50", f"out={tmp_path}"],
+        check=True, capture_output=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    by_hand = json.loads((tmp_path / "froc.json").read_text())
+    assert json.loads((out / "froc.json").read_text()) == by_hand
+    assert by_hand["n_scans"] == 6
+    assert by_hand["n_lesions"] == 12
+    summary = json.loads((out / "crossval.json").read_text())
+    assert summary["pauc"] == by_hand["pauc"]
+    assert [fold["n_lesions"] for fold in summary["folds"]] == [4, 4, 4]
+
+
+def test_luna16_gets_the_files_that_its_script_reads(done):
+    out, _ = done
+    luna16 = out / "luna16"
+    assert (luna16 / "seriesuids.csv").read_text().split() == [
+        "1.2.0", "1.2.3", "1.2.1", "1.2.4", "1.2.2", "1.2.5",
+    ]  # fmt: skip
+    head = (luna16 / "submission.csv").read_text().splitlines()[0]
+    assert head == "seriesuid,coordX,coordY,coordZ,probability"
+    assert len(rows(luna16 / "annotations.csv")) == 12
+    assert len(rows(luna16 / "annotations_excluded.csv")) == 6
+    assert len(rows(luna16 / "submission.csv")) == len(rows(out / "candidates.csv"))
+
+
+def test_pictures_and_a_line_per_fold_are_left(done):
+    out, text = done
+    assert {"froc.png", "folds.png"} <= {path.name for path in out.iterdir()}
+    assert "fold 0: 4 lesions in 2 scans, pAUC " in text
+    assert "cross-validated: each fold evaluated once, its checkpoint chosen on another" in text
+
+
+def test_the_same_command_again_trains_nothing(done, three_folds):
+    out, _ = done
+    crossval(three_folds, out)
+    assert len(read_study(out / "trainings").trials) == 3
+
+
+def test_a_fold_may_choose_its_own_checkpoint_which_is_said(three_folds, tmp_path):
+    text = crossval(three_folds, tmp_path / "same", "selection=same", "folds=[1]").stdout
+    assert "cross-validated, optimistic: each fold also chose its own checkpoint" in text
+    (trial,) = read_study(tmp_path / "same" / "trainings").trials
+    assert trial.params == {"fold": 1}
+
+
+def test_a_fold_that_failed_is_named_and_tried_again(three_folds, tmp_path):
+    out, broken = tmp_path / "out", "retries.lost=0"
+    words = ("folds=[2]", broken, "train.optim.lr=1e-2", "dispatcher.setup=['exit 86']")
+    error = crossval(three_folds, out, *words, code=1).stderr
+    assert "1 of 1 folds have no result: fold 2 failed: diverged" in error
+    crossval(three_folds, out, "folds=[2]", broken, "train.optim.lr=1e-2")
+    assert [t.state.value for t in read_study(out / "trainings").trials] == ["failed", "complete"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["folds=[7]"], "has no fold 7; it has [0, 1, 2]"),
+        (["folds=[1,1]"], "folds=[1, 1] has a fold twice"),
+        (["train.fold=1"], "train.fold=1 cannot be set: crossval sets it for each training"),
+        (["train.test_fold=1"], "train.test_fold=1 cannot be set"),
+        (["train.run_dir=x"], "train.run_dir=x cannot be set"),
+        (["out="], "out is not set; add out=FOLDER"),
+        (["stop=jobs"], "holds no study, so it has no jobs to cancel"),
+    ],
+)
+def test_wrong_settings_are_refused_in_one_line(three_folds, tmp_path, words, message):
+    code = 1 if words == ["stop=jobs"] else 2
+    error = crossval(three_folds, tmp_path / "cv", *words, code=code).stderr
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "cv" / "trainings").exists()
+
+
+def test_dry_run_prints_the_job_of_a_fold_and_leaves_no_study(three_folds, tmp_path):
+    text = crossval(three_folds, tmp_path / "cv", "dry_run=true").stdout
+    assert "nodule_det.train" in text
+    assert " fold=1 test_fold=0 " in text
+    assert not (tmp_path / "cv" / "trainings").exists()
