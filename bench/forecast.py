@@ -19,7 +19,7 @@ import numpy as np
 from nodule_det.config.train import Precision, TrainConfig
 from nodule_det.hpo.model.cost import footprint
 from nodule_det.hpo.space.parsing import read_space
-from nodule_det.hpo.training.command import with_params
+from nodule_det.hpo.training.check import with_params
 
 ROW = "{:>3} {:>5} {:>7} {:>6} {:>8} {:>5} {:>6} {:>6} {:>6}"
 

@@ -13,15 +13,16 @@
 # A folder is used for one run; to run it again, remove claim and exit_code.
 
 umask 077
-job=${NODULE_JOB:-${1:-}}
+job=${1:-${NODULE_JOB:-}}
 if [ ! -r "$job/job.sh" ]; then
     echo "error: no file job.sh in NODULE_JOB='$job'; see the head of submit_pbs.sh" >&2
     exit 2
 fi
-if [ "${2:-}" = local ]; then # the process itself, told from a later one of the same number
+if [ "${2:-}" = local ]; then # the process itself, and not a later one of the same number
     id=$$-$(cut -d' ' -f22 "/proc/$$/stat")-$(cut -c1-8 /proc/sys/kernel/random/boot_id)
-else
-    id=${PBS_JOBID:-${SLURM_JOB_ID:-$HOSTNAME-$$}}
+else # $2 names the variable in which another batch system gives its id
+    variable=${2:-PBS_JOBID}
+    id=${!variable:-${SLURM_JOB_ID:-$HOSTNAME-$$}}
 fi
 
 # A hard link is made or refused in one step, on network file systems as well.

@@ -12,14 +12,14 @@ import os
 from pathlib import Path
 
 from nodule_det.cli import command
+from nodule_det.config.hpo import DispatcherKind
 from nodule_det.config.hpo_tools import CancelConfig
 from nodule_det.errors import StudyError
+from nodule_det.hpo.dispatch import DISPATCHERS
 from nodule_det.hpo.study.inbox import enqueue_cancel
 from nodule_det.hpo.study.study import Study, StudyFolder, read_study
 from nodule_det.hpo.study.trial import Trial
 from nodule_det.locking import why_gone
-
-END_BY_HAND = {"local": "kill -- -{pid}", "pbs": "qdel {job}", "slurm": "scancel {job}"}
 
 
 @command("hpo cancel", CancelConfig)
@@ -51,7 +51,7 @@ def by_hand(study: Study, trial: Trial) -> str:
     if job is None or not study.sessions:
         return ""
     last = study.sessions[-1]
-    words = END_BY_HAND[last.dispatcher].format(job=job, pid=job.split("-")[0])
+    words = DISPATCHERS[DispatcherKind(last.dispatcher)].end_by_hand(job)
     where = f"on {last.host}: " if last.dispatcher == "local" else ""
     return f"; to end its job before: {where}{words}"
 

@@ -1,4 +1,4 @@
-"""Batch systems: who runs the trainings.  ``make_dispatcher`` picks one by the settings."""
+"""Batch systems that run the trainings.  ``make_dispatcher`` picks one by the settings."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ from nodule_det.hpo.dispatch.local import LocalDispatcher
 from nodule_det.hpo.dispatch.pbs import PbsDispatcher
 from nodule_det.hpo.dispatch.slurm import SlurmDispatcher
 
+DISPATCHERS: dict[DispatcherKind, type[Dispatcher]] = {
+    DispatcherKind.local: LocalDispatcher,
+    DispatcherKind.pbs: PbsDispatcher,
+    DispatcherKind.slurm: SlurmDispatcher,
+}
 _PACKAGE = Path(__file__).parents[2]
 
 
@@ -26,8 +31,4 @@ def job_script() -> Path:
 
 def make_dispatcher(config: DispatcherConfig) -> Dispatcher:
     """Make the dispatcher that the settings name."""
-    if config.kind is DispatcherKind.local:
-        return LocalDispatcher(config, job_script())
-    if config.kind is DispatcherKind.pbs:
-        return PbsDispatcher(config, job_script())
-    return SlurmDispatcher(config, job_script())
+    return DISPATCHERS[config.kind](config, job_script())

@@ -16,13 +16,10 @@ from pathlib import Path
 
 from nodule_det.config.hpo import DispatcherConfig
 from nodule_det.errors import DispatchError
-from nodule_det.hpo.dispatch.base import Job, JobReport, JobState, Unavailable, read_claim
+from nodule_det.hpo.dispatch.base import Explanation, Job, JobReport, JobState, Unavailable
 
 KILL_DELAY_S = 30.0
 """From SIGTERM to SIGKILL: a training saves its checkpoint in between."""
-
-_BATCH_VARIABLES = ("PBS_JOBID", "SLURM_JOB_ID", "NODULE_JOB")
-"""Not handed on: a driver inside a batch job must not lend its id to the trainings."""
 
 
 class LocalDispatcher:
@@ -73,9 +70,6 @@ class LocalDispatcher:
 
     def find(self, job: Job) -> str | None:
         """Look for the process of a job folder; see :class:`Dispatcher`."""
-        claim = read_claim(job.folder)
-        if claim is not None:
-            return claim.job
         wanted = os.fsencode(str(job.folder))
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit():
@@ -89,8 +83,7 @@ class LocalDispatcher:
                 continue
             if leads and wanted in words and os.fsencode(str(self._script)) in words:
                 return _identity(pid)
-        claim = read_claim(job.folder)  # it may have claimed its folder while we looked elsewhere
-        return None if claim is None else claim.job
+        return None
 
     def poll(self, ids: Sequence[str]) -> Mapping[str, JobReport]:
         """Look which processes are there; see :class:`Dispatcher`."""
@@ -118,14 +111,34 @@ class LocalDispatcher:
         return shlex.join(self._words(job))
 
     def place(self) -> str:
-        """Return no name: ``opening`` knows processes by host and boot. See :class:`Dispatcher`."""
+        """Return no name: processes are known by host and boot. See :class:`Dispatcher`."""
         return ""
+
+    @staticmethod
+    def knows(job_id: str | None) -> bool:
+        """Return whether it is, or was, a process of this machine; see :class:`Dispatcher`."""
+        return job_id is not None and job_id.rpartition("-")[2] == _boot()
+
+    @staticmethod
+    def same_job(one: str, other: str) -> bool:
+        """Compare ids; see :class:`Dispatcher`."""
+        return one == other
+
+    @staticmethod
+    def end_by_hand(job_id: str) -> str:
+        """Return the kill command of its session; see :class:`Dispatcher`."""
+        return f"kill -- -{job_id.split('-')[0]}"
+
+    @staticmethod
+    def explain(log: str, comment: str) -> Explanation | None:
+        """Return None: a kernel that kills a process leaves no line in its log."""
+        return None
 
     def _words(self, job: Job) -> list[str]:
         return ["bash", str(self._script), str(job.folder), "local"]
 
     def _environment(self, gpu: int | None) -> dict[str, str]:
-        environment = {k: v for k, v in os.environ.items() if k not in _BATCH_VARIABLES}
+        environment = dict(os.environ)
         environment["OMP_NUM_THREADS"] = str(self._config.cpus_per_job)
         if gpu is not None:
             environment["CUDA_VISIBLE_DEVICES"] = str(gpu)
@@ -145,11 +158,6 @@ class LocalDispatcher:
         if self._gpus.get(job_id) is None and self._config.gpus:
             self._gpus[job_id] = _gpu_of(job_id)
         return self._gpus.get(job_id)
-
-
-def started_since_boot(job_id: str) -> bool:
-    """Say whether a job is, or was, a process of this machine since it was started."""
-    return job_id.rpartition("-")[2] == _boot()
 
 
 def _boot() -> str:

@@ -19,8 +19,16 @@ from pathlib import Path
 
 from nodule_det.config.hpo import DispatcherConfig
 from nodule_det.errors import DispatchError
-from nodule_det.hpo.dispatch.base import Job, JobReport, JobState, Refused, Unavailable
+from nodule_det.hpo.dispatch.base import (
+    Explanation,
+    Job,
+    JobReport,
+    JobState,
+    Refused,
+    Unavailable,
+)
 from nodule_det.hpo.dispatch.shell import Answer, ask, look_up
+from nodule_det.hpo.dispatch.slurm import SlurmDispatcher
 
 HELD = "H"
 STATES = {
@@ -44,6 +52,15 @@ _ID = re.compile(r"^\d+(\[\])?(\.[\w.-]+)?$")
 _OVER = re.compile(r"(\d+(?:\[\])?(?:\.[\w.-]+)?) Job has finished|Unknown Job Id (\S+)")
 _DOWN = re.compile(r"cannot connect to server|Connection refused|Problem loading jobs", re.I)
 _PLAIN = re.compile(r"^(\d+(?:\[\])?\S*)\s.*\s([A-Z])\s+\S+\s*$")
+_NEVER = re.compile(r"can never run", re.I)
+_MEMORY = re.compile(
+    r"^(=>> PBS: job killed: [vp]?mem .*|.*Cgroup mem(sw)? limit exceeded.*"
+    r"|.*exceeded resource [vp]?mem\b.*)$",
+    re.M | re.I,
+)
+"""How PBS reports that it killed a job for its memory: in the job's log, or in its comment."""
+_ENDED = re.compile(r"^=>> PBS: job killed: .*$", re.M)
+"""How it reports, in a job's log, that it ended it, such as at its wall-clock limit."""
 _PASSES = re.compile(
     r"cannot connect to server|Connection|would exceed|not enabled|Unable to contact|"
     r"timed out|try again|partition not available|End of File|Premature end|"
@@ -148,6 +165,29 @@ class PbsDispatcher:
         """Ask for the name of the server; Slurm's wrapper tells none. See :class:`Dispatcher`."""
         return look_up(["qstat", "-B"], r"^Server\b.*\n[- ]+\n(\S+)", self._config.timeout_s)
 
+    @staticmethod
+    def knows(job_id: str | None) -> bool:
+        """Return True: its server is asked from any host. See :class:`Dispatcher`."""
+        return True
+
+    @staticmethod
+    def same_job(one: str, other: str) -> bool:
+        """Compare ids; one with and one without its server's name are equal."""
+        return _number(one) == _number(other)
+
+    @staticmethod
+    def end_by_hand(job_id: str) -> str:
+        """Return the qdel command; see :class:`Dispatcher`."""
+        return f"qdel {job_id}"
+
+    @staticmethod
+    def explain(log: str, comment: str) -> Explanation | None:
+        """Search comment and log, for Slurm's messages as well: its wrapper answers as PBS."""
+        if found := _MEMORY.search(comment) or _MEMORY.search(log):
+            return Explanation(found[0].strip(), out_of_memory=True)
+        ended = _ENDED.findall(log)
+        return Explanation(ended[-1].strip()) if ended else SlurmDispatcher.explain(log, comment)
+
     def _words(self, job: Job) -> list[str]:
         c = self._config
         queue = ["-q", c.queue] if c.queue else []
@@ -187,13 +227,18 @@ def _reports(answer: Answer) -> Iterator[tuple[str, JobReport]]:
                 comment = attributes.get("comment", "")
                 if letter == HELD and "held" not in comment.lower():
                     comment = f"held by Hold_Types={attributes.get('Hold_Types', '?')} {comment}"
-                yield _number(job_id), JobReport(STATES[letter], comment.strip())
+                yield _number(job_id), _report(letter, comment.strip())
         return
     for line in answer.stdout.split("\n"):
         match = _PLAIN.match(line)
         if match and match[2] in STATES:
-            comment = "held" if match[2] == HELD else ""
-            yield _number(match[1]), JobReport(STATES[match[2]], comment)
+            yield _number(match[1]), _report(match[2], "held" if match[2] == HELD else "")
+
+
+def _report(letter: str, comment: str) -> JobReport:
+    state = STATES[letter]
+    never = state is JobState.QUEUED and _NEVER.search(comment) is not None
+    return JobReport(state, comment, never_runs=never, held=letter == HELD)
 
 
 def _records(text: str) -> Iterator[tuple[str, dict[str, str]]]:

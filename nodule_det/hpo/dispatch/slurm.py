@@ -12,7 +12,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nodule_det.config.hpo import DispatcherConfig
-from nodule_det.hpo.dispatch.base import Job, JobReport, JobState, Refused, Unavailable
+from nodule_det.hpo.dispatch.base import (
+    Explanation,
+    Job,
+    JobReport,
+    JobState,
+    Refused,
+    Unavailable,
+)
 from nodule_det.hpo.dispatch.shell import Answer, ask, look_up
 
 _RUNNING = {"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING"}
@@ -20,13 +27,21 @@ _QUEUED = {
     *("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT"),
     *("RESV_DEL_HOLD", "REVOKED"),
 }
-_NEVER = {
-    "PartitionTimeLimit",
-    "PartitionNodeLimit",
-    "BadConstraints",
-    "AssocMaxWallDurationPerJobLimit",
-}
-"""Reasons of a pending job that time alone does not cure."""
+_NEVER = re.compile(
+    r"Invalid(Account|QOS)|(Account|QOS)NotAllowed|DependencyNeverSatisfied|BadConstraints|"
+    r"Partition(Time|Node)Limit|(QOS|Assoc)Max\w+Per(Job|Node)\w*|QOSMin\w+|MaxMemPerLimit|"
+    r"ReservationDeleted"
+)
+"""Reasons of a pending job that time alone does not cure: the job asks for what it cannot get.
+Limits per user, group or partition are not among them; they pass."""
+_HELD = re.compile(r"JobHeld\w+|JobHoldMaxRequeue|launch failed requeued held|.*\bheld\b.*", re.I)
+_HELD_STATES = {"REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
+_MEMORY = re.compile(
+    r"^(slurmstepd\S*: .*(oom.kill|OOM Killed|memory limit).*|OUT_OF_MEMORY.*)$", re.M | re.I
+)
+"""How Slurm reports a job killed for its memory: in the job's log, or by its state in a poll."""
+_ENDED = re.compile(r"^slurmstepd\S*: error: \*\*\* .*$", re.M)
+"""How it reports, in a job's log, that it ended it, such as at its wall-clock limit."""
 _UNKNOWN = re.compile(r"Invalid job id specified", re.I)
 _PASSES = re.compile(
     r"Unable to contact|connect failure|timed out|Socket|temporarily|try again|Transport endpoint|"
@@ -101,6 +116,29 @@ class SlurmDispatcher:
         words = ["scontrol", "show", "config"]
         return look_up(words, r"^ClusterName\s*=\s*(\S+)$", self._config.timeout_s)
 
+    @staticmethod
+    def knows(job_id: str | None) -> bool:
+        """Return True: its controller is asked from any host. See :class:`Dispatcher`."""
+        return True
+
+    @staticmethod
+    def same_job(one: str, other: str) -> bool:
+        """Compare ids; see :class:`Dispatcher`."""
+        return one == other
+
+    @staticmethod
+    def end_by_hand(job_id: str) -> str:
+        """Return the scancel command; see :class:`Dispatcher`."""
+        return f"scancel {job_id}"
+
+    @staticmethod
+    def explain(log: str, comment: str) -> Explanation | None:
+        """Search state and log; see :class:`Dispatcher`."""
+        if found := _MEMORY.search(comment) or _MEMORY.search(log):
+            return Explanation(found[0].strip(), out_of_memory=True)
+        ended = _ENDED.findall(log)
+        return Explanation(ended[-1].strip()) if ended else None
+
     def _words(self, job: Job) -> list[str]:
         c = self._config
         partition = [f"--partition={c.queue}"] if c.queue else []
@@ -119,6 +157,10 @@ def _report(state: str, reason: str) -> JobReport:
     if state in _RUNNING:
         return JobReport(JobState.RUNNING)
     if state in _QUEUED:
-        never = "Can Never Run: " if reason in _NEVER else ""
-        return JobReport(JobState.QUEUED, f"{never}{reason}")
+        return JobReport(
+            JobState.QUEUED,
+            reason,
+            never_runs=_NEVER.fullmatch(reason) is not None,
+            held=state in _HELD_STATES or _HELD.fullmatch(reason) is not None,
+        )
     return JobReport(JobState.GONE, f"{state} {reason}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from nodule_det.hpo.driver.context import DriverContext
 from nodule_det.hpo.driver.early_stopping import should_stop
 from nodule_det.hpo.study.trial import Reason, Trial, TrialState
-from nodule_det.hpo.training import command as objective
+from nodule_det.hpo.training.outcome import read_curve
 
 CANCEL_AGAIN_S = 300.0
 """After this time without effect a job is asked to end once more."""
@@ -19,7 +19,7 @@ CANCEL_AGAIN_S = 300.0
 def observe(context: DriverContext, trial: Trial) -> None:
     """Note the validations of a trial that are new."""
     seen = {o.epoch for o in trial.curve}
-    for o in objective.read_curve(context.run_dir(trial)):
+    for o in read_curve(context.run_dir(trial)):
         if o.epoch not in seen:
             fields = {"epoch": o.epoch, "value": o.value, "se": o.se}
             context.writer.write("observed", trial=trial.number, **fields)

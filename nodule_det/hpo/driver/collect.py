@@ -12,19 +12,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from nodule_det.hpo.dispatch.base import (
-    JobReport,
-    JobState,
-    close,
-    read_claim,
-    read_exit,
-    same_job,
-)
+from nodule_det.hpo.dispatch.base import JobReport, JobState
 from nodule_det.hpo.driver.cancel import give_up, observe
 from nodule_det.hpo.driver.context import DriverContext
 from nodule_det.hpo.study import inbox as queue
 from nodule_det.hpo.study.trial import SUSPICIOUS, Attempt, Reason, Source, Trial, TrialState
-from nodule_det.hpo.training import command as objective
+from nodule_det.hpo.training.files import close, read_claim, read_exit
+from nodule_det.hpo.training.outcome import put_away_failure, read_outcome
 
 
 def take_queue(context: DriverContext) -> None:
@@ -68,7 +62,7 @@ def collect_finished(context: DriverContext) -> None:
         if attempt.started_s is None and (claim := read_claim(folder)) is not None:
             _note_start(context, trial, attempt, claim.started_s)
         exit_ = read_exit(folder)
-        if exit_ is not None and not (exit_.told_to_end and _says_more(context, trial, attempt)):
+        if exit_ is not None and not (exit_.asked_to_end and _says_more(context, trial, attempt)):
             _conclude(context, trial.number)
 
 
@@ -115,7 +109,8 @@ def _take_presence(
 def _take_absence(context: DriverContext, trial: Trial, attempt: Attempt, comment: str) -> None:
     folder = context.folder(trial, attempt)
     claim = read_claim(folder)
-    if claim is not None and attempt.job is not None and not same_job(claim.job, attempt.job):
+    same = context.dispatcher.same_job
+    if claim is not None and attempt.job is not None and not same(claim.job, attempt.job):
         # Two submissions of one attempt, after a lost answer: the other one runs it.
         context.submitted(trial, attempt, claim.job)
         return
@@ -143,9 +138,10 @@ def _conclude(context: DriverContext, number: int) -> None:
     assert attempt is not None
     key = (number, attempt.number)
     context.notes.gone_since.pop(key, None)
-    outcome = objective.read_outcome(
+    outcome = read_outcome(
         context.run_dir(trial),
         context.folder(trial, attempt),
+        context.dispatcher.explain,
         context.notes.last_words.pop(key, ""),
     )
     times = {"started_s": outcome.started_s, "ended_s": outcome.ended_s}
@@ -164,7 +160,7 @@ def _conclude(context: DriverContext, number: int) -> None:
     elif trial.cancelling:
         context.finish(trial, TrialState.CANCELLED, trial.cancelling, **times)
     elif _may_retry(context, trial, outcome.reason):
-        objective.put_away_failure(context.run_dir(trial), context.folder(trial, attempt))
+        put_away_failure(context.run_dir(trial), context.folder(trial, attempt))
         fields = {"trial": number, "attempt": attempt.number, "reason": outcome.reason}
         context.writer.write("ended", **fields, **times)
         context.say(f"trial {number} {outcome.reason} in attempt {attempt.number}; goes on")

@@ -42,7 +42,7 @@ class SessionState:
     """Whether it has taken a job in this session."""
     failures: int = 0
     """Trainings that failed for their setup, or for no reason known, since the last good one."""
-    never_runs: int = 0
+    refused: int = 0
     """Proposals that were refused by their forecast since the last point that was not."""
 
 

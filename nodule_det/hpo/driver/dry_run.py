@@ -17,7 +17,7 @@ from nodule_det.hpo.strategy.strategy import make_strategy
 from nodule_det.hpo.study import inbox as queue
 from nodule_det.hpo.study.study import Study, StudyFolder, read_study
 from nodule_det.hpo.study.trial import Source, Trial
-from nodule_det.hpo.training import command as objective
+from nodule_det.hpo.training.command import command_words, job_script_text
 
 
 def preview(folder: StudyFolder, config: HpoConfig) -> str:
@@ -35,14 +35,14 @@ def preview(folder: StudyFolder, config: HpoConfig) -> str:
     trial = next_trial(study, folder, config)
     attempt = trial.next_attempt
     job = Job(study.header.job_name(trial.number, attempt), folder.attempt(trial.number, attempt))
-    words = objective.command_words(
+    words = command_words(
         study.header.command,
         study.header.train,
         trial.params,
         folder.trial(trial.number),
         config.dispatcher,
     )
-    script = objective.job_script_text(words, config.dispatcher, Path.cwd())
+    script = job_script_text(words, config.dispatcher, Path.cwd())
     command = make_dispatcher(config.dispatcher).preview(job)
     why = None if trial.attempts else ResourceLimits(study.trials, config).why_not(trial.params)
     unseen = missing_store(config)

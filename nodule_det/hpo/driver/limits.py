@@ -19,7 +19,7 @@ from nodule_det.errors import ConfigError
 from nodule_det.hpo.model.cost import Footprint, Speed, fit_speed, footprint
 from nodule_det.hpo.space.space import Params
 from nodule_det.hpo.study.trial import Trial, TrialState
-from nodule_det.hpo.training.command import with_params
+from nodule_det.hpo.training.check import with_params
 from nodule_det.progress import duration
 
 

@@ -13,12 +13,13 @@ from pathlib import Path
 from nodule_det.config.hpo import DispatcherConfig, DispatcherKind, HpoConfig
 from nodule_det.config.train import TrainConfig
 from nodule_det.errors import ConfigError, StudyError
-from nodule_det.hpo.dispatch.local import started_since_boot
+from nodule_det.hpo.dispatch import DISPATCHERS
 from nodule_det.hpo.driver.recovery import recover
 from nodule_det.hpo.space.parsing import read_space
 from nodule_det.hpo.study.journal import read_journal
 from nodule_det.hpo.study.study import Header, Study, StudyFolder, StudyWriter
-from nodule_det.hpo.training.command import check_space, overrides
+from nodule_det.hpo.training.check import check_space
+from nodule_det.hpo.training.command import overrides
 
 
 def new_header(config: HpoConfig, now_s: float) -> Header:
@@ -88,9 +89,9 @@ def require_reachable(study: Study, config: DispatcherConfig, place: str = "") -
             f"{place} cannot know: go on from a login node of {before} until they are over, or "
             "cancel them there by stop=jobs"
         )
-    away = [a for a in jobs if a.job is None or not started_since_boot(a.job)]
+    away = [a for a in jobs if not DISPATCHERS[kind].knows(a.job)]
     here = socket.gethostname()
-    if kind is DispatcherKind.local and last.host != here and away and not config.host_gone:
+    if last.host != here and away and not config.host_gone:
         raise StudyError(
             f"{len(away)} jobs of this study are processes of {last.host} and may still run, which "
             f"{here} cannot know: go on there, or, should that machine be gone for good, give "

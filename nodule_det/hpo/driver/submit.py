@@ -15,14 +15,15 @@ import numpy as np
 
 from nodule_det.config.hpo import HpoConfig
 from nodule_det.errors import StudyError
-from nodule_det.hpo.dispatch.base import Job, Refused, Unavailable, close, read_claim
+from nodule_det.hpo.dispatch.base import Job, Refused, Unavailable
 from nodule_det.hpo.driver.context import DriverContext
 from nodule_det.hpo.driver.limits import ResourceLimits
 from nodule_det.hpo.space.space import Params
 from nodule_det.hpo.strategy.strategy import Propose
 from nodule_det.hpo.study.study import Study
 from nodule_det.hpo.study.trial import SUSPICIOUS, Attempt, Reason, Source, Trial, TrialState
-from nodule_det.hpo.training import command as objective
+from nodule_det.hpo.training import command
+from nodule_det.hpo.training.files import close, read_claim
 
 FAILURES_AT_START = 3
 """Trainings that fail so, one after the other before any succeeds, end the driver: it is the setup,
@@ -43,8 +44,7 @@ def settle(context: DriverContext) -> None:
 
 def _settle(context: DriverContext, trial: Trial, attempt: Attempt) -> None:
     job = context.job(trial, attempt)
-    claim = read_claim(job.folder)
-    known = claim.job if claim is not None else context.dispatcher.find(job)
+    known = _claimed_by(job) or context.dispatcher.find(job) or _claimed_by(job)
     if known is not None:
         context.submitted(trial, attempt, known)
     elif trial.cancelling:
@@ -53,6 +53,12 @@ def _settle(context: DriverContext, trial: Trial, attempt: Attempt) -> None:
     else:
         write_job(context, trial, job)  # the settings of the dispatcher may have been corrected
         _submit(context, trial, attempt)
+
+
+def _claimed_by(job: Job) -> str | None:
+    """Return the id that a job wrote when it started; it may do so while it is searched for."""
+    claim = read_claim(job.folder)
+    return None if claim is None else claim.job
 
 
 def check_setup(context: DriverContext) -> None:
@@ -108,13 +114,13 @@ def _refuse(context: DriverContext, trial: Trial) -> bool:
     """
     why = ResourceLimits(context.study.trials, context.config).why_not(trial.params)
     if why is None:
-        context.notes.never_runs = 0
+        context.notes.refused = 0
         return False
     context.finish(trial, TrialState.FAILED, Reason.REFUSED, message=why)
-    context.notes.never_runs += trial.source == context.config.acquisition.strategy.value
-    if context.notes.never_runs >= HOPELESS_IN_A_ROW:
+    context.notes.refused += trial.source == context.config.acquisition.strategy.value
+    if context.notes.refused >= HOPELESS_IN_A_ROW:
         raise StudyError(
-            f"the last {context.notes.never_runs} proposals were refused before they became jobs, "
+            f"the last {context.notes.refused} proposals were refused before they became jobs, "
             f"trial {trial.number} because it is {why}: the search space seems to have no point "
             "with room.  Widen it, correct the limit, or give forecast.refuse=false.  Then start "
             "the same command again"
@@ -162,7 +168,7 @@ def _submit(context: DriverContext, trial: Trial, attempt: Attempt) -> None:
 def write_job(context: DriverContext, trial: Trial, job: Job) -> None:
     """Write the folder of a job."""
     header, config = context.study.header, context.config.dispatcher
-    words = objective.command_words(
+    words = command.command_words(
         header.command, header.train, trial.params, context.run_dir(trial), config
     )
-    objective.write_job(job, words, config, context.workdir)
+    command.write_job(job, words, config, context.workdir)

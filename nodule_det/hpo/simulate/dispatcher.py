@@ -18,7 +18,8 @@ import yaml
 
 from nodule_det.errors import ExitCode
 from nodule_det.files import append_jsonl
-from nodule_det.hpo.dispatch.base import Job, JobReport, JobState, Unavailable
+from nodule_det.hpo.dispatch.base import Explanation, Job, JobReport, JobState, Unavailable
+from nodule_det.hpo.dispatch.pbs import PbsDispatcher
 from nodule_det.hpo.driver.clock import VirtualClock
 from nodule_det.hpo.space.space import Params
 from nodule_det.hpo.study.trial import Observation
@@ -165,6 +166,26 @@ class FakeDispatcher:
     def place(self) -> str:
         """Return no name; see :class:`Dispatcher`."""
         return ""
+
+    @staticmethod
+    def knows(job_id: str | None) -> bool:
+        """Return True; see :class:`Dispatcher`."""
+        return True
+
+    @staticmethod
+    def same_job(one: str, other: str) -> bool:
+        """Compare ids; see :class:`Dispatcher`."""
+        return one == other
+
+    @staticmethod
+    def end_by_hand(job_id: str) -> str:
+        """Write a command that nobody runs; see :class:`Dispatcher`."""
+        return f"fake-cancel {job_id}"
+
+    @staticmethod
+    def explain(log: str, comment: str) -> Explanation | None:
+        """Explain a job as PBS and Slurm do; see :class:`Dispatcher`."""
+        return PbsDispatcher.explain(log, comment)
 
     def _answer(self) -> None:
         self._advance()

@@ -42,7 +42,7 @@ class Reason(StrEnum):
     LOST = "lost"
     """The job left no result through no fault of its own: its node crashed, its disk was full."""
     EARLY_STOPPED = "early_stopped"
-    """Cancelled by the stopping rule, as never_runs."""
+    """Cancelled by the early-stopping rule."""
     REFUSED = "refused"
     """Forecast to need far more memory or time than a job has; it never became a job."""
     USER = "user"

@@ -10,9 +10,10 @@ import pytest
 
 from nodule_det.config.hpo import DispatcherConfig, DispatcherKind
 from nodule_det.hpo.dispatch import job_script, make_dispatcher
-from nodule_det.hpo.dispatch.base import Job, JobState, read_claim, read_exit, same_job
+from nodule_det.hpo.dispatch.base import Job, JobState
 from nodule_det.hpo.driver.clock import VirtualClock
 from nodule_det.hpo.simulate.dispatcher import FakeDispatcher, FakeRun
+from nodule_det.hpo.training.files import read_claim, read_exit
 from nodule_det.runs import RunResult, RunStatus
 
 REAL = ["local", "pbs", "pbs_history", "slurm", "slurm_qsub"]
@@ -104,7 +105,7 @@ def test_a_job_runs_once_and_leaves_its_exit_code(system):
     job_id = system.dispatcher.submit(job)
     system.until(lambda: read_exit(job.folder) is not None)
     assert read_exit(job.folder).code == 3
-    assert same_job(read_claim(job.folder).job, job_id)
+    assert system.dispatcher.same_job(read_claim(job.folder).job, job_id)
     system.until(lambda: system.state(job_id) is JobState.GONE)
     assert read_claim(job.folder).started_s <= read_exit(job.folder).ended_s
 
@@ -115,7 +116,7 @@ def test_a_job_is_found_by_its_name(system):
     job_id = system.dispatcher.submit(job)
     # A process that is just turning into another program has no name for a moment.
     system.until(lambda: system.dispatcher.find(job) is not None)
-    assert same_job(system.dispatcher.find(job), job_id)
+    assert system.dispatcher.same_job(system.dispatcher.find(job), job_id)
     system.dispatcher.cancel([job_id])
 
 

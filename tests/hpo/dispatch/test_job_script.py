@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from nodule_det.hpo.dispatch import job_script
-from nodule_det.hpo.dispatch.base import close, read_claim, read_exit
+from nodule_det.hpo.training.files import close, read_claim, read_exit
 
 
 def start(folder, job_id):

@@ -8,8 +8,9 @@ import pytest
 
 from nodule_det.config.hpo import DispatcherConfig
 from nodule_det.hpo.dispatch import job_script
-from nodule_det.hpo.dispatch.base import Job, JobState, read_claim
+from nodule_det.hpo.dispatch.base import Job, JobState
 from nodule_det.hpo.dispatch.local import KILL_DELAY_S, LocalDispatcher
+from nodule_det.hpo.training.files import read_claim
 
 STUBBORN = "trap '' TERM\ntouch $(dirname $0)/ready\nfor _ in $(seq 300); do sleep 0.1; done\n"
 

@@ -1,11 +1,8 @@
 """The PBS client against the recorded words of real servers, replayed by a stand-in command."""
 
 import errno
-import os
-import re
 import shutil
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -16,75 +13,17 @@ from nodule_det.hpo.dispatch import job_script
 from nodule_det.hpo.dispatch.base import Job, JobState, Refused, Unavailable
 from nodule_det.hpo.dispatch.pbs import PbsDispatcher
 from nodule_det.hpo.dispatch.shell import ask
+from tests.hpo.dispatch.recordings import Recording
 
 QUEUED, RUNNING, GONE = JobState.QUEUED, JobState.RUNNING, JobState.GONE
-REPLAY = Path(__file__).parents[2] / "bin" / "replay.sh"
+STANDIN = Path(__file__).parents[2] / "bin" / "pbs"
 JOB = Job("run-7f3a-12", Path("/study/trials/0001/attempt_1"))
-_BLOCK = re.compile(
-    r"```console\n[$#] (?P<command>.*?)\n```\nexit code (?P<code>\d+) .*?\n\n"
-    r"stdout:(?: \(empty\)|\n```text\n(?P<out>.*?)\n```)\n\n"
-    r"stderr:(?: \(empty\)|\n```text\n(?P<err>.*?)\n```)\n",
-    re.S,
-)
-
-
-@dataclass(frozen=True)
-class Recording:
-    """One command of a recorded session."""
-
-    command: str
-    code: int
-    stdout: str
-    stderr: str
-
-
-def read_recordings(path: Path) -> dict[str, Recording]:
-    """Read a file of recordings, keyed by command; of equal commands the first counts.
-
-    A file has blocks of a console command, ``exit code N``, and stdout and stderr as fenced text.
-    Where a command ends in ``echo rc=$?``, that is the exit code, and no output.
-    """
-    found: dict[str, Recording] = {}
-    for match in _BLOCK.finditer(path.read_text(encoding="utf-8")):
-        out, code = match["out"] or "", int(match["code"])
-        rc = re.search(r"^rc=(\d+)\n?", out, re.M)
-        if "rc=$" in match["command"] and rc:
-            code, out = int(rc[1]), out[: rc.start()] + out[rc.end() :]
-        command = match["command"]
-        found.setdefault(command, Recording(command, code, out, match["err"] or ""))
-    return found
 
 
 @pytest.fixture
 def pbs():
     config = DispatcherConfig(kind=DispatcherKind.pbs, timeout_s=5)
     return PbsDispatcher(config, job_script())
-
-
-@pytest.fixture
-def replay(tmp_path, monkeypatch):
-    """Make a command say what was recorded, call after call."""
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setenv("REPLAY", str(tmp_path))
-
-    def say(name, *recordings):
-        (tmp_path / name).symlink_to(REPLAY)
-        for call, recording in enumerate(recordings, 1):
-            stem = name if len(recordings) == 1 else f"{name}.{call}"
-            (tmp_path / f"{stem}.code").write_text(str(recording.code))
-            (tmp_path / f"{stem}.out").write_text(recording.stdout)
-            (tmp_path / f"{stem}.err").write_text(recording.stderr)
-        return tmp_path / f"{name}.args"
-
-    return say
-
-
-@pytest.fixture
-def recorded(shared):
-    def find(file, command):
-        return read_recordings(shared / "pbs" / file)[command]
-
-    return find
 
 
 def states(reports):
@@ -402,7 +341,7 @@ def test_slurms_wrapper_gets_all_resources_in_one_option():
     ],
 )
 def test_the_stand_in_speaks_in_recorded_words(shared, words):
-    standin = (REPLAY.parent / "pbs" / "standin.py").read_text(encoding="utf-8")
+    standin = (STANDIN / "standin.py").read_text(encoding="utf-8")
     folder = shared / "pbs" / "openpbs-recorded"
     assert any(words in p.read_text(encoding="utf-8") for p in folder.glob("*.md"))
     spoken = words.removeprefix("qstat: ").removeprefix("    comment = ").split(" to server")[0]

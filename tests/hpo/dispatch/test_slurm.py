@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from nodule_det.config.hpo import DispatcherConfig, DispatcherKind, HpoConfig
-from nodule_det.hpo.dispatch import make_dispatcher
-from nodule_det.hpo.dispatch.base import JobState, Refused
+from nodule_det.hpo.dispatch import job_script, make_dispatcher
+from nodule_det.hpo.dispatch.base import JobReport, JobState, Refused
+from nodule_det.hpo.dispatch.slurm import SlurmDispatcher
 from nodule_det.hpo.driver.clock import WallClock
 from nodule_det.hpo.driver.context import DriverContext
 from nodule_det.hpo.driver.driver import Driver
@@ -16,6 +17,38 @@ from nodule_det.hpo.driver.open_study import new_header, open_study
 from nodule_det.hpo.strategy.random_search import propose_random
 from nodule_det.hpo.study.study import StudyFolder, read_study
 from nodule_det.hpo.study.trial import Reason, TrialState
+from tests.hpo.dispatch.recordings import Recording
+
+
+@pytest.mark.parametrize(
+    ("reason", "never_runs", "held"),
+    [
+        *((reason, True, False) for reason in ("InvalidAccount", "InvalidQOS", "BadConstraints")),
+        ("DependencyNeverSatisfied", True, False),
+        ("PartitionTimeLimit", True, False),
+        ("QOSMaxWallDurationPerJobLimit", True, False),
+        ("QOSMaxCpuPerJobLimit", True, False),
+        ("QOSMaxGRESPerJob", True, False),
+        ("QOSMaxMemoryPerNode", True, False),
+        ("QOSMinGRES", True, False),
+        ("AssocMaxWallDurationPerJobLimit", True, False),
+        ("AssocMaxCpuPerJobLimit", True, False),
+        ("JobHeldUser", False, True),
+        ("JobHeldAdmin", False, True),
+        ("launch failed requeued held", False, True),
+        *((reason, False, False) for reason in ("Resources", "Priority", "Dependency", "None")),
+        ("QOSMaxJobsPerUserLimit", False, False),  # passes once another job of the user ends
+        ("QOSMaxCpuPerUserLimit", False, False),
+        ("AssocGrpCPUMinutesLimit", False, False),
+        ("AssocMaxJobsLimit", False, False),
+        ("ReqNodeNotAvail, UnavailableNodes:n[1-4]", False, False),
+    ],
+)
+def test_the_reason_of_a_waiting_job_says_whether_waiting_helps(replay, reason, never_runs, held):
+    replay("squeue", Recording("", 0, f"7|PENDING|{reason}\n", ""))
+    slurm = SlurmDispatcher(DispatcherConfig(kind=DispatcherKind.slurm), job_script())
+    report = JobReport(JobState.QUEUED, reason, never_runs=never_runs, held=held)
+    assert slurm.poll(["7"]) == {"7": report}
 
 
 @pytest.fixture(params=["slurm", "slurm_qsub"])

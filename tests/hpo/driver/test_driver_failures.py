@@ -216,15 +216,15 @@ def test_a_held_job_is_told_once(lab):
     made = lab(trials=1)
     poll, held = made.batch.poll, iter([True] * 3)
     made.batch.poll = lambda ids: {
-        i: replace(r, state=JobState.QUEUED, comment="held by Hold_Types=u")
+        i: replace(r, state=JobState.QUEUED, comment="by its owner", held=True)
         if next(held, False)
         else r
         for i, r in poll(ids).items()
     }
     made.run()
-    told = [line for line in made.said if "held" in line]
+    told = [line for line in made.said if "waits for you" in line]
     assert len(told) == 1
-    assert told[0].endswith("of trial 1 waits for you: held by Hold_Types=u")
+    assert told[0].endswith("of trial 1 waits for you: by its owner")
 
 
 def test_the_word_of_a_poll_about_memory_is_kept_until_the_job_is_given_up(lab):

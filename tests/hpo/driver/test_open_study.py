@@ -5,7 +5,7 @@ import pytest
 from nodule_det.config.hpo import DispatcherConfig, DispatcherKind, HpoConfig
 from nodule_det.config.train import TrainConfig
 from nodule_det.errors import ConfigError, StudyError
-from nodule_det.hpo.dispatch.local import started_since_boot
+from nodule_det.hpo.dispatch.local import LocalDispatcher
 from nodule_det.hpo.driver import open_study as opening
 from nodule_det.hpo.driver.open_study import missing_store, require_reachable
 from nodule_det.hpo.space.parsing import parse_space
@@ -64,7 +64,7 @@ def test_processes_of_another_machine_are_not_started_again_here(writer, monkeyp
 
 def test_a_container_of_another_name_on_the_same_machine_goes_on(writer, monkeypatch, boot):
     give(writer, "local", f"4711-99-{boot}")
-    assert started_since_boot(f"4711-99-{boot}")
+    assert LocalDispatcher.knows(f"4711-99-{boot}")
     monkeypatch.setattr(opening.socket, "gethostname", lambda: "container2")
     require_reachable(writer.study, LOCAL)
 

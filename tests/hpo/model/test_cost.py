@@ -7,7 +7,7 @@ import pytest
 
 from nodule_det.config.train import ModelConfig, Precision, TrainConfig
 from nodule_det.hpo.model.cost import CPU_BASE_BYTES, fit_speed, footprint, layers
-from nodule_det.hpo.training.command import with_params
+from nodule_det.hpo.training.check import with_params
 
 
 @pytest.mark.parametrize("residual", [False, True])

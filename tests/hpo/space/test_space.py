@@ -9,7 +9,7 @@ from nodule_det.config.train import TrainConfig
 from nodule_det.errors import ConfigError
 from nodule_det.hpo.space.parsing import parse_space, read_space
 from nodule_det.hpo.space.space import Space, point_key
-from nodule_det.hpo.training.command import check_space
+from nodule_det.hpo.training.check import check_space
 
 NOMURA = read_space("nomura")
 USUAL = {

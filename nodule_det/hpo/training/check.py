@@ -1,0 +1,90 @@
+"""A search space, tried on the settings of the train command before anything is submitted.
+
+Space, TrainConfig ──check_space()──▶ ConfigError, or nothing
+TrainConfig, params ──with_params()──▶ TrainConfig, its own checks run again
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import replace
+from enum import Enum
+from typing import Any, TypeVar
+
+import numpy as np
+
+from nodule_det.config.fields import settings
+from nodule_det.config.train import TrainConfig
+from nodule_det.errors import ConfigError
+from nodule_det.hpo.space.space import Space, Value
+from nodule_det.hpo.training.command import override_words
+
+CHECKED_POINTS = 200
+"""Random points of a space that are tried."""
+
+Config = TypeVar("Config")
+
+
+def check_space(space: Space, train: TrainConfig, seed: int = 0) -> None:
+    """Try a search space on the settings of the train command, before anything is submitted.
+
+    Every name must be a setting; the first points, the corners of each parameter, and many random
+    points must be accepted by the checks of the settings.
+
+    Raises:
+        ConfigError: If a name or a point is refused.
+    """
+    known = [name for name, _ in settings(TrainConfig) if name != "run_dir"]  # each has its own
+    for parameter in space:
+        if parameter.name not in known:
+            raise ConfigError(
+                f"the search space has {parameter.name}, which is no setting of the train "
+                f"command; its settings are: {', '.join(known)}"
+            )
+    rng = np.random.default_rng(seed)
+    middle = np.full(space.dimension, 0.5)
+    corners = [
+        np.where(np.arange(space.dimension) == i, end, middle)
+        for i in range(space.dimension)
+        for end in (0.0, 1.0)
+    ]
+    points = [*space.first, *map(space.from_unit, corners)]
+    points += [space.sample(rng) for _ in range(CHECKED_POINTS)]
+    for params in points:
+        try:
+            with_params(train, params)
+        except ConfigError as error:
+            raise ConfigError(
+                f"the search space allows {shlex.join(override_words(params))}, "
+                f"which the train command refuses: {error}"
+            ) from None
+
+
+def with_params(config: Config, params: Mapping[str, Value]) -> Config:
+    """Return a config with some settings changed, checked anew.
+
+    Raises:
+        ConfigError: If a setting does not exist, has the wrong type, or is refused.
+    """
+    here = {name: value for name, value in params.items() if "." not in name}
+    below: dict[str, dict[str, Value]] = {}
+    for name, value in params.items():
+        head, dot, rest = name.partition(".")
+        if dot:
+            below.setdefault(head, {})[rest] = value
+    changes: dict[str, Any] = {name: _as_type_of(config, name, v) for name, v in here.items()}
+    for head, inner in below.items():
+        changes[head] = with_params(getattr(config, head), inner)
+    return replace(config, **changes)  # type: ignore[type-var]
+
+
+def _as_type_of(config: object, name: str, value: Value) -> Any:
+    old = getattr(config, name)
+    if isinstance(old, Enum):
+        return type(old)(value)
+    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if old is not None and type(old) is not type(value):
+        raise ConfigError(f"{name}={value} must be of type {type(old).__name__}")
+    return value

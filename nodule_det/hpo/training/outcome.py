@@ -1,0 +1,139 @@
+"""What became of a training, from the files that it and its job left.
+
+exit_code, result.json, job.log ──read_outcome()──▶ Outcome(reason, value, message)
+metrics.jsonl ──read_curve()──▶ [Observation(epoch, value, se)]
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from nodule_det.errors import ExitCode
+from nodule_det.files import read_jsonl
+from nodule_det.hpo.dispatch.base import Explanation
+from nodule_det.hpo.study.trial import Observation, Reason
+from nodule_det.hpo.training.files import Exit, read_claim, read_exit
+from nodule_det.hpo.training.job_log import read_tail
+from nodule_det.runs import RunFolder, RunResult, RunStatus
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a job that is over came to."""
+
+    reason: Reason | None
+    """None if the training is complete; STOPPED if it wants to go on."""
+    value: float | None = None
+    value_se: float | None = None
+    message: str | None = None
+    peak_memory_bytes: int | None = None
+    started_s: float | None = None
+    ended_s: float | None = None
+
+
+Explain = Callable[[str, str], Explanation | None]
+""":meth:`Dispatcher.explain`: (end of the log, comment of polls) -> why the job was ended."""
+
+
+def read_outcome(run_dir: Path, attempt_dir: Path, explain: Explain, comment: str = "") -> Outcome:
+    """Read what became of a job that is over, from the files that it left.
+
+    The exit code says how this job ended; without one (it was killed as a whole) the status in the
+    training's result counts.  A finished result always counts.  If a job or a training was killed,
+    or was asked to end and saved a checkpoint, the batch system may report that it exceeded its
+    memory.
+
+    Args:
+        run_dir: Of the training.
+        attempt_dir: Of the job.
+        explain: Finds the batch system's reason in log and comment.
+        comment: What the batch system reported of the job once it was gone.
+    """
+    claim, exit_ = read_claim(attempt_dir), read_exit(attempt_dir)
+    started_s = claim.started_s if claim else None
+    result = _read_result(run_dir)
+    if claim is None and result is not None and result.status is not RunStatus.COMPLETE:
+        result = None  # of an earlier job: this one never began
+    reason, message = _reason(result, exit_)
+    if reason in (Reason.LOST, Reason.KILLED, Reason.STOPPED) and (
+        why := explain(read_tail(attempt_dir), comment)
+    ):
+        if why.out_of_memory:
+            reason, message = Reason.OUT_OF_MEMORY, f"killed by the batch system: {why.text}"
+        elif reason is not Reason.STOPPED:
+            message = f"{message}: {why.text}"
+    value = value_se = None
+    if reason is None and result is not None:
+        value, value_se = result.pauc, result.pauc_se
+        if value is None or not math.isfinite(value):
+            reason, message = Reason.ERROR, f"result.json is complete, but has pauc={value}"
+            value = value_se = None
+        elif value_se is not None and not math.isfinite(value_se):
+            value_se = None
+    return Outcome(
+        reason=reason,
+        value=value,
+        value_se=value_se,
+        message=message,
+        peak_memory_bytes=_peak(result),
+        started_s=started_s,
+        ended_s=exit_.ended_s if exit_ else None,
+    )
+
+
+def _peak(result: RunResult | None) -> int | None:
+    if result is None:
+        return None
+    return result.peak_gpu_memory_bytes or result.peak_memory_bytes
+
+
+def _reason(result: RunResult | None, exit_: Exit | None) -> tuple[Reason | None, str | None]:
+    if result is not None and result.status is RunStatus.COMPLETE:
+        return None, None
+    message = result.message if result is not None else None
+    if exit_ is None:
+        if result is not None and result.status is RunStatus.STOPPED:
+            return Reason.STOPPED, message
+        if result is not None and result.status is RunStatus.FAILED:
+            return Reason.of(ExitCode.of(result.reason)) or Reason.ERROR, message
+        return Reason.LOST, "the job vanished without a result"
+    if reason := Reason.of(exit_.code):
+        return reason, message
+    if exit_.code > 128:  # a shell's way to say: killed by signal code - 128
+        return Reason.KILLED, f"killed by signal {exit_.code - 128}"
+    if exit_.code == ExitCode.COMPLETE:
+        return Reason.ERROR, "the training left with exit code 0, but without a complete result"
+    return Reason.ERROR, message or f"exit code {exit_.code}; see job.log in the attempt's folder"
+
+
+def _read_result(run_dir: Path) -> RunResult | None:
+    try:
+        return RunResult.from_json(RunFolder(run_dir).result.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError):  # not ours to repair; without a result the exit code speaks
+        return None
+
+
+def put_away_failure(run_dir: Path, attempt_dir: Path) -> None:
+    """Move the result of a failed attempt out of the way of the next one."""
+    result = _read_result(run_dir)
+    if result is not None and result.status is RunStatus.FAILED:
+        RunFolder(run_dir).result.rename(attempt_dir / "result.json")
+
+
+def read_curve(run_dir: Path) -> list[Observation]:
+    """Read the validations of a training so far; a number that is none is left out."""
+    curve = []
+    for row in read_jsonl(RunFolder(run_dir).metrics):
+        epoch, pauc = row.get("epoch"), _finite(row.get("pauc"))
+        if row.get("kind") == "validation" and isinstance(epoch, int) and pauc is not None:
+            curve.append(Observation(epoch, pauc, _finite(row.get("pauc_se"))))
+    return curve
+
+
+def _finite(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

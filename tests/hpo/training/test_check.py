@@ -1,0 +1,38 @@
+import pytest
+
+from nodule_det.config.train import Device, TrainConfig
+from nodule_det.errors import ConfigError
+from nodule_det.hpo.space.parsing import parse_space, read_space
+from nodule_det.hpo.training.check import check_space, with_params
+
+
+def test_nomura_suits_the_train_command():
+    check_space(read_space("nomura"), TrainConfig())
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter", "words"),
+    [
+        ("optim.lrr", {"kind": "bool"}, "has optim.lrr, which is no setting of the train command"),
+        (
+            "model.filters",
+            {"kind": "int", "low": 1, "high": 32},
+            r"allows model.filters=1, which the train command refuses: model.filters=1 must be one",
+        ),
+        ("model.residual", {"kind": "int", "low": 0, "high": 1}, "must be of type bool"),
+        (
+            "augment.shift_vox",
+            {"kind": "int", "low": 0, "high": 32},
+            "is more than half of patches.size_vox=32",
+        ),
+    ],
+)
+def test_a_space_that_the_training_refuses_is_refused_first(name, parameter, words):
+    space = parse_space({"parameters": {name: parameter}})
+    with pytest.raises(ConfigError, match=words):
+        check_space(space, TrainConfig())
+
+
+def test_settings_are_changed_by_their_dotted_names():
+    config = with_params(TrainConfig(), {"optim.lr": 1e-4, "fold": 3, "device": "cpu"})
+    assert (config.optim.lr, config.fold, config.device) == (1e-4, 3, Device.cpu)

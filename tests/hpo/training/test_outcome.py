@@ -1,0 +1,146 @@
+import pytest
+
+from nodule_det.files import append_jsonl, write_json
+from nodule_det.hpo.dispatch.pbs import PbsDispatcher
+from nodule_det.hpo.study.trial import Reason
+from nodule_det.hpo.training.outcome import put_away_failure, read_curve, read_outcome
+from nodule_det.runs import RunFolder, RunResult, RunStatus
+
+
+def outcome(tmp_path, code=None, **result):
+    attempt = tmp_path / "attempt_1"
+    attempt.mkdir()
+    (attempt / "claim").write_text("7.pbs node1 1000.5\n")
+    if code is not None:
+        (attempt / "exit_code").write_text(f"{code} 1060.5\n")
+    if result:
+        write_json(RunFolder(tmp_path).result, RunResult(**result).as_dict())
+    return read_outcome(tmp_path, attempt, PbsDispatcher.explain)
+
+
+def read(tmp_path, comment=""):
+    return read_outcome(tmp_path, tmp_path / "attempt_1", PbsDispatcher.explain, comment)
+
+
+FAILED, STOPPED, RUNNING = RunStatus.FAILED, RunStatus.STOPPED, RunStatus.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("code", "result", "reason"),
+    [
+        (0, {"status": RunStatus.COMPLETE, "pauc": 0.5}, None),
+        (None, {"status": RunStatus.COMPLETE, "pauc": 0.5}, None),  # killed after its result
+        (1, {"status": RunStatus.COMPLETE, "pauc": 0.5}, None),
+        (85, {"status": STOPPED, "reason": "wall_clock"}, Reason.STOPPED),
+        (None, {"status": STOPPED, "reason": "sigterm"}, Reason.STOPPED),
+        (86, {"status": FAILED, "reason": "diverged"}, Reason.DIVERGED),
+        (87, {"status": FAILED, "reason": "out_of_memory"}, Reason.OUT_OF_MEMORY),
+        (None, {"status": FAILED, "reason": "out_of_memory"}, Reason.OUT_OF_MEMORY),
+        (2, {}, Reason.BAD_INPUT),
+        (1, {"status": FAILED, "reason": "error"}, Reason.ERROR),
+        (137, {"status": RUNNING}, Reason.KILLED),
+        (None, {"status": RUNNING}, Reason.LOST),
+        (None, {}, Reason.LOST),
+        (0, {}, Reason.ERROR),
+    ],
+)
+def test_exit_code_and_result_show_how_a_job_ended(tmp_path, code, result, reason):
+    assert outcome(tmp_path, code, **result).reason is reason
+
+
+@pytest.mark.parametrize("status", [STOPPED, FAILED, RUNNING])
+def test_a_job_that_never_began_is_lost_regardless_of_an_earlier_result(tmp_path, status):
+    write_json(RunFolder(tmp_path).result, RunResult(status=status, reason="sigterm").as_dict())
+    (tmp_path / "attempt_2").mkdir()
+    assert (
+        read_outcome(tmp_path, tmp_path / "attempt_2", PbsDispatcher.explain).reason is Reason.LOST
+    )
+
+
+def test_times_are_those_that_the_job_wrote(tmp_path):
+    seen = outcome(tmp_path, 0, status=RunStatus.COMPLETE, pauc=0.5, pauc_se=0.01)
+    assert (seen.started_s, seen.ended_s, seen.value, seen.value_se) == (1000.5, 1060.5, 0.5, 0.01)
+
+
+def test_the_exit_code_counts_where_the_result_is_damaged(tmp_path):
+    RunFolder(tmp_path).result.write_text("{")
+    assert outcome(tmp_path, 86).reason is Reason.DIVERGED
+
+
+def test_the_result_of_a_failed_attempt_is_not_taken_for_that_of_the_next(tmp_path):
+    outcome(tmp_path, 1, status=FAILED, reason="error")
+    put_away_failure(tmp_path, tmp_path / "attempt_1")
+    assert not RunFolder(tmp_path).result.exists()
+    assert (tmp_path / "attempt_1" / "result.json").exists()
+
+
+def test_the_curve_is_that_of_the_validations(tmp_path):
+    path = RunFolder(tmp_path).metrics
+    append_jsonl(path, {"kind": "train", "step": 1, "loss": 0.5})
+    append_jsonl(path, {"kind": "validation", "epoch": 5, "pauc": 0.25, "pauc_se": 0.02})
+    append_jsonl(path, {"kind": "validation", "epoch": 10, "pauc": None, "pauc_se": None})
+    append_jsonl(path, {"kind": "validation", "pauc": 0.5})
+    with open(path, "a", encoding="utf-8") as f:  # as json.dumps writes it
+        f.write('{"kind": "validation", "epoch": 15, "pauc": NaN, "pauc_se": 0.1}\n')
+    assert [(o.epoch, o.value, o.se) for o in read_curve(tmp_path)] == [(5, 0.25, 0.02)]
+
+
+PBS_WORDS = "=>> PBS: job killed: mem 379112kb exceeded limit 102400kb"
+SLURM_WORDS = (
+    "slurmstepd: error: Detected 1 oom_kill event in StepId=7.batch. Some of the step tasks have "
+    "been OOM Killed."
+)
+
+
+@pytest.mark.parametrize("words", [PBS_WORDS, SLURM_WORDS, "Cgroup mem limit exceeded: job 7"])
+@pytest.mark.parametrize("code", [None, 137, 143, 85])
+def test_a_job_killed_for_its_memory_is_recognised_by_its_log(tmp_path, words, code):
+    outcome(tmp_path, code, status=RUNNING)
+    (tmp_path / "attempt_1" / "job.log").write_text(f"epoch 1 ...\n{words}\n")
+    seen = read(tmp_path)
+    assert seen.reason is Reason.OUT_OF_MEMORY
+    assert seen.message == f"killed by the batch system: {words}"
+
+
+@pytest.mark.parametrize(
+    ("comment", "reason"),
+    [
+        ("OUT_OF_MEMORY OutOfMemory\nunknown\n", Reason.OUT_OF_MEMORY),
+        (
+            "Job run at Mon Nov 23 at 02:36 on (pbs01:mem=102400kb) and exceeded resource mem",
+            Reason.OUT_OF_MEMORY,
+        ),
+        ("Job run at Mon Nov 23 at 02:33 on (pbs01) and exceeded resource walltime", Reason.LOST),
+        ("NODE_FAIL None", Reason.LOST),
+        ("", Reason.LOST),
+    ],
+)
+def test_a_job_killed_for_its_memory_is_recognised_by_the_poll(tmp_path, comment, reason):
+    outcome(tmp_path, status=RUNNING)
+    assert read(tmp_path, comment).reason is reason
+
+
+def test_a_log_line_about_memory_is_not_a_kill(tmp_path):
+    outcome(tmp_path, 137, status=RUNNING)
+    (tmp_path / "attempt_1" / "job.log").write_text("peak memory 3 GB, below the memory limit\n")
+    assert read(tmp_path).reason is Reason.KILLED
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "=>> PBS: job killed: walltime 46 exceeded limit 12",  # recorded from OpenPBS 23.06.06
+        "slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-11-23T02:00:00 DUE TO TIME LIMIT ***",
+    ],
+)
+def test_a_killed_job_is_explained_by_the_batch_system(tmp_path, words):
+    outcome(tmp_path, 143, status=RUNNING)
+    (tmp_path / "attempt_1" / "job.log").write_text(f"epoch 1 ...\n{words}\nTerminated\n")
+    seen = read(tmp_path)
+    assert (seen.reason, seen.message) == (Reason.KILLED, f"killed by signal 15: {words}")
+
+
+def test_a_memory_message_does_not_undo_a_result(tmp_path):
+    outcome(tmp_path, 0, status=RunStatus.COMPLETE, pauc=0.5)
+    (tmp_path / "attempt_1" / "job.log").write_text(SLURM_WORDS)
+    assert read(tmp_path).reason is None
