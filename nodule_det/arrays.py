@@ -1,9 +1,83 @@
-"""Types of the arrays that public functions take and return.  Shapes are in their docstrings."""
+"""Types of the arrays in every signature, and conversion of what users pass in their place.
+
+lists, pandas columns, torch tensors, integers, bools ──as_numbers(), as_names()──▶ arrays
+"""
+
+from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from nodule_det.errors import FrocInputError
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 StrArray = NDArray[np.str_]
+
+NUMBERS = "biufOUS"
+"""Kinds of NumPy arrays that may hold real numbers; objects and text are parsed."""
+
+
+def as_numbers(values: Any, what: str) -> FloatArray:
+    """Convert numbers of any type to float64, so that no unsigned integer can wrap.
+
+    Masked and missing cells become NaN.
+
+    Args:
+        values: A number, or a list, array, tensor (on any device) or pandas object of numbers.
+        what: Name of the values in the error message.
+
+    Raises:
+        FrocInputError: If they are not real numbers.
+    """
+    try:
+        if hasattr(values, "detach"):  # a torch tensor, which may need gradients or lie on a GPU
+            values = values.detach().cpu().double().numpy()
+        if isinstance(values, np.ma.MaskedArray):
+            values = np.ma.filled(values.astype(np.float64), np.nan)
+        array = np.asarray(values)
+        if array.dtype.kind not in NUMBERS:
+            raise TypeError(f"they are of type {array.dtype}")
+        if array.dtype.kind == "O":
+            cells = [np.nan if _is_missing(cell) else cell for cell in array.flat]
+            array = np.array(cells, np.float64).reshape(array.shape)
+        return np.asarray(array, np.float64)
+    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise FrocInputError(
+            f"{what} cannot be read as numbers ({error}): pass a list or array of real numbers"
+        ) from None
+
+
+def as_names(values: Any, what: str) -> StrArray:
+    """Convert ids of any type to text: 7 becomes "7".
+
+    Raises:
+        FrocInputError: If one is missing (None or NaN), or they are not one flat list.
+    """
+    if hasattr(values, "detach"):
+        values = values.detach().cpu().numpy()
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        array = np.empty((0, 0))
+    if array.dtype.kind == "O":
+        missing = [i for i, name in enumerate(array.flat) if _is_missing(name)]
+    elif array.dtype.kind == "f":
+        missing = np.flatnonzero(np.isnan(array)).tolist()
+    else:
+        missing = []
+    if array.ndim != 1 or missing:
+        why = f"row {missing[0]} has none" if missing else f"their shape is {array.shape}"
+        raise FrocInputError(f"{what} must be one id for each row; {why}")
+    return array.astype(np.str_, copy=False)
+
+
+def _is_missing(cell: Any) -> bool:
+    """Return whether a cell is None, NaN or pandas' NA, which has no truth value."""
+    try:
+        return cell is None or bool(cell != cell)
+    except TypeError:
+        return True

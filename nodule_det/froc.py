@@ -16,18 +16,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from nodule_det.arrays import BoolArray, FloatArray, IntArray, StrArray
+from nodule_det.arrays import BoolArray, FloatArray, IntArray, StrArray, as_names, as_numbers
 from nodule_det.errors import FrocInputError
 
 
 @dataclass(frozen=True)
 class Lesions:
-    """Annotated findings, those that count or those that are excluded.
+    """Annotated findings, either those that count or those that are excluded.
+
+    Columns may be lists, tensors or pandas columns: they are converted to text and float64.
 
     Attributes:
         case: (n,) id of the scan.
         world_mm: (n, 3) centres.
-        diameter_mm: (n,) diameters; of excluded findings a negative one means 10 mm.
+        diameter_mm: (n,) diameters.  Of an excluded finding one that is NaN, 0 or negative is
+            unknown and read as 10 mm.
     """
 
     case: StrArray
@@ -35,24 +38,26 @@ class Lesions:
     diameter_mm: FloatArray
 
     def __post_init__(self) -> None:
-        _check_columns("lesions", self.case, self.world_mm, self.diameter_mm)
+        _convert_columns(self, "lesions", "diameter_mm")
 
     def __len__(self) -> int:
         return len(self.case)
 
     def take(self, rows: IntArray) -> Lesions:
-        """Return some of them."""
+        """Return the lesions of these rows."""
         return Lesions(self.case[rows], self.world_mm[rows], self.diameter_mm[rows])
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """What a detector says.
+    """Output of a detector.
+
+    Columns may be lists, tensors or pandas columns: they are converted to text and float64.
 
     Attributes:
         case: (n,) id of the scan.
         world_mm: (n, 3) points.
-        score: (n,) larger is surer; any scale, negative numbers and logits included.
+        score: (n,) larger means more suspicious.  Any scale will do, logits included.
     """
 
     case: StrArray
@@ -60,22 +65,28 @@ class Candidates:
     score: FloatArray
 
     def __post_init__(self) -> None:
-        _check_columns("candidates", self.case, self.world_mm, self.score)
+        _convert_columns(self, "candidates", "score")
 
     def __len__(self) -> int:
         return len(self.case)
 
     def take(self, rows: IntArray) -> Candidates:
-        """Return some of them."""
+        """Return the candidates of these rows."""
         return Candidates(self.case[rows], self.world_mm[rows], self.score[rows])
 
 
-def _check_columns(what: str, case: StrArray, world_mm: FloatArray, number: FloatArray) -> None:
+def _convert_columns(table: Lesions | Candidates, what: str, number: str) -> None:
+    """Convert the columns of a table to arrays, and check that they fit together."""
+    case = as_names(table.case, f"the case ids of {what}")
+    world_mm = as_numbers(table.world_mm, f"the positions of {what}")
+    numbers = as_numbers(getattr(table, number), f"{number} of {what}")
     n = len(case)
-    if world_mm.shape != (n, 3) or number.shape != (n,):
+    if not n and not world_mm.size:
+        world_mm = world_mm.reshape(0, 3)
+    if world_mm.shape != (n, 3) or numbers.shape != (n,):
         raise FrocInputError(
-            f"{what} have {n} case ids, positions of shape {world_mm.shape} and numbers of shape "
-            f"{number.shape}; needed are ({n}, 3) and ({n},)"
+            f"{what} have {n} case ids, positions of shape {world_mm.shape} and {number} of shape "
+            f"{numbers.shape}: expected ({n}, 3) and ({n},)"
         )
     bad = np.flatnonzero(~np.isfinite(world_mm).all(axis=1))
     if len(bad):
@@ -83,13 +94,16 @@ def _check_columns(what: str, case: StrArray, world_mm: FloatArray, number: Floa
             f"{len(bad)} of {n} {what} have a position that is not finite; the first is row "
             f"{bad[0]}, case {case[bad[0]]}, {world_mm[bad[0]].tolist()}"
         )
+    for name, values in (("case", case), ("world_mm", world_mm), (number, numbers)):
+        object.__setattr__(table, name, values)
 
 
 NO_LESIONS = Lesions(np.empty(0, np.str_), np.empty((0, 3)), np.empty(0))
 
 
 EXCLUDED_MM = 10.0
-"""Diameter of an excluded finding whose annotation gives a negative one (LUNA16's rule)."""
+"""Diameter of an excluded finding whose annotation has none: LUNA16's rule for a negative one, and
+ours for one that is NaN or 0."""
 
 PAIRS_AT_ONCE = 1_000_000
 """Pairs of candidate and finding whose distance is computed together."""
@@ -99,7 +113,7 @@ MISSED = -1
 
 @dataclass(frozen=True)
 class Matched:
-    """What became of every lesion and candidate: all that the figures need.
+    """The outcome for every lesion and candidate: all that the figures need.
 
     Attributes:
         cases: (n_cases,) evaluated cases, those without lesions or candidates included.
@@ -112,9 +126,9 @@ class Matched:
         fp_row: (n_fp,) its row in the candidates.
         excluded_row: rows that hit excluded findings only.
         repeated_row: rows that hit a lesion which a better candidate found.
-        n_unknown: candidates left out because their case is not evaluated (opt-out).
-        n_nan: candidates left out because their score is NaN (opt-out).
-        n_rows: rows of the candidates that were looked at, those left out included.
+        n_unknown: candidates left out because their case is not evaluated (opt-in).
+        n_nan: candidates left out because their score is NaN (opt-in).
+        n_rows: rows of the candidates that were read, including those left out.
     """
 
     cases: StrArray
@@ -129,6 +143,10 @@ class Matched:
     n_unknown: int = 0
     n_nan: int = 0
     n_rows: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("lesion_score", "fp_score"):
+            object.__setattr__(self, name, as_numbers(getattr(self, name), name))
 
     @property
     def n_cases(self) -> int:
@@ -152,7 +170,8 @@ def match(
     candidates: Candidates,
     excluded: Lesions = NO_LESIONS,
     *,
-    drop_unknown: bool = False,
+    drop_unknown_findings: bool = False,
+    drop_unknown_candidates: bool = False,
     drop_nan: bool = False,
 ) -> Matched:
     """Decide for every candidate what it hits, and for every lesion what found it.
@@ -164,26 +183,38 @@ def match(
     Args:
         cases: Ids of all evaluated cases.
         lesions: Findings that count.
-        candidates: What the detector says.
+        candidates: Output of the detector.
         excluded: Findings that are neither lesion nor background.
-        drop_unknown: Leave out candidates and findings of other cases; an error otherwise.
-        drop_nan: Leave out candidates whose score is NaN; an error otherwise.
+        drop_unknown_findings: Leave out lesions and excluded findings of other cases, as when one
+            fold is evaluated with the annotations of all.  An error otherwise.
+        drop_unknown_candidates: Leave out candidates of other cases.  An error otherwise.
+        drop_nan: Leave out candidates whose score is NaN.  An error otherwise.
 
     Raises:
-        FrocInputError: If there is no case, a case stands twice, a lesion has no positive
+        FrocInputError: If there is no case, a case is listed twice, a lesion has no positive
             diameter, a case is unknown, or a score is NaN.
     """
+    for name, table, kind in (
+        ("lesions", lesions, Lesions),
+        ("candidates", candidates, Candidates),
+        ("excluded", excluded, Lesions),
+    ):
+        if not isinstance(table, kind):
+            raise FrocInputError(
+                f"{name} must be {kind.__name__}, not {type(table).__name__}: "
+                "nodule_det.evaluate.evaluate() takes DataFrames, dicts and paths"
+            )
     known = _index_cases(cases)
-    _check_diameters(lesions)
-    lesion_of = _look_up(known, lesions.case, "lesion", drop_unknown)
-    excluded_of = _look_up(known, excluded.case, "excluded finding", drop_unknown)
-    case_of = _look_up(known, candidates.case, "candidate", drop_unknown)
+    _check_diameters(lesions, excluded)
+    lesion_of = _look_up(known, lesions.case, "lesion", drop_unknown_findings)
+    excluded_of = _look_up(known, excluded.case, "excluded finding", drop_unknown_findings)
+    case_of = _look_up(known, candidates.case, "candidate", drop_unknown_candidates)
     nan = np.isnan(candidates.score)
     if nan.any() and not drop_nan:
         first = int(np.flatnonzero(nan)[0])
         raise FrocInputError(
             f"{nan.sum()} of {len(candidates)} scores are NaN; the first is candidate row {first} "
-            f"of case {candidates.case[first]}; mend it, or leave them out (drop_nan=true)"
+            f"of case {candidates.case[first]}; correct it, or leave them out (drop_nan=true)"
         )
     usable = (case_of >= 0) & ~nan
     by_case = _ByCase(np.where(usable, case_of, -1), candidates, len(known.names))
@@ -199,7 +230,7 @@ def match(
     ignored = np.zeros(len(candidates), bool)
     kept_x = np.flatnonzero(excluded_of >= 0)
     diameter = excluded.diameter_mm[kept_x]
-    radius = np.where(diameter < 0, EXCLUDED_MM, diameter) / 2
+    radius = np.where(diameter > 0, diameter, EXCLUDED_MM) / 2
     for _, rows in by_case.hits(excluded_of[kept_x], excluded.world_mm[kept_x], radius):
         ignored[rows] = True
     ignored &= ~hits
@@ -229,13 +260,13 @@ class _Cases:
 
 
 def _index_cases(cases: Sequence[str] | StrArray) -> _Cases:
-    names = np.asarray(cases, dtype=np.str_).reshape(-1)
+    names = as_names(cases, "the list of scans")
     if not len(names):
-        raise FrocInputError("there is no case to evaluate; the list of scans is empty")
+        raise FrocInputError("there is no case to evaluate: the list of scans is empty")
     index: dict[str, int] = {}
     for i, name in enumerate(names.tolist()):
         if index.setdefault(name, i) != i:
-            raise FrocInputError(f"case {name} stands twice in the list of scans")
+            raise FrocInputError(f"case {name} is listed twice in the list of scans")
     return _Cases(names, index)
 
 
@@ -248,31 +279,43 @@ def _look_up(known: _Cases, case: StrArray, what: str, drop: bool) -> IntArray:
         index[start : start + len(names)] = [known.index.get(name, -1) for name in names]
     if (index < 0).any() and not drop:
         odd = np.unique(case[index < 0])
+        setting = "candidates" if what == "candidate" else "findings"
         raise FrocInputError(
             f"{(index < 0).sum()} {what}s belong to {len(odd)} cases that are not in the list of "
             f"scans, such as {str(odd[0])!r}{_nearly(str(odd[0]), known)}; correct the list, or "
-            "leave them out (drop_unknown=true)"
+            f"leave them out (drop_unknown_{setting}=true)"
         )
     return index
 
 
 def _nearly(case: str, known: _Cases) -> str:
-    """Say so if the case is known by nearly the same id: blanks, another case, a file's ending."""
-    plain = {_plain(name): name for name in known.names.tolist()}
-    return f" (which is nearly {plain[_plain(case)]!r})" if _plain(case) in plain else ""
+    """Name the known case that differs from this id in its spelling only."""
+    plain = {plain_id(name): name for name in known.names.tolist()}
+    return f" (which is nearly {plain[plain_id(case)]!r})" if plain_id(case) in plain else ""
 
 
-def _plain(case: str) -> str:
+def plain_id(case: str) -> str:
+    """Return an id without what tools add or lose: blanks, quotes, capitals, folders, a file's
+    ending, leading zeros, and the ".0" of a number."""
     bare = case.strip().strip("\"'").lower().replace("\\", "/").rsplit("/", 1)[-1]
-    return re.sub(r"(\.(mhd|mha|nii|gz|npy|dcm))+$", "", bare)
+    bare = re.sub(r"(\.(mhd|mha|nii|gz|npy|dcm))+$", "", bare)
+    if re.fullmatch(r"\d+\.0+", bare):
+        bare = bare.partition(".")[0]
+    return bare.lstrip("0") or bare[-1:]
 
 
-def _check_diameters(lesions: Lesions) -> None:
+def _check_diameters(lesions: Lesions, excluded: Lesions) -> None:
     bad = np.flatnonzero(~(lesions.diameter_mm > 0) | ~np.isfinite(lesions.diameter_mm))
     if len(bad):
         raise FrocInputError(
             f"lesion row {bad[0]} of case {lesions.case[bad[0]]} has diameter_mm="
-            f"{lesions.diameter_mm[bad[0]]}; a lesion that counts needs a positive one"
+            f"{lesions.diameter_mm[bad[0]]}: a lesion that counts needs a positive diameter"
+        )
+    bad = np.flatnonzero(excluded.diameter_mm == np.inf)
+    if len(bad):
+        raise FrocInputError(
+            f"excluded row {bad[0]} of case {excluded.case[bad[0]]} has diameter_mm=inf, which "
+            "would exclude the whole scan: correct it, or use -1 where it is unknown"
         )
 
 
@@ -381,7 +424,13 @@ def pauc_step(curve: FrocCurve, upper: float = UPPER) -> float:
 
 def sensitivity_at(curve: FrocCurve, fp_per_scan: ArrayLike) -> FloatArray:
     """Read the polyline; on a vertical piece the upper value counts."""
-    return read(curve.fp_per_scan, curve.sensitivity, np.atleast_1d(fp_per_scan).astype(float))
+    return read(curve.fp_per_scan, curve.sensitivity, _rates(fp_per_scan))
+
+
+def sensitivity_step_at(curve: FrocCurve, fp_per_scan: ArrayLike) -> FloatArray:
+    """Read the steps: the sensitivity of the threshold that :func:`threshold_at` returns."""
+    rates = _rates(fp_per_scan)
+    return curve.sensitivity[np.searchsorted(curve.fp_per_scan, rates, side="right") - 1]
 
 
 def threshold_at(curve: FrocCurve, fp_per_scan: ArrayLike) -> FloatArray:
@@ -389,8 +438,16 @@ def threshold_at(curve: FrocCurve, fp_per_scan: ArrayLike) -> FloatArray:
 
     Infinity where even the highest score makes more.
     """
-    rates = np.atleast_1d(fp_per_scan).astype(float)
+    rates = _rates(fp_per_scan)
     return curve.threshold[np.searchsorted(curve.fp_per_scan, rates, side="right") - 1]
+
+
+def _rates(fp_per_scan: ArrayLike) -> FloatArray:
+    rates = np.atleast_1d(as_numbers(fp_per_scan, "false positives per scan"))
+    if not (rates >= 0).all():
+        wrong = rates[~(rates >= 0)][0]
+        raise FrocInputError(f"fp_per_scan={wrong:g} must be a number of at least 0")
+    return rates
 
 
 def cpm(curve: FrocCurve) -> float:

@@ -14,7 +14,10 @@ from nodule_det.froc import Candidates, froc_curve, match
 from tests import reference_froc as reference
 from tests.analysis.froc_jobs import as_candidates, as_lesions, job, match_rows
 
-OURS = {("nan", "drop"): {"drop_nan": True}, ("unknown", "ignore"): {"drop_unknown": True}}
+OURS = {
+    ("nan", "drop"): {"drop_nan": True},
+    ("unknown", "ignore"): {"drop_unknown_candidates": True},
+}
 """Settings of the reference that the package has; the others are other definitions."""
 
 
@@ -48,7 +51,7 @@ WORDS = {
     "NaN score": "1 of 1 scores are NaN; the first is candidate row 0 of case a",
     "unknown case": "belong to 1 cases that are not in the list of scans, such as 'zz';",
     "no cases": "there is no case to evaluate",
-    "same case twice": "case a stands twice",
+    "same case twice": "case a is listed twice",
     "lesion with zero diameter": "lesion row 0 of case a has diameter_mm=0.0",
     "NaN coordinate": "1 of 1 candidates have a position that is not finite; the first is row 0",
 }
@@ -62,7 +65,7 @@ def test_bad_input_is_refused_in_these_words(edge):
 
 
 def test_columns_of_unequal_length_are_refused():
-    with pytest.raises(FrocInputError, match=r"needed are \(1, 3\) and \(1,\)"):
+    with pytest.raises(FrocInputError, match=r"expected \(1, 3\) and \(1,\)"):
         Candidates(np.array(["a"]), np.zeros((2, 3)), np.zeros(1))
 
 

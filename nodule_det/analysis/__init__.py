@@ -13,7 +13,7 @@ from nodule_det.analysis.bootstrap import Resampled, resample
 from nodule_det.analysis.comparison import Comparison, Difference, cases_needed, compare
 from nodule_det.analysis.figures import Froc, analyse
 from nodule_det.analysis.interval import Interval
-from nodule_det.analysis.jafroc import Jafroc, jafroc
+from nodule_det.analysis.jafroc import Jafroc, jafroc, wafroc
 from nodule_det.analysis.luna16 import ChallengeFigures, capped, challenge_figures
 from nodule_det.analysis.merging import merge
 from nodule_det.analysis.strata import analyse_strata, diameter_labels
@@ -39,4 +39,5 @@ __all__ = [
     "jafroc",
     "merge",
     "resample",
+    "wafroc",
 ]

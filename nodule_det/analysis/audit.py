@@ -215,7 +215,7 @@ def _other_axes(
         return
     for how, undo in AXES.items():
         turned = Candidates(candidates.case, undo(candidates.world_mm), candidates.score)
-        again = match(matched.cases, lesions, turned, drop_unknown=True, drop_nan=True)
+        again = match(matched.cases, lesions, turned, drop_unknown_candidates=True, drop_nan=True)
         n = int(again.found.sum())
         if n >= 2 * found + 2:
             yield AuditFinding(

@@ -1,21 +1,22 @@
-"""How sure a figure is: the same curve over resampled cases, thousands of times.
+"""The same curve under thousands of random weights of the scans, from which intervals come.
 
     Matched ──Events──▶ weighted curves of many resamples ──▶ pauc, sensitivities ──▶ intervals
 
-Cases are resampled, not lesions or candidates: what is found in one scan hangs together.  A
-resample is a vector of multinomial weights, one per case; the events (lesions found, false
-positives) are sorted by score once, so a resampled curve is two running sums over the weights of
-their cases.  Only the head of the list that can hold enough false positives is looked at.
+The unit that is weighted is the scan, or the patient where patients have several scans: what is
+found in one scan hangs together.  The events (lesions found, false positives) are sorted by score
+once, so a resampled curve is two running sums over the weights of their scans.  Only the head of
+the list that can hold enough false positives is looked at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from nodule_det.arrays import FloatArray, StrArray
+from nodule_det.analysis.interval import gamma_shape
+from nodule_det.arrays import FloatArray, IntArray, StrArray
 from nodule_det.errors import FrocInputError
 from nodule_det.froc import CPM_RATES, UPPER, Matched, areas, read
 
@@ -29,12 +30,14 @@ class Resampled:
 
     Attributes:
         pauc: (b,) partial area.
-        sensitivity: (b, r) at the asked rates.
+        sensitivity: (b, r) at the requested rates.
+        n_lesions: (b,) weight of all lesions, found or missed.
         n_undefined: Resamples in which no lesion was drawn.
     """
 
     pauc: FloatArray
     sensitivity: FloatArray
+    n_lesions: FloatArray
     n_undefined: int
 
 
@@ -57,7 +60,7 @@ class Events:
         """Compute the figures under weights of the cases.
 
         Args:
-            weights: (b, n_cases) how often each case counts.
+            weights: (b, n_cases) how much each case counts.
             upper: False positives per scan up to which the area is taken.
             rates: (r,) rates at which sensitivity is read.
         """
@@ -72,6 +75,7 @@ class Events:
         return Resampled(
             np.concatenate([*pauc, np.empty(0)]),
             np.concatenate([*sensitivity, np.empty((0, len(rates)))]),
+            np.asarray(weights @ self.lesions_of_case, np.float64),
             int((~defined).sum()),
         )
 
@@ -105,26 +109,73 @@ def check_resamples(bootstrap: int) -> None:
         raise FrocInputError(f"bootstrap={bootstrap} is too few resamples; use 1000")
 
 
-def draw_weights(cases: StrArray, n_resamples: int, rng: np.random.Generator) -> FloatArray:
-    """Draw (b, n_cases) multinomial weights: each row resamples the cases with replacement.
+@dataclass(frozen=True)
+class Units:
+    """What is independent of each other: scans, or patients with all their scans.
 
-    A case gets its weights by its id, so the order of the cases does not matter.
+    Attributes:
+        of_case: (n_cases,) index of each case's unit; units are numbered by rising name, so that
+            the order of the cases changes no random weight.
+        n: Units.
     """
-    n = len(cases)
-    drawn = rng.multinomial(n, np.full(n, 1 / n), n_resamples).astype(np.float64)
-    return in_order_of_ids(cases, drawn)
+
+    of_case: IntArray
+    n: int
 
 
-def leave_one_out(cases: StrArray) -> FloatArray:
-    """Return the (n_cases, n_cases) weights of a jackknife, cases left out by rising id."""
-    return in_order_of_ids(cases, 1.0 - np.eye(len(cases)))
+def units_of(cases: StrArray, patients: Mapping[str, str] | None = None) -> Units:
+    """Group the cases by patient; without patients every case is a unit.
+
+    Args:
+        cases: (n_cases,) ids.
+        patients: Patient of every case.
+
+    Raises:
+        FrocInputError: If a case has no patient.
+    """
+    if patients is None:
+        names = cases
+    else:
+        missing = [case for case in cases.tolist() if not _is_name(patients.get(case))]
+        if missing:
+            raise FrocInputError(
+                f"{len(missing)} of {len(cases)} scans have no patient, such as {missing[0]!r}: "
+                "name the patient of every scan, or leave patients out"
+            )
+        names = np.array([str(patients[case]).strip() for case in cases.tolist()], np.str_)
+    unique, of_case = np.unique(names, return_inverse=True)
+    return Units(of_case.astype(np.int64).reshape(-1), len(unique))
 
 
-def in_order_of_ids(cases: StrArray, columns: FloatArray) -> FloatArray:
-    """Hand (b, n_cases) columns, made for cases by rising id, to the cases as they stand."""
-    placed = np.empty_like(columns)
-    placed[:, np.argsort(cases, kind="stable")] = columns
-    return placed
+def _is_name(patient: object) -> bool:
+    """Return False for an empty cell: None, NaN or blanks."""
+    return patient is not None and patient == patient and bool(str(patient).strip())
+
+
+def draw_weights(units: Units, n_resamples: int, rng: np.random.Generator) -> FloatArray:
+    """Draw (b, n_cases) multinomial weights: each row resamples the units with replacement."""
+    drawn = rng.multinomial(units.n, np.full(units.n, 1 / units.n), n_resamples)
+    return np.asarray(drawn[:, units.of_case], np.float64)
+
+
+GRAIN = 2.0**-24
+"""Random weights are multiples of this, so that sums of them are exact in any order."""
+
+
+def gamma_weights(units: Units, n_resamples: int, rng: np.random.Generator) -> FloatArray:
+    """Draw (b, n_cases) Gamma weights of mean 1, one for all cases of a unit.
+
+    References:
+        Rubin (1981), The Bayesian bootstrap, Annals of Statistics 9(1).
+    """
+    k = gamma_shape(units.n)
+    drawn = np.rint(rng.gamma(k, size=(n_resamples, units.n)) / (k * GRAIN)) * GRAIN
+    return np.asarray(np.maximum(drawn, GRAIN)[:, units.of_case], np.float64)
+
+
+def leave_one_out(units: Units) -> FloatArray:
+    """Return the (n_units, n_cases) weights of a jackknife, units left out by rising name."""
+    return (1.0 - np.eye(units.n))[:, units.of_case]
 
 
 def _split(weights: FloatArray, n_events: int) -> Iterator[FloatArray]:
@@ -141,8 +192,8 @@ def resample(
     upper: float = UPPER,
     rates: FloatArray | None = None,
 ) -> Resampled:
-    """Compute pAUC and sensitivities over resampled cases."""
-    weights = draw_weights(matched.cases, n_resamples, rng)
+    """Compute pAUC and sensitivities over cases drawn with replacement."""
+    weights = draw_weights(units_of(matched.cases), n_resamples, rng)
     return Events(matched).figures(
         weights, upper, np.asarray(CPM_RATES if rates is None else rates, np.float64)
     )

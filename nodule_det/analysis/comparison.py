@@ -1,15 +1,16 @@
-"""Two detectors on the same cases: how far apart, how sure, and how many cases it would take.
+"""Two detectors on the same scans: the difference, its 95 % CI, a test, and the scans it takes.
 
     Matched A, Matched B ──compare()──▶ Comparison of pAUC and of CPM
 
-Both answer the same questions: what is a hard case for one is mostly hard for the other.  So the
-cases are resampled once for both (the difference varies far less than either figure), and the test
-swaps whole cases between the two.
+Both detectors read the same scans: what is hard for one is mostly hard for the other.  So both get
+the same weights of the scans (the difference varies far less than either figure), and the test
+swaps whole scans, or all scans of a patient, between the two.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
 from typing import Any
@@ -19,11 +20,21 @@ import numpy as np
 from nodule_det.analysis.bootstrap import (
     Events,
     Resampled,
+    Units,
     check_resamples,
-    draw_weights,
-    in_order_of_ids,
+    gamma_weights,
+    leave_one_out,
+    units_of,
 )
-from nodule_det.analysis.interval import NO_SPREAD, Z, error_of_figure, standard_error
+from nodule_det.analysis.interval import (
+    NO_SPREAD,
+    Z,
+    difference_interval,
+    few_units,
+    pseudo_lesions,
+    unbiased_variance,
+)
+from nodule_det.analysis.worth import cost, worth
 from nodule_det.arrays import FloatArray
 from nodule_det.errors import FrocInputError
 from nodule_det.froc import CPM_RATES, UPPER, Matched, cpm, froc_curve, pauc
@@ -43,11 +54,13 @@ class Difference:
         first: The figure of the first detector.
         second: That of the second.
         difference: ``second - first``.
-        se: Its standard error over cases resampled for both.
-        interval: ``difference -+ 1.96 se``.
-        p_value: Of the test that swaps cases, two-sided.
-        cases_needed: Cases like these that show a difference of ``Comparison.detect`` at the 5 %
-            level four times in five; None where the detectors never differ.
+        se: Its standard error over scans (or patients) resampled for both.
+        interval: 95 % CI of the difference.
+        p_value: Of the test that swaps scans, two-sided.
+        cases_needed: Scans like these in which a difference of ``Comparison.detect`` is significant
+            at the 5 % level four times in five; None where the detectors never differ.
+        cases_needed_interval: Its 95 % CI, from how well so few scans tell the standard error;
+            None with fewer than 5 scans.
     """
 
     first: float
@@ -57,25 +70,30 @@ class Difference:
     interval: tuple[float, float]
     p_value: float
     cases_needed: int | None
+    cases_needed_interval: tuple[int, int] | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What sets two detectors apart."""
+    """The differences between two detectors."""
 
     pauc: Difference
     cpm: Difference
     upper: float
     n_cases: int
+    n_patients: int | None
+    """Patients that were resampled and swapped; None where scans were."""
     n_lesions: int
     detect: float
     """Difference that ``cases_needed`` is about."""
     bootstrap: int
     permutations: int
     seed: int
+    few_scans: str | None
+    """Why the intervals mean nothing, where there are too few scans or patients for any."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return asdict(self)
 
 
@@ -88,6 +106,7 @@ def compare(
     permutations: int = 1000,
     seed: int = 0,
     detect: float = 0.03,
+    patients: Mapping[str, str] | None = None,
 ) -> Comparison:
     """Compare two detectors.
 
@@ -95,58 +114,119 @@ def compare(
         first: One detector.
         second: The other, on the same cases and lesions in the same order.
         upper: False positives per scan up to which the area is taken.
-        bootstrap: Resamples of the cases.
-        permutations: Random swaps of cases between the detectors.
+        bootstrap: Resamples of the scans or patients.
+        permutations: Random swaps of scans or patients between the detectors.
         seed: Of both.
-        detect: Difference for which the number of cases is wanted.
+        detect: Difference for which the number of scans is wanted.
+        patients: Patient of every scan, where patients have several.
 
     Raises:
         FrocInputError: If the cases or lesions differ, there is no lesion, ``detect`` is not
-            positive, or there are too few resamples or permutations.
+            positive, there are too few resamples or permutations, or a scan has no patient.
 
     References:
         Venkatraman and Begg (1996), A distribution-free procedure for comparing receiver operating
         characteristic curves from a paired experiment, Biometrika 83(4).
     """
     _check_same(first, second)
-    if not (math.isfinite(detect) and detect > 0):
-        raise FrocInputError(f"detect={detect} must be a positive difference, such as 0.03")
-    check_resamples(bootstrap)
-    if permutations < 1:
-        raise FrocInputError(f"permutations={permutations} must be at least 1; use 1000")
-    rng = np.random.default_rng(seed)
-    weights = draw_weights(first.cases, bootstrap, rng)
-    rates = np.asarray(CPM_RATES)
-    one, two = (Events(m).figures(weights, upper, rates) for m in (first, second))
-    swapped = _swapped(first, second, permutations, upper, rng)
-    curves = froc_curve(first), froc_curve(second)
+    _check_settings(bootstrap, permutations, detect)
+    units, rng = units_of(first.cases, patients), np.random.default_rng(seed)
+    pair = _Pair(first, second, units, upper)
+    spread = pair.differences(gamma_weights(units, bootstrap, rng))
+    swapped = _swapped(first, second, units, permutations, upper, rng)
+    values = [_pauc_and_cpm(m, upper) for m in (first, second)]
+    variance = unbiased_variance(spread, units.n)
+    pseudo, ratio = pair.pseudo_lesions(), pair.ratio_of_errors()
 
-    def difference(values: list[float], drawn: FloatArray, permuted: FloatArray) -> Difference:
-        se, d = standard_error(drawn), values[1] - values[0]
-        if se <= NO_SPREAD < abs(d):  # as sure as two figures without spread, and no surer
-            se = math.hypot(*(error_of_figure(v, drawn, first.n_lesions) for v in values))
-        beyond = int((np.abs(permuted) >= abs(d) - ROUNDING).sum())
+    def difference(j: int) -> Difference:
+        d, v, m = values[1][j] - values[0][j], float(variance[j]), float(pseudo[j])
+        interval = difference_interval(d, v, m, first.n_lesions, units.n)
+        se = math.sqrt(v)
+        if se <= NO_SPREAD < abs(d):  # every resample differs alike: a single scan, or all alike
+            se = m / (first.n_lesions + 2 * m)
+        needed = cases_needed(se, first.n_cases, detect)
         return Difference(
-            first=values[0],
-            second=values[1],
+            first=values[0][j],
+            second=values[1][j],
             difference=d,
             se=se,
-            interval=(d - Z * se, d + Z * se),
-            p_value=(1 + beyond) / (1 + len(permuted)),
-            cases_needed=cases_needed(se, first.n_cases, detect),
+            interval=interval,
+            p_value=(1 + int((np.abs(swapped[:, j]) >= abs(d) - ROUNDING).sum()))
+            / (1 + len(swapped)),
+            cases_needed=needed,
+            cases_needed_interval=_between(needed, ratio[j]),
         )
 
     return Comparison(
-        pauc=difference([pauc(c, upper) for c in curves], two.pauc - one.pauc, swapped[0]),
-        cpm=difference([cpm(c) for c in curves], _cpm(two) - _cpm(one), swapped[1]),
+        pauc=difference(0),
+        cpm=difference(1),
         upper=upper,
         n_cases=first.n_cases,
+        n_patients=None if patients is None else units.n,
         n_lesions=first.n_lesions,
         detect=detect,
         bootstrap=bootstrap,
         permutations=permutations,
         seed=seed,
+        few_scans=few_units(units.n, "scans" if patients is None else "patients"),
     )
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Two detectors under the same weights; figures are pAUC and CPM, in this order."""
+
+    first: Matched
+    second: Matched
+    units: Units
+    upper: float
+
+    def differences(self, weights: FloatArray) -> FloatArray:
+        """Return (b, 2) differences, second minus first."""
+        one, two = (
+            Events(m).figures(weights, self.upper, np.asarray(CPM_RATES))
+            for m in (self.first, self.second)
+        )
+        return _both(two) - _both(one)
+
+    def pseudo_lesions(self) -> FloatArray:
+        """Return (2,) lesions that a pseudo-lesion of the differences stands for."""
+        costs = [cost(m) for m in (self.first, self.second)]
+        unit = self.units.of_case[self.first.lesion_case]
+        keys = [column for c in costs for column in (c.most, c.least)]
+        order = np.lexsort((*keys, unit))  # rows in any order, equal sums
+        one, two = (worth(c, self.upper, np.asarray(CPM_RATES)) for c in costs)
+        area, cpm_ = two[0] - one[0], two[1].mean(axis=1) - one[1].mean(axis=1)
+        return pseudo_lesions(np.column_stack([area, cpm_])[order], unit[order])
+
+    def ratio_of_errors(self) -> list[tuple[float, float] | None]:
+        """Return the 95 % CI of the true variance of each difference, over the measured one.
+
+        The influence of each unit (by leaving it out) says how heavy the tails are.
+
+        References:
+            Bonett (2006), Approximate confidence interval for standard deviation of nonnormal
+            distributions, Computational Statistics and Data Analysis 50(3).
+        """
+        n = self.units.n
+        if few_units(n):
+            return [None, None]
+        away = self.differences(leave_one_out(self.units))
+        away = away - away.mean(axis=0)
+        squares = (away**2).sum(axis=0)
+        c = n / (n - Z)
+        out: list[tuple[float, float] | None] = []
+        for fourth, square in zip((away**4).sum(axis=0), squares, strict=True):
+            kurtosis = n * fourth / square**2 if square > ROUNDING**2 else 3.0
+            half = Z * c * math.sqrt(max(0.0, kurtosis - (n - 3) / n) / (n - 1))
+            out.append((c * math.exp(-half), c * math.exp(half)))
+        return out
+
+
+def _between(needed: int | None, ratio: tuple[float, float] | None) -> tuple[int, int] | None:
+    if needed is None or ratio is None:
+        return None
+    return math.floor(needed * ratio[0]), math.ceil(needed * ratio[1])
 
 
 def cases_needed(se: float, n_cases: int, difference: float, power: float = POWER) -> int | None:
@@ -157,8 +237,8 @@ def cases_needed(se: float, n_cases: int, difference: float, power: float = POWE
     Args:
         se: Standard error of the difference over ``n_cases``.
         n_cases: Cases that it was measured on.
-        difference: What is to be seen.
-        power: Chance to see it.
+        difference: Difference to detect.
+        power: Chance to detect it.
 
     Example:
         >>> cases_needed(0.02, 100, 0.03)
@@ -167,6 +247,19 @@ def cases_needed(se: float, n_cases: int, difference: float, power: float = POWE
     if se <= ROUNDING:
         return None
     return math.ceil(n_cases * ((Z + NormalDist().inv_cdf(power)) * se / difference) ** 2)
+
+
+def _check_settings(bootstrap: int, permutations: int, detect: float) -> None:
+    if not (math.isfinite(detect) and detect > 0):
+        raise FrocInputError(f"detect={detect} must be a positive difference, such as 0.03")
+    check_resamples(bootstrap)
+    if permutations < 1:
+        raise FrocInputError(f"permutations={permutations} must be at least 1; use 1000")
+
+
+def _pauc_and_cpm(matched: Matched, upper: float) -> tuple[float, float]:
+    curve = froc_curve(matched)
+    return pauc(curve, upper), cpm(curve)
 
 
 def _check_same(first: Matched, second: Matched) -> None:
@@ -182,25 +275,30 @@ def _check_same(first: Matched, second: Matched) -> None:
         )
 
 
-def _cpm(figures: Resampled) -> FloatArray:
-    return np.asarray(figures.sensitivity.mean(axis=1), np.float64)
+def _both(figures: Resampled) -> FloatArray:
+    """Return (b, 2): pAUC and CPM."""
+    return np.column_stack([figures.pauc, figures.sensitivity.mean(axis=1)])
 
 
 def _swapped(
-    first: Matched, second: Matched, n: int, upper: float, rng: np.random.Generator
-) -> tuple[FloatArray, FloatArray]:
-    """Return (n,) differences of pAUC and CPM with random cases swapped between the detectors.
+    first: Matched,
+    second: Matched,
+    units: Units,
+    n: int,
+    upper: float,
+    rng: np.random.Generator,
+) -> FloatArray:
+    """Return (n, 2) differences with random units swapped between the detectors.
 
-    Both detectors stand side by side as 2 x n_cases cases, of which a weight of 0 or 1 takes each
+    Both detectors are put side by side as 2 x n_cases cases, of which a weight of 0 or 1 takes each
     case from one of them.
     """
     both = _side_by_side(first, second)
-    coins = rng.integers(2, size=(n, first.n_cases)).astype(np.float64)
-    from_second = in_order_of_ids(first.cases, coins)
+    from_second = rng.integers(2, size=(n, units.n)).astype(np.float64)[:, units.of_case]
     rates = np.asarray(CPM_RATES)
     one = both.figures(np.hstack([1 - from_second, from_second]), upper, rates)
     two = both.figures(np.hstack([from_second, 1 - from_second]), upper, rates)
-    return two.pauc - one.pauc, _cpm(two) - _cpm(one)
+    return _both(two) - _both(one)
 
 
 def _side_by_side(first: Matched, second: Matched) -> Events:

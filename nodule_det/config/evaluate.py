@@ -11,8 +11,9 @@ from nodule_det.errors import ConfigError
 
 
 class IntervalKind(Enum):
-    """How the 95 % intervals are made."""
+    """How the 95 % CIs are made."""
 
+    gamma = "gamma"
     logit = "logit"
     bca = "bca"
     percentile = "percentile"
@@ -50,14 +51,17 @@ class EvaluateConfig:
     bootstrap: int = 1000
     """Resamples of the scans for the intervals."""
 
-    interval: IntervalKind = IntervalKind.logit
-    """logit, bca or percentile."""
+    interval: IntervalKind = IntervalKind.gamma
+    """Kind of 95 % CI: gamma (holds what it promises), or logit, bca, percentile as in papers."""
 
     seed: int = 0
     """Seed of the resamples."""
 
-    drop_unknown: bool = False
-    """Leave out candidates and findings of scans that are not listed; an error otherwise."""
+    drop_unknown_findings: bool = False
+    """Leave out annotations of scans that are not listed, as of other folds; else an error."""
+
+    drop_unknown_candidates: bool = False
+    """Leave out candidates of scans that are not listed, which is suspicious; else an error."""
 
     drop_nan: bool = False
     """Leave out candidates whose score is NaN; an error otherwise."""

@@ -86,7 +86,8 @@ def _match(config: EvaluateConfig, job: Job, candidates: Candidates) -> Matched:
         job.lesions,
         candidates,
         job.excluded,
-        drop_unknown=config.drop_unknown,
+        drop_unknown_findings=config.drop_unknown_findings,
+        drop_unknown_candidates=config.drop_unknown_candidates,
         drop_nan=config.drop_nan,
     )
 

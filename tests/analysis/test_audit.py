@@ -47,7 +47,8 @@ def test_what_was_left_out_on_purpose_is_counted():
         lesions=[*LESIONS, ("x", 0, 0, 0, 5)],
         excluded=[*EXCLUDED, ("y", 0, 0, 0, 5)],
         candidates=[*HITS, ("x", 0, 0, 0, 1), ("a", 0, 0, 0, np.nan)],
-        drop_unknown=True,
+        drop_unknown_findings=True,
+        drop_unknown_candidates=True,
         drop_nan=True,
     )
     assert findings["unknown_candidates"].message.startswith("1 candidates of scans")

@@ -1,10 +1,17 @@
-"""Weights of cases against cases really drawn again, and against the slow reference."""
+"""Weights of cases against cases that are really copied, and against the slow reference."""
 
 import numpy as np
 import pytest
 
 from nodule_det.analysis import bootstrap, resample
-from nodule_det.analysis.bootstrap import Events, draw_weights, leave_one_out
+from nodule_det.analysis.bootstrap import (
+    Events,
+    draw_weights,
+    gamma_weights,
+    leave_one_out,
+    units_of,
+)
+from nodule_det.errors import FrocInputError
 from nodule_det.froc import CPM_RATES, Matched, cpm, froc_curve, pauc
 from tests import reference_froc as reference
 from tests.analysis.froc_jobs import job, matched
@@ -34,7 +41,7 @@ def drawn(found: Matched, picks) -> Matched:
 @pytest.mark.parametrize("seed", range(60))
 def test_weights_of_cases_equal_cases_that_are_copied(seed):
     found = job(seed)[2]
-    weights = draw_weights(found.cases, 5, np.random.default_rng(seed))
+    weights = draw_weights(units_of(found.cases), 5, np.random.default_rng(seed))
     figures = Events(found).figures(weights, 5.0, RATES)
     at = 0
     for row in weights.astype(int):
@@ -60,7 +67,7 @@ def test_weights_agree_with_the_reference(seed):
 
 def test_leaving_one_out_agrees_with_the_reference():
     made, slow, fast = job(4)
-    figures = Events(fast).figures(leave_one_out(fast.cases), 5.0, RATES)
+    figures = Events(fast).figures(leave_one_out(units_of(fast.cases)), 5.0, RATES)
     expected = reference.jackknife(
         slow, made["cases"], lambda m: reference.pauc(reference.curve(m))
     )
@@ -75,7 +82,7 @@ def test_only_the_head_of_the_list_is_enough():
         n_cases=20,
     )
     events = Events(found)
-    weights = draw_weights(found.cases, 30, rng)
+    weights = draw_weights(units_of(found.cases), 30, rng)
     head = events._head(weights, 8.0)
     assert head < 1000
     figures = events.figures(weights, 5.0, RATES)
@@ -103,3 +110,39 @@ def test_resamples_without_lesions_are_counted_and_left_out():
     figures = Events(found).figures(np.array([[2.0, 0.0], [0.0, 2.0]]), 5.0, RATES)
     assert figures.pauc.tolist() == [1.0]
     assert figures.n_undefined == 1
+
+
+def test_gamma_weights_have_mean_1_and_the_promised_variance():
+    weights = gamma_weights(units_of(np.array(list("abcdefg"))), 40_000, np.random.default_rng(0))
+    assert weights.mean() == pytest.approx(1, abs=0.01)
+    assert weights.var() == pytest.approx((7 + 3) / (7 - 1), rel=0.02)
+    assert weights.min() > 0
+
+
+def test_sums_of_gamma_weights_are_exact_in_any_order():
+    weights = gamma_weights(units_of(np.arange(800).astype(str)), 3, np.random.default_rng(1))
+    assert weights.sum(axis=1).tolist() == weights[:, ::-1].cumsum(axis=1)[:, -1].tolist()
+
+
+def test_scans_of_a_patient_get_one_weight_whatever_the_order_of_scans():
+    cases, patient = (
+        np.array(["s1", "s2", "s3", "s4"]),
+        {"s1": "P", "s2": "Q", "s3": "P", "s4": "R"},
+    )
+    for draw in (draw_weights, gamma_weights):
+        weights = draw(units_of(cases, patient), 50, np.random.default_rng(2))
+        np.testing.assert_array_equal(weights[:, 0], weights[:, 2])
+        turned = draw(units_of(cases[::-1], patient), 50, np.random.default_rng(2))
+        np.testing.assert_array_equal(turned[:, ::-1], weights)
+    assert leave_one_out(units_of(cases, patient)).tolist() == [
+        [0, 1, 0, 1],
+        [1, 0, 1, 1],
+        [1, 1, 1, 0],
+    ]
+
+
+@pytest.mark.parametrize("patient", [None, "", " ", float("nan")])
+def test_a_scan_without_a_patient_is_refused(patient):
+    patients = {"a": "P"} if patient is None else {"a": "P", "b": patient}
+    with pytest.raises(FrocInputError, match="1 of 2 scans have no patient, such as 'b'"):
+        units_of(np.array(["a", "b"]), patients)

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from nodule_det.analysis import compare
+from nodule_det.analysis import compare, merge
 from nodule_det.analysis.comparison import _side_by_side, cases_needed
 from nodule_det.errors import FrocInputError
 from nodule_det.froc import froc_curve, pauc
@@ -24,19 +24,50 @@ def detector(seed: int, strength: float, n_cases: int = 60, scale: float = 1.0):
 def test_a_detector_does_not_differ_from_itself():
     same = compare(detector(0, 1), detector(0, 1), bootstrap=100, permutations=100)
     for figure in (same.pauc, same.cpm):
-        assert figure.difference == 0
-        assert figure.interval == (0, 0)
+        assert figure.difference == figure.se == 0
         assert figure.p_value == 1
-        assert figure.cases_needed is None
+        assert figure.cases_needed is figure.cases_needed_interval is None
+        # Sixty scans in which two detectors agree leave a difference possible: t / (60 + 2).
+        assert figure.interval == (pytest.approx(-2.001 / 62, abs=1e-4), -figure.interval[0])
 
 
 def test_one_case_shows_a_difference_and_how_little_that_is():
     found, missed = (matched([(0, score)], []) for score in (0.5, None))
     result = compare(found, missed, bootstrap=20, permutations=20)
-    # Each figure is 1/4 or 3/4, half a lesion from its end, with an error of 3/16.
     assert result.pauc.difference == -1
-    assert result.pauc.se == pytest.approx(3 / 16 * 2**0.5)
+    assert result.pauc.se == pytest.approx(1 / 3)  # one lesion and two pseudo-lesions
+    assert result.pauc.interval == (-1, 1)
     assert result.pauc.cases_needed is not None
+    assert result.pauc.cases_needed_interval is None
+    assert result.few_scans == "a 95% CI needs at least 5 scans, and there are 1"
+
+
+def test_all_scans_of_a_patient_are_swapped_and_resampled_together():
+    # Two scans of each patient that answer alike are no more evidence than one.
+    one, two = detector(0, 0.8, 30), detector(1, 1.4, 30)
+    twice = [
+        merge([m, dataclasses.replace(m, cases=np.char.add(m.cases, "x"))]) for m in (one, two)
+    ]
+    patients = {case: case.removesuffix("x") for case in twice[0].cases.tolist()}
+    single = compare(one, two, seed=1)
+    by_patient = compare(*twice, seed=1, patients=patients)
+    assert by_patient.n_patients == 30
+    assert single.n_patients is None
+    assert by_patient.pauc.se == pytest.approx(single.pauc.se, rel=1e-6)
+    assert by_patient.pauc.p_value == single.pauc.p_value
+    assert compare(*twice, seed=1).pauc.se < 0.8 * single.pauc.se
+
+
+def test_the_scans_needed_have_an_interval_that_holds_what_a_large_pilot_says():
+    large = compare(detector(0, 1.0, 2000), detector(1, 1.4, 2000), bootstrap=300, permutations=1)
+    held = 0
+    for k in range(40):
+        drawn = detector(500 + k, 1.0, 105), detector(600 + k, 1.4, 105)
+        pilot = compare(*drawn, bootstrap=300, permutations=1)
+        low, high = pilot.pauc.cases_needed_interval
+        assert low < pilot.pauc.cases_needed < high
+        held += low <= large.pauc.cases_needed <= high
+    assert held >= 34, "38 of 40 are expected, 33 or fewer once in 100 runs"
 
 
 def test_a_clear_difference_is_seen():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nodule_det.analysis import jafroc
+from nodule_det.analysis import jafroc, wafroc
 from nodule_det.errors import FrocInputError
 from tests import reference_froc as reference
 from tests.analysis.froc_jobs import job, matched
@@ -25,6 +25,34 @@ def test_two_lesions_and_two_healthy_scans_by_hand():
     result = jafroc(found)
     assert result.figure == (1 / 2 + 1 + 0 + 1 / 2) / 4
     assert result.n_normal == 2
+
+
+def test_in_wafroc_every_scan_with_lesions_counts_the_same():
+    # Scan 0 has lesions of 0.9 and 0.3, scan 1 one of 0.7; the healthy scan 2 has its worst at 0.5.
+    found = matched([(0, 0.9), (0, 0.3), (1, 0.7)], [(2, 0.5)], n_cases=3)
+    assert jafroc(found).figure == pytest.approx(2 / 3)
+    assert wafroc(found).figure == pytest.approx((1 / 2 + 1) / 2)
+
+
+@pytest.mark.parametrize("normal_only", [True, False])
+def test_with_one_lesion_a_scan_wafroc_is_jafroc(normal_only):
+    rng = np.random.default_rng(0)
+    found = matched(
+        [(k, s) for k, s in enumerate(rng.normal(1, 1, 20))],
+        [(k, s) for k, s in zip(rng.integers(40, size=90), rng.normal(size=90), strict=True)],
+        n_cases=40,
+    )
+    one, other = (f(found, normal_only=normal_only, bootstrap=50) for f in (jafroc, wafroc))
+    assert one.figure == pytest.approx(other.figure)
+    assert one.interval == pytest.approx(other.interval)
+
+
+def test_a_perfect_separation_of_few_scans_is_not_certain():
+    lesions, healthy = [(k, 0.9) for k in range(40)], [(40 + k, 0.1) for k in range(3)]
+    few = jafroc(matched(lesions, healthy, 43))
+    assert few.figure == 1
+    assert few.interval[0] < 0.75, "three healthy scans say little"
+    assert few.se > 0
 
 
 def test_the_interval_narrows_with_the_cases():

@@ -200,7 +200,7 @@ def test_without_lesions_there_is_a_reason_instead_of_a_figure(folder):
         ({"scans.csv": None}, "scans.csv does not exist"),
         ({"scans.csv": "\n"}, "scans.csv is empty"),
         ({"scans.csv": "a,1\n"}, "has several columns but no header with seriesuid: 'a,1'"),
-        ({"scans.csv": "a\nb\nc\nb\n"}, "case b stands twice in the list of scans"),
+        ({"scans.csv": "a\nb\nc\nb\n"}, "case b is listed twice in the list of scans"),
         ({"scans.csv": "a\nb\nd\n"}, "1 candidates belong to 1 cases that are not in the list"),
         ({"annotations.csv": f"{HEADER},diameter_mm\na,0,0,0,-1\n"}, "line 2 has diameter_mm="),
         ({"annotations.csv": f"{HEADER},diameter_mm\na,nan,0,0,9\n"}, "coordinate that is not"),
@@ -248,8 +248,8 @@ def test_an_error_is_one_line_and_leaves_nothing(folder):
 def test_what_is_refused_can_be_left_out_on_purpose(folder):
     with (folder / "candidates.csv").open("a") as f:
         f.write("zz,0,0,0,1\na,7,7,7,nan\n")
-    assert evaluate(folder, "drop_unknown=true").returncode == 1
-    done = evaluate(folder, "drop_unknown=true", "drop_nan=true", "bootstrap=20")
+    assert evaluate(folder, "drop_unknown_candidates=true").returncode == 1
+    done = evaluate(folder, "drop_unknown_candidates=true", "drop_nan=true", "bootstrap=20")
     assert done.returncode == 0, done.stderr
 
 
