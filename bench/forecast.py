@@ -66,8 +66,8 @@ def measure(train: TrainConfig) -> int:
     import torch
 
     from nodule_det.model import build_model, choose_precision, normalise
+    from nodule_det.model.device import keep_freed_pages
     from nodule_det.train.losses import detection_loss
-    from nodule_det.train.memory import keep_freed_pages
 
     keep_freed_pages()
     torch.manual_seed(0)

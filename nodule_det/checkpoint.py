@@ -32,6 +32,9 @@ UNREADABLE = (
 )  # fmt: skip
 """What zip, pickle and torch raise on bytes that mean nothing."""
 
+ADDED_SETTINGS = {"full_resolution"}
+"""Settings of the network that checkpoints of earlier versions lack; their default holds there."""
+
 META_TYPES: dict[str, type | tuple[type, ...]] = {
     "spacing_mm": (int, float),
     "margin_mm": (int, float),
@@ -145,7 +148,8 @@ def _understood(content: Any, path: Path) -> Checkpoint:
     for name, kind in META_TYPES.items():
         _require(values[name], kind, f"meta.{name}")
     for setting in fields(ModelConfig):
-        _require(values["model"][setting.name], type(setting.default), f"meta.{setting.name}")
+        if setting.name in values["model"] or setting.name not in ADDED_SETTINGS:
+            _require(values["model"][setting.name], type(setting.default), f"meta.{setting.name}")
     meta = Meta(**{**values, "model": ModelConfig(**values["model"])})
     # the rules of a store: a spacing of 0 would ask for endless memory
     StoreConfig(spacing_mm=meta.spacing_mm, margin_mm=meta.margin_mm)

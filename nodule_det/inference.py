@@ -140,11 +140,12 @@ def _seen(a: int, b: int, level: int, config: ModelConfig) -> tuple[int, int]:
     again = half if config.residual else 0  # a residual unit's second convolution
     if level == config.depth - 1:
         return a - half - again, b + half + again
+    step = config.strides[level]
     a, b = a - again, b + again
-    a, b = -((half - a) // 2), (b + half) // 2  # the transposed convolution: ceil and floor
+    a, b = -((half - a) // step), (b + half) // step  # the transposed convolution: ceil and floor
     below_a, below_b = _seen(a, b, level + 1, config)
     a, b = min(a, below_a) - again, max(b, below_b) + again
-    return 2 * a - half, 2 * b + half
+    return step * a - half, step * b + half
 
 
 def slab_voxels(config: ModelConfig, device: torch.device) -> int:
@@ -202,7 +203,7 @@ def _forward(
     model: nn.Module, block: HuVolume, device: torch.device, dtype: torch.dtype
 ) -> Probability:
     x = normalise(torch.from_numpy(block).to(device))[None, None]
-    x = x.contiguous(memory_format=torch.channels_last_3d)
+    x = x.to(memory_format=torch.channels_last_3d)
     with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
         logits = model(x)[0, 0].float()
     if not torch.isfinite(logits).all():

@@ -99,8 +99,12 @@ def test_bf16_changes_the_probability_little():
     ("depth", "kernel_size", "residual"),
     [*itertools.product((2, 3), (3, 5), (False, True)), (4, 3, False), (4, 5, True)],
 )
-def test_the_reach_is_that_of_the_network(depth, kernel_size, residual):
-    config = ModelConfig(depth=depth, filters=4, kernel_size=kernel_size, residual=residual)
+@pytest.mark.parametrize("full_resolution", [False, True])
+def test_the_reach_is_that_of_the_network(depth, kernel_size, residual, full_resolution):
+    config = ModelConfig(
+        depth=depth, filters=4, kernel_size=kernel_size, residual=residual,
+        full_resolution=full_resolution,
+    )  # fmt: skip
     model = build_model(config).eval()
     for parameter in model.parameters():  # positive weights: no two ways cancel each other
         nn.init.constant_(parameter, 0.1)

@@ -1,12 +1,14 @@
-"""Settings of ``python -m nodule_det.train``: the 11 tuned parameters, and what stays fixed.
+"""Settings of ``python -m nodule_det.train``.
 
-The 11 (Nomura et al.; the search space of ``conf/space/nomura.yaml`` uses these names):
+Eleven of them are the hyper-parameters of Nomura et al., whose ranges ``conf/space/nomura.yaml``
+keeps; the ranges here are what the code can do:
 ``patches.size_vox  model.depth  model.filters  model.kernel_size  model.residual
 optim.batch_size  optim.lr  optim.beta1  augment.copies  augment.shift_vox  augment.rotate``
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -15,7 +17,7 @@ from nodule_det.errors import ConfigError
 
 
 class Device(Enum):
-    """Where to compute: ``auto`` takes the GPU where there is one."""
+    """Where to compute: ``auto`` uses a GPU if there is one."""
 
     auto = "auto"
     cpu = "cpu"
@@ -25,7 +27,7 @@ class Device(Enum):
 class Precision(Enum):
     """Arithmetic of the forward pass.
 
-    ``auto`` takes bf16 where the device has units for it, fp16 with loss scaling on older GPUs,
+    ``auto`` uses bf16 where the device has units for it, fp16 with loss scaling on older GPUs,
     fp32 elsewhere.
     """
 
@@ -35,26 +37,35 @@ class Precision(Enum):
     fp16 = "fp16"
 
 
+class Optimizer(Enum):
+    """Rule of the optimiser step."""
+
+    adam = "adam"
+    adamw = "adamw"
+    sgd = "sgd"
+
+
 @dataclass(kw_only=True)
 class PatchConfig:
     """Which cubes of a scan the network is trained on."""
 
     size_vox: int = 32
-    """W, edge of the cubic patch in voxels of the store: 32 or 64."""
+    """W, edge of the cubic patch in voxels of the store: an even number from 16 to 512 that
+    ``model.depth`` halvings divide."""
 
     per_epoch: int = 512
-    """Patches drawn in an epoch, before augmented copies are added."""
+    """Patches drawn per epoch, not counting augmented copies."""
 
     positive_fraction: float = 0.5
-    """Share of patches around a lesion; lesions take turns, each is seen equally often."""
+    """Share of patches around a lesion.  Lesions take turns, so each is seen equally often."""
 
     vessel_fraction: float = 0.25
     """Share of patches around dense lung voxels: vessels, the hard negatives.
 
-    The rest is drawn from anywhere in the lungs.  A lesion near by is a target there as well."""
+    The rest is drawn from anywhere in the lungs.  A nearby lesion is a target there as well."""
 
     def __post_init__(self) -> None:
-        require_choice("patches.size_vox", self.size_vox, (32, 64))
+        require_step("patches.size_vox", self.size_vox, 16, 512, 2)
         require_range("patches.per_epoch", self.per_epoch, 1, 10_000_000)
         require_range("patches.positive_fraction", self.positive_fraction, 0, 1)
         require_range("patches.vessel_fraction", self.vessel_fraction, 0, 1)
@@ -70,10 +81,10 @@ class ModelConfig:
     """The 3D U-Net, in MONAI's conventions."""
 
     depth: int = 3
-    """Levels of resolution, 2-4; each level after the first halves the resolution."""
+    """Levels of the network, 2-6.  Each level but the last halves the resolution."""
 
     filters: int = 16
-    """Filters of the first level, 4-32 in steps of 2; doubled at each level below."""
+    """Filters of the first level, 1-1024; doubled at each level below."""
 
     kernel_size: int = 3
     """Edge of the convolution kernels in voxels: 3 or 5."""
@@ -81,37 +92,53 @@ class ModelConfig:
     residual: bool = True
     """Residual units in place of plain convolutions."""
 
+    full_resolution: bool = False
+    """Compute the first level at full resolution, as nnU-Net does, instead of at half, as MONAI's
+    UNet does.  About eight times the work and memory of a level-one voxel."""
+
     def __post_init__(self) -> None:
-        require_choice("model.depth", self.depth, (2, 3, 4))
-        require_step("model.filters", self.filters, 4, 32, 2)
+        require_range("model.depth", self.depth, 2, 6)
+        require_range("model.filters", self.filters, 1, 1024)
         require_choice("model.kernel_size", self.kernel_size, (3, 5))
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Stride of the first convolution of each level but the last, 1 or 2."""
+        return (1 if self.full_resolution else 2, *(2,) * (self.depth - 2))
 
 
 @dataclass(kw_only=True)
 class OptimConfig:
-    """Adam."""
+    """The optimiser."""
+
+    kind: Optimizer = Optimizer.adam
+    """adam, adamw (weight decay apart from the gradient) or sgd (Nesterov momentum)."""
 
     batch_size: int = 8
-    """Patches (augmented copies included) per optimiser step, 2-16 in steps of 2."""
+    """Patches (augmented copies included) per optimiser step, 1-4096."""
 
     lr: float = 1e-3
-    """Largest learning rate of the schedule, 1e-8 to 1e-2."""
+    """Peak learning rate, 1e-8 to 1."""
 
     beta1: float = 0.9
-    """Decay of Adam's first moment, 0.9 to 0.99."""
+    """Decay of Adam's first moment, 0 to 0.999; the momentum of SGD."""
+
+    weight_decay: float = 0.0
+    """Weight decay, 0 to 1."""
 
     def __post_init__(self) -> None:
-        require_step("optim.batch_size", self.batch_size, 2, 16, 2)
-        require_range("optim.lr", self.lr, 1e-8, 1e-2)
-        require_range("optim.beta1", self.beta1, 0.9, 0.99)
+        require_range("optim.batch_size", self.batch_size, 1, 4096)
+        require_range("optim.lr", self.lr, 1e-8, 1)
+        require_range("optim.beta1", self.beta1, 0, 0.999)
+        require_range("optim.weight_decay", self.weight_decay, 0, 1)
 
 
 @dataclass(kw_only=True)
 class AugmentConfig:
-    """What makes the augmented copies differ from the patch that was drawn."""
+    """What makes augmented copies differ from the patch that was drawn."""
 
     copies: int = 1
-    """Augmented copies of each drawn patch, 0-4; each is one more patch in the epoch."""
+    """Augmented copies of each drawn patch, 0-64; each is one more patch in the epoch."""
 
     shift_vox: int = 8
     """Largest random shift along each axis, in voxels, 0 to half of ``patches.size_vox``; smaller
@@ -120,9 +147,60 @@ class AugmentConfig:
     rotate: bool = True
     """Rotate copies by 0/90/180/270 degrees in the axial, coronal and sagittal planes."""
 
+    mirror: bool = False
+    """Mirror half of the copies."""
+
+    noise_hu: float = 0.0
+    """Add Gaussian noise to copies, with a standard deviation between 0 and this many HU."""
+
+    contrast: float = 0.0
+    """Change the contrast of copies about their mean by a factor within 1 +- this, 0 to 0.9."""
+
+    scale: float = 0.0
+    """Multiply the windowed intensities of copies by a factor within 1 +- this, 0 to 0.9."""
+
     def __post_init__(self) -> None:
-        require_range("augment.copies", self.copies, 0, 4)
-        require_range("augment.shift_vox", self.shift_vox, 0, 32)
+        require_range("augment.copies", self.copies, 0, 64)
+        require_range("augment.shift_vox", self.shift_vox, 0, 256)
+        require_range("augment.noise_hu", self.noise_hu, 0, 1000)
+        require_range("augment.contrast", self.contrast, 0, 0.9)
+        require_range("augment.scale", self.scale, 0, 0.9)
+
+    @property
+    def changes_intensity(self) -> bool:
+        """Whether copies differ in more than place and orientation."""
+        return self.copies > 0 and (self.noise_hu > 0 or self.contrast > 0 or self.scale > 0)
+
+
+@dataclass(kw_only=True)
+class FeedConfig:
+    """How batches reach the network.  Changes speed and memory, never the batches."""
+
+    memory_gb: float | None = None
+    """GPU memory for training scans.  Scans that do not fit are cut on the CPU.  By default what
+    the network and its validation leave free; 0 cuts everything on the CPU."""
+
+    threads: int = 0
+    """CPU threads that cut patches; 0 uses one per processor core that the network leaves idle,
+    at most 8, and one where the network itself runs on the CPU."""
+
+    def __post_init__(self) -> None:
+        if self.memory_gb is not None:
+            require_range("feed.memory_gb", self.memory_gb, 0, 100_000)
+        require_range("feed.threads", self.threads, 0, 256)
+
+
+@dataclass(kw_only=True)
+class GpuConfig:
+    """How a GPU is used.  Ignored on a CPU."""
+
+    cuda_graph: bool = True
+    """Replay the training step as one CUDA graph.  Falls back to ordinary steps, with a line in
+    the log, where the step cannot be captured (several processes, fp16)."""
+
+    sync_norm: bool = True
+    """With several GPUs, take batch norm's statistics from the whole batch instead of each GPU's
+    share.  Exact, but every layer waits for the other GPUs."""
 
 
 @dataclass(kw_only=True)
@@ -130,22 +208,27 @@ class ValidationConfig:
     """When and on what a run is validated, and when it stops for lack of progress."""
 
     every_epochs: int = 5
-    """Epochs between validations; the last epoch is always validated."""
+    """Epochs between validations.  The last epoch is always validated."""
 
     patience: int = 0
     """Stop after this many validations without a better pAUC; 0 never stops early."""
 
     max_scans: int = 0
-    """Validate on at most this many scans of the fold, drawn by seed; 0 takes all."""
+    """Validate on at most this many scans of the fold, drawn by seed; 0 uses all."""
 
     bootstrap: int = 1000
-    """Resamples of the cases for the interval and the standard error."""
+    """Resamples of the cases for the confidence interval and the standard error."""
+
+    slab_gb: float = 0.75
+    """CPU memory for the slab of a scan that is computed at once, never more than a quarter of
+    the memory that the job may use.  A GPU uses half of its free memory."""
 
     def __post_init__(self) -> None:
         require_range("validation.every_epochs", self.every_epochs, 1, 1_000_000)
         require_range("validation.patience", self.patience, 0, 1_000_000)
         require_range("validation.max_scans", self.max_scans, 0, 1_000_000)
         require_range("validation.bootstrap", self.bootstrap, 100, 1_000_000)
+        require_range("validation.slab_gb", self.slab_gb, 0.01, 10_000)
 
 
 @dataclass(kw_only=True)
@@ -156,10 +239,10 @@ class CandidateConfig:
     """Peaks below this probability are dropped."""
 
     merge_mm: float = 6.0
-    """Peaks closer than this are one candidate, the higher one."""
+    """Peaks closer than this are merged into the highest of them."""
 
     max_per_scan: int = 200
-    """Candidates kept per scan, the best ones; FROC up to 8 false positives needs far fewer."""
+    """Candidates kept per scan, the best ones.  FROC up to 8 false positives needs far fewer."""
 
     def __post_init__(self) -> None:
         require_range("candidates.threshold", self.threshold, 0, 1)
@@ -169,17 +252,17 @@ class CandidateConfig:
 
 @dataclass(kw_only=True)
 class LimitConfig:
-    """When a run ends, or pauses to be started again."""
+    """When a run ends, or pauses to be resumed."""
 
     epochs: int = 40
     """Epochs of training."""
 
     wall_s: float = 0.0
-    """Wall-clock seconds of this session; shortly before, the run saves a checkpoint and leaves
-    with exit code 85, to be started again by the same command.  0 sets no limit."""
+    """Wall-clock limit of this session (one job) in seconds.  Shortly before it, the run saves a
+    checkpoint and exits with code 85; the same command resumes it.  0 sets no limit."""
 
     checkpoint_s: float = 300.0
-    """Seconds between checkpoints, beside the one after each validation."""
+    """Seconds between checkpoints, in addition to those before and after each validation."""
 
     def __post_init__(self) -> None:
         require_range("limits.epochs", self.epochs, 1, 1_000_000)
@@ -202,7 +285,8 @@ class TrainConfig:
     the best checkpoint.  The results are in ``test/`` of the run folder."""
 
     run_dir: str | None = None
-    """Folder of this run; by default a new one below ``runs/``.  Given again, the run resumes."""
+    """Folder of this run; by default a new one below ``runs/``.  An incomplete run in it is
+    resumed."""
 
     seed: int = 0
     """Seed of weights, patches and augmentation."""
@@ -214,12 +298,14 @@ class TrainConfig:
     """auto, fp32, bf16 or fp16."""
 
     fast: bool = False
-    """Smoke run of the whole chain: 2 steps, 2 scans, a tiny network, in under a minute."""
+    """Smoke test of the whole chain: 2 steps, 2 scans, a tiny network, in under a minute."""
 
     patches: PatchConfig = field(default_factory=PatchConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    feed: FeedConfig = field(default_factory=FeedConfig)
+    gpu: GpuConfig = field(default_factory=GpuConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     candidates: CandidateConfig = field(default_factory=CandidateConfig)
     limits: LimitConfig = field(default_factory=LimitConfig)
@@ -235,10 +321,17 @@ class TrainConfig:
                 f"patches.size_vox={self.patches.size_vox}: a lesion at the centre would leave "
                 f"its patch; use 0 to {self.patches.size_vox // 2}"
             )
-        coarsest_vox = self.patches.size_vox >> (self.model.depth - 1)
+        stride = math.prod(self.model.strides)
+        if self.patches.size_vox % stride:
+            raise ConfigError(
+                f"patches.size_vox={self.patches.size_vox} is not a multiple of {stride}, as "
+                f"model.depth={self.model.depth} requires; use "
+                f"{max(16, self.patches.size_vox // stride * stride)} or a smaller depth"
+            )
+        coarsest_vox = self.patches.size_vox // stride
         if coarsest_vox < self.model.kernel_size - 1:
             raise ConfigError(
                 f"patches.size_vox={self.patches.size_vox} with model.depth={self.model.depth} "
-                f"leaves {coarsest_vox} voxels at the coarsest level, fewer than "
-                f"model.kernel_size={self.model.kernel_size} can see; lower the depth"
+                f"leaves {coarsest_vox} voxels at the coarsest level, too few for "
+                f"model.kernel_size={self.model.kernel_size}; lower the depth"
             )

@@ -1,32 +1,55 @@
-"""Where to compute, and in how many bits."""
+"""Where to compute, in how many bits, and within how much memory."""
 
 from __future__ import annotations
 
+import ctypes
+import logging
 import os
+import platform
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from nodule_det.config.train import Device, Precision
 from nodule_det.errors import ConfigError
 
 BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
-"""Words of /proc/cpuinfo that stand for bf16 units; emulated, bf16 is slower than fp32."""
+"""Flags in /proc/cpuinfo of processors with bf16 units.  Emulated, bf16 is slower than fp32."""
+
+SLOW_CUDNN = (90800, 91500)
+"""cuDNN versions from the first up to but not including the second: torch does not use them for
+contiguous bf16 and fp16 3-D convolutions (pytorch issues 166122, 174051), and the fallback is 4
+to 20 times slower."""
+
+NO_TF32_CUDNN = (91002, 91600)
+"""cuDNN versions for which torch computes 3-D convolutions in plain fp32, because their TF32
+kernel was wrong (pytorch issue 167024)."""
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+
+log = logging.getLogger(__name__)
 
 
 def choose_device(wanted: Device, *, local_rank: int = 0) -> torch.device:
     """Turn the setting into a device.
 
     Raises:
-        ConfigError: If a GPU is asked for and none is there.
+        ConfigError: If a GPU is requested that torch cannot see.
     """
     if wanted is Device.cpu or (wanted is Device.auto and not torch.cuda.is_available()):
         return torch.device("cpu")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "unset")
     if not torch.cuda.is_available():
         raise ConfigError(
-            "device=cuda, but torch sees no GPU "
-            f"(torch {torch.__version__}, CUDA_VISIBLE_DEVICES="
-            f"{os.environ.get('CUDA_VISIBLE_DEVICES', 'unset')}); use device=cpu or another torch"
+            f"device=cuda, but torch sees no GPU (torch {torch.__version__}, "
+            f"CUDA_VISIBLE_DEVICES={visible}); use device=cpu or another torch"
+        )
+    if local_rank >= torch.cuda.device_count():
+        raise ConfigError(
+            f"process {local_rank} of this node has no GPU: torch sees {torch.cuda.device_count()} "
+            f"(CUDA_VISIBLE_DEVICES={visible}); start fewer processes or request more GPUs"
         )
     return torch.device("cuda", local_rank)
 
@@ -35,7 +58,7 @@ def choose_precision(wanted: Precision, device: torch.device) -> torch.dtype:
     """Turn the setting into the type of the forward pass.
 
     Raises:
-        ConfigError: If fp16 is asked for on a CPU, which lacks the units and the loss scaling.
+        ConfigError: If fp16 is requested on a CPU, which lacks the units and the loss scaling.
     """
     if wanted is Precision.fp16 and device.type == "cpu":
         raise ConfigError("precision=fp16 needs a GPU; use bf16 or fp32 on a CPU")
@@ -52,7 +75,7 @@ def choose_precision(wanted: Precision, device: torch.device) -> torch.dtype:
 
 
 def cpu_has_bf16() -> bool:
-    """Say whether this processor multiplies bf16 in hardware (Linux; elsewhere: no)."""
+    """Return whether this processor multiplies bf16 in hardware (Linux only; False elsewhere)."""
     info = Path("/proc/cpuinfo")
     if not info.exists():
         return False
@@ -61,6 +84,113 @@ def cpu_has_bf16() -> bool:
     )
 
 
+def set_up_backends(device: torch.device, dtype: torch.dtype) -> None:
+    """Choose the fast kernels of a GPU, and log what its cuDNN is known to do slowly.
+
+    TF32 for what stays fp32, and cuDNN's own search for the fastest kernel of each shape.  That
+    search may choose differently in the next process, so a run on a GPU repeats to rounding only.
+    """
+    if device.type != "cuda":
+        return
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+    version = torch.backends.cudnn.version() or 0  # type: ignore[no-untyped-call]
+    log.info("%s, cuDNN %d", torch.cuda.get_device_name(device), version)
+    for warning in cudnn_warnings(version, dtype):
+        log.warning("%s", warning)
+
+
+def cudnn_warnings(version: int, dtype: torch.dtype) -> list[str]:
+    """Return what is slow in a version of cuDNN, such as 91002 for 9.10.2.
+
+    Example:
+        >>> cudnn_warnings(92000, torch.bfloat16)
+        []
+    """
+    said = f"cuDNN {version // 10000}.{version // 100 % 100}.{version % 100}"
+    found = []
+    if SLOW_CUDNN[0] <= version < SLOW_CUDNN[1] and dtype is not torch.float32:
+        found.append(
+            f"{said} is not used for contiguous 3-D convolutions in {dtype}: layers that are not "
+            "channels-last run 4 to 20 times slower; install a torch with cuDNN 9.15 or later"
+        )
+    if NO_TF32_CUDNN[0] <= version < NO_TF32_CUDNN[1] and dtype is torch.float32:
+        found.append(
+            f"{said} has no usable TF32 for 3-D convolutions: precision=fp32 is plain fp32 here; "
+            "use precision=bf16 or fp16, or a torch with cuDNN 9.16 or later"
+        )
+    return found
+
+
+def channels_last(model: nn.Module) -> nn.Module:
+    """Lay out every 5-D weight of a network channels-last, in place.
+
+    ``Module.to(memory_format=...)`` also changes weights with a single input or output channel,
+    which ``Tensor.contiguous(memory_format=...)`` leaves as they are because both layouts hold
+    their values in the same order.  Convolution kernels are chosen by the strides, not the order.
+    """
+    return model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload, no-any-return]
+
+
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Tell a full device from other failures; on a CPU torch has no type of its own for it."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def keep_freed_pages() -> None:
+    """Make glibc reuse freed memory instead of returning it to the system.
+
+    A training step frees and takes the same hundreds of megabytes again; fetching them from the
+    kernel, page by page, costs a quarter of a step at 64^3 patches.  The process keeps its peak
+    memory until :func:`release_freed_pages`.  Elsewhere than on glibc this does nothing.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    libc.mallopt(M_MMAP_MAX, 0)
+    libc.mallopt(M_TRIM_THRESHOLD, -1)
+
+
+def release_freed_pages() -> None:
+    """Return freed memory to the system once, such as that of a validation (glibc only)."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def job_memory_bytes(
+    proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")
+) -> int | None:
+    """Return how much memory this job may use, or None where the system does not say.
+
+    The tightest of the limits of its control groups (versions 1 and 2, which batch systems and
+    containers set) and of what the machine has available.
+    """
+    found = list(_cgroup_limits(proc, cgroups))
+    meminfo = proc / "meminfo"
+    if meminfo.exists():
+        for line in meminfo.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                found.append(int(line.split()[1]) * 1024)
+    return min(found, default=None)
+
+
+def _cgroup_limits(proc: Path, cgroups: Path) -> Iterator[int]:
+    """Yield the memory limits of this process's control groups and of those above them."""
+    member = proc / "self/cgroup"
+    if not member.exists():
+        return
+    for line in member.read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            root, name = cgroups, "memory.max"
+        elif "memory" in controllers.split(","):
+            root, name = cgroups / "memory", "memory.limit_in_bytes"
+        else:
+            continue
+        group = root / path.lstrip("/")
+        for folder in (group, *group.parents):
+            if folder == root.parent:
+                break
+            limit = folder / name
+            if limit.exists() and (text := limit.read_text().strip()).isdigit():
+                yield int(text)

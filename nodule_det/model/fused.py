@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from nodule_det.model.device import channels_last
+
 PHASES = 8
 WIDEST_DENSE = 1
 """Output channels up to which the dense form is faster.  It multiplies by zeros as well: 64 taps
@@ -34,7 +36,7 @@ def fuse(model: nn.Module) -> nn.Module:
         model: Network of :func:`~nodule_det.model.build_model`, in evaluation mode, in fp32.
 
     Raises:
-        ValueError: If the network is in training mode, where batch norm is no constant.
+        ValueError: If the network is in training mode, where batch norm is not constant.
     """
     if model.training:
         raise ValueError("fuse() needs a network in evaluation mode: call eval() first")
@@ -46,10 +48,7 @@ def fuse(model: nn.Module) -> nn.Module:
                 block.conv = DenseUpsampling(cast(nn.ConvTranspose3d, block.conv))
     layers = cast(nn.Sequential, fused.model)
     layers[-1] = InFullPrecision(layers[-1])
-    for tensor in (*fused.parameters(), *fused.buffers()):
-        if tensor.ndim == 5:
-            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last_3d)
-    return fused.requires_grad_(False)
+    return channels_last(fused).requires_grad_(False)
 
 
 def _fold_norm(block: nn.Module) -> None:
@@ -62,14 +61,18 @@ def _fold_norm(block: nn.Module) -> None:
 
 
 def _pays(conv: object) -> bool:
-    return isinstance(conv, nn.ConvTranspose3d) and conv.out_channels <= WIDEST_DENSE
+    return (
+        isinstance(conv, nn.ConvTranspose3d)
+        and conv.out_channels <= WIDEST_DENSE
+        and conv.stride == (2, 2, 2)
+    )
 
 
 class InFullPrecision(nn.Module):
     """A block that computes in fp32 also where the rest of the network computes in less.
 
     Logits of bf16 have 8 binary digits: most candidates of a scan would share their score with
-    another, and a FROC curve that steps over whole groups of equal scores is no fine one.
+    another, and a FROC curve that steps over whole groups of equal scores is coarse.
     """
 
     def __init__(self, block: nn.Module) -> None:

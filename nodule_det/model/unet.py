@@ -4,9 +4,9 @@
 
 MONAI's UNet halves the resolution at every level, the first included, and returns to full
 resolution by its last transposed convolution: an eighth of the work of a network that begins at
-full resolution.  Batch norm, not MONAI's instance norm: its statistics are constants once
-training is over, so a voxel's output depends on its neighbourhood alone and a scan may be
-computed in pieces of any size.  ReLU, not PReLU, whose backward pass costs a fifth of a step.
+full resolution (``model.full_resolution``).  Batch norm, not MONAI's instance norm: its statistics
+are constants after training, so a voxel's output depends on its neighbourhood alone and a scan may
+be computed in pieces of any size.  ReLU, not PReLU, whose backward pass costs a fifth of a step.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from torch import nn
 from nodule_det.config.train import ModelConfig
 
 PRIOR = 0.01
-"""Probability that an untrained network gives everywhere (Lin et al. 2017, section 4.1): starting
-at 1/2, the first steps would be spent on learning that nodules are rare."""
+"""Probability that an untrained network predicts everywhere (Lin et al. 2017, section 4.1).
+Starting at 1/2, the first steps would be spent on learning that nodules are rare."""
 
 RESIDUAL_UNITS = 2
 """Convolutions of a residual unit, as in MONAI's examples."""
@@ -40,7 +40,7 @@ def build_model(config: ModelConfig) -> nn.Module:
         in_channels=1,
         out_channels=1,
         channels=tuple(config.filters << level for level in range(config.depth)),
-        strides=(2,) * (config.depth - 1),
+        strides=config.strides,
         kernel_size=config.kernel_size,
         up_kernel_size=config.kernel_size,
         num_res_units=RESIDUAL_UNITS if config.residual else 0,
@@ -53,7 +53,7 @@ def build_model(config: ModelConfig) -> nn.Module:
 
 def stride(config: ModelConfig) -> int:
     """Voxels per voxel of the coarsest level: what sizes and corners must be multiples of."""
-    return 1 << (config.depth - 1)
+    return math.prod(config.strides)
 
 
 def _start_at_prior(model: nn.Module) -> None:

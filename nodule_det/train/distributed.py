@@ -1,28 +1,59 @@
-"""The processes of one run: one alone, or those that ``torchrun`` started on a node.
+"""The processes of one run: one alone, or those that ``torchrun`` started on one or more nodes.
 
-torchrun --nproc_per_node=2 -m nodule_det.train ...  ──▶ World(rank, size) in each process
+    torchrun --nproc_per_node=2 -m nodule_det.train ...  ──▶ World(rank, size) in each process
+
+    process 1 fails ──report_failure()──▶ .failed.1.json ──why_lost()──▶ process 0 ──▶ result.json
+
+Only the first process writes the run's files.  It notices a lost one as a broken connection, which
+says nothing about the reason, so a process that fails leaves the reason in the run folder.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from nodule_det.errors import TrainingError
-from nodule_det.train.peers import lost_another
+from nodule_det.errors import (
+    ConfigError,
+    DeviceMemoryError,
+    DivergedError,
+    NoduleDetError,
+    TrainingError,
+    UnwrittenError,
+)
+from nodule_det.files import write_json
 
 Item = TypeVar("Item")
+
+ERRORS: dict[int, type[NoduleDetError]] = {
+    error.exit_code: error
+    for error in (ConfigError, DivergedError, DeviceMemoryError, UnwrittenError)
+}
+"""Exit code of a failed process -> the error that the first process raises for it."""
+
+LOST = (
+    "Connection closed by peer",
+    "Connection reset by peer",
+    "Broken pipe",
+    "Connection refused",
+    "Timed out waiting",
+    "NCCL",
+)
+"""Phrases of gloo and NCCL for a connection whose other end has gone away."""
 
 
 @dataclass(frozen=True)
 class World:
-    """Which process this is, of how many.  Alone, every exchange is the value itself."""
+    """Which process this is, of how many.  Alone, every exchange returns the value itself."""
 
     rank: int = 0
     size: int = 1
@@ -53,18 +84,16 @@ class World:
         distributed.broadcast_object_list(items, src=0)
         return items[0]  # type: ignore[no-any-return]
 
-    def share(self, amount: float) -> float:
-        """Return this process's amount over the mean of all.
-
-        A mean over a batch is the mean of the processes' means only when each is weighted by how
-        much it was taken over.
-        """
-        amounts = self.gather(amount)
-        total = sum(amounts)
-        return amount * len(amounts) / total if total else 1.0
+    def total(self, amount: Tensor) -> Tensor:
+        """Sum a tensor over the processes, on its device; with NCCL the host does not wait."""
+        if self.size == 1:
+            return amount
+        summed = amount.clone()
+        distributed.all_reduce(summed)
+        return summed
 
     def same_buffers(self, model: nn.Module) -> None:
-        """Return all processes the first one's buffers: batch norm's running averages differ."""
+        """Copy the first process's buffers to all: batch norm's running averages differ."""
         if self.size > 1:
             for buffer in model.buffers():
                 distributed.broadcast(buffer, src=0)
@@ -75,7 +104,7 @@ def world(device_type: str) -> Iterator[World]:
     """Join the other processes, if ``torchrun`` started any, and leave them at the end.
 
     Args:
-        device_type: ``cuda`` talks by NCCL, with gloo for everything on the CPU; ``cpu`` by gloo.
+        device_type: ``cuda`` uses NCCL, and gloo for objects on the CPU; ``cpu`` uses gloo.
 
     Raises:
         TrainingError: If another process is lost before the run has begun.
@@ -93,6 +122,60 @@ def world(device_type: str) -> Iterator[World]:
     except RuntimeError as error:
         if not lost_another(error):
             raise
-        raise TrainingError("another process of this run has failed; it says why") from error
+        raise TrainingError("another process of this run failed; see its message") from error
     finally:
         distributed.destroy_process_group()
+
+
+def distributed_over(
+    model: nn.Module, device: torch.device, world: World, *, sync_norm: bool = True
+) -> nn.Module:
+    """Wrap a network so that gradients are averaged over the processes.
+
+    Args:
+        model: Network on ``device``.
+        device: Where this process computes.
+        world: The processes.
+        sync_norm: On GPUs, take batch norm's statistics from the whole batch, so that a run does
+            not depend on how many GPUs share it.  torch's ``SyncBatchNorm`` waits for the host in
+            every layer; without it each process normalises its own share.  On CPUs torch has no
+            such layer, and each process always normalises its own share.
+    """
+    if world.size == 1:
+        return model
+    if device.type == "cpu":
+        return DistributedDataParallel(model)
+    if sync_norm:
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    return DistributedDataParallel(model, device_ids=[device.index], gradient_as_bucket_view=True)
+
+
+def lost_another(error: BaseException) -> bool:
+    """Return whether an error means that another process is gone, not a failure of this one."""
+    return isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in LOST)
+
+
+def report_failure(run_dir: Path, rank: int, message: str, exit_code: int) -> None:
+    """Write down why this process fails, before its connections break."""
+    write_json(run_dir / f".failed.{rank}.json", {"message": message, "exit_code": exit_code})
+
+
+def clear_failures(run_dir: Path) -> None:
+    """Delete the failure reports of an earlier session."""
+    for path in run_dir.glob(".failed.*.json"):
+        path.unlink(missing_ok=True)
+
+
+def why_lost(run_dir: Path) -> NoduleDetError:
+    """Return the error that another process reported, or what is known where none did."""
+    for path in sorted(run_dir.glob(".failed.*.json")):
+        try:
+            report = json.loads(path.read_text(encoding="utf-8"))
+            kind = ERRORS.get(report["exit_code"], TrainingError)
+            return kind(f"process {path.name.split('.')[2]}: {report['message']}")
+        except (ValueError, KeyError, TypeError):
+            continue
+    return TrainingError(
+        "another process of this run ended without reporting why (killed, or out of memory?); see "
+        "the output of torchrun; the same command resumes from the last checkpoint"
+    )

@@ -16,17 +16,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from nodule_det.data.feed.feed import Batch
 from nodule_det.errors import DeviceMemoryError, DivergedError
 from nodule_det.files import append_jsonl
 from nodule_det.model import is_out_of_memory, normalise
 from nodule_det.progress import Progress
-from nodule_det.train.distributed import World
+from nodule_det.train.distributed import distributed_over
 from nodule_det.train.losses import detection_loss
 from nodule_det.train.trainer import State, Trainer
 from nodule_det.train.validate import Validation, validate
@@ -157,12 +155,13 @@ def _step(trainer: Trainer, forward: nn.Module, batch: Batch) -> float:
             torch.from_numpy(part).to(trainer.device, non_blocking=True)
             for part in (batch.image_hu, batch.target, batch.weight)
         )
-        image = normalise(image).contiguous(memory_format=torch.channels_last_3d)
+        image = normalise(image).to(memory_format=torch.channels_last_3d)
         with torch.autocast(
             trainer.device.type, trainer.dtype, enabled=trainer.dtype is not torch.float32
         ):
             logits = forward(image)
-        share = trainer.world.share(float(np.count_nonzero(batch.weight)))
+        counted = (weight > 0).sum().float()
+        share = counted * trainer.world.size / trainer.world.total(counted).clamp(min=1)
         loss = share * detection_loss(logits, target, weight)
         trainer.optimizer.zero_grad(set_to_none=True)
         trainer.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
@@ -200,21 +199,6 @@ def _memory_of(trainer: Trainer) -> Iterator[None]:
             f"patches.size_vox={config.patches.size_vox}, model.filters={config.model.filters}; "
             "lower one of them"
         ) from error
-
-
-def distributed_over(model: nn.Module, device: torch.device, world: World) -> nn.Module:
-    """Wrap a network so that gradients are averaged over the processes.
-
-    On GPUs batch norm takes its statistics from the whole batch, so that a run does not depend on
-    how many GPUs share it.  torch has that for GPUs only; on CPUs each process normalises its own
-    share of the batch.
-    """
-    if world.size == 1:
-        return model
-    if device.type == "cpu":
-        return DistributedDataParallel(model)
-    synced = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-    return DistributedDataParallel(synced, device_ids=[device.index])
 
 
 def _log_step(trainer: Trainer, loss: float) -> None:

@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from nodule_det import __version__
 from nodule_det.checkpoint import Meta, load_checkpoint
@@ -29,13 +28,25 @@ from nodule_det.data.feed.feed import Feed
 from nodule_det.data.store import Store, StoredScan, open_store
 from nodule_det.errors import ConfigError, ExitCode, NoduleDetError
 from nodule_det.files import write_json
-from nodule_det.model import build_model, choose_device, choose_precision
+from nodule_det.model import (
+    build_model,
+    channels_last,
+    choose_device,
+    choose_precision,
+    keep_freed_pages,
+    set_up_backends,
+)
 from nodule_det.runs import RunFolder, RunResult, RunStatus, new_run_dir
-from nodule_det.train.distributed import World, world
+from nodule_det.train.distributed import (
+    World,
+    clear_failures,
+    lost_another,
+    report_failure,
+    why_lost,
+    world,
+)
 from nodule_det.train.interrupt import Stop
 from nodule_det.train.loop import BETA2, fit
-from nodule_det.train.memory import keep_freed_pages
-from nodule_det.train.peers import forget_words, leave_word, lost_another, why_lost
 from nodule_det.train.provenance import command_line, environment
 from nodule_det.train.publish import publish
 from nodule_det.train.run_folder import (
@@ -69,11 +80,12 @@ def run(config: TrainConfig) -> int:
     device = choose_device(config.device, local_rank=int(os.environ.get("LOCAL_RANK", "0")))
     dtype = choose_precision(config.precision, device)
     keep_freed_pages()
+    set_up_backends(device, dtype)
     with world(device.type) as processes:
         folder = RunFolder(Path(config.run_dir or processes.from_first(_new_dir(processes))))
         with held(folder) if processes.first else nullcontext():
             if processes.first:
-                forget_words(folder.path)
+                clear_failures(folder.path)
             processes.from_first(None)  # the others must not touch a folder that is not held
             refuse_other_settings(folder, config)
             result = earlier_result(folder)
@@ -169,7 +181,7 @@ class Session:
         config, last = self.config, self.folder.checkpoint_last
         store = open_store(config.store)
         torch.manual_seed(config.seed)
-        model = on_device(build_model(config.model), self.device)
+        model = channels_last(build_model(config.model).to(self.device))
         trainer = Trainer(
             config=config,
             meta=_meta(config, store),
@@ -242,19 +254,11 @@ class Session:
         known = isinstance(error, NoduleDetError)
         message = str(error) if known else f"{type(error).__name__}: {error}"
         if not self.processes.first:
-            leave_word(self.folder.path, self.processes.rank, message, code)
+            report_failure(self.folder.path, self.processes.rank, message, code)
             return
         log.error("%s", message, exc_info=not known)
         with suppress(OSError):  # a full disk: the error that is on its way says so
             self._write(status=RunStatus.FAILED, reason=code.reason, message=message)
-
-
-def on_device(model: nn.Module, device: torch.device) -> nn.Module:
-    """Move a network; its weights lie channels-last, as the batches do."""
-    for tensor in (*model.parameters(), *model.buffers()):
-        if tensor.ndim == 5:
-            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last_3d)
-    return model.to(device)
 
 
 def trained_on(store: Store, config: TrainConfig) -> tuple[StoredScan, ...]:

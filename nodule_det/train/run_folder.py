@@ -21,7 +21,16 @@ from nodule_det.locking import Lock
 from nodule_det.runs import RunFolder, RunResult
 from nodule_det.train.provenance import command_line
 
-FREE_SETTINGS = ("run_dir", "device", "limits.wall_s", "limits.checkpoint_s")
+FREE_SETTINGS = (
+    "run_dir",
+    "device",
+    "feed.memory_gb",
+    "feed.threads",
+    "gpu.cuda_graph",
+    "validation.slab_gb",
+    "limits.wall_s",
+    "limits.checkpoint_s",
+)
 """Settings that a resumed run may change: they decide where and how long, not what."""
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
@@ -58,7 +67,8 @@ def refuse_other_settings(folder: RunFolder, config: TrainConfig) -> None:
     """
     if not folder.config.exists():
         return
-    was = flat(yaml.safe_load(folder.config.read_text(encoding="utf-8")) or {})
+    saved = yaml.safe_load(folder.config.read_text(encoding="utf-8")) or {}
+    was = flat(as_plain(TrainConfig())) | flat(saved)  # settings that an older version lacked
     now = flat(as_plain(config))
     for name in sorted(was.keys() | now.keys()):
         if name not in FREE_SETTINGS and was.get(name) != now.get(name):

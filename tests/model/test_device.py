@@ -3,10 +3,17 @@
 import pytest
 import torch
 
-from nodule_det.config.train import Device, Precision
+from nodule_det.config.train import Device, ModelConfig, Precision
 from nodule_det.errors import ConfigError
-from nodule_det.model import choose_device, choose_precision, is_out_of_memory
-from nodule_det.model.device import cpu_has_bf16
+from nodule_det.model import (
+    build_model,
+    channels_last,
+    choose_device,
+    choose_precision,
+    is_out_of_memory,
+    job_memory_bytes,
+)
+from nodule_det.model.device import cpu_has_bf16, cudnn_warnings, set_up_backends
 
 CPU = torch.device("cpu")
 
@@ -49,3 +56,70 @@ def test_a_full_memory_is_told_from_other_failures():
     with pytest.raises(RuntimeError) as other:
         torch.zeros(2, 3) @ torch.zeros(2, 3)
     assert not is_out_of_memory(other.value)
+
+
+def test_every_weight_of_a_network_is_laid_out_channels_last():
+    model = channels_last(build_model(ModelConfig()))
+    weights = [p for p in model.parameters() if p.ndim == 5]
+    assert sum(1 in p.shape[:2] for p in weights) == 4  # both layouts hold these in one order
+    assert {p.stride(1) for p in weights} == {1}
+
+
+def test_cudnn_that_falls_back_to_slow_kernels_is_reported_with_its_version():
+    (slow,) = cudnn_warnings(91002, torch.bfloat16)
+    assert slow.startswith("cuDNN 9.10.2 is not used for contiguous 3-D convolutions")
+    (no_tf32,) = cudnn_warnings(91002, torch.float32)
+    assert "no usable TF32" in no_tf32
+
+
+@pytest.mark.parametrize("version", [90701, 91600, 92000])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_other_versions_of_cudnn_are_fine(version, dtype):
+    assert cudnn_warnings(version, dtype) == []
+
+
+def test_a_cpu_needs_no_backend_settings():
+    before = torch.backends.cudnn.benchmark
+    set_up_backends(CPU, torch.float32)
+    assert torch.backends.cudnn.benchmark is before
+
+
+@pytest.fixture
+def machine(tmp_path):
+    """Return a function that writes a machine's files: its free memory and its control groups."""
+
+    def write(membership, available_kb=8_000_000, **limits):
+        (tmp_path / "proc/self").mkdir(parents=True)
+        (tmp_path / "proc/meminfo").write_text(f"MemTotal: 9 kB\nMemAvailable: {available_kb} kB\n")
+        (tmp_path / "proc/self/cgroup").write_text(membership)
+        for path, text in limits.items():
+            file = tmp_path / "cgroup" / path
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        return tmp_path / "proc", tmp_path / "cgroup"
+
+    return write
+
+
+def test_without_limits_a_job_may_use_what_the_machine_has_available(machine):
+    paths = machine("0::/user\n", **{"user/memory.max": "max\n"})
+    assert job_memory_bytes(*paths) == 8_000_000 * 1024
+
+
+def test_the_tightest_limit_of_a_job_and_of_the_groups_above_it_counts(machine):
+    limits = {"slurm/memory.max": "4000000000\n", "slurm/job1/memory.max": "max\n"}
+    assert job_memory_bytes(*machine("0::/slurm/job1\n", **limits)) == 4_000_000_000
+
+
+def test_limits_of_the_first_version_of_control_groups_count_too(machine):
+    limits = {"memory/pbs/7/memory.limit_in_bytes": "3000000000\n"}
+    membership = "12:cpuset:/pbs/7\n5:memory:/pbs/7\n0::/\n"
+    assert job_memory_bytes(*machine(membership, **limits)) == 3_000_000_000
+
+
+def test_a_container_that_sees_only_its_own_group_finds_its_limit_at_the_top(machine):
+    assert job_memory_bytes(*machine("0::/gone/job\n", **{"memory.max": "2000000000"})) == 2 * 10**9
+
+
+def test_a_system_that_does_not_say_gives_no_limit(tmp_path):
+    assert job_memory_bytes(tmp_path / "proc", tmp_path / "cgroup") is None

@@ -34,6 +34,27 @@ def test_fusing_changes_the_logits_by_rounding_only(depth, kernel_size, residual
         torch.testing.assert_close(fuse(model)(x), model(x), atol=2e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("residual", [False, True])
+def test_a_network_at_full_resolution_is_fused_as_well(residual):
+    model = trained(ModelConfig(depth=3, filters=3, residual=residual, full_resolution=True))
+    x = torch.rand(1, 1, 8, 6, 10)
+    with torch.inference_mode():
+        torch.testing.assert_close(fuse(model)(x), model(x), atol=2e-5, rtol=1e-5)
+
+
+def test_every_weight_is_channels_last_also_those_of_one_channel():
+    fused = fuse(trained(ModelConfig(filters=4)))
+    weights = [p for p in fused.parameters() if p.ndim == 5]
+    assert len(weights) == 13
+    assert any(1 in p.shape[:2] for p in weights)
+    assert all(p.stride() == channels_last_strides(p.shape) for p in weights)
+
+
+def channels_last_strides(shape):
+    _, c, z, y, x = shape
+    return (c * z * y * x, 1, y * x * c, x * c, c)
+
+
 def test_no_batch_norm_is_left_and_the_original_is_untouched():
     model = trained(ModelConfig(filters=4))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}

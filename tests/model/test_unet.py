@@ -10,6 +10,11 @@ from torch import nn
 from nodule_det.config.train import ModelConfig
 from nodule_det.model import build_model, stride
 
+BEYOND = [
+    ModelConfig(depth=6, filters=1),
+    ModelConfig(depth=2, filters=7, full_resolution=True),
+    ModelConfig(depth=5, filters=3, kernel_size=5, residual=False, full_resolution=True),
+]
 CORNERS = [
     ModelConfig(depth=depth, filters=filters, kernel_size=kernel_size, residual=residual)
     for depth, filters, kernel_size, residual in itertools.product(
@@ -20,10 +25,11 @@ CORNERS = [
 
 def name(config):
     kind = "residual" if config.residual else "plain"
-    return f"{config.depth}-{config.filters}-{config.kernel_size}-{kind}"
+    full = "-full" if config.full_resolution else ""
+    return f"{config.depth}-{config.filters}-{config.kernel_size}-{kind}{full}"
 
 
-@pytest.mark.parametrize("config", CORNERS, ids=name)
+@pytest.mark.parametrize("config", CORNERS + BEYOND, ids=name)
 def test_every_corner_of_the_space_gives_one_logit_per_voxel(config):
     n = stride(config)
     with torch.inference_mode():
@@ -32,9 +38,20 @@ def test_every_corner_of_the_space_gives_one_logit_per_voxel(config):
     assert torch.isfinite(out).all()
 
 
-@pytest.mark.parametrize(("depth", "voxels"), [(2, 2), (3, 4), (4, 8)])
+@pytest.mark.parametrize(("depth", "voxels"), [(2, 2), (3, 4), (4, 8), (6, 32)])
 def test_the_stride_is_two_for_every_level_after_the_first(depth, voxels):
     assert stride(ModelConfig(depth=depth)) == voxels
+    assert stride(ModelConfig(depth=depth, full_resolution=True)) == voxels // 2
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_at_full_resolution_the_first_level_works_on_single_voxels(residual):
+    model = build_model(ModelConfig(filters=4, residual=residual, full_resolution=True))
+    shapes = []
+    first = next(m for m in model.modules() if isinstance(m, nn.Conv3d) and m.in_channels == 1)
+    first.register_forward_hook(lambda _, __, out: shapes.append(tuple(out.shape)))
+    assert model(torch.rand(1, 1, 8, 4, 6)).shape == (1, 1, 8, 4, 6)
+    assert shapes == [(1, 4, 8, 4, 6)]
 
 
 @pytest.mark.parametrize("residual", [False, True])

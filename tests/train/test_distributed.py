@@ -106,7 +106,9 @@ def test_a_second_process_that_is_killed_fails_the_run_and_it_goes_on(store, tmp
     assert code == 1
     result = RunResult.from_json(folder.result.read_text())
     assert (result.status, result.reason) == (RunStatus.FAILED, "error")
-    assert result.message.startswith("another process of this run ended without a word (killed")
+    assert result.message.startswith(
+        "another process of this run ended without reporting why (killed"
+    )
     assert f"error: {result.message}" in err
     steps = torch.load(folder.checkpoint_last, weights_only=True)["meta"]["step"]
     assert 6 <= steps < 400 * 6
@@ -135,7 +137,7 @@ def test_a_folder_held_by_another_run_is_touched_by_neither_process(store, tmp_p
         code, _, err = ended(process)
     assert code == 1  # torchrun's own
     assert "is in use by another training: held by another process, since" in err
-    assert "error: another process of this run has failed; it says why" in err
+    assert "error: another process of this run failed; see its message" in err
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
