@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import sys
 import pytest
 
 from nodule_det.commands import COMMANDS
+from nodule_det.errors import ExitCode
 
 NO_TORCH = (
     "import sys; slow = {'torch', 'monai', 'matplotlib'} & set(sys.modules); "
@@ -123,3 +125,33 @@ def test_linear_algebra_in_one_thread_is_not_handed_on_to_jobs():
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["1", "False"]
+
+
+def test_a_closed_pipe_is_not_success_and_the_files_are_there(tmp_path):
+    (tmp_path / "rows.csv").write_text(
+        "seriesuid,coordX,coordY,coordZ,diameter_mm,probability\na,1,2,3,4,0.5\n"
+    )
+    (tmp_path / "scans.csv").write_text("seriesuid\na\nb\n")
+    words = ["candidates=rows.csv", "annotations=rows.csv", "scans=scans.csv", "bootstrap=2"]
+    reader, writer = os.pipe()
+    os.close(reader)  # as `head` does once it has seen enough
+    done = subprocess.run(
+        [sys.executable, "-m", "nodule_det", "evaluate", *words],
+        stdout=writer, stderr=subprocess.PIPE, text=True, cwd=tmp_path, timeout=60, check=False,
+    )  # fmt: skip
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (ExitCode.BROKEN_PIPE, "")
+    assert json.loads((tmp_path / "evaluation" / "froc.json").read_text())["n_scans"] == 2
+
+
+def test_a_closed_pipe_ends_a_sweep_with_its_code(tmp_path):
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = ["source=phantom", f"out={tmp_path / 'store'}", "phantom.n_scans=-1,-2", "--multirun"]
+    done = subprocess.run(
+        [sys.executable, "-m", "nodule_det", "data", *words],
+        stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    os.close(writer)
+    assert done.returncode == ExitCode.BAD_INPUT, "nothing was printed, so nothing was lost"
+    assert done.stderr.count("error: phantom.n_scans=") == 2

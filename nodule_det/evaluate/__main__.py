@@ -17,7 +17,7 @@ from nodule_det.tables import write_table
 
 @command("evaluate", EvaluateConfig)
 def main(config: EvaluateConfig) -> None:
-    """Evaluate, print what was found, and leave the files."""
+    """Evaluate, write the files, and print the figures."""
     job = read_job(
         Path(config.candidates),
         Path(config.annotations),
@@ -25,9 +25,9 @@ def main(config: EvaluateConfig) -> None:
         Path(config.excluded) if config.excluded else None,
     )
     done = evaluate(config, job)
-    print("\n\n".join(done.sections))
     out = Path(config.out)
-    write(out, done, log_x=config.log_x)
+    write(out, done, log_x=config.log_x)  # first: what reads the output may close it early
+    print("\n\n".join(done.sections))
     print(f"\nwritten  {out / 'froc.json'}, froc_curve.csv, froc.png, froc.svg, froc.pdf")
 
 
