@@ -38,7 +38,7 @@ def command_line() -> str:
     program = Path(sys.argv[0])
     if program.name == "__main__.py":
         return shlex.join(["python", "-m", f"nodule_det.{program.parent.name}", *sys.argv[1:]])
-    return shlex.join([program.name, *sys.argv[1:]])
+    return shlex.join([*program.name.split(), *sys.argv[1:]])  # nodule-det train
 
 
 def commit() -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ import pytest
 from nodule_det.errors import ExitCode
 from nodule_det.runs import RunFolder, RunResult, RunStatus
 from nodule_det.train import __main__
-from tests.train.tiny_run import WORDS, ended, start
+from tests.train.tiny_run import WORDS, ended, signal_once, start
 
 
 def test_a_smoke_run_goes_through_the_whole_chain(store, tmp_path):
@@ -32,10 +33,32 @@ def test_a_sweep_of_two_seeds_makes_two_folders(store, tmp_path):
         capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    results = [RunFolder(path).result for path in sorted((tmp_path / "runs").iterdir())]
-    assert len(results) == 2
-    assert {RunResult.from_json(r.read_text()).status for r in results} == {RunStatus.COMPLETE}
+    folders = [RunFolder(path) for path in sorted((tmp_path / "runs").iterdir())]
+    results = [RunResult.from_json(folder.result.read_text()) for folder in folders]
+    assert [result.status for result in results] == [RunStatus.COMPLETE] * 2
     assert done.stdout.count("pAUC ") == 2
+    for seed, folder in enumerate(folders):  # each can be pasted by itself
+        text = folder.command.read_text()
+        assert (f" seed={seed}" in text, "--multirun" in text, "0,1" in text) == (
+            True,
+            False,
+            False,
+        )
+
+
+def test_ctrl_c_ends_a_sweep(store, tmp_path):
+    first, second = RunFolder(tmp_path / "first"), RunFolder(tmp_path / "second")
+    words = (f"run_dir={first.path},{second.path}", "limits.epochs=50", "--multirun")
+    process = start(store, *words, program=("-m", "nodule_det", "train"))
+    signal_once(process, signal.SIGINT, first.metrics, '"kind": "train"')
+    code, out, err = ended(process)
+    assert code == ExitCode.STOPPED
+    assert out.startswith("stopped (sigint) at step ")
+    assert err.endswith("error: the remaining runs of --multirun were not started\n")
+    assert first.checkpoint_last.exists()
+    assert not second.path.exists()
+    assert first.command.read_text().startswith("nodule-det train store=")
+    assert str(second.path) not in first.command.read_text()
 
 
 def test_a_store_that_is_missing_ends_in_one_line(tmp_path):
