@@ -1,4 +1,4 @@
-"""Progress for people: a live bar on a terminal, one plain line at an interval in a batch log."""
+"""Progress: a live bar on a terminal, one plain line at an interval in a batch log."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import TextIO, TypeVar
 Item = TypeVar("Item")
 
 PLAIN_EVERY_S = 30.0
-"""Between two lines in a log: frequent enough to see life, rare enough for a week's log."""
+"""Between two lines in a log: often enough to see life, rarely enough for a week's log."""
+LIVE_EVERY_S = 0.1
 
 
 def duration(seconds: float) -> str:
-    """Write a time span the short way.
+    """Format a time span.
 
     Example:
         >>> duration(75), duration(7384)
@@ -26,17 +27,17 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """Counts steps towards a total, and says how far it is and how long it will take.
+    """Counts steps towards a total, and shows the elapsed and remaining time.
 
-    On a terminal it rewrites one line; elsewhere it prints a line every ``plain_every_s``.
+    On a terminal it is a bar that disappears at the end; elsewhere a line every ``plain_every_s``.
 
     Args:
         label: What is being counted.
-        total: Steps in all.
-        stream: Where to write; standard error by default, so results can be piped.
-        clock: Seconds; an argument, so that no test has to wait.
-        plain_every_s: Seconds between lines where the stream is no terminal.
-        enabled: False counts in silence: of several processes one speaks.
+        total: Number of steps.
+        stream: Where to write; standard error by default, so that results can be piped.
+        clock: Returns seconds; an argument, so that no test has to wait.
+        plain_every_s: Seconds between lines where the stream is not a terminal.
+        enabled: False counts silently, for all but one of several processes.
     """
 
     def __init__(
@@ -53,40 +54,70 @@ class Progress:
         self._stream = stream or sys.stderr
         self._clock = clock
         self._enabled = enabled
-        self._live = enabled and self._stream.isatty()
-        self._every_s = 0.1 if self._live else plain_every_s
-        self._start_s = self._said_s = clock()
+        self._bar = _Bar(label, total, self._stream) if enabled and self._stream.isatty() else None
+        self._every_s = LIVE_EVERY_S if self._bar else plain_every_s
+        self._start_s = self._shown_s = clock()
         self._first = 0
 
     def __enter__(self) -> Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._live:
-            self._stream.write("\r\x1b[K")
-            self._stream.flush()
+        if self._bar:
+            self._bar.close()
 
     def start_at(self, done: int) -> None:
-        """Begin with steps already done, which took no time now (a resumed run)."""
+        """Begin with steps that an earlier session did, which took no time now."""
         self.done = self._first = done
 
     def advance(self, note: str = "", steps: int = 1) -> None:
-        """Count steps; show them if it is time to."""
+        """Count steps, and show them if it is time to."""
         self.done += steps
         now = self._clock()
-        if self._enabled and now - self._said_s >= self._every_s:
-            self._said_s = now
-            self.show(note)
+        if self._enabled and now - self._shown_s >= self._every_s:
+            self._shown_s = now
+            self._show(note)
 
-    def show(self, note: str = "") -> None:
-        """Write where things stand."""
-        passed_s = self._clock() - self._start_s
+    def _show(self, note: str) -> None:
+        elapsed_s = self._clock() - self._start_s
         fresh = self.done - self._first
-        eta = duration(passed_s / fresh * (self.total - self.done)) if fresh else "?"
-        text = f"{self.label} {self.done}/{self.total}"
-        text += f"  {duration(passed_s)} passed, {eta} to go" + (f"  {note}" if note else "")
-        self._stream.write(f"\r\x1b[K{text[:110]}" if self._live else f"{text}\n")
-        self._stream.flush()
+        eta = duration(elapsed_s / fresh * (self.total - self.done)) if fresh else "?"
+        times = f"elapsed {duration(elapsed_s)}, ETA {eta}" + (f"  {note}" if note else "")
+        if self._bar:
+            self._bar.show(self.done, times)
+        else:
+            self._stream.write(f"{self.label} {self.done}/{self.total}  {times}\n")
+            self._stream.flush()
+
+
+class _Bar:
+    """One line of a terminal, drawn by rich without a thread of its own: workers may be forked."""
+
+    def __init__(self, label: str, total: int, stream: TextIO) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+        from rich.progress import Progress as Bar
+
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[times]}", markup=False),
+            console=Console(file=stream, force_terminal=True),
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,  # results may be piped while the bar is on the terminal
+            redirect_stderr=False,
+        )
+        self._task = self._bar.add_task(label, total=total, times="")
+
+    def show(self, done: int, times: str) -> None:
+        self._bar.start()  # no effect once it has started
+        self._bar.update(self._task, completed=done, times=times)
+        self._bar.refresh()
+
+    def close(self) -> None:
+        self._bar.stop()
 
 
 def track(items: Iterable[Item], label: str, total: int) -> Iterator[Item]:

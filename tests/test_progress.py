@@ -31,20 +31,34 @@ def count(stream, seconds_a_step, steps=10, done=0):
 
 def test_a_log_gets_one_plain_line_at_an_interval():
     assert count(io.StringIO(), 20.0) == (
-        "scans 2/10  0:40 passed, 2:40 to go\n"
-        "scans 4/10  1:20 passed, 2:00 to go\n"
-        "scans 6/10  2:00 passed, 1:20 to go\n"
-        "scans 8/10  2:40 passed, 0:40 to go\n"
-        "scans 10/10  3:20 passed, 0:00 to go\n"
+        "scans 2/10  elapsed 0:40, ETA 2:40\n"
+        "scans 4/10  elapsed 1:20, ETA 2:00\n"
+        "scans 6/10  elapsed 2:00, ETA 1:20\n"
+        "scans 8/10  elapsed 2:40, ETA 0:40\n"
+        "scans 10/10  elapsed 3:20, ETA 0:00\n"
     )
 
 
 def test_a_terminal_gets_one_line_that_is_wiped_at_the_end():
     text = count(Terminal(), 1.0)
-    assert "\n" not in text
-    assert text.count("\rscans") + text.count("\r\x1b[Kscans") == 10
-    assert text.endswith("\r\x1b[K")
+    assert [f"{n}/10" in text for n in (1, 10)] == [True, True]
+    assert "elapsed 0:10, ETA 0:00" in text
+    assert text.count("\n") == 1  # at the end, and rich goes back up and wipes the line
+    assert text.endswith("\x1b[1A\x1b[2K")
+    assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1, "the cursor is shown again"
+
+
+def test_a_fast_loop_does_not_draw_every_step():
+    text = count(Terminal(), 1 / 16, steps=100)
+    assert text.count("/100") == 51, "the empty bar, then every second step: 1/8 s apart"
+
+
+def test_several_processes_are_counted_by_one():
+    stream = Terminal()
+    with Progress("scans", 1, stream=stream, enabled=False) as progress:
+        progress.advance()
+    assert (progress.done, stream.getvalue()) == (1, "")
 
 
 def test_steps_done_before_a_resume_do_not_count_as_speed():
-    assert "scans 9/10  0:40 passed, 0:40 to go" in count(io.StringIO(), 40.0, done=8)
+    assert "scans 9/10  elapsed 0:40, ETA 0:40" in count(io.StringIO(), 40.0, done=8)
