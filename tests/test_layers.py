@@ -14,6 +14,7 @@ SPLIT = ("data", "hpo", "plots")
 MAY_IMPORT = {
     "errors": "",
     "arrays": "errors",
+    "cpus": "",
     "files": "",
     "runs": "",
     "untrusted": "",
@@ -42,9 +43,9 @@ MAY_IMPORT = {
     "data.readers": "arrays data.scan errors geometry",
     "data.layouts": "arrays config data.readers data.scan errors geometry progress tables",
     "data.preprocess": "arrays config data.scan errors geometry",
-    "data.phantom": "arrays config data.scan errors files geometry progress tables",
-    "data.ingest": "config data.layouts data.preprocess data.readers data.scan data.store errors "
-    "files progress locking",
+    "data.phantom": "arrays config cpus data.scan errors files geometry progress tables",
+    "data.ingest": "config cpus data.layouts data.preprocess data.readers data.scan data.store "
+    "errors files locking progress",
     "data.__main__": "cli config data.ingest data.layouts data.phantom",
     "model": "config errors",
     "checkpoint": "config errors files model",

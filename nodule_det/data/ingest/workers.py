@@ -9,7 +9,6 @@ killed; another takes its place.  A worker whose parent is gone finds its pipe c
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -18,6 +17,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, Generic, TypeVar
+
+from nodule_det.cpus import available_cpus
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -39,7 +40,7 @@ class _Worker(Generic[Item]):
 
 def crew_size(asked: int, n_items: int) -> int:
     """Return how many processes to start: 0 asks for the processors this job may use."""
-    return min(asked or len(os.sched_getaffinity(0)), max(1, n_items))
+    return min(asked or available_cpus(), max(1, n_items))
 
 
 def spread(

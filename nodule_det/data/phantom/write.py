@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 from nodule_det.config.data import PhantomConfig
+from nodule_det.cpus import available_cpus
 from nodule_det.data.phantom.images import image_name, write_image
 from nodule_det.data.phantom.make import GENERATOR, make_scan, series_uid
 from nodule_det.data.scan import Finding
@@ -52,7 +52,7 @@ def write_dataset(folder: Path, config: PhantomConfig, workers: int = 0) -> None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _claim(folder, config)
-        _make_missing(folder, config, workers or len(os.sched_getaffinity(0)))
+        _make_missing(folder, config, workers or available_cpus())
         _write_tables(folder, config)
     except OSError as error:
         raise LayoutError(
