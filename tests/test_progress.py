@@ -50,7 +50,7 @@ def test_a_terminal_gets_one_line_that_is_wiped_at_the_end():
 
 def test_a_fast_loop_does_not_draw_every_step():
     text = count(Terminal(), 1 / 16, steps=100)
-    assert text.count("/100") == 51, "the empty bar, then every second step: 1/8 s apart"
+    assert text.count("/100") == 52, "the first, every second (1/8 s apart), and the last"
 
 
 def test_several_processes_are_counted_by_one():
