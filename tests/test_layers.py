@@ -65,7 +65,7 @@ MAY_IMPORT = {
     "hpo.training": "cli config errors files hpo.dispatch hpo.space hpo.study runs",
     "hpo.model": "arrays config hpo.space hpo.study",
     "hpo.strategy": "arrays config hpo.model hpo.space hpo.study",
-    "hpo.view": "hpo.space hpo.study progress",
+    "hpo.view": "hpo.space hpo.study progress untrusted",
     "hpo.driver": "config errors hpo.dispatch hpo.model hpo.space hpo.strategy hpo.study "
     "hpo.training hpo.view progress",
     "hpo.simulate": "arrays cli config errors files hpo.dispatch hpo.driver hpo.model hpo.space "
@@ -75,10 +75,10 @@ MAY_IMPORT = {
     "crossval": "analysis cli config data.store errors evaluate files hpo.driver hpo.space "
     "hpo.study plots.folds plots.froc_curve runs tables",
     "hpo.__main__": "cli config hpo.driver",
-    "hpo.add": "cli config errors hpo.space hpo.study",
+    "hpo.add": "cli config errors hpo.space hpo.study untrusted",
     "hpo.cancel": "cli config errors hpo.dispatch hpo.study locking",
-    "hpo.export": "cli config errors files hpo.space hpo.study",
-    "hpo.show": "cli config errors hpo.study hpo.training hpo.view",
+    "hpo.export": "cli config errors files hpo.space hpo.study untrusted",
+    "hpo.show": "cli config errors hpo.study hpo.training hpo.view untrusted",
     "hpo.status": "cli config hpo.study hpo.view locking",
 }
 

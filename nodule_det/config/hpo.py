@@ -241,6 +241,18 @@ class AcquisitionConfig:
 
 
 @dataclass(kw_only=True)
+class KeepConfig:
+    """Which checkpoints of finished trials stay on the disk."""
+
+    best: int = 10
+    """The checkpoint best.pt is kept for this many trials with the best values, and removed from
+    all others.  last.pt is removed once its trial is over."""
+
+    def __post_init__(self) -> None:
+        require_range("keep.best", self.best, 0, 1_000_000)
+
+
+@dataclass(kw_only=True)
 class HpoConfig:
     """Tune the settings of a training: create a study, or go on with it (the same command)."""
 
@@ -266,9 +278,18 @@ class HpoConfig:
     """Print the next job script and submit nothing."""
 
     command: list[str] = field(default_factory=list)
-    """Words of another training command that takes the same overrides and writes the same
-    ``result.json``; by default ``python -m nodule_det.train``."""
+    """Words of the command to tune, such as [python,my.py]; by default ``python -m
+    nodule_det.train``.  It gets its parameters as NAME=VALUE and a folder as run_dir=FOLDER, where
+    it writes result.json."""
 
+    objective: str = "pauc"
+    """Key in result.json of the value to optimise; dots descend into nested objects.  Its standard
+    error is read from the key with ``_se`` behind it, if there is one."""
+
+    direction: Direction = Direction.maximize
+    """Whether a larger or a smaller value of the objective is better."""
+
+    keep: KeepConfig = field(default_factory=KeepConfig)
     acquisition: AcquisitionConfig = field(default_factory=AcquisitionConfig)
     dispatcher: DispatcherConfig = field(default_factory=DispatcherConfig)
     retries: RetryConfig = field(default_factory=RetryConfig)
@@ -281,6 +302,7 @@ class HpoConfig:
         require_range("workers", self.workers, 1, 10_000)
         require_range("trials", self.trials, 1, 1_000_000)
         require_range("node_hours", self.node_hours, 0, 1e9)
+        self._check_objective()
         if self.train.run_dir is not None:
             raise ConfigError(
                 f"train.run_dir={self.train.run_dir} cannot be given: each trial has its own "
@@ -291,6 +313,18 @@ class HpoConfig:
             raise ConfigError(
                 f"workers={self.workers} is more than dispatcher.gpus={list(gpus)} has GPUs; "
                 "name a GPU twice to let two jobs share it"
+            )
+
+    def _check_objective(self) -> None:
+        if not re.fullmatch(r"[A-Za-z_][\w.-]{0,99}", self.objective, re.ASCII):
+            raise ConfigError(
+                f"objective={self.objective} must be the name of one number in result.json; to "
+                "optimise several, let the program combine them into one"
+            )
+        if self.objective != "pauc" and self.acquisition.failures is Failures.zero:
+            raise ConfigError(
+                f"acquisition.failures=zero is for objective=pauc, whose worst value is 0; use "
+                f"acquisition.failures=model with objective={self.objective}"
             )
 
 

@@ -1,6 +1,6 @@
-"""``python -m nodule_det.hpo.add``: points to be tried, and results that are known already.
+"""``python -m nodule_det.hpo.add``: points to try, and results of an earlier study.
 
-Both are left in the queue of the study; its driver takes them in at its next step.
+Both are left in the queue of the study.  Its driver reads them at its next step.
 """
 
 from __future__ import annotations
@@ -17,35 +17,44 @@ from nodule_det.hpo.space.space import Space
 from nodule_det.hpo.study.inbox import enqueue, enqueue_result, result_origin
 from nodule_det.hpo.study.study import Header, Study, StudyFolder, read_study
 from nodule_det.hpo.study.trial import OUTCOMES, Reason, Source, TrialState
+from nodule_det.untrusted import read_text
+
+MAX_BYTES = 100_000_000
 
 
 @command("hpo add", AddConfig)
 def main(config: AddConfig) -> None:
-    """Check everything first, then queue it, so that a mistake queues nothing."""
+    """Check everything first, so that a mistake queues nothing."""
     os.umask(0o077)
     folder = StudyFolder(Path(config.study))
     study = read_study(folder.path)
     if config.points:
         n = add_points(folder.queue, study.space, Path(config.points))
-        print(f"{n} points are queued for {folder.path}")
+        print(f"queued {n} points for {folder.path}")
         return
     other = read_study(Path(config.results))
     require_comparable(study.header, other.header, config)
     n, known, foreign = add_results(folder.queue, study, other)
     print(
-        f"{n} results are queued for {folder.path}; {known} it has already, {foreign} do not fit "
-        "its search space"
+        f"queued {n} results for {folder.path}; skipped {known} that it already has and {foreign} "
+        "outside its search space"
     )
 
 
 def require_comparable(mine: Header, other: Header, config: AddConfig) -> None:
-    """Refuse the study itself, and values of trainings that had other settings.
+    """Refuse results of the study itself, of another objective, or of other trainings.
 
     Raises:
         ConfigError: Naming the difference.
     """
     if mine.id == other.id:
         raise ConfigError(f"results={config.results} is this study itself; name another one")
+    if mine.objective != other.objective:
+        raise ConfigError(
+            f"results={config.results} is of a study that optimises {other.objective.name} "
+            f"({other.objective.direction.value}); this one optimises {mine.objective.name} "
+            f"({mine.objective.direction.value})"
+        )
     for name, here, there in (
         ("train", mine.train, other.train),
         ("command", mine.command, other.command),
@@ -53,20 +62,20 @@ def require_comparable(mine: Header, other: Header, config: AddConfig) -> None:
         if here != there and not config.other_trainings:
             raise ConfigError(
                 f"results={config.results} is of trainings with another {name}: {list(there)} "
-                f"there, {list(here)} here; their values count as if they were this study's.  "
-                "Give other_trainings=true if they can be compared all the same"
+                f"there, {list(here)} here; set other_trainings=true if their values can be "
+                "compared with those of this study"
             )
 
 
 def add_points(queue_dir: Path, space: Space, path: Path) -> int:
-    """Queue the points of a YAML file, a list of mappings; returns how many.
+    """Queue the points of a YAML file, a list of mappings.  Returns how many.
 
     Raises:
-        ConfigError: If the file or a point in it is wrong; nothing is queued then.
+        ConfigError: If the file or a point in it is invalid.  Nothing is queued then.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        content = yaml.safe_load(read_text(path, MAX_BYTES))
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise ConfigError(f"points={path} cannot be read as YAML: {error}") from None
     if not isinstance(content, list) or not all(isinstance(point, dict) for point in content):
         raise ConfigError(f"points={path} must be a list of points, each a mapping of values")
@@ -84,18 +93,18 @@ def add_points(queue_dir: Path, space: Space, path: Path) -> int:
 def add_results(queue_dir: Path, study: Study, other: Study) -> tuple[int, int, int]:
     """Queue the outcomes of an earlier study.
 
-    Complete trials and failures that belong to their parameters are taken over; a crash of a node
-    or a mistake in the setup says nothing about a point, and what that study refused was a matter
-    of its own limits.
+    These are complete trials, and failures caused by the parameters.  A crash of a node or a
+    mistake in the setup says nothing about a point, and the memory and time limits by which that
+    study refused points may differ here.
 
     Returns:
-        How many are queued, how many the study has already, and how many do not fit its space.
+        How many are queued, how many the study already has, and how many lie outside its space.
     """
     taken = known = foreign = 0
     mine = study.origins
-    taught = OUTCOMES - {Reason.REFUSED}
+    informative = OUTCOMES - {Reason.REFUSED}
     for trial in other.trials:
-        if trial.state is not TrialState.COMPLETE and trial.reason not in taught:
+        if trial.state is not TrialState.COMPLETE and trial.reason not in informative:
             continue
         try:
             params = study.space.check(trial.params)
@@ -104,13 +113,14 @@ def add_results(queue_dir: Path, study: Study, other: Study) -> tuple[int, int, 
             continue
         origin = result_origin(other.header.id, trial.number)
         if trial.source == Source.IMPORTED and trial.origin:
-            origin = trial.origin  # one training, on whatever way it came
+            origin = trial.origin  # the same training, imported by both studies
         if origin in mine or origin.startswith(f"result_{study.header.id}_"):
             known += 1
             continue
+        value = None if trial.value is None else study.objective.reported(trial.value)
         result = {
             "state": trial.state.value,
-            "value": trial.value,
+            "value": value,
             "value_se": trial.value_se,
             "reason": trial.reason and trial.reason.value,
             "peak_memory_bytes": trial.peak_memory_bytes,

@@ -1,14 +1,15 @@
-"""``python -m nodule_det.hpo.cancel``: give up one trial.
+"""``python -m nodule_det.hpo.cancel``: cancel one trial.
 
     hpo.cancel ──enqueue_cancel()──▶ STUDY/queue ──driver──▶ journal, then the batch system
 
-The journal has one writer, the driver, so this leaves a request.  A running driver takes it up at
-its next step, another one when it is started; the job can be ended by hand until then.
+The driver is the only writer of the journal, so this command leaves a request.  A running driver
+reads it at its next step.  Without one, the job can be ended by hand until a driver is started.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from nodule_det.cli import command
@@ -24,15 +25,15 @@ from nodule_det.locking import why_gone
 
 @command("hpo cancel", CancelConfig)
 def main(config: CancelConfig) -> None:
-    """Leave the request, and say who takes it up."""
+    """Leave the request, and say which driver will handle it."""
     os.umask(0o077)
     folder = StudyFolder(Path(config.study))
     study = read_study(folder.path)
     trial = study.trial(config.trial)
     if not trial.pending:
         raise StudyError(
-            f"trial={trial.number} of study={folder.path} is {trial.state} already; only a trial "
-            "that is not over can be cancelled"
+            f"trial={trial.number} of study={folder.path} is already {trial.state}; only a "
+            "pending trial can be cancelled"
         )
     enqueue_cancel(folder.queue, trial.number)
     holder, gone = why_gone(folder.lock)
@@ -40,20 +41,25 @@ def main(config: CancelConfig) -> None:
         print(f"trial {trial.number} will be cancelled by the driver ({holder})")
         return
     print(
-        f"trial {trial.number} will be cancelled by the driver of {folder.path} once it is started "
-        f"again{by_hand(study, trial)}"
+        f"trial {trial.number} will be cancelled once a driver of {folder.path} is started"
+        f"{by_hand(study, trial)}"
     )
 
 
 def by_hand(study: Study, trial: Trial) -> str:
-    """Say how the job of a trial can be ended without a driver."""
+    """Return how to end the job of a trial without a driver; empty if unknown."""
     job = trial.attempt.job if trial.attempt is not None else None
     if job is None or not study.sessions:
         return ""
     last = study.sessions[-1]
-    words = DISPATCHERS[DispatcherKind(last.dispatcher)].end_by_hand(job)
-    where = f"on {last.host}: " if last.dispatcher == "local" else ""
-    return f"; to end its job before: {where}{words}"
+    if last.dispatcher not in [kind.value for kind in DispatcherKind]:
+        return ""
+    local = last.dispatcher == DispatcherKind.local.value
+    if local and not re.fullmatch(r"[1-9][0-9]+-[0-9]+-[0-9a-f]+", job, re.ASCII):
+        return ""  # not ours: "kill -- -1" would end every process of the user
+    command = DISPATCHERS[DispatcherKind(last.dispatcher)].end_by_hand(job)
+    where = f"on {last.host}: " if local else ""
+    return f"; to end its job before that: {where}{command}"
 
 
 if __name__ == "__main__":

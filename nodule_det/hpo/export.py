@@ -1,6 +1,6 @@
 """``python -m nodule_det.hpo.export``: the trials as a CSV file, or as an Optuna study.
 
-Both are views, rebuilt from the journal each time; nothing reads them back.
+Both are views, rebuilt from the journal each time.  Nothing reads them back.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from nodule_det.config.hpo_tools import ExportConfig
 from nodule_det.errors import ConfigError
 from nodule_det.files import replacing
 from nodule_det.hpo.space.space import Kind, Parameter
+from nodule_det.hpo.study.objective import Objective
 from nodule_det.hpo.study.study import Study, StudyFolder, read_study
 from nodule_det.hpo.study.trial import Trial, TrialState
+from nodule_det.untrusted import printable
 
 if TYPE_CHECKING:
     import optuna
@@ -29,7 +31,7 @@ COLUMNS = (
 
 @command("hpo export", ExportConfig)
 def main(config: ExportConfig) -> None:
-    """Write what was asked for; by default the CSV file."""
+    """Write the requested files; by default the CSV file."""
     os.umask(0o077)
     folder = StudyFolder(Path(config.study))
     study = read_study(folder.path)
@@ -39,22 +41,39 @@ def main(config: ExportConfig) -> None:
         print(f"{path}: {len(study.trials)} trials")
     if config.optuna:
         write_optuna(study, Path(config.optuna), folder.path.name)
-        print(f"{config.optuna}: look at it by  optuna-dashboard {config.optuna}")
+        print(f"{config.optuna}: to view it, run  optuna-dashboard {config.optuna}")
 
 
 def write_csv(study: Study, path: Path) -> None:
-    """Write one row for each trial; a parameter that a trial lacks stays empty."""
+    """Write one row for each trial.  The cell of an absent parameter stays empty.
+
+    The value has the name of the objective in its heading and stands as it was reported.
+    """
     names = [p.name for p in study.space]
+    heads = [c.replace("value", study.objective.name) for c in COLUMNS]
     with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as f:
         writer = csv.writer(f, lineterminator="\n")
-        writer.writerow([*COLUMNS, *names])
+        writer.writerow(map(_as_text, [*heads, *names]))
         for trial in study.trials:
-            writer.writerow([*_cells(trial), *(trial.params.get(name) for name in names)])
+            params = (trial.params.get(name) for name in names)
+            writer.writerow(map(_as_text, [*_cells(trial, study.objective), *params]))
 
 
-def _cells(t: Trial) -> list[Any]:
+def _as_text(cell: Any) -> Any:
+    """Return a cell that a spreadsheet does not run: text may not begin like a formula."""
+    if not isinstance(cell, str):
+        return cell
+    text = printable(cell)
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+_FORMULA = tuple("=+-@＝＋－＠|%")  # the wide ones as well, in East Asian versions
+
+
+def _cells(t: Trial, objective: Objective) -> list[Any]:
+    value = None if t.value is None else objective.reported(t.value)
     return [
-        *(t.number, t.state, t.reason, t.value, t.value_se, t.source, len(t.attempts)),
+        *(t.number, t.state, t.reason, value, t.value_se, t.source, len(t.attempts)),
         *(round(t.seconds, 3), t.peak_memory_bytes, t.asked_s, t.finished_s),
     ]
 
@@ -63,7 +82,7 @@ def write_optuna(study: Study, path: Path, name: str) -> None:
     """Rebuild the study in an Optuna journal file.
 
     Raises:
-        ConfigError: If Optuna is not installed, or the file is there already.
+        ConfigError: If Optuna is not installed, or the file exists.
     """
     try:
         import optuna
@@ -74,12 +93,13 @@ def write_optuna(study: Study, path: Path, name: str) -> None:
             "optuna is not installed; install the extra: pip install nodule_det[dashboard]"
         ) from None
     if path.exists():
-        raise ConfigError(f"optuna={path} is there already; remove it or name another file")
+        raise ConfigError(f"optuna={path} already exists; remove it or name another file")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         storage = JournalStorage(JournalFileBackend(str(temporary)))
-        view = optuna.create_study(storage=storage, study_name=name, direction="maximize")
+        direction = study.objective.direction.value
+        view = optuna.create_study(storage=storage, study_name=name, direction=direction)
         view.add_trials([_optuna_trial(t, study) for t in study.trials])
         os.replace(temporary, path)
     finally:
@@ -106,14 +126,14 @@ def _optuna_trial(trial: Trial, study: Study) -> optuna.trial.FrozenTrial:
         number=trial.number,
         trial_id=-1,
         state=optuna.trial.TrialState[_OPTUNA_STATE[trial.state]],
-        value=trial.value,
+        value=None if trial.value is None else study.objective.reported(trial.value),
         datetime_start=when(trial.asked_s),
         datetime_complete=None if trial.pending else when(trial.finished_s),
         params={p.name: trial.params[p.name] for p in study.space if p.name in trial.params},
         distributions={p.name: _distribution(p) for p in study.space if p.name in trial.params},
         user_attrs={"trial": trial.number, "source": trial.source, "reason": trial.reason},
         system_attrs={},
-        intermediate_values={o.epoch: o.value for o in trial.curve},
+        intermediate_values={o.epoch: study.objective.reported(o.value) for o in trial.curve},
     )
 
 

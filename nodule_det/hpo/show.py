@@ -3,46 +3,81 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nodule_det.cli import command
 from nodule_det.config.hpo_tools import ShowConfig
 
+if TYPE_CHECKING:
+    from nodule_det.hpo.study.study import Study, StudyFolder
+    from nodule_det.hpo.study.trial import Trial
+
+MAX_SCRIPT_BYTES = 1_000_000
+
 
 @command("hpo show", ShowConfig)
 def main(config: ShowConfig) -> None:
-    """Print what is known of a trial, its command last, to be pasted."""
-    import shlex
+    """Print everything known about a trial.  The last line is its command, ready to paste."""
     import time
 
-    from nodule_det.config.hpo import DispatcherConfig
     from nodule_det.errors import StudyError
     from nodule_det.hpo.study.study import StudyFolder, read_study
-    from nodule_det.hpo.training.command import command_words
-    from nodule_det.hpo.view.summary import COLUMNS, trial_row
+    from nodule_det.hpo.view.summary import columns, trial_row
+    from nodule_det.untrusted import printable
 
     folder = StudyFolder(Path(config.study))
     study = read_study(folder.path)
     trial = study.trial(config.trial) if config.trial else study.best()
     if trial is None:
-        raise StudyError(f"{folder.path} has no complete trial yet; give trial=NUMBER")
-    for name, cell in zip(COLUMNS, trial_row(trial, time.time()), strict=True):
+        raise StudyError(f"{folder.path} has no complete trial yet; set trial=NUMBER")
+    row = trial_row(trial, time.time(), study.objective)
+    for name, cell in zip(columns(study.objective), row, strict=True):
         print(f"{name}: {cell}")
     for name, value in trial.params.items():
-        print(f"  {name}: {value}")
+        print(f"  {name}: {printable(str(value))}")
     for attempt in trial.attempts:
         how = attempt.reason or ("open" if attempt.open else "done")
         print(f"job {attempt.job} ({attempt.name}): {how}, {attempt.seconds:.0f} s")
     if trial.message:
         print(f"message: {trial.message}")
-    if not trial.attempts:
-        here, words = folder.trial(trial.number), study.header
-        print(f"this study has not run it ({trial.source}); its command would be")
-        site = DispatcherConfig()
-        print(shlex.join(command_words(words.command, words.train, trial.params, here, site)))
-    else:
+    script = _script(folder, trial)
+    if script:
         print(f"folder: {folder.trial(trial.number)}")
-        script = folder.attempt(trial.number, trial.attempts[-1].number) / "job.sh"
-        print(script.read_text(encoding="utf-8").replace("\nexec ", "\n"), end="")
+        print("\n".join(map(printable_line, script)))
+    else:
+        why = "this study has not run it" if not trial.attempts else "its job.sh cannot be read"
+        print(f"{why} ({trial.source}); its command would be")
+        print(printable_line(_command(study, folder, trial)))
+
+
+def printable_line(line: str) -> str:
+    """Return a line of a script unchanged, but for characters that are unsafe on a terminal."""
+    return "".join(c if c.isprintable() or c == "\t" else "?" for c in line)
+
+
+def _script(folder: StudyFolder, trial: Trial) -> list[str]:
+    """Read the script of the last attempt, whose last line starts the training; [] without one."""
+    from nodule_det.untrusted import read_text
+
+    if not trial.attempts:
+        return []
+    path = folder.attempt(trial.number, trial.attempts[-1].number) / "job.sh"
+    try:
+        text = read_text(path, MAX_SCRIPT_BYTES)
+    except (FileNotFoundError, ValueError):
+        return []
+    return text.replace("\nexec ", "\n").rstrip("\n").split("\n")
+
+
+def _command(study: Study, folder: StudyFolder, trial: Trial) -> str:
+    import shlex
+
+    from nodule_det.config.hpo import DispatcherConfig
+    from nodule_det.hpo.training.command import command_words
+
+    here, header = folder.trial(trial.number), study.header
+    words = command_words(header.command, header.train, trial.params, here, DispatcherConfig())
+    return shlex.join(words)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""``python -m nodule_det.hpo.status``: where a study stands, beside a running driver or without."""
+"""``python -m nodule_det.hpo.status``: the state of a study, with or without a running driver."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def main(config: StatusConfig) -> None:
     folder = StudyFolder(Path(config.study))
     study = read_study(folder.path)
     now = time.time()
-    console = Console(width=500, highlight=False)  # a terminal breaks a long line and loses nothing
-    console.print(table(study.space, list(study.trials), now))
+    console = Console(width=500, highlight=False)  # a terminal wraps long lines
+    console.print(table(study, study.trials, now))
     for problem in study.problems:
         console.print(f"problem: {problem}", markup=False)
     summary = summarise(study, now)

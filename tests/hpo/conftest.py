@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.hpo.command_line import tune
 from tests.hpo.virtual_lab import Lab
 from tests.programs import need_programs
 
@@ -16,6 +18,22 @@ HERE = Path(__file__).parent
 STANDIN = HERE.parent / "bin" / "pbs"
 QUICK_TRAINING = HERE.parent / "bin" / "quick_training.sh"
 SLURM = HERE.parent / "slurm"
+
+
+@pytest.fixture(scope="session")
+def finished_study(tmp_path_factory):
+    """Three complete trials.  Shared by all tests of the commands: copy it to change it."""
+    folder = tmp_path_factory.mktemp("study") / "s"
+    run = tune(folder, ["bash", str(QUICK_TRAINING)], "workers=2", "trials=3")
+    assert run.stdout.startswith(f"{folder}: 3 complete, 0 failed")
+    assert "trial 1 complete" in run.stderr
+    return folder
+
+
+@pytest.fixture
+def study(finished_study, tmp_path):
+    """Return a copy of the study of three complete trials."""
+    return Path(shutil.copytree(finished_study, tmp_path / "s"))
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from nodule_det.hpo.dispatch import DISPATCHERS
 from nodule_det.hpo.driver.recovery import recover
 from nodule_det.hpo.space.parsing import read_space
 from nodule_det.hpo.study.journal import read_journal
+from nodule_det.hpo.study.objective import Objective
 from nodule_det.hpo.study.study import Header, Study, StudyFolder, StudyWriter
 from nodule_det.hpo.training.check import check_space
 from nodule_det.hpo.training.command import overrides
@@ -36,6 +37,7 @@ def new_header(config: HpoConfig, now_s: float) -> Header:
         space=space,
         train=tuple(overrides(config.train, TrainConfig())),
         command=tuple(config.command),
+        objective=Objective(config.objective, config.direction),
         created_s=now_s,
     )
 
@@ -129,6 +131,7 @@ def require_same(path: Path, old: Header, new: Header) -> None:
         "search_space": (old.space.as_dict()["parameters"], new.space.as_dict()["parameters"]),
         "train": (list(old.train), list(new.train)),
         "command": (list(old.command), list(new.command)),
+        "objective": (_goal(old.objective), _goal(new.objective)),
     }
     for name, (before, after) in pairs.items():
         if before != after:
@@ -146,7 +149,12 @@ _REMEDY = {
     "nodule_det.hpo.add study=NEW results=THIS",
     "train": _COMPARE,
     "command": _COMPARE,
+    "objective": _COMPARE,
 }
+
+
+def _goal(objective: Objective) -> str:
+    return f"{objective.direction.value} {objective.name}"
 
 
 def _difference(before: object, after: object) -> str:

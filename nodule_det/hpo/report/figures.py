@@ -18,9 +18,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from nodule_det.hpo.report.history import Doing, Ended, Span
+from nodule_det.hpo.study.objective import Objective
 from nodule_det.hpo.study.study import Study
 from nodule_det.hpo.study.trial import TrialState
-from nodule_det.hpo.view.summary import interval
 from nodule_det.plots.style import COLOURS, soften
 
 BLUE, ORANGE, GREEN, PINK, RED, SKY, BLACK = COLOURS
@@ -32,38 +32,44 @@ DOING = {
     Doing.RUNNING: SKY,
     Doing.QUEUED: "#D0D0D0",
 }
-WITHIN = "its 95 % interval"
+WITHIN = "95 % CI of the best"
 LANE_INCHES = 0.22
 TALLEST_INCHES = 9.0
 NAMED_LANES = 24
 """Workers up to which each gets a tick."""
 
 
-def draw_best(ended: Sequence[Ended], axis: Literal["jobs", "hours"], now_h: float = 0.0) -> Figure:
-    """Draw every value, the best so far, and the 95 % interval of the best.
+def draw_best(
+    ended: Sequence[Ended],
+    axis: Literal["jobs", "hours"],
+    objective: Objective,
+    now_h: float = 0.0,
+) -> Figure:
+    """Draw every value, the best so far, and the 95 % confidence interval of the best.
 
-    The interval is that of the observed value, by its standard error over validation cases; a
-    trial without one has none.  Failed and cancelled trials are marks at the foot.
+    The interval is that of the observed value, from its standard error over validation cases.  A
+    trial without a standard error has none.  Failed and cancelled trials are marks at the bottom.
 
     Args:
         ended: Trials that are over.
-        axis: Against what.
-        now_h: Up to where the best is drawn on, where the study goes on.
+        axis: What the values are drawn against.
+        objective: Names the values.
+        now_h: End of the line of the best value, for a study that continues.
     """
     figure = Figure(figsize=(5.6, 3.9), layout="constrained")
     ax = figure.subplots()
     soften(ax)
     ax.set_xlabel("trials that have ended" if axis == "jobs" else "hours since the first trial")
-    ax.set_ylabel("value (larger is better)")
+    ax.set_ylabel(objective.title_with_direction)
     complete = [e for e in ended if e.trial.value is not None]
     if not complete:
         return nothing(figure, ax, "no trial is complete yet")
     x = [getattr(e, axis) for e in complete]
-    values = [e.trial.value for e in complete if e.trial.value is not None]
+    values = [objective.reported(e.trial.value) for e in complete if e.trial.value is not None]
     ax.plot(x, values, "o", ms=3.2, color="#999999", label="trial")
     _mark_foot(ax, ended, axis)
     end = float(ended[-1].jobs) if axis == "jobs" else max(now_h, ended[-1].hours)
-    _draw_rise(ax, complete, axis, end)
+    _draw_rise(ax, complete, axis, end, objective)
     ax.set_xlim(left=0)
     figure.legend(loc="outside upper center", ncols=5, fontsize=8, frameon=False, columnspacing=1)
     return figure
@@ -78,13 +84,16 @@ def _mark_foot(ax: Axes, ended: Sequence[Ended], axis: str) -> None:
             ax.plot(x, [0.03] * len(x), mark, ms=4.5, color=colour, transform=foot, label=state)
 
 
-def _draw_rise(ax: Axes, complete: Sequence[Ended], axis: str, end: float) -> None:
+def _draw_rise(
+    ax: Axes, complete: Sequence[Ended], axis: str, end: float, objective: Objective
+) -> None:
     bests = [e.best for e in complete if e.best is not None]
     x = np.array([*(getattr(e, axis) for e in complete), end])
-    value = np.array([b.value for b in (*bests, bests[-1])], np.float64)
+    scores = [b.value for b in (*bests, bests[-1]) if b.value is not None]
+    value = np.array([objective.reported(score) for score in scores], np.float64)
     ses = [b.value_se or 0.0 for b in (*bests, bests[-1])]
     if any(ses):
-        low, high = zip(*map(interval, value, ses), strict=True)
+        low, high = zip(*map(objective.interval, scores, ses), strict=True)
         ax.fill_between(x, low, high, step="post", color=BLUE, alpha=0.2, lw=0, label=WITHIN)
     ax.step(x, value, where="post", color=BLUE, lw=1.8, label="best so far")
 

@@ -36,9 +36,10 @@ from nodule_det.hpo.report.space_figures import (
     short_names,
     tick_text,
 )
+from nodule_det.hpo.study.objective import INTERVAL, Objective
 from nodule_det.hpo.study.study import Study, StudyFolder, read_study
 from nodule_det.hpo.study.trial import Trial
-from nodule_det.hpo.view.summary import INTERVAL, interval, one_line, summarise, trial_row
+from nodule_det.hpo.view.summary import columns, one_line, summarise, trial_row
 from nodule_det.locking import why_gone
 from nodule_det.plots.style import as_svg, save_png
 from nodule_det.progress import duration
@@ -104,14 +105,16 @@ def draw_all(moment: Moment, insight: Insight | None) -> dict[str, Figure]:
     study = moment.study
     ended = best_so_far(study)
     figures = {
-        "best_against_jobs": draw_best(ended, "jobs"),
-        "best_against_hours": draw_best(ended, "hours", (moment.now_s - start_s(study)) / 3600),
+        "best_against_jobs": draw_best(ended, "jobs", study.objective),
+        "best_against_hours": draw_best(
+            ended, "hours", study.objective, (moment.now_s - start_s(study)) / 3600
+        ),
         "workers": draw_workers(timeline(study, moment.now_s)),
         "states": draw_states(study),
-        "parallel": draw_parallel(study.space, study.trials),
+        "parallel": draw_parallel(study.space, study.trials, study.objective),
     }
     if insight is not None:
-        figures["slices"] = draw_slices(insight, study.space, study.trials)
+        figures["slices"] = draw_slices(insight, study.space, study.trials, study.objective)
         figures["importance"] = draw_importance(insight, study.space)
     return figures
 
@@ -128,7 +131,9 @@ def render(moment: Moment, insight: Insight | None, figures: dict[str, Figure]) 
         title=f"Study {moment.name}",
         css=here.joinpath("page.css").read_text(encoding="utf-8"),
         js=here.joinpath("page.js").read_text(encoding="utf-8"),
+        objective=study.objective,
         best=summary.best,
+        best_value=_best_value(summary.best, study.objective),
         best_params=_best_params(summary.best),
         counts=one_line(summary),
         imported=summary.imported,
@@ -138,10 +143,10 @@ def render(moment: Moment, insight: Insight | None, figures: dict[str, Figure]) 
         workers=study.sessions[-1].workers if study.sessions else 0,
         as_of=time.strftime("%Y-%m-%d %H:%M", time.localtime(moment.now_s)),
         driver=moment.driver,
-        interval=_interval(summary.best),
+        interval=_interval(summary.best, study.objective),
         insight=insight,
         model_from=MODEL_FROM,
-        interval_factor=INTERVAL,
+        expected=_expected(insight, study.objective),
         endings=endings(study),
         problems=study.problems,
         svg={name: as_svg(figure, name) for name, figure in figures.items()},
@@ -153,11 +158,27 @@ def render(moment: Moment, insight: Insight | None, figures: dict[str, Figure]) 
     )
 
 
-def _interval(best: Trial | None) -> tuple[str, str] | None:
+def _best_value(best: Trial | None, objective: Objective) -> str:
+    return "" if best is None or best.value is None else _short(objective.reported(best.value))
+
+
+def _interval(best: Trial | None, objective: Objective) -> tuple[str, str] | None:
     if best is None or best.value is None or best.value_se is None:
         return None
-    low, high = interval(best.value, best.value_se)
-    return f"{low:.3f}", f"{high:.3f}"
+    low, high = objective.interval(best.value, best.value_se)
+    return _short(low), _short(high)
+
+
+def _expected(insight: Insight | None, objective: Objective) -> str:
+    """Write what the model expects of the best trial, with its 95 % confidence interval."""
+    if insight is None:
+        return ""
+    half = INTERVAL * insight.expected_sd
+    return f"{_short(objective.reported(insight.expected))} ± {_short(half)}"
+
+
+def _short(value: float) -> str:
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.4g}"
 
 
 def _best_params(best: Trial | None) -> list[tuple[str, str]]:
@@ -167,8 +188,8 @@ def _best_params(best: Trial | None) -> list[tuple[str, str]]:
 def _columns(study: Study) -> list[tuple[str, str]]:
     """Return the heading of each column of the table, and its explanation."""
     names = short_names(study.space)
-    fixed = [("trial", ""), ("state", ""), ("value", "with its 95 % interval"), ("node time", "")]
-    fixed += [("jobs", "that it took"), ("source", "who proposed it")]
+    more = ("", "", "with its 95 % confidence interval", "", "jobs that it took", "who proposed it")
+    fixed = list(zip(columns(study.objective), more, strict=True))
     return fixed + [(names[p.name], p.name) for p in study.space.free]
 
 
@@ -176,7 +197,7 @@ def _rows(study: Study, now_s: float) -> list[dict[str, Any]]:
     """Return the table's rows, as ``page.js`` reads them: what is shown, and what is sorted by."""
     rows = []
     for trial in study.trials:
-        number, state, value, node_time, jobs, source = trial_row(trial, now_s)
+        number, state, value, node_time, jobs, source = trial_row(trial, now_s, study.objective)
         values = [trial.params.get(p.name) for p in study.space.free]
         texts = ["" if v is None else tick_text(v) for v in values]
         keys = [trial.number, state, trial.value]

@@ -18,21 +18,25 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
+from nodule_det.config.hpo import Direction
 from nodule_det.hpo.report.figures import nothing
 from nodule_det.hpo.report.insight import Insight, Slice
 from nodule_det.hpo.space.space import Kind, Parameter, Space, Value
+from nodule_det.hpo.study.objective import INTERVAL, Objective
 from nodule_det.hpo.study.trial import Reason, Trial, TrialState
-from nodule_det.hpo.view.summary import INTERVAL
 from nodule_det.plots.style import COLOURS, soften
 
 BLUE, ORANGE, RED = COLOURS[0], COLOURS[1], COLOURS[4]
-MAP = colormaps["cividis_r"]
-"""Looks alike to people with and without colour blindness (Nuñez et al. 2018); dark is good."""
+MAPS = {
+    Direction.maximize: colormaps["cividis_r"],
+    Direction.minimize: colormaps["cividis"],
+}
+"""Looks alike to people with and without colour blindness (Nuñez et al. 2018).  Dark is good."""
 JITTER = 0.018
 """Spread of lines through one value of a list, in shares of the axis, or they would hide each
 other."""
 MARGIN = 0.12
-"""ResourceLimits above and below the values of a slice, as a share of their range."""
+"""Margin above and below the values of a slice, as a share of their range."""
 COLUMNS = 4
 PANEL_INCHES = (2.75, 2.1)
 
@@ -51,11 +55,11 @@ def place(p: Parameter, value: Value) -> float:
     return replace(p, at_most=None).to_unit(value, {})
 
 
-def draw_parallel(space: Space, trials: Sequence[Trial]) -> Figure:
-    """Draw each trial as a line across one axis per parameter; the darker, the better.
+def draw_parallel(space: Space, trials: Sequence[Trial], objective: Objective) -> Figure:
+    """Draw each trial as a line across one axis per parameter.  The darker, the better.
 
-    Failed trials are dotted, those that the stopping rule ended pale; pending ones are left out.
-    A line passes the middle of the axis of a parameter that it lacks.
+    Failed trials are dotted, early-stopped ones pale, and pending ones omitted.  A line passes the
+    middle of the axis of a parameter that its trial lacks.
     """
     figure = Figure(figsize=(11.0, 4.2), layout="constrained")
     ax = figure.subplots()
@@ -64,8 +68,10 @@ def draw_parallel(space: Space, trials: Sequence[Trial]) -> Figure:
     if not shown or not parameters:
         return nothing(figure, ax, "no trial has ended yet")
     complete = sorted((t.value, -t.number, t) for t in shown if t.value is not None)
-    low, high = (complete[0][0], complete[-1][0]) if complete else (0.0, 1.0)
-    norm = Normalize(low if low < high else high - 0.1, high)  # a single value is the best
+    ends = [objective.reported(complete[i][0]) for i in (0, -1)] if complete else [0.0, 1.0]
+    spare = 0.1 * (ends[0] == ends[1])  # a single value is the best
+    norm = Normalize(min(ends) - spare, max(ends) + spare)
+    colours = MAPS[objective.direction]
     x = np.arange(len(parameters))
     for trial in shown:
         if trial.value is None:
@@ -73,13 +79,15 @@ def draw_parallel(space: Space, trials: Sequence[Trial]) -> Figure:
             ax.plot(x, _line(parameters, trial), style, color=colour, lw=0.7, alpha=0.7)
     for rank, (value, _, trial) in enumerate(complete, 1):
         if rank < len(complete):
-            ax.plot(x, _line(parameters, trial), color=MAP(norm(value)), lw=0.9, alpha=0.75)
+            shade = colours(norm(objective.reported(value)))
+            ax.plot(x, _line(parameters, trial), color=shade, lw=0.9, alpha=0.75)
         else:
             outline = [withStroke(linewidth=6, foreground="white")]
             ax.plot(x, _line(parameters, trial), color="black", lw=2.4, path_effects=outline)
     _draw_axes(ax, space)
     if complete:
-        figure.colorbar(ScalarMappable(norm, MAP), ax=ax, label="value", pad=0.01, aspect=30)
+        scale = ScalarMappable(norm, colours)
+        figure.colorbar(scale, ax=ax, label=objective.title, pad=0.01, aspect=30)
     return figure
 
 
@@ -127,7 +135,9 @@ def tick_text(value: Value) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def draw_slices(insight: Insight, space: Space, trials: Sequence[Trial]) -> Figure:
+def draw_slices(
+    insight: Insight, space: Space, trials: Sequence[Trial], objective: Objective
+) -> Figure:
     """Draw the model's mean and 95 % band along each parameter, through the best trial.
 
     Dots are the trials' own values, wherever their other parameters are; crosses at the foot are
@@ -141,11 +151,11 @@ def draw_slices(insight: Insight, space: Space, trials: Sequence[Trial]) -> Figu
     names = short_names(space)
     for ax, one in zip(panels, insight.slices, strict=False):
         soften(ax)
-        rise = f": {np.ptp(one.mean):.3f}" if one.values else ""
+        rise = f": {np.ptp(one.mean):.3g}" if one.values else ""
         ax.set_title(names[one.parameter.name] + rise, fontsize=9)
         ax.tick_params(labelsize=8)
         if one.values:
-            _draw_slice(ax, one, insight.best, trials)
+            _draw_slice(ax, one, insight.best, trials, objective)
         else:
             words = {"ha": "center", "va": "center", "fontsize": 8, "color": "#555555"}
             ax.text(0.5, 0.5, "absent from the best trial", transform=ax.transAxes, **words)
@@ -153,27 +163,29 @@ def draw_slices(insight: Insight, space: Space, trials: Sequence[Trial]) -> Figu
     for ax in panels[len(insight.slices) :]:
         ax.set_axis_off()
     seen = [t.value for t in trials if t.value is not None]
-    y = np.concatenate([seen, *(one.mean for one in insight.slices)])  # wide bands may be cut off
+    scores = np.concatenate([seen, *(one.mean for one in insight.slices)])
+    y = objective.sign * scores  # wide bands may be cut off
     panels[0].set_ylim(y.min() - MARGIN * np.ptp(y), y.max() + MARGIN * np.ptp(y))
-    figure.supylabel("value", fontsize=9)
+    figure.supylabel(objective.title_with_direction, fontsize=9)
     return figure
 
 
-def _draw_slice(ax: Axes, one: Slice, best: Trial, trials: Sequence[Trial]) -> None:
+def _draw_slice(
+    ax: Axes, one: Slice, best: Trial, trials: Sequence[Trial], objective: Objective
+) -> None:
     p = one.parameter
     x = _axis(p, one.values)
-    low, high = one.mean - INTERVAL * one.sd, one.mean + INTERVAL * one.sd
+    mean = objective.sign * one.mean
+    low, high = mean - INTERVAL * one.sd, mean + INTERVAL * one.sd
     if p.kind is Kind.FLOAT or len(one.values) > 6:
         ax.fill_between(x, low, high, color=BLUE, alpha=0.2, lw=0)
-        ax.plot(x, one.mean, color=BLUE, lw=1.6)
+        ax.plot(x, mean, color=BLUE, lw=1.6)
     else:
-        errors = np.stack([one.mean - low, high - one.mean])
-        ax.errorbar(
-            x, one.mean, errors, fmt="o", ms=5, color=BLUE, elinewidth=5, ecolor="#0072B255"
-        )
+        errors = np.stack([mean - low, high - mean])
+        ax.errorbar(x, mean, errors, fmt="o", ms=5, color=BLUE, elinewidth=5, ecolor="#0072B255")
     with_value = [t for t in trials if t.value is not None and p.name in t.params]
     seen = _axis(p, [t.params[p.name] for t in with_value])
-    values = [t.value for t in with_value if t.value is not None]
+    values = [objective.reported(t.value) for t in with_value if t.value is not None]
     ax.plot(seen, values, ".", ms=3, color="#999999", zorder=1)
     failed = [t for t in trials if t.state is TrialState.FAILED and p.name in t.params]
     foot = ax.get_xaxis_transform()
@@ -182,7 +194,16 @@ def _draw_slice(ax: Axes, one: Slice, best: Trial, trials: Sequence[Trial]) -> N
     here = _axis(p, [best.params[p.name]])
     ax.axvline(here[0], color=ORANGE, lw=1.2, ls="--", zorder=1)
     if best.value is not None:
-        ax.plot(here, [best.value], "D", ms=4, color=ORANGE, mec="black", mew=0.5, zorder=6)
+        ax.plot(
+            here,
+            [objective.reported(best.value)],
+            "D",
+            ms=4,
+            color=ORANGE,
+            mec="black",
+            mew=0.5,
+            zorder=6,
+        )
     _name_ticks(ax, p, one.values)
 
 

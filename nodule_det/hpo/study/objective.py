@@ -48,13 +48,18 @@ class Objective:
         """Largest legal standard error."""
         return self.bounds[1]
 
+    @property
+    def sign(self) -> int:
+        """Factor from reported values to scores and back."""
+        return 1 if self.direction is Direction.maximize else -1
+
     def score(self, reported: float) -> float:
         """Return the score of a reported value; larger is better."""
-        return reported if self.direction is Direction.maximize else -reported
+        return self.sign * reported
 
     def reported(self, score: float) -> float:
         """Return the value that has this score, as the program reported it."""
-        return self.score(score)
+        return self.sign * score
 
     def interval(self, score: float, se: float) -> tuple[float, float]:
         """Return the 95 % confidence interval of a reported value, within its bounds.

@@ -1,1 +1,1 @@
-"""What a person sees of a study on a terminal."""
+"""Views of a study for a terminal."""

@@ -1,9 +1,9 @@
-"""What a person sees of a driver: a live table on a terminal, plain lines in a log."""
+"""The display of a running driver: a live table on a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TextIO
@@ -14,45 +14,47 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from nodule_det.hpo.space.space import Space
 from nodule_det.hpo.study.study import Study
 from nodule_det.hpo.study.trial import Trial
-from nodule_det.hpo.view.summary import COLUMNS, one_line, param_cells, summarise, trial_row
+from nodule_det.hpo.view.summary import columns, one_line, param_cells, summarise, trial_row
+from nodule_det.untrusted import printable
 
 PLAIN_EVERY_S = 300.0
-"""Between two summary lines in a log: a study may take weeks."""
+"""Between two summary lines in a log.  A study may take weeks."""
 ROWS = 20
 OUTCOME = 4
-"""The first of :data:`COLUMNS`, which say what became of a trial."""
+"""Number of columns that describe the outcome of a trial; they come first."""
 GAP = 2
-"""Blanks between two columns."""
+"""Spaces between two columns."""
 EVENTS = 6
 
 
-def table(space: Space, trials: list[Trial], now_s: float, width: int = 10_000) -> Table:
+def table(study: Study, trials: Sequence[Trial], now_s: float, width: int = 10_000) -> Table:
     """Lay trials out as a table, one column for each tuned parameter.
 
     Args:
-        space: What is tuned.
+        study: Its space and objective are the columns.
         trials: The rows.
         now_s: Unix seconds.
-        width: Characters of a line.  Columns that do not fit are left out whole: the source and
-            number of jobs first, then the last parameters; a caption counts them.
+        width: Characters of a line.  Columns that do not fit are omitted: the source and the
+            number of attempts first, then the last parameters.  A caption counts them.
     """
-    names = [p.name for p in space.free]
-    heads = [*COLUMNS, *(name.rpartition(".")[2] for name in names)]
-    rows = [[*trial_row(t, now_s), *param_cells(t, names)] for t in trials]
+    names = [p.name for p in study.space.free]
+    fixed = columns(study.objective)
+    heads = [*fixed, *(name.rpartition(".")[2] for name in names)]
+    rows = [[*trial_row(t, now_s, study.objective), *param_cells(t, names)] for t in trials]
     widths = [max(map(len, column)) + GAP for column in zip(heads, *rows, strict=True)]
-    by_worth = [*range(OUTCOME), *range(len(COLUMNS), len(heads)), *range(OUTCOME, len(COLUMNS))]
+    by_worth = [*range(OUTCOME), *range(len(fixed), len(heads)), *range(OUTCOME, len(fixed))]
     n_fit = int(np.searchsorted(np.cumsum([widths[i] for i in by_worth]), width + GAP, "right"))
     shown = sorted(by_worth[:n_fit])
     missing = len(heads) - len(shown)
-    caption = f"and {missing} columns that do not fit: nodule_det.hpo.status" if missing else None
+    hint = f"{missing} more columns do not fit here; nodule_det.hpo.status shows them"
+    caption = hint if missing else None
     out = Table(box=None, pad_edge=False, header_style="bold", caption=caption)
     for i in shown:
         out.add_column(heads[i], no_wrap=True)
     for row in rows:
-        out.add_row(*(row[i] for i in shown))
+        out.add_row(*(Text(row[i]) for i in shown))
     return out
 
 
@@ -97,16 +99,16 @@ class Display:
 
     @contextmanager
     def _surviving(self) -> Iterator[None]:
-        """Bear a full disk, a closed pipe or a lost terminal: a study does not end for its log."""
+        """Survive a full disk, a closed pipe or a lost terminal.  The study matters more."""
         try:
             yield
         except OSError as error:
             self._broken = f"this log could not be written for a while: {error.strerror}"
 
     def say(self, text: str) -> None:
-        """Tell of an event."""
+        """Report an event."""
         stamp = time.strftime("%m-%d %H:%M:%S", time.localtime(self._clock()))
-        line = f"{stamp} {text}"
+        line = f"{stamp} {printable(text)}"
         self._events = [*self._events[1 - EVENTS :], line]
         if self._live:
             return
@@ -119,7 +121,7 @@ class Display:
             self._stream.flush()
 
     def show(self, study: Study) -> None:
-        """Show where a study stands, if it is time to."""
+        """Show the state of a study; in a log only once in a while."""
         now = self._clock()
         summary = summarise(study, now)
         line = one_line(summary, self._trials, self._workers)
@@ -128,7 +130,7 @@ class Display:
             self._live.update(
                 Group(
                     Text(line, style="bold"),
-                    table(study.space, rows, now, self._live.console.width),
+                    table(study, rows, now, self._live.console.width),
                     Text("\n".join(self._events)),
                 )
             )
@@ -140,7 +142,7 @@ class Display:
 
 
 def _interesting(study: Study) -> list[Trial]:
-    """Pick what fits on a screen: the best, what is under way, and what ended last."""
+    """Select trials that fit on a screen: the best, the pending ones, and the last to end."""
     best = study.best()
     pending = list(study.pending)[:ROWS]
     ended = [t for t in study.trials if not t.pending]

@@ -1,6 +1,7 @@
-"""Where a study stands, in numbers and in words: for the live table, a log line, and ``status``.
+"""The state of a study in numbers and in text: for the live table, a log line, and ``status``.
 
-Study ──summarise()──▶ Summary ──lines()──▶ text
+Study ──summarise()──▶ Summary ──one_line()──▶ text
+Trial ──trial_row()──▶ one row of a table
 """
 
 from __future__ import annotations
@@ -9,50 +10,51 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nodule_det.hpo.study.objective import Objective
 from nodule_det.hpo.study.study import Study
 from nodule_det.hpo.study.trial import Source, Trial, TrialState
 from nodule_det.progress import duration
-
-INTERVAL = 1.96
-"""Standard errors to either side of a 95 % interval."""
+from nodule_det.untrusted import printable
 
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
     """Counts and times of a study at one moment."""
 
+    objective: Objective
     trials: int
     complete: int
     failed: int
     cancelled: int
     counted: int
-    """Trials that are over and count for the number that was asked for."""
+    """Trials that are over and count towards the requested number."""
     running: int
     queued: int
     waiting: int
-    """Asked for, but without a job: between two attempts, or in the queue of the study."""
+    """Without a job: not submitted yet, or between two attempts."""
     imported: int
     node_h: float
     mean_trial_s: float | None
-    """Node time of a complete trial."""
+    """Mean run time of a complete trial."""
     best: Trial | None
     failures: dict[str, int]
 
     def eta_s(self, trials: int, workers: int) -> float | None:
-        """Estimate the time until so many trials are done, from the mean of those complete."""
+        """Estimate the seconds until ``trials`` are done, from the mean of the complete ones."""
         if self.mean_trial_s is None:
             return None
         return max(0, trials - self.counted) * self.mean_trial_s / workers
 
 
 def summarise(study: Study, now_s: float) -> Summary:
-    """Count what a study has."""
+    """Count the trials of a study by state, and add up their times."""
     own = study.own
     states = Counter(t.state for t in own)
     open_attempts = [t.attempt for t in own if t.attempt is not None]
     running = sum(a.started_s is not None for a in open_attempts)
     complete_s = [t.seconds for t in own if t.state is TrialState.COMPLETE]
     return Summary(
+        objective=study.objective,
         trials=len(own),
         complete=states[TrialState.COMPLETE],
         failed=states[TrialState.FAILED],
@@ -69,35 +71,25 @@ def summarise(study: Study, now_s: float) -> Summary:
     )
 
 
-def value_text(trial: Trial) -> str:
-    """Write the value of a trial with its 95 % interval, which a pAUC bounds by 0 and 1."""
-    if trial.value is None:
-        return "-"
-    if trial.value_se is None:
-        return f"{trial.value:.4f}"
-    low, high = interval(trial.value, trial.value_se)
-    return f"{trial.value:.4f} [{low:.4f}, {high:.4f}]"
-
-
-def interval(value: float, se: float) -> tuple[float, float]:
-    """Return the 95 % interval of a pAUC, within 0 and 1 as it is itself.
-
-    Example:
-        >>> interval(0.75, 0.25)
-        (0.26, 1.0)
-    """
-    half = INTERVAL * se
-    return max(min(value, 0.0), value - half), min(max(value, 1.0), value + half)
+def value_text(trial: Trial, objective: Objective) -> str:
+    """Write the value of a trial with its 95 % confidence interval; ``-`` if it has none."""
+    return "-" if trial.value is None else objective.text(trial.value, trial.value_se)
 
 
 def param_cells(trial: Trial, names: Sequence[str]) -> tuple[str, ...]:
-    """Write the values of a trial, one cell each; empty where it lacks the parameter."""
+    """Write the parameters of a trial, one cell each.  The cell of an absent one is empty."""
     values = (trial.params.get(name, "") for name in names)
-    return tuple(f"{v:.3g}" if isinstance(v, float) else str(v) for v in values)
+    return tuple(f"{v:.3g}" if isinstance(v, float) else printable(str(v)) for v in values)
 
 
 def one_line(summary: Summary, trials: int | None = None, workers: int | None = None) -> str:
-    """Write where a study stands, for a log."""
+    """Write the state of a study as one line, for a log.
+
+    Args:
+        summary: The counts.
+        trials: Goal of the study, if known.
+        workers: Jobs at a time.  With both, the line ends with an estimate of the time left.
+    """
     goal = f"/{trials}" if trials else ""
     text = (
         f"{summary.complete}{goal} complete, {summary.failed} failed, {summary.cancelled} "
@@ -106,14 +98,20 @@ def one_line(summary: Summary, trials: int | None = None, workers: int | None = 
     if summary.waiting:
         text += f", {summary.waiting} waiting for a worker"
     if summary.best is not None:
-        text += f"; best {value_text(summary.best)} in trial {summary.best.number}"
+        value = value_text(summary.best, summary.objective)
+        text += f"; best {summary.objective.title} {value} in trial {summary.best.number}"
     if trials and workers and (eta := summary.eta_s(trials, workers)) is not None:
-        text += f"; about {duration(eta)} to go"
+        text += f"; about {duration(eta)} remaining"
     return text
 
 
-def trial_row(trial: Trial, now_s: float) -> tuple[str, ...]:
-    """Write one trial as the cells of :data:`COLUMNS`."""
+def columns(objective: Objective) -> tuple[str, ...]:
+    """Return the headings of :func:`trial_row`."""
+    return ("trial", "state", objective.title, "run time", "attempts", "source")
+
+
+def trial_row(trial: Trial, now_s: float, objective: Objective) -> tuple[str, ...]:
+    """Write one trial as the cells under :func:`columns`."""
     state = str(trial.state)
     seconds = trial.seconds
     if trial.attempt is not None:
@@ -123,9 +121,10 @@ def trial_row(trial: Trial, now_s: float) -> tuple[str, ...]:
         state = "cancelling"
     if trial.reason is not None:
         state += f" ({trial.reason})"
-    value = value_text(trial)
+    value = value_text(trial, objective)
     if trial.value is None and trial.curve:
-        value = f"({trial.curve[-1].value:.4f} at epoch {trial.curve[-1].epoch})"
+        last = trial.curve[-1]
+        value = f"({objective.text(last.value)} at epoch {last.epoch})"
     return (
         str(trial.number),
         state,
@@ -134,6 +133,3 @@ def trial_row(trial: Trial, now_s: float) -> tuple[str, ...]:
         str(len(trial.attempts)),
         trial.source,
     )
-
-
-COLUMNS = ("trial", "state", "value", "node time", "jobs", "source")

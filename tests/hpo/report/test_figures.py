@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from nodule_det.config.hpo import Direction
 from nodule_det.hpo.report.figures import draw_best, draw_states, draw_workers
 from nodule_det.hpo.report.history import Doing, Ended, Span
 from nodule_det.hpo.report.space_figures import draw_parallel, place, short_names, tick_text
 from nodule_det.hpo.space.parsing import parse_space
+from nodule_det.hpo.study.objective import PAUC, Objective
 from nodule_det.hpo.study.study import Header, Study
 from nodule_det.hpo.study.trial import Reason, Trial, TrialState
 from nodule_det.plots.style import as_svg, save_png
@@ -38,7 +40,7 @@ def lines(figure):
 
 def test_the_best_is_a_step_with_its_interval():
     ended = [Ended(1, 2.0, GOOD, GOOD), Ended(2, 3.0, FAILED, GOOD), Ended(3, 7.0, BETTER, BETTER)]
-    figure = draw_best(ended, "hours")
+    figure = draw_best(ended, "hours", PAUC)
     best = lines(figure)["best so far"]
     assert list(best.get_xdata()) == [2.0, 7.0, 7.0]
     assert list(best.get_ydata()) == [0.5, 0.6, 0.6]
@@ -48,23 +50,23 @@ def test_the_best_is_a_step_with_its_interval():
 
 
 def test_the_best_is_drawn_on_up_to_now():
-    figure = draw_best([Ended(1, 2.0, GOOD, GOOD)], "hours", now_h=9.0)
+    figure = draw_best([Ended(1, 2.0, GOOD, GOOD)], "hours", PAUC, now_h=9.0)
     assert list(lines(figure)["best so far"].get_xdata()) == [2.0, 9.0]
 
 
 def test_without_a_standard_error_there_is_no_band():
     plain = replace(GOOD, value_se=None)
-    assert not draw_best([Ended(1, 2.0, plain, plain)], "jobs").axes[0].collections
+    assert not draw_best([Ended(1, 2.0, plain, plain)], "jobs", PAUC).axes[0].collections
 
 
 @pytest.mark.parametrize(
     ("figure", "why"),
     [
-        (draw_best([], "jobs"), "no trial is complete yet"),
-        (draw_best([Ended(1, 1.0, FAILED, None)], "hours"), "no trial is complete yet"),
+        (draw_best([], "jobs", PAUC), "no trial is complete yet"),
+        (draw_best([Ended(1, 1.0, FAILED, None)], "hours", PAUC), "no trial is complete yet"),
         (draw_workers([]), "no job was submitted yet"),
         (draw_states(Study(Header(id="x", space=SPACE))), "no trial was asked for yet"),
-        (draw_parallel(SPACE, []), "no trial has ended yet"),
+        (draw_parallel(SPACE, [], PAUC), "no trial has ended yet"),
     ],
 )
 def test_an_empty_picture_says_why(figure, why):
@@ -84,8 +86,8 @@ def test_hundreds_of_workers_fit_on_a_page():
 
 
 def test_all_trials_failed_is_drawn_without_a_scale_of_values():
-    assert len(draw_parallel(SPACE, [FAILED]).axes) == 1
-    assert len(draw_parallel(SPACE, [FAILED, GOOD, BETTER]).axes) == 2
+    assert len(draw_parallel(SPACE, [FAILED], PAUC).axes) == 1
+    assert len(draw_parallel(SPACE, [FAILED, GOOD, BETTER], PAUC).axes) == 2
 
 
 def test_values_lie_between_the_ends_of_their_axis():
@@ -107,13 +109,28 @@ def test_values_are_written_short():
 
 def test_equal_figures_are_equal_text_and_ids_differ_between_names():
     one, two, other = (
-        as_svg(draw_parallel(SPACE, [GOOD]), name) for name in ("parallel", "parallel", "slices")
+        as_svg(draw_parallel(SPACE, [GOOD], PAUC), name)
+        for name in ("parallel", "parallel", "slices")
     )
     assert one == two != other
     assert one.startswith("<svg")
 
 
 def test_a_png_is_whole_or_not_there(tmp_path):
-    save_png(draw_parallel(SPACE, [GOOD]), tmp_path / "a.png")
+    save_png(draw_parallel(SPACE, [GOOD], PAUC), tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_value_to_minimise_is_drawn_as_it_was_reported():
+    loss = Objective("rmse", Direction.minimize)
+    worse, better = replace(GOOD, value=-8.0), replace(GOOD, number=2, value=-5.0, value_se=1.0)
+    ended = [Ended(1, 2.0, worse, worse), Ended(2, 3.0, better, better)]
+    figure = draw_best(ended, "jobs", loss)
+    assert list(lines(figure)["best so far"].get_ydata()) == [8.0, 5.0, 5.0]
+    assert figure.axes[0].get_ylabel() == "rmse (smaller is better)"
+    band = figure.axes[0].collections[0].get_paths()[0].vertices[:, 1]
+    assert band.max() == pytest.approx(8.0 + 1.96 * 0.05)
+    colours = draw_parallel(SPACE, [worse, better], loss).axes[1]
+    assert colours.get_ylabel() == "rmse"
+    assert colours.get_ylim() == (5.0, 8.0)
