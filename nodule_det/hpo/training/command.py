@@ -136,8 +136,25 @@ def _value_of(p: Parameter, text: str, params: Params) -> Value:
     raise ConfigError(f"{p.name}={text} is not in the search space")
 
 
+_CHECKED = (
+    "setup_failed() {",
+    "    local code=$? line",
+    "    [ ${#BASH_SOURCE[@]} -le 2 ] || return 0 # in a script that the settings source",
+    '    line=$(sed -n "${BASH_LINENO[0]}p" "${BASH_SOURCE[1]}")',
+    '    echo "error: dispatcher.setup failed with exit code $code at: $line" >&2',
+    "    exit 2",
+    "}",
+    "trap setup_failed ERR",
+)
+"""As ``set -e``, but for the lines of the settings alone: scripts that they source, such as those
+of modules and conda, are not written for it."""
+
+
 def job_script_text(words: Sequence[str], config: DispatcherConfig, workdir: Path) -> str:
     """Write the lines that a job runs."""
-    exports = [f"export {k}={shlex.quote(v)}" for k, v in sorted(config.environment.items())]
-    lines = [f"cd {shlex.quote(str(workdir))} || exit 2", *config.setup, *exports]
+    folder = shlex.quote(str(workdir))
+    lines = [f"cd {folder} || {{ echo 'error: cannot enter' {folder} >&2; exit 2; }}"]
+    if config.setup:
+        lines += [*_CHECKED, *config.setup, "trap - ERR"]
+    lines += [f"export {k}={shlex.quote(v)}" for k, v in sorted(config.environment.items())]
     return "\n".join([*lines, f"exec {shlex.join(words)}"]) + "\n"

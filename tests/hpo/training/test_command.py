@@ -12,8 +12,10 @@ from nodule_det.config.hpo import DispatcherConfig
 from nodule_det.config.train import Device, OptimConfig, TrainConfig
 from nodule_det.hpo.dispatch.base import Job
 from nodule_det.hpo.training.command import (
+    _CHECKED,
     as_override,
     command_words,
+    job_script_text,
     overrides,
     write_job,
 )
@@ -93,13 +95,63 @@ def test_the_job_script_is_one_command_after_the_setup_of_the_site(tmp_path):
     words = command_words((), ("fold=1",), {"optim.lr": 1e-4}, run_dir, site)
     write_job(Job("nd", run_dir / "attempt_1"), words, site, tmp_path)
     assert (run_dir / "attempt_1" / "job.sh").read_text() == (
-        f"cd {tmp_path} || exit 2\n"
-        "module load cuda\n"
+        f"cd {tmp_path} || {{ echo 'error: cannot enter' {tmp_path} >&2; exit 2; }}\n"
+        + "\n".join(_CHECKED)
+        + "\nmodule load cuda\n"
+        "trap - ERR\n"
         "export OMP_NUM_THREADS=8\n"
         "exec apptainer exec --nv image.sif python3 -m nodule_det.train fold=1 "
         f"limits.wall_s=86100.0 optim.lr=0.0001 run_dir={run_dir}\n"
     )
     assert (run_dir / "overrides.txt").read_text().splitlines()[-1] == f"run_dir={run_dir}"
+
+
+@pytest.mark.parametrize(
+    ("setup", "said"),
+    [
+        (["true", "nosuch load cuda/99"], "exit code 127 at: nosuch load cuda/99"),
+        (["module() { return 3; }; module load a; true"], "exit code 3 at: module() { ret"),
+        (["source /no/such/activate"], "exit code 1 at: source /no/such/activate"),
+        (["for i in 1 2; do", "false", "done"], "exit code 1 at: false"),
+        (["x=$(exit 4)"], "exit code 4 at: x=$(exit 4)"),
+        (["echo false > inner.sh; . ./inner.sh"], "exit code 1 at: echo false > inner.sh"),
+    ],
+)
+def test_a_setup_line_that_fails_ends_the_job_and_is_named(tmp_path, setup, said):
+    run = run_job(tmp_path, setup)
+    assert (run.returncode, run.stdout) == (2, "")
+    assert f"error: dispatcher.setup failed with {said}" in run.stderr
+
+
+@pytest.mark.parametrize(
+    "setup",
+    [
+        [],
+        ["false || true", "if false; then :; fi", "[ -n '' ] && echo x", "! true"],
+        ["echo 'false; ls /nope 2>&-; true' > inner.sh", ". ./inner.sh"],  # not written for set -e
+        ["f() { false; true; }", "f"],
+    ],
+)
+def test_setup_lines_that_end_well_let_the_training_run(tmp_path, setup):
+    run = run_job(tmp_path, setup)
+    assert (run.returncode, run.stdout, run.stderr) == (0, "trained\n", "")
+
+
+def test_a_failing_training_is_not_taken_for_its_setup(tmp_path):
+    run = run_job(tmp_path, ["true"], ["bash", "-c", "exit 7"])
+    assert (run.returncode, run.stderr) == (7, "")
+
+
+def test_a_working_folder_that_a_node_does_not_have_is_named(tmp_path):
+    run = run_job(tmp_path / "nowhere", [])
+    assert run.returncode == 2
+    assert f"error: cannot enter {tmp_path}/nowhere\n" in run.stderr
+
+
+def run_job(workdir, setup, words=("echo", "trained")):
+    script = workdir.parent / "job.sh"
+    script.write_text(job_script_text(words, DispatcherConfig(setup=setup), workdir))
+    return subprocess.run(["bash", str(script)], capture_output=True, text=True, check=False)
 
 
 def test_a_wall_clock_limit_that_was_given_is_kept(tmp_path):
