@@ -9,8 +9,10 @@
 #   cd /home/me/nodule_det && exec python -m nodule_det.train store=stores/luna16 run_dir=runs/a
 # What the job leaves in the folder is the truth for whoever submitted it:
 #   claim       "JOB_ID HOST START", made at most once: a job submitted twice still runs once
-#   exit_code   "CODE END", there in one piece or not at all; 85 = stopped, submit again to go on
-# A folder is used for one run; to run it again, remove claim and exit_code.
+#   heartbeat   the time, written every 20 s while the training runs
+#   exit_code   "CODE END", there in one piece or not at all; 85 = stopped, submit again to resume
+# A folder is used for one run; to run it again, remove claim and exit_code.  A file `abandoned` ends
+# the training: the driver made it, because it has continued the trial in another job.
 
 umask 077
 job=${1:-${NODULE_JOB:-}}
@@ -49,13 +51,33 @@ rm -f "$own"
 # would be ignored in the training as well; and it does not `wait`, whose status bash 5.2 gives as
 # -1 when a signal and the end of the child come together.
 trap : TERM INT HUP USR1 USR2
+
+# A batch system may report a job gone that runs on behind a network that was cut; the heartbeat says
+# so to the driver.  `read` waits without a process that would outlive this one.
+(
+    trap '' TERM INT HUP USR1 USR2
+    exec {never}<> <(:) </dev/null >/dev/null 2>&1
+    while kill -0 $$; do
+        date +%s >"$job/heartbeat"
+        read -rt "${NODULE_HEARTBEAT_S:-20}" -u "$never" _
+        if [ -e "$job/abandoned" ] && kill -0 $$; then
+            kill -TERM 0 # this process group: the training, and us, who ignore it
+            read -rt 60 -u "$never" _
+            kill -KILL 0
+        fi
+    done
+) &
+heart=$!
+disown # bash would report its end in the log
+
 bash "$job/job.sh"
 code=$?
+kill -KILL $heart 2>/dev/null
 
 # A full disk may pass; without this file the training counts as lost.
 for _ in $(seq 20); do
     if echo "$code $(date +%s.%3N)" >"$job/.exit_code" && sync "$job/.exit_code"; then
-        mv -f "$job/.exit_code" "$job/exit_code"
+        mv -f "$job/.exit_code" "$job/exit_code" && rm -f "$job/heartbeat"
         break
     fi
     sleep 30

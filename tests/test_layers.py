@@ -62,7 +62,7 @@ MAY_IMPORT = {
     "hpo.space": "arrays config errors",
     "hpo.study": "config errors files hpo.space locking progress untrusted",
     "hpo.dispatch": "config errors",
-    "hpo.training": "cli config errors files hpo.dispatch hpo.space hpo.study runs",
+    "hpo.training": "cli config errors files hpo.dispatch hpo.space hpo.study runs untrusted",
     "hpo.model": "arrays config hpo.space hpo.study",
     "hpo.strategy": "arrays config hpo.model hpo.space hpo.study",
     "hpo.view": "hpo.space hpo.study progress untrusted",

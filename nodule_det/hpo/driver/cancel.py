@@ -10,20 +10,9 @@ from __future__ import annotations
 from nodule_det.hpo.driver.context import DriverContext
 from nodule_det.hpo.driver.early_stopping import should_stop
 from nodule_det.hpo.study.trial import Reason, Trial, TrialState
-from nodule_det.hpo.training.outcome import read_curve
 
 CANCEL_AGAIN_S = 300.0
 """After this time without effect a job is asked to end once more."""
-
-
-def observe(context: DriverContext, trial: Trial) -> None:
-    """Note the validations of a trial that are new."""
-    seen = {o.epoch for o in trial.curve}
-    for o in read_curve(context.run_dir(trial)):
-        if o.epoch not in seen:
-            fields = {"epoch": o.epoch, "value": o.value, "se": o.se}
-            context.writer.write("observed", trial=trial.number, **fields)
-            seen.add(o.epoch)
 
 
 def stop_early(context: DriverContext) -> None:
@@ -35,7 +24,7 @@ def stop_early(context: DriverContext) -> None:
         return
     for trial, attempt in context.open_attempts():
         if attempt.started_s is not None and not trial.cancelling:
-            observe(context, trial)
+            context.observe(trial)
             trial = context.study.trial(trial.number)
             if should_stop(trial, context.study.trials, context.config.stopping):
                 cancel(context, trial, Reason.EARLY_STOPPED)

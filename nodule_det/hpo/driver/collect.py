@@ -1,31 +1,45 @@
-"""What has happened: files of people and of jobs, and the batch system's answer, into the journal.
+"""What has happened, written to the journal: requests of users, and what became of jobs.
 
-    queue folder ──take_queue()─────────┐
-    claim, exit_code ──collect_finished()┼──▶ asked, started, ended, finished
-    one poll of all jobs ──poll()────────┘
+    queue folder ──take_queue()──────────▶ asked, cancel, finished
+    one poll of all jobs ──ask()──▶ reports ─┐
+    claim, exit_code, heartbeat ──read_job()─┴──collect()──▶ started, ended, finished
 
 Only files that the job wrote say how it ended; the batch system only says that it is gone.  No
-answer, or one that does not mention a job, changes nothing.
+answer, or one that does not mention a job, changes nothing.  The files of a job are read once a
+step, after the poll, so what a job wrote before it was gone is seen.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from nodule_det.hpo.dispatch.base import JobReport, JobState
-from nodule_det.hpo.driver.cancel import give_up, observe
-from nodule_det.hpo.driver.context import DriverContext
-from nodule_det.hpo.study import inbox as queue
-from nodule_det.hpo.study.trial import SUSPICIOUS, Attempt, Reason, Source, Trial, TrialState
-from nodule_det.hpo.training.files import close, read_claim, read_exit
-from nodule_det.hpo.training.outcome import put_away_failure, read_outcome
+from nodule_det.hpo.dispatch.base import JobReport, JobState, Unavailable
+from nodule_det.hpo.driver.cancel import give_up
+from nodule_det.hpo.driver.conclude import conclude
+from nodule_det.hpo.driver.context import Absence, DriverContext
+from nodule_det.hpo.study import inbox
+from nodule_det.hpo.study.trial import Attempt, Source, Trial
+from nodule_det.hpo.training.files import HEARTBEAT_S, JobFiles, close, read_job
+
+SILENT_S = 3 * HEARTBEAT_S
+"""A training whose heartbeat has not changed for so long is not running."""
+
+Reports = Mapping[int, JobReport]
+"""What a poll reported of the open attempt of each trial, by the trial's number."""
 
 
 def take_queue(context: DriverContext) -> None:
-    """Take in what people left: points, results, cancellations."""
-    known = context.study.origins
+    """Take in what users left (points, results, cancellations), and remove it from the folder."""
+    for entry in take_entries(context):
+        entry.path.unlink(missing_ok=True)
+
+
+def take_entries(context: DriverContext) -> Iterator[inbox.Entry]:
+    """Take in each file of the queue folder, and yield it once it is in the journal."""
     study = context.study
-    for entry in queue.read_queue(context.writer.folder.queue, study.space, study.objective):
+    known = study.origins
+    for entry in inbox.read_queue(context.writer.folder.queue, study.space, study.objective):
         if entry.error:
             context.say_once(entry.error)
             continue
@@ -35,10 +49,10 @@ def take_queue(context: DriverContext) -> None:
             _take(context, entry)
         elif entry.result is not None:
             _finish_import(context, entry.path.name, entry.result)
-        entry.path.unlink(missing_ok=True)
+        yield entry
 
 
-def _take(context: DriverContext, entry: queue.Entry) -> None:
+def _take(context: DriverContext, entry: inbox.Entry) -> None:
     assert entry.params is not None
     if entry.result is None:
         number = context.writer.ask(entry.params, Source.USER, entry.path.name)
@@ -49,135 +63,115 @@ def _take(context: DriverContext, entry: queue.Entry) -> None:
 
 
 def _finish_import(context: DriverContext, origin: str, result: dict[str, Any]) -> None:
-    """Write the result of a trial that was run elsewhere, also where a kill came in between."""
+    """Write the result of a trial of another study, also after a kill between the two records."""
     trial = next(t for t in context.study.trials if t.origin == origin)
     if trial.pending:
         context.writer.write("finished", trial=trial.number, **result)
 
 
-def collect_finished(context: DriverContext) -> None:
-    """Conclude every attempt whose job has written its exit code."""
+def ask(context: DriverContext) -> tuple[Reports, Unavailable | None]:
+    """Poll all jobs at once; without an answer, return no report and the error."""
+    jobs = {a.job: t.number for t, a in context.open_attempts() if a.job is not None}
+    try:
+        reports = context.dispatcher.poll(list(jobs))
+    except Unavailable as error:
+        return {}, error
+    context.notes.answered = bool(reports)
+    context.notes.reports = {jobs[job]: report for job, report in reports.items()}
+    return context.notes.reports, None
+
+
+def collect(context: DriverContext, reports: Reports) -> None:
+    """Write down which jobs have started and ended."""
+    _report_waiting(context, reports)
     for trial, attempt in context.open_attempts():
-        folder = context.folder(trial, attempt)
-        if attempt.started_s is None and (claim := read_claim(folder)) is not None:
-            _note_start(context, trial, attempt, claim.started_s)
-        exit_ = read_exit(folder)
-        if exit_ is not None and not (exit_.asked_to_end and _says_more(context, trial, attempt)):
-            _conclude(context, trial.number)
+        files, report = read_job(context.folder(trial, attempt)), reports.get(trial.number)
+        if attempt.started_s is None:
+            _note_start(context, trial, attempt, files, report)
+        if files.exit is not None and not (
+            files.exit.asked_to_end and _may_be_explained(context, trial, attempt)
+        ):
+            conclude(context, trial.number, files)
+        elif report is not None and report.state is JobState.GONE:
+            _take_absence(context, trial, attempt, files, report)
+        elif report is not None:
+            context.notes.absences.pop((trial.number, attempt.number), None)
 
 
-def _says_more(context: DriverContext, trial: Trial, attempt: Attempt) -> bool:
-    """Say whether the batch system may still tell why: it does so once the job is gone."""
+def _note_start(
+    context: DriverContext,
+    trial: Trial,
+    attempt: Attempt,
+    files: JobFiles,
+    report: JobReport | None,
+) -> None:
+    if files.claim is not None:
+        started_s = files.claim.started_s
+    elif report is not None and report.state is JobState.RUNNING:
+        started_s = context.clock.now()
+    else:
+        return
+    fields = {"attempt": attempt.number, "started_s": started_s}
+    context.writer.write("started", trial=trial.number, **fields)
+
+
+def _may_be_explained(context: DriverContext, trial: Trial, attempt: Attempt) -> bool:
+    """Return whether the batch system may still say why: it does so once the job is gone."""
     now = context.clock.monotonic()
     since = context.notes.ended_since.setdefault((trial.number, attempt.number), now)
     return now - since < context.config.dispatcher.grace_s
 
 
-def poll(context: DriverContext) -> None:
-    """Ask for all jobs at once."""
-    attempts = [(t, a) for t, a in context.open_attempts() if a.job is not None]
-    reports = context.dispatcher.poll([a.job for _, a in attempts if a.job is not None])
-    context.notes.answered = bool(reports)
-    context.notes.reports = {
-        t.number: reports[a.job] for t, a in attempts if a.job is not None and a.job in reports
-    }
-    for trial, attempt in attempts:
-        report = context.notes.reports.get(trial.number)
-        if report is not None and report.state is JobState.GONE:
-            _take_absence(context, trial, attempt, report.comment)
-        elif report is not None:
-            _take_presence(context, trial, attempt, report)
-
-
-def _take_presence(
-    context: DriverContext, trial: Trial, attempt: Attempt, report: JobReport
+def _take_absence(
+    context: DriverContext, trial: Trial, attempt: Attempt, files: JobFiles, report: JobReport
 ) -> None:
-    context.notes.gone_since.pop((trial.number, attempt.number), None)
-    if report.state is JobState.RUNNING and attempt.started_s is None:
-        claim = read_claim(context.folder(trial, attempt))
-        _note_start(context, trial, attempt, claim.started_s if claim else context.clock.now())
-    if report.never_runs:
-        context.say_once(
-            f"job {attempt.job} of trial {trial.number} waits in vain: {report.comment}"
-        )
-    elif report.held:
-        context.say_once(
-            f"job {attempt.job} of trial {trial.number} waits for you: {report.comment}"
-        )
-
-
-def _take_absence(context: DriverContext, trial: Trial, attempt: Attempt, comment: str) -> None:
-    folder = context.folder(trial, attempt)
-    claim = read_claim(folder)
+    folder, claim, now = context.folder(trial, attempt), files.claim, context.clock.monotonic()
     same = context.dispatcher.same_job
     if claim is not None and attempt.job is not None and not same(claim.job, attempt.job):
         # Two submissions of one attempt, after a lost answer: the other one runs it.
         context.submitted(trial, attempt, claim.job)
         return
-    key = (trial.number, attempt.number)
-    context.notes.last_words[key] = f"{context.notes.last_words.get(key, '')}{comment}\n"
-    first, polls = context.notes.gone_since.get(key, (context.clock.monotonic(), 0))
-    context.notes.gone_since[key] = (first, polls + 1)
-    waited_s = context.clock.monotonic() - first
-    settled = polls >= 1 and waited_s >= context.config.dispatcher.grace_s
-    over = read_exit(folder) is not None or trial.cancelling or settled
-    if over and (claim is not None or close(folder)):  # else it has started just now
-        _conclude(context, trial.number)
-
-
-def _note_start(context: DriverContext, trial: Trial, attempt: Attempt, started_s: float) -> None:
-    fields = {"attempt": attempt.number, "started_s": started_s}
-    context.writer.write("started", trial=trial.number, **fields)
-
-
-def _conclude(context: DriverContext, number: int) -> None:
-    """Take in what a job that is over has left."""
-    observe(context, context.study.trial(number))
-    trial = context.study.trial(number)
-    attempt = trial.attempt
-    assert attempt is not None
-    key = (number, attempt.number)
-    context.notes.gone_since.pop(key, None)
-    outcome = read_outcome(
-        context.run_dir(trial),
-        context.folder(trial, attempt),
-        context.dispatcher.explain,
-        context.notes.last_words.pop(key, ""),
+    absence = context.notes.absences.setdefault(
+        (trial.number, attempt.number), Absence(now, files.beat, now)
     )
-    times = {"started_s": outcome.started_s, "ended_s": outcome.ended_s}
-    if outcome.reason is None:
-        context.writer.write(
-            "finished",
-            trial=number,
-            state=TrialState.COMPLETE,
-            value=outcome.value,
-            value_se=outcome.value_se,
-            peak_memory_bytes=outcome.peak_memory_bytes,
-            **times,
+    absence.polls += 1
+    absence.comments += f"{report.comment}\n"
+    if files.beat and files.beat != absence.beat:
+        absence.beat, absence.beat_s = files.beat, now
+        context.say_once(
+            f"job {attempt.job} of trial {trial.number} is gone for the batch system, but its "
+            f"training still runs on {claim.host if claim else 'its node'}: waiting for it"
         )
-        context.notes.failures = 0
-        context.say(f"trial {number} complete: {outcome.value:.4f}")
-    elif trial.cancelling:
-        context.finish(trial, TrialState.CANCELLED, trial.cancelling, **times)
-    elif _may_retry(context, trial, outcome.reason):
-        put_away_failure(context.run_dir(trial), context.folder(trial, attempt))
-        fields = {"trial": number, "attempt": attempt.number, "reason": outcome.reason}
-        context.writer.write("ended", **fields, **times)
-        context.say(f"trial {number} {outcome.reason} in attempt {attempt.number}; goes on")
-    else:
-        peak = {"peak_memory_bytes": outcome.peak_memory_bytes}
-        context.finish(
-            trial, TrialState.FAILED, outcome.reason, message=outcome.message, **peak, **times
-        )
-        context.notes.failures += outcome.reason in SUSPICIOUS
+    silent = not files.beat or now - absence.beat_s >= SILENT_S
+    waited = now - absence.since_s >= context.config.dispatcher.grace_s
+    over = files.exit is not None or trial.cancelling or (absence.polls > 1 and waited and silent)
+    if over and (claim is not None or close(folder)):  # else it has started just now
+        conclude(context, trial.number, files)
 
 
-def _may_retry(context: DriverContext, trial: Trial, reason: Reason) -> bool:
-    limits = context.config.retries
-    limit = {
-        Reason.LOST: limits.lost,
-        Reason.KILLED: limits.killed,
-        Reason.ERROR: limits.error,
-        Reason.STOPPED: limits.stopped,
-    }.get(reason, 0)
-    return sum(a.reason is reason for a in trial.attempts) < limit
+def _report_waiting(context: DriverContext, reports: Reports) -> None:
+    """Name the jobs that wait in vain or for a person, in one line for each reason."""
+    reasons: dict[str, list[int]] = {}
+    for number, report in reports.items():
+        if report.state is JobState.QUEUED and (report.never_runs or report.held):
+            what = "can never run" if report.never_runs else "held until you release"
+            reasons.setdefault(f"{what}: {report.comment}", []).append(number)
+    for reason, numbers in reasons.items():
+        if reason not in context.notes.told:
+            context.notes.told.add(reason)
+            what, _, comment = reason.partition(": ")
+            context.say(f"{_jobs(context, numbers)} {_with_them(what, len(numbers))}: {comment}")
+
+
+def _jobs(context: DriverContext, numbers: list[int]) -> str:
+    attempt = context.study.trial(numbers[0]).attempt
+    job = attempt.job if attempt is not None else None
+    if len(numbers) == 1:
+        return f"job {job} of trial {numbers[0]}"
+    return f"{len(numbers)} jobs (the first is {job} of trial {numbers[0]})"
+
+
+def _with_them(what: str, n: int) -> str:
+    if what == "can never run":
+        return what
+    return f"{'is' if n == 1 else 'are'} {what} {'it' if n == 1 else 'them'}"

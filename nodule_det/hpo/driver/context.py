@@ -17,16 +17,31 @@ from nodule_det.hpo.driver.clock import Clock
 from nodule_det.hpo.strategy.strategy import Propose
 from nodule_det.hpo.study.study import Study, StudyWriter
 from nodule_det.hpo.study.trial import Attempt, Reason, Trial, TrialState
+from nodule_det.hpo.training.outcome import read_curve
+
+
+@dataclass
+class Absence:
+    """A job that the batch system reports gone, and whose end is not known yet."""
+
+    since_s: float
+    """Monotonic time of the first such report."""
+    beat: str
+    """Its heartbeat when that last changed, at ``beat_s``."""
+    beat_s: float
+    polls: int = 0
+    comments: str = ""
+    """What the batch system reported of it, one line for each poll."""
 
 
 @dataclass
 class SessionState:
     """What the driver remembers of this session only; all of it may be lost."""
 
-    gone_since: dict[tuple[int, int], tuple[float, int]] = field(default_factory=dict)
-    """First time and number of polls that called an attempt's job gone."""
-    last_words: dict[tuple[int, int], str] = field(default_factory=dict)
-    """What the batch system said of an attempt's job that was gone, one line for each poll."""
+    absences: dict[tuple[int, int], Absence] = field(default_factory=dict)
+    """Jobs that the batch system reports gone, by trial and attempt."""
+    paused_until: dict[int, float] = field(default_factory=dict)
+    """Monotonic time before which a trial gets no job: its run folder was in use."""
     ended_since: dict[tuple[int, int], float] = field(default_factory=dict)
     """First time at which an attempt was seen to have been ended, which the batch system may
     explain; it starts anew while the batch system gives no answer."""
@@ -83,6 +98,26 @@ class DriverContext:
     def run_dir(self, trial: Trial) -> Path:
         """Return the run folder of a trial's training."""
         return self.writer.folder.trial(trial.number)
+
+    def waiting(self) -> list[Trial]:
+        """List the trials that wait for a worker, the oldest first."""
+        now = self.clock.monotonic()
+        return [
+            t
+            for t in self.study.pending
+            if t.attempt is None
+            and not t.cancelling
+            and self.notes.paused_until.get(t.number, now) <= now
+        ]
+
+    def observe(self, trial: Trial) -> None:
+        """Write down the validations of a trial that are new."""
+        seen = {o.epoch for o in trial.curve}
+        for o in read_curve(self.run_dir(trial)):
+            if o.epoch not in seen:
+                fields = {"epoch": o.epoch, "value": o.value, "se": o.se}
+                self.writer.write("observed", trial=trial.number, **fields)
+                seen.add(o.epoch)
 
     def finish(self, trial: Trial, state: TrialState, reason: Reason, **fields: object) -> None:
         """Write that a trial is over without a value, and say so."""

@@ -25,7 +25,8 @@ from collections.abc import Callable
 
 from nodule_det.hpo.dispatch.base import Unavailable
 from nodule_det.hpo.driver.cancel import cancel_all, send_cancellations, stop_early
-from nodule_det.hpo.driver.collect import collect_finished, poll, take_queue
+from nodule_det.hpo.driver.collect import ask, collect, take_queue
+from nodule_det.hpo.driver.conclude import take_late_results
 from nodule_det.hpo.driver.context import DriverContext, SessionState
 from nodule_det.hpo.driver.submit import check_setup, fill_workers, may_ask, settle
 from nodule_det.hpo.study.study import Study
@@ -120,8 +121,11 @@ class Driver:
         context = self._context
         context.notes.answered = False
         take_queue(context)
-        collect_finished(context)
-        poll(context)
+        reports, no_answer = ask(context)
+        collect(context, reports)
+        take_late_results(context)
+        if no_answer is not None:
+            raise no_answer
         if context.stopping:
             cancel_all(context)
         stop_early(context)

@@ -1,27 +1,41 @@
 """What the driver would start next: for ``dry_run=true``.
 
-study, queue ──next_trial()──▶ number, params, source ──preview()──▶ job script and qsub's words
+study, queue ──Draft──▶ next_trial(), as the driver ──preview()──▶ job script, qsub command
 """
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from typing import Any
 
 from nodule_det.config.hpo import HpoConfig
 from nodule_det.hpo.dispatch import make_dispatcher
 from nodule_det.hpo.dispatch.base import Job
+from nodule_det.hpo.driver.clock import WallClock
+from nodule_det.hpo.driver.collect import take_entries
+from nodule_det.hpo.driver.context import DriverContext
 from nodule_det.hpo.driver.limits import ResourceLimits
 from nodule_det.hpo.driver.open_study import has_study, missing_store, new_header, require_same
-from nodule_det.hpo.driver.submit import next_point
+from nodule_det.hpo.driver.submit import job_words, next_trial
 from nodule_det.hpo.strategy.strategy import make_strategy
-from nodule_det.hpo.study import inbox as queue
-from nodule_det.hpo.study.study import Study, StudyFolder, read_study
-from nodule_det.hpo.study.trial import Source, Trial
-from nodule_det.hpo.training.command import command_words, job_script_text
+from nodule_det.hpo.study.study import Study, StudyFolder, StudyWriter, read_study
+from nodule_det.hpo.training.command import job_script_text
+
+
+class Draft(StudyWriter):
+    """A study whose new records stay in memory."""
+
+    def __init__(self, folder: StudyFolder, study: Study) -> None:
+        self.folder, self.study = folder, study
+
+    def write(self, kind: str, **fields: Any) -> None:
+        """Apply a record to the study, and write nothing."""
+        self.study.apply({"kind": kind, "t": time.time(), **fields})
 
 
 def preview(folder: StudyFolder, config: HpoConfig) -> str:
-    """Write what the next job would be; nothing is written to disk and nothing is submitted.
+    """Return what the next job would be; nothing is written to disk and nothing is submitted.
 
     Raises:
         ConfigError: If the search space or the store is wrong.
@@ -32,38 +46,25 @@ def preview(folder: StudyFolder, config: HpoConfig) -> str:
     if has_study(folder):
         study = read_study(folder.path)
         require_same(folder.path, study.header, new)
-    trial = next_trial(study, folder, config)
+    context = DriverContext(
+        writer=Draft(folder, study),
+        dispatcher=make_dispatcher(config.dispatcher),
+        propose=make_strategy(config.acquisition.strategy),
+        config=config,
+        clock=WallClock(),
+        workdir=Path.cwd(),
+    )
+    for _ in take_entries(context):
+        pass
+    trial = next_trial(context)
+    if trial is None:
+        return f"# no trial would be started: {study.n_counted} of trials={config.trials} exist\n"
     attempt = trial.next_attempt
     job = Job(study.header.job_name(trial.number, attempt), folder.attempt(trial.number, attempt))
-    words = command_words(
-        study.header.command,
-        study.header.train,
-        trial.params,
-        folder.trial(trial.number),
-        config.dispatcher,
-    )
-    script = job_script_text(words, config.dispatcher, Path.cwd())
-    command = make_dispatcher(config.dispatcher).preview(job)
+    script = job_script_text(job_words(context, trial), config.dispatcher, context.workdir)
     why = None if trial.attempts else ResourceLimits(study.trials, config).why_not(trial.params)
     unseen = missing_store(config)
     note = f"# {unseen}\n" if unseen else ""
     note += f"# the driver would refuse this point: {why}\n" if why else ""
     head = f"# trial {trial.number} ({trial.source}), {job.script}\n"
-    return f"{head}{note}{script}# submitted by\n{command}\n"
-
-
-def next_trial(study: Study, folder: StudyFolder, config: HpoConfig) -> Trial:
-    """Return the trial that gets the next free worker: as the driver, the oldest one that waits."""
-    for trial in study.pending:
-        if trial.attempt is None and not trial.cancelling:
-            return trial
-    number = study.next_number
-    known = study.origins
-    for entry in queue.read_queue(folder.queue, study.space, study.objective):
-        if entry.params is None or entry.path.name in known:
-            continue
-        if entry.result is None:
-            return Trial(number=number, params=entry.params, source=Source.USER, asked_s=0.0)
-        number += 1
-    params, source = next_point(study, make_strategy(config.acquisition.strategy), config)
-    return Trial(number=number, params=params, source=source, asked_s=0.0)
+    return f"{head}{note}{script}# submitted by\n{context.dispatcher.preview(job)}\n"

@@ -89,16 +89,24 @@ def may_ask(context: DriverContext) -> bool:
 
 
 def fill_workers(context: DriverContext) -> None:
-    """Return every free worker the oldest trial that waits, else a new one."""
+    """Start the next trial on every free worker."""
     if context.stopping:
         return
     free = context.config.workers - len(context.open_attempts())
-    waiting = [t for t in context.study.pending if t.attempt is None]
-    while free > 0 and (waiting or may_ask(context)):
-        trial = waiting.pop(0) if waiting else context.study.trial(_ask(context))
+    while free > 0 and (trial := next_trial(context)) is not None:
         if trial.attempts or not _refuse(context, trial):
             _intend_and_submit(context, trial)
             free -= 1
+
+
+def next_trial(context: DriverContext) -> Trial | None:
+    """Return the trial for a free worker: the oldest that waits, else a new one.
+
+    None if the limits of the study allow no more.
+    """
+    if waiting := context.waiting():
+        return waiting[0]
+    return context.study.trial(_ask(context)) if may_ask(context) else None
 
 
 def _ask(context: DriverContext) -> int:
@@ -167,8 +175,12 @@ def _submit(context: DriverContext, trial: Trial, attempt: Attempt) -> None:
 
 def write_job(context: DriverContext, trial: Trial, job: Job) -> None:
     """Write the folder of a job."""
+    command.write_job(job, job_words(context, trial), context.config.dispatcher, context.workdir)
+
+
+def job_words(context: DriverContext, trial: Trial) -> list[str]:
+    """Return the words of a trial's command."""
     header, config = context.study.header, context.config.dispatcher
-    words = command.command_words(
+    return command.command_words(
         header.command, header.train, trial.params, context.run_dir(trial), config
     )
-    command.write_job(job, words, config, context.workdir)

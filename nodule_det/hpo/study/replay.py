@@ -26,6 +26,8 @@ LAST_TIME_S = 1e11
 MOST = 1_000_000
 """Largest number of a trial, an attempt, an epoch or a worker."""
 MOST_BYTES = 1 << 60
+LATE = "late"
+"""The kind of record that gives a failed trial its value after all."""
 
 JOB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}", re.ASCII)
 FILE_NAME = re.compile(r"[A-Za-z0-9_][\w.-]{0,199}\.json", re.ASCII)
@@ -150,7 +152,9 @@ def _cancel(trial: Trial, f: Fields) -> Trial:
 
 
 def _ended(trial: Trial, f: Fields) -> Trial:
-    return _with_attempt(trial, f, reason=f.word("reason", Reason), **_times(trial, f))
+    progress = f.text("progress") if f.has("progress") else None
+    reason = f.word("reason", Reason)
+    return _with_attempt(trial, f, reason=reason, progress=progress, **_times(trial, f))
 
 
 def _finished(trial: Trial, f: Fields) -> Trial:
@@ -164,6 +168,10 @@ def _finished(trial: Trial, f: Fields) -> Trial:
             **_times(trial, f),
         )
     return replace(trial, **outcome, finished_s=f.time("t"))
+
+
+def _late(trial: Trial, f: Fields) -> Trial:
+    return replace(trial, **read_outcome_fields(f), finished_s=f.time("t"))
 
 
 def read_outcome_fields(f: Fields) -> dict[str, Any]:
@@ -212,4 +220,5 @@ CHANGES: dict[str, Callable[[Trial, Fields], Trial]] = {
     "cancel": _cancel,
     "ended": _ended,
     "finished": _finished,
+    LATE: _late,
 }

@@ -19,6 +19,7 @@ observed   a validation of its training
 cancel     its job was asked to end
 ended      the attempt is over without an outcome; the trial will continue in another one
 finished   the trial is over: its value, or why there is none
+late       the value of a trial that had failed: a job given up as lost ended well after all
 =========  ==============================================================================
 
 A record that contradicts the others, or has an impossible value, is left out and reported among
@@ -41,8 +42,8 @@ from nodule_det.hpo.space.parsing import parse_space
 from nodule_det.hpo.space.space import Params, Space
 from nodule_det.hpo.study.journal import Journal, Record, read_journal
 from nodule_det.hpo.study.objective import PAUC, Objective
-from nodule_det.hpo.study.replay import CHANGES, FILE_NAME, MOST, Fields, read_session
-from nodule_det.hpo.study.trial import Reason, Session, Source, Trial
+from nodule_det.hpo.study.replay import CHANGES, FILE_NAME, LATE, MOST, Fields, read_session
+from nodule_det.hpo.study.trial import Reason, Session, Source, Trial, TrialState
 from nodule_det.untrusted import printable
 
 SCHEMA = 1
@@ -197,7 +198,7 @@ class Study:
             if kind == "asked":
                 self._ask(number, fields)
             elif kind in CHANGES:
-                self._trials[number] = CHANGES[kind](self._known_pending(number), fields)
+                self._trials[number] = CHANGES[kind](self._known(number, kind), fields)
             else:
                 raise StudyError(f"there is no record of kind {kind}")
         except (StudyError, ConfigError) as error:
@@ -218,11 +219,12 @@ class Study:
             origin=fields.matching("origin", FILE_NAME) if fields.has("origin") else None,
         )
 
-    def _known_pending(self, number: int) -> Trial:
+    def _known(self, number: int, kind: str) -> Trial:
         trial = self._trials.get(number)
         if trial is None:
             raise StudyError(f"trial {number} was never asked for")
-        if not trial.pending:
+        changes = trial.state is TrialState.FAILED if kind == LATE else trial.pending
+        if not changes:
             raise StudyError(f"trial {number} is already {trial.state}")
         return trial
 

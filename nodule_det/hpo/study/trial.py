@@ -41,6 +41,10 @@ class Reason(StrEnum):
     """Killed by a signal that was not ours: the system's memory guard, or a person."""
     LOST = "lost"
     """The job left no result through no fault of its own: its node crashed, its disk was full."""
+    BUSY = "busy"
+    """Found its run folder in use, such as by an earlier job behind a network that was cut."""
+    NO_PROGRESS = "no_progress"
+    """Two jobs in a row were stopped at the same point of the training."""
     EARLY_STOPPED = "early_stopped"
     """Cancelled by the early-stopping rule."""
     REFUSED = "refused"
@@ -65,7 +69,7 @@ _OF_EXIT_CODE: dict[int, Reason] = {
     ExitCode.DIVERGED: Reason.DIVERGED,
     ExitCode.OUT_OF_MEMORY: Reason.OUT_OF_MEMORY,
     ExitCode.UNWRITTEN: Reason.LOST,
-    ExitCode.BUSY: Reason.LOST,
+    ExitCode.BUSY: Reason.BUSY,
 }
 
 
@@ -84,7 +88,9 @@ class Source(StrEnum):
 
 OUTCOMES = frozenset({Reason.OUT_OF_MEMORY, Reason.DIVERGED, Reason.REFUSED})
 """Failures that belong to the parameters: they are never retried, and a model may learn them."""
-SUSPICIOUS = frozenset({Reason.ERROR, Reason.BAD_INPUT, Reason.LOST})
+SUSPICIOUS = frozenset(
+    {Reason.ERROR, Reason.BAD_INPUT, Reason.LOST, Reason.BUSY, Reason.NO_PROGRESS}
+)
 """Failures in which the parameters have no part: several in a row point to the setup or a node."""
 
 
@@ -114,6 +120,8 @@ class Attempt:
     ended_s: float | None = None
     reason: Reason | None = None
     """Why it ended; None while it runs and after a good end."""
+    progress: str | None = None
+    """How far the training was when this attempt stopped, where it says so."""
 
     @property
     def open(self) -> bool:

@@ -1,7 +1,8 @@
 """The files of a job folder that say whether its job runs, and how it ended.
 
-submit_pbs.sh ──▶ claim, exit_code ──read_claim(), read_exit()──▶ Claim, Exit
+submit_pbs.sh ──▶ claim, heartbeat, exit_code ──read_job()──▶ JobFiles
 driver ──close()──▶ claim, so that a job which turns up late does not run
+driver ──abandon()──▶ abandoned, so that a job which runs unseen ends
 """
 
 from __future__ import annotations
@@ -14,7 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nodule_det.errors import ExitCode
+from nodule_det.untrusted import read_bytes
 
+MAX_BYTES = 10_000
+
+HEARTBEAT_S = 20.0
+"""How often ``submit_pbs.sh`` writes ``heartbeat`` while its training runs."""
 CLOSED = "closed"
 """Owner of a job folder in which no job may start any more."""
 
@@ -45,6 +51,21 @@ class Exit:
         return self.code in (128 + signal.SIGKILL, 128 + signal.SIGTERM, ExitCode.STOPPED)
 
 
+@dataclass(frozen=True)
+class JobFiles:
+    """What a job folder says at one moment."""
+
+    claim: Claim | None
+    exit: Exit | None
+    beat: str
+    """Content of ``heartbeat``, which changes while the job runs; empty without one."""
+
+
+def read_job(folder: Path) -> JobFiles:
+    """Read the files of a job folder, each once."""
+    return JobFiles(read_claim(folder), read_exit(folder), " ".join(_words(folder / "heartbeat")))
+
+
 def read_claim(folder: Path) -> Claim | None:
     """Read who runs a job folder; None before a job has started in it, or if none ever will."""
     words = _words(folder / "claim")
@@ -72,6 +93,14 @@ def close(folder: Path) -> bool:
     return True
 
 
+def abandon(folder: Path) -> None:
+    """Tell the job of a folder to end its training: its trial continues without it.
+
+    Obeyed within ``HEARTBEAT_S`` by a job that still runs and can see the folder.
+    """
+    (folder / "abandoned").touch()
+
+
 def read_exit(folder: Path) -> Exit | None:
     """Read how the job of a folder ended; None before it has, or if the file is damaged."""
     words = _words(folder / "exit_code")
@@ -81,8 +110,8 @@ def read_exit(folder: Path) -> Exit | None:
 
 def _words(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8").split()
-    except FileNotFoundError:
+        return read_bytes(path, MAX_BYTES).decode(errors="replace").split()
+    except (FileNotFoundError, ValueError):
         return []
 
 

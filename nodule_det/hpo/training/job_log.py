@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import os
+import re
 from pathlib import Path
 
+from nodule_det.untrusted import printable, read_end
+
 TAIL_BYTES = 65_536
+_ERROR = re.compile(
+    r"^.*\berror: .*$|^[\w.]+(Error|Exception)\b.*$|^.*: (command not found|Permission denied)$",
+    re.M | re.I,
+)
+"""How this package, Python, compilers and shells report an error."""
 
 
 def read_tail(attempt_dir: Path) -> str:
     """Read the end of ``job.log``; empty where there is none (yet)."""
-    try:
-        with open(attempt_dir / "job.log", "rb") as f:
-            f.seek(max(0, os.fstat(f.fileno()).st_size - TAIL_BYTES))
-            return f.read().decode(errors="replace")
-    except FileNotFoundError:
-        return ""
+    return read_end(attempt_dir / "job.log", TAIL_BYTES)
+
+
+def last_error(log: str) -> str | None:
+    """Return the last line of a log that reports an error; None without one."""
+    lines = [match[0].strip() for match in _ERROR.finditer(log)]
+    return printable(lines[-1], 500) if lines else None

@@ -10,14 +10,16 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nodule_det.errors import ExitCode
 from nodule_det.files import read_jsonl
 from nodule_det.hpo.dispatch.base import Explanation
 from nodule_det.hpo.study.trial import Observation, Reason
-from nodule_det.hpo.training.files import Exit, read_claim, read_exit
-from nodule_det.hpo.training.job_log import read_tail
+from nodule_det.hpo.training.files import Claim, Exit, JobFiles
+from nodule_det.hpo.training.job_log import last_error, read_tail
 from nodule_det.runs import RunFolder, RunResult, RunStatus
+from nodule_det.untrusted import parse_object, read_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,13 +34,18 @@ class Outcome:
     peak_memory_bytes: int | None = None
     started_s: float | None = None
     ended_s: float | None = None
+    progress: str | None = None
+    """How far a stopped training got, in its own terms; None if it does not say."""
 
 
+MAX_BYTES = 10_000_000
 Explain = Callable[[str, str], Explanation | None]
 """:meth:`Dispatcher.explain`: (end of the log, comment of polls) -> why the job was ended."""
 
 
-def read_outcome(run_dir: Path, attempt_dir: Path, explain: Explain, comment: str = "") -> Outcome:
+def read_outcome(
+    run_dir: Path, attempt_dir: Path, files: JobFiles, explain: Explain, comment: str = ""
+) -> Outcome:
     """Read what became of a job that is over, from the files that it left.
 
     The exit code says how this job ended; without one (it was killed as a whole) the status in the
@@ -49,22 +56,24 @@ def read_outcome(run_dir: Path, attempt_dir: Path, explain: Explain, comment: st
     Args:
         run_dir: Of the training.
         attempt_dir: Of the job.
+        files: What the folder of the job said once it was over.
         explain: Finds the batch system's reason in log and comment.
         comment: What the batch system reported of the job once it was gone.
     """
-    claim, exit_ = read_claim(attempt_dir), read_exit(attempt_dir)
+    claim, exit_ = files.claim, files.exit
     started_s = claim.started_s if claim else None
-    result = _read_result(run_dir)
+    result, values = _read_result(run_dir)
     if claim is None and result is not None and result.status is not RunStatus.COMPLETE:
         result = None  # of an earlier job: this one never began
     reason, message = _reason(result, exit_)
-    if reason in (Reason.LOST, Reason.KILLED, Reason.STOPPED) and (
-        why := explain(read_tail(attempt_dir), comment)
-    ):
+    log = "" if reason is None else read_tail(attempt_dir)
+    message = message or last_error(log)
+    if reason in (Reason.LOST, Reason.KILLED, Reason.STOPPED) and (why := explain(log, comment)):
         if why.out_of_memory:
             reason, message = Reason.OUT_OF_MEMORY, f"killed by the batch system: {why.text}"
         elif reason is not Reason.STOPPED:
-            message = f"{message}: {why.text}"
+            message = f"{message or 'ended by the batch system'}: {why.text}"
+    message = message or _default_message(reason, claim, exit_, attempt_dir)
     value = value_se = None
     if reason is None and result is not None:
         value, value_se = result.pauc, result.pauc_se
@@ -81,6 +90,7 @@ def read_outcome(run_dir: Path, attempt_dir: Path, explain: Explain, comment: st
         peak_memory_bytes=_peak(result),
         started_s=started_s,
         ended_s=exit_.ended_s if exit_ else None,
+        progress=_progress(values) if result else None,
     )
 
 
@@ -99,28 +109,55 @@ def _reason(result: RunResult | None, exit_: Exit | None) -> tuple[Reason | None
             return Reason.STOPPED, message
         if result is not None and result.status is RunStatus.FAILED:
             return Reason.of(ExitCode.of(result.reason)) or Reason.ERROR, message
-        return Reason.LOST, "the job vanished without a result"
+        return Reason.LOST, None
     if reason := Reason.of(exit_.code):
         return reason, message
     if exit_.code > 128:  # a shell's way to say: killed by signal code - 128
         return Reason.KILLED, f"killed by signal {exit_.code - 128}"
     if exit_.code == ExitCode.COMPLETE:
         return Reason.ERROR, "the training left with exit code 0, but without a complete result"
-    return Reason.ERROR, message or f"exit code {exit_.code}; see job.log in the attempt's folder"
+    return Reason.ERROR, message
 
 
-def _read_result(run_dir: Path) -> RunResult | None:
+def _default_message(
+    reason: Reason | None, claim: Claim | None, exit_: Exit | None, attempt_dir: Path
+) -> str | None:
+    if reason is Reason.LOST and claim is None:
+        return (
+            f"the job never found its folder: is {attempt_dir} visible on the compute nodes, and "
+            "may jobs write there?"
+        )
+    if reason is Reason.LOST and exit_ is None:
+        return "the job vanished without a result"
+    if reason is Reason.BUSY:
+        return "its run folder is in use by another process"
+    if reason in (Reason.ERROR, Reason.BAD_INPUT) and exit_ is not None:
+        return f"exit code {exit_.code}; see {attempt_dir / 'job.log'}"
+    return None
+
+
+def _progress(values: dict[str, Any]) -> str | None:
+    """Return the step, and the scans of an unfinished validation; other programs have neither."""
+    if not isinstance(values.get("step"), int):
+        return None
+    scans = values.get("n_scans_validated")
+    return f"step {values['step']}" + (f", {scans} scans validated" if scans else "")
+
+
+def _read_result(run_dir: Path) -> tuple[RunResult | None, dict[str, Any]]:
+    """Return a result, and its values as they are written; None and no values without one."""
     try:
-        return RunResult.from_json(RunFolder(run_dir).result.read_text(encoding="utf-8"))
+        text = read_bytes(RunFolder(run_dir).result, MAX_BYTES).decode()
+        return RunResult.from_json(text), parse_object(text)
     except FileNotFoundError:
-        return None
-    except (ValueError, TypeError):  # not ours to repair; without a result the exit code speaks
-        return None
+        return None, {}
+    except (ValueError, TypeError):  # not ours to repair; without a result the exit code counts
+        return None, {}
 
 
 def put_away_failure(run_dir: Path, attempt_dir: Path) -> None:
     """Move the result of a failed attempt out of the way of the next one."""
-    result = _read_result(run_dir)
+    result, _ = _read_result(run_dir)
     if result is not None and result.status is RunStatus.FAILED:
         RunFolder(run_dir).result.rename(attempt_dir / "result.json")
 

@@ -6,13 +6,15 @@ import subprocess
 import pytest
 
 from nodule_det.hpo.dispatch import job_script
-from nodule_det.hpo.training.files import close, read_claim, read_exit
+from nodule_det.hpo.training.files import abandon, close, read_claim, read_exit
 
 
-def start(folder, job_id):
-    environment = {**os.environ, "NODULE_JOB": str(folder), "PBS_JOBID": job_id}
+def start(folder, job_id, **more):
+    environment = {**os.environ, "NODULE_JOB": str(folder), "PBS_JOBID": job_id, **more}
     words = ["bash", str(job_script())]
-    return subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        words, env=environment, capture_output=True, text=True, check=False, start_new_session=True
+    )
 
 
 @pytest.fixture
@@ -29,6 +31,29 @@ def test_a_job_that_ended_is_not_run_again_under_its_own_id(folder):
     assert again.stdout == f"4055.pbs01 has run {folder} already, and left with 3; nothing to do\n"
     assert (folder / "starts").read_text() == "start\n"
     assert read_exit(folder).code == 3
+
+
+def test_a_job_shows_that_its_training_runs_and_leaves_no_heartbeat(folder):
+    (folder / "job.sh").write_text(
+        f"cd {folder}; until [ -s heartbeat ]; do sleep 0.05; done; cp heartbeat first\n"
+        "while cmp -s heartbeat first; do sleep 0.05; done; exit 3\n"
+    )
+    assert start(folder, "4055.pbs01", NODULE_HEARTBEAT_S="0.2").returncode == 3
+    assert int((folder / "first").read_text()) > 1_700_000_000
+    assert not (folder / "heartbeat").exists()
+
+
+def test_a_job_whose_trial_continues_without_it_ends_its_training(folder):
+    (folder / "job.sh").write_text("trap 'exit 85' TERM; while true; do sleep 0.1; done\n")
+    abandon(folder)
+    assert start(folder, "4055.pbs01", NODULE_HEARTBEAT_S="0.2").returncode == 85
+    assert read_exit(folder).code == 85
+
+
+def test_another_batch_system_names_the_variable_of_its_id(folder):
+    words = ["bash", str(job_script()), str(folder), "LSB_JOBID"]
+    subprocess.run(words, env={**os.environ, "LSB_JOBID": "77"}, check=False)
+    assert read_claim(folder).job == "77"
 
 
 def test_a_job_whose_node_crashed_goes_on_under_its_own_id(folder):

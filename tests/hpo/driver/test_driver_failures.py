@@ -48,7 +48,7 @@ def test_a_training_stopped_at_its_limit_goes_on_where_it_was(lab):
     def three_sessions(overrides, attempt):
         if attempt == 3:
             return complete(overrides, attempt)
-        result = RunResult(status=RunStatus.STOPPED, reason="wall_clock")
+        result = RunResult(status=RunStatus.STOPPED, reason="wall_clock", step=100 * attempt)
         return FakeRun(seconds=HOUR, result=result, code=ExitCode.STOPPED)
 
     made = lab(three_sessions, trials=2)
@@ -59,16 +59,31 @@ def test_a_training_stopped_at_its_limit_goes_on_where_it_was(lab):
         assert trial.seconds == pytest.approx(3 * HOUR, rel=1e-3)
 
 
-def test_a_training_that_never_gets_further_is_given_up(lab):
-    result = RunResult(status=RunStatus.STOPPED, reason="wall_clock")
-    stopped = FakeRun(seconds=HOUR, result=result, code=ExitCode.STOPPED)
-    made = lab(lambda *_: stopped, trials=1, retries=RetryConfig(stopped=5))
+def stopped_at(step):
+    result = RunResult(status=RunStatus.STOPPED, reason="wall_clock", step=step)
+    return FakeRun(seconds=HOUR, result=result, code=ExitCode.STOPPED)
+
+
+def test_a_training_with_more_stops_than_allowed_is_given_up(lab):
+    made = lab(lambda _, n: stopped_at(n), trials=1, retries=RetryConfig(stopped=5))
     trial = made.run().trial(1)
-    assert (trial.state, trial.reason, len(trial.attempts)) == (
-        TrialState.FAILED,
-        Reason.STOPPED,
-        6,
-    )
+    assert (trial.state, trial.reason) == (TrialState.FAILED, Reason.STOPPED)
+    assert len(trial.attempts) == 6
+
+
+@pytest.mark.parametrize("step", [0, 700])
+def test_two_stops_at_the_same_step_are_a_failure(lab, step):
+    made = lab(lambda *_: stopped_at(step), trials=1)
+    trial = made.run().trial(1)
+    assert (trial.state, trial.reason) == (TrialState.FAILED, Reason.NO_PROGRESS)
+    assert len(trial.attempts) == 2
+    assert f"two jobs in a row stopped at the same point (step {step})" in trial.message
+
+
+def test_every_training_without_progress_ends_the_driver(lab):
+    made = lab(lambda *_: stopped_at(7))
+    with pytest.raises(StudyError, match="no_progress, two jobs in a row stopped"):
+        made.run()
 
 
 @pytest.mark.parametrize(
@@ -222,9 +237,21 @@ def test_a_held_job_is_told_once(lab):
         for i, r in poll(ids).items()
     }
     made.run()
-    told = [line for line in made.said if "waits for you" in line]
-    assert len(told) == 1
-    assert told[0].endswith("of trial 1 waits for you: by its owner")
+    said = [line for line in made.said if "held" in line]
+    assert said == ["job 1.fake of trial 1 is held until you release it: by its owner"]
+
+
+def test_128_held_jobs_are_one_line(lab):
+    made = lab(trials=128, workers=128)
+    poll = made.batch.poll
+    held = {"state": JobState.QUEUED, "comment": "Hold_Types=u", "held": True}
+    made.batch.poll = lambda ids: {i: replace(r, **held) for i, r in poll(ids).items()}
+    driver = made.start()
+    for _ in range(3):
+        driver.try_step()
+    assert [line for line in made.said if "held" in line] == [
+        "128 jobs (the first is 1.fake of trial 1) are held until you release them: Hold_Types=u"
+    ]
 
 
 def test_the_word_of_a_poll_about_memory_is_kept_until_the_job_is_given_up(lab):

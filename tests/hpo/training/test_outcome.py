@@ -3,6 +3,7 @@ import pytest
 from nodule_det.files import append_jsonl, write_json
 from nodule_det.hpo.dispatch.pbs import PbsDispatcher
 from nodule_det.hpo.study.trial import Reason
+from nodule_det.hpo.training.files import read_job
 from nodule_det.hpo.training.outcome import put_away_failure, read_curve, read_outcome
 from nodule_det.runs import RunFolder, RunResult, RunStatus
 
@@ -15,11 +16,12 @@ def outcome(tmp_path, code=None, **result):
         (attempt / "exit_code").write_text(f"{code} 1060.5\n")
     if result:
         write_json(RunFolder(tmp_path).result, RunResult(**result).as_dict())
-    return read_outcome(tmp_path, attempt, PbsDispatcher.explain)
+    return read_outcome(tmp_path, attempt, read_job(attempt), PbsDispatcher.explain)
 
 
 def read(tmp_path, comment=""):
-    return read_outcome(tmp_path, tmp_path / "attempt_1", PbsDispatcher.explain, comment)
+    folder = tmp_path / "attempt_1"
+    return read_outcome(tmp_path, folder, read_job(folder), PbsDispatcher.explain, comment)
 
 
 FAILED, STOPPED, RUNNING = RunStatus.FAILED, RunStatus.STOPPED, RunStatus.RUNNING
@@ -37,6 +39,7 @@ FAILED, STOPPED, RUNNING = RunStatus.FAILED, RunStatus.STOPPED, RunStatus.RUNNIN
         (87, {"status": FAILED, "reason": "out_of_memory"}, Reason.OUT_OF_MEMORY),
         (None, {"status": FAILED, "reason": "out_of_memory"}, Reason.OUT_OF_MEMORY),
         (2, {}, Reason.BAD_INPUT),
+        (89, {"status": RUNNING}, Reason.BUSY),
         (1, {"status": FAILED, "reason": "error"}, Reason.ERROR),
         (137, {"status": RUNNING}, Reason.KILLED),
         (None, {"status": RUNNING}, Reason.LOST),
@@ -51,10 +54,56 @@ def test_exit_code_and_result_show_how_a_job_ended(tmp_path, code, result, reaso
 @pytest.mark.parametrize("status", [STOPPED, FAILED, RUNNING])
 def test_a_job_that_never_began_is_lost_regardless_of_an_earlier_result(tmp_path, status):
     write_json(RunFolder(tmp_path).result, RunResult(status=status, reason="sigterm").as_dict())
-    (tmp_path / "attempt_2").mkdir()
-    assert (
-        read_outcome(tmp_path, tmp_path / "attempt_2", PbsDispatcher.explain).reason is Reason.LOST
+    folder = tmp_path / "attempt_2"
+    folder.mkdir()
+    seen = read_outcome(tmp_path, folder, read_job(folder), PbsDispatcher.explain)
+    assert seen.reason is Reason.LOST
+    assert seen.message.startswith(f"the job never found its folder: is {folder} visible on the")
+
+
+@pytest.mark.parametrize(
+    ("log", "line"),
+    [
+        (
+            "error: dispatcher.setup failed with exit code 1 at: module load cuda\n",
+            "error: dispatcher.setup failed with exit code 1 at: module load cuda",
+        ),
+        (
+            "Traceback (most recent call last):\n  File ...\n"
+            "ModuleNotFoundError: No module named 'nodule_det'\nbye\n",
+            "ModuleNotFoundError: No module named 'nodule_det'",
+        ),
+        (
+            "/j/job.sh: line 3: python: command not found\n",
+            "/j/job.sh: line 3: python: command not found",
+        ),
+        ("error: one\nfatal ERROR: two\x1b[0m\n", "fatal ERROR: two?[0m"),
+        ("epoch 1, error 0.5\n", "exit code 2; see {log}"),
+    ],
+)
+def test_a_failure_without_a_message_is_explained_by_the_last_error_of_the_log(tmp_path, log, line):
+    outcome(tmp_path, 2)
+    (tmp_path / "attempt_1" / "job.log").write_text(log)
+    seen = read(tmp_path)
+    assert (seen.reason, seen.message) == (
+        Reason.BAD_INPUT,
+        line.format(log=tmp_path / "attempt_1" / "job.log"),
     )
+
+
+def test_a_message_of_the_training_counts_more_than_its_log(tmp_path):
+    outcome(tmp_path, 2, status=FAILED, reason="bad_input", message="no such store")
+    (tmp_path / "attempt_1" / "job.log").write_text("error: something else\n")
+    assert read(tmp_path).message == "no such store"
+
+
+def test_how_far_a_stopped_training_came_is_its_step_where_it_has_steps(tmp_path):
+    assert outcome(tmp_path, 85, status=STOPPED, step=120).progress == "step 120"
+    path = RunFolder(tmp_path).result
+    write_json(path, {"status": "stopped", "step": 120, "n_scans_validated": 7})
+    assert read(tmp_path).progress == "step 120, 7 scans validated"
+    write_json(path, {"status": "stopped"})  # another program
+    assert read(tmp_path).progress is None
 
 
 def test_times_are_those_that_the_job_wrote(tmp_path):
