@@ -16,8 +16,8 @@ def test_nomura_suits_the_train_command():
         ("optim.lrr", {"kind": "bool"}, "has optim.lrr, which is no setting of the train command"),
         (
             "model.filters",
-            {"kind": "int", "low": 1, "high": 32},
-            r"allows model.filters=1, which the train command refuses: model.filters=1 must be one",
+            {"kind": "int", "low": 0, "high": 32},
+            r"allows model.filters=0, which the train command refuses: model.filters=0 must",
         ),
         ("model.residual", {"kind": "int", "low": 0, "high": 1}, "must be of type bool"),
         (
