@@ -194,4 +194,4 @@ def test_a_proposer_that_knows_of_no_limits_serves_where_there_are_none(lab):
 
 def test_a_point_that_the_train_command_refuses_has_no_room(lab):
     why = why_not({"model.filters": -1}, [], study_config(memory_gb=100))
-    assert why.startswith("refused by the train command: model.filters=-1 must be ")
+    assert why.startswith("refused by the train command: model.filters=-1 must lie in ")
