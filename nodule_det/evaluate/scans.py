@@ -109,11 +109,12 @@ def read_patients(setting: str, scans: ScanList) -> dict[str, str] | None:
         ConfigError: If ``setting`` is neither a file nor a column.
         TableError: If a scan has no patient, or two.
     """
-    columns = scans.table.columns if scans.table else {}
-    if setting in columns or (not setting and PATIENT in columns):
-        assert scans.table is not None
-        names = scans.table.text(setting or PATIENT)
-        return dict(zip(scans.cases.tolist(), names, strict=True))
+    columns: list[str] = []
+    if scans.table is not None:
+        columns = list(scans.table.columns)
+        column = setting or PATIENT
+        if column in columns:
+            return dict(zip(scans.cases.tolist(), scans.table.text(column), strict=True))
     if not setting:
         return None
     if not Path(setting).is_file():

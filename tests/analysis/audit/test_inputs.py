@@ -110,11 +110,15 @@ def test_radii_in_place_of_diameters_are_noticed():
 
 
 def test_lesions_that_all_but_touch_a_candidate_suggest_radii():
-    large = GOOD.change(lesions=[(*r[:4], 8.0) for r in GOOD.lesions])
-    off = large.change(
-        candidates=[(r[0], r[1] + 2.5, r[2] - 2.5, r[3] + 2.5, r[4]) for r in GOOD.candidates]
-    )
-    assert "have a candidate within one diameter" in (off.findings()["diameters_are_radii"].message)
+    # Candidates 4.3 mm off in any direction, where 8 mm lesions reach 4 mm.
+    signs = np.random.default_rng(0).choice([-2.5, 2.5], (len(GOOD.candidates), 3))
+    rows = [
+        (r[0], *(np.array(r[1:4]) + sign), r[4])
+        for r, sign in zip(GOOD.candidates, signs, strict=True)
+    ]
+    near = GOOD.change(lesions=[(*r[:4], 8.0) for r in GOOD.lesions], candidates=rows)
+    message = near.findings()["diameters_are_radii"].message
+    assert "have a candidate within one diameter" in message
 
 
 def test_diameters_in_micrometres_are_noticed():
