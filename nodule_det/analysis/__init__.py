@@ -1,21 +1,25 @@
-"""Free-response ROC: how many lesions are found at how many false positives per scan.
+"""FROC figures with 95 % CIs, comparisons, strata, and the audit of their input.
 
-    candidates + lesions ──match()──▶ Matched ──froc_curve()──▶ FrocCurve ──▶ pauc(), cpm()
-                                         └────analyse()──▶ Froc: figures with intervals
+    Matched ──analyse()──▶ Froc: figures with 95 % CIs
+    Matched, Matched ──compare()──▶ Comparison
 
-Points are world millimetres, (x, y, z), LPS.  Nothing here knows about voxels, torch or files:
-numpy in, numpy out, so a notebook can import it in a blink.  The exact meaning of every figure
-stands in docs/froc.md.
+NumPy and SciPy only, so a notebook imports it at once.  docs/froc.md defines every figure.
 """
 
 from nodule_det.analysis.audit import AuditFinding, Level, audit
 from nodule_det.analysis.bootstrap import Resampled, resample
-from nodule_det.analysis.comparison import Comparison, Difference, cases_needed, compare
+from nodule_det.analysis.comparison import (
+    Comparison,
+    Difference,
+    cases_needed,
+    common_scans,
+    compare,
+)
 from nodule_det.analysis.figures import Froc, analyse
 from nodule_det.analysis.interval import Interval
 from nodule_det.analysis.jafroc import Jafroc, jafroc, wafroc
 from nodule_det.analysis.luna16 import ChallengeFigures, capped, challenge_figures
-from nodule_det.analysis.merging import merge
+from nodule_det.analysis.merging import keep_cases, merge
 from nodule_det.analysis.strata import analyse_strata, diameter_labels
 
 __all__ = [
@@ -34,9 +38,11 @@ __all__ = [
     "capped",
     "cases_needed",
     "challenge_figures",
+    "common_scans",
     "compare",
     "diameter_labels",
     "jafroc",
+    "keep_cases",
     "merge",
     "resample",
     "wafroc",

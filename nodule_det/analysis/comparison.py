@@ -35,9 +35,9 @@ from nodule_det.analysis.interval import (
     unbiased_variance,
 )
 from nodule_det.analysis.worth import cost, worth
-from nodule_det.arrays import FloatArray
+from nodule_det.arrays import FloatArray, IntArray, StrArray
 from nodule_det.errors import FrocInputError
-from nodule_det.froc import CPM_RATES, UPPER, Matched, cpm, froc_curve, pauc
+from nodule_det.froc import CPM_RATES, UPPER, Candidates, Matched, cpm, froc_curve, pauc
 
 POWER = 0.8
 """Chance to see a difference that is there, in ``cases_needed``."""
@@ -247,6 +247,33 @@ def cases_needed(se: float, n_cases: int, difference: float, power: float = POWE
     if se <= ROUNDING:
         return None
     return math.ceil(n_cases * ((Z + NormalDist().inv_cdf(power)) * se / difference) ** 2)
+
+
+INCOMPLETE, MANY_CANDIDATES = 0.2, 5.0
+"""A detector was not run on all scans if this share of them has no candidate, while the others have
+so many on average that none would happen by chance far less often."""
+
+
+def common_scans(cases: StrArray, first: Candidates, second: Candidates) -> IntArray:
+    """Return the indices of the scans on which both detectors were run, as far as can be told.
+
+    A scan without candidates counts as not run only where the detector has many candidates in most
+    scans and none in many: then part of its output is missing.
+
+    Args:
+        cases: (n_cases,) evaluated scans.
+        first: Candidates of one detector.
+        second: Candidates of the other.
+    """
+    kept = np.ones(len(cases), bool)
+    for candidates in (first, second):
+        names, count = np.unique(candidates.case, return_counts=True)
+        silent = ~np.isin(cases, names)
+        n_silent = int(silent.sum())
+        many = len(count) > 0 and float(count.mean()) >= MANY_CANDIDATES
+        if many and n_silent >= max(2, INCOMPLETE * len(cases)):
+            kept &= ~silent
+    return np.flatnonzero(kept)
 
 
 def _check_settings(bootstrap: int, permutations: int, detect: float) -> None:

@@ -9,7 +9,8 @@ price that *the detector* has.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -49,7 +50,8 @@ def analyse_strata(
     upper: float = UPPER,
     bootstrap: int = 1000,
     seed: int = 0,
-    interval: Interval = Interval.logit,
+    interval: Interval | str = Interval.gamma,
+    patients: Mapping[str, str] | None = None,
 ) -> dict[str, Froc]:
     """Compute all figures for each group of lesions.
 
@@ -57,12 +59,14 @@ def analyse_strata(
         matched: What the candidates hit.
         labels: (n_lesions,) group of each lesion of ``matched``; an empty one is named "none".
         upper: False positives per scan up to which the area is taken.
-        bootstrap: Resamples of the cases, of all scans for every group.
+        bootstrap: Resamples of all scans for every group.
         seed: Of the resamples.
         interval: Kind of interval.
+        patients: Patient of every scan, where patients have several.
 
     Returns:
-        Figures by group, in the order of the groups' first lesions.
+        Figures by group, by rising size where groups are those of :func:`diameter_labels`, else in
+        the order of the groups' first lesions.
 
     Raises:
         FrocInputError: If there is not one label per lesion, or too many different ones.
@@ -73,7 +77,7 @@ def analyse_strata(
     groups = list(dict.fromkeys(names.tolist()))
     if len(groups) > MOST_STRATA:
         raise FrocInputError(
-            f"the lesions have {len(groups)} different labels, such as {groups[0]!r}; strata are "
+            f"the lesions have {len(groups)} different labels, such as {groups[0]!r}: strata are "
             f"groups, at most {MOST_STRATA}"
         )
     return {
@@ -83,13 +87,20 @@ def analyse_strata(
             bootstrap=bootstrap,
             seed=seed,
             interval=interval,
+            patients=patients,
         )
-        for group in groups
+        for group in sorted(groups, key=_size_rank)
     }
 
 
+def _size_rank(label: str) -> float:
+    """Return the size at which a label of :func:`diameter_labels` starts, 0 for any other label."""
+    size = re.fullmatch(r"([\d.]+) (to [\d.]+ mm|mm and more)", label)
+    return float(size[1]) if size else 0.0
+
+
 def keep_lesions(matched: Matched, rows: IntArray) -> Matched:
-    """Return the same outcome with some lesions only; hits of the others count as nothing."""
+    """Return the outcome with some lesions only; candidates on the others are ignored."""
     return replace(
         matched,
         lesion_case=matched.lesion_case[rows],

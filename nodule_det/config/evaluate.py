@@ -28,7 +28,7 @@ class Compat(Enum):
 
 @dataclass(kw_only=True)
 class EvaluateConfig:
-    """Candidates and annotations -> FROC figures with intervals, as JSON, CSV and pictures."""
+    """Candidates and annotations -> FROC figures with 95 % CIs, as JSON, CSV and pictures."""
 
     candidates: str = ""
     """CSV of a detector: seriesuid, coordX, coordY, coordZ in world mm, probability (or score)."""
@@ -42,6 +42,10 @@ class EvaluateConfig:
     excluded: str = ""
     """CSV of findings that are neither lesion nor false positive (annotations_excluded)."""
 
+    patients: str = ""
+    """CSV with columns seriesuid, patient, or a column of scans: patients are resampled as a whole.
+    A column ``patient`` of scans is used by itself."""
+
     out: str = "evaluation"
     """Folder for froc.json, froc_curve.csv and froc.png, .svg, .pdf."""
 
@@ -49,7 +53,7 @@ class EvaluateConfig:
     """False positives per scan up to which the partial area is taken."""
 
     bootstrap: int = 1000
-    """Resamples of the scans for the intervals."""
+    """Resamples of the scans or patients for the 95 % CIs."""
 
     interval: IntervalKind = IntervalKind.gamma
     """Kind of 95 % CI: gamma (holds what it promises), or logit, bca, percentile as in papers."""
@@ -73,13 +77,13 @@ class EvaluateConfig:
     """Figures by group of lesions: ``diameter``, or a column of the annotations."""
 
     compare: str = ""
-    """CSV of another detector, to be compared on the same scans."""
+    """CSV of another detector, which is compared on the same scans."""
 
     permutations: int = 1000
-    """Random swaps of scans between the detectors, for the test of a difference."""
+    """Random swaps of scans (or patients) between the detectors, to test their difference."""
 
     detect: float = 0.03
-    """Difference for which the number of scans needed is told."""
+    """Difference for which the number of scans needed is reported."""
 
     log_x: bool = False
     """Draw false positives on a logarithmic axis."""
@@ -87,7 +91,7 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         for name in ("candidates", "annotations", "scans"):
             if not getattr(self, name):
-                raise ConfigError(f"{name} is not given; add {name}=FILE.csv to the command")
+                raise ConfigError(f"{name} is missing: add {name}=FILE.csv to the command")
         if not (math.isfinite(self.upper) and self.upper > 0):
             raise ConfigError(f"upper={self.upper} must be a positive number of false positives")
         require_range("bootstrap", self.bootstrap, 2, 1_000_000)

@@ -23,6 +23,7 @@ def main(config: EvaluateConfig) -> None:
         Path(config.annotations),
         Path(config.scans),
         Path(config.excluded) if config.excluded else None,
+        config.patients,
     )
     done = evaluate(config, job)
     out = Path(config.out)

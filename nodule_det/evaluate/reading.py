@@ -1,4 +1,4 @@
-"""CSV files -> what the FROC analysis takes; LUNA16's own files are read as they are.
+"""CSV files -> arrays for the FROC analysis.  LUNA16's own files are read as they are.
 
 candidates.csv, annotations.csv, scans.csv, excluded.csv ──read_job()──▶ Job
 """
@@ -6,13 +6,14 @@ candidates.csv, annotations.csv, scans.csv, excluded.csv ──read_job()──�
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from nodule_det.arrays import FloatArray, StrArray
 from nodule_det.errors import TableError
+from nodule_det.evaluate.scans import read_patients, read_scans
 from nodule_det.froc import NO_LESIONS, Candidates, Lesions
 from nodule_det.tables import (
     ANNOTATION_COLUMNS,
@@ -30,7 +31,7 @@ SCORE = "score"
 """What a column of scores may be called instead of LUNA16's ``probability``."""
 
 ID_BYTES = "S80"
-"""Room for an id in the fast way: a DICOM UID has at most 64 characters."""
+"""Type of an id in the fast way: a DICOM UID has at most 64 characters."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,11 @@ class Job:
     Attributes:
         cases: (n_cases,) ids of all evaluated scans.
         lesions: Findings that count, in the order of ``lesion_table``.
-        candidates: What the detector says, in the order of its file.
+        candidates: Output of the detector, in the order of its file.
         excluded: Findings that are neither lesion nor background.
         lesion_table: The annotation file with all its columns.
         n_trimmed: Ids that had blanks around them.
+        patients: Patient of every scan; None where none are named.
     """
 
     cases: StrArray
@@ -52,55 +54,47 @@ class Job:
     excluded: Lesions
     lesion_table: Table
     n_trimmed: int
+    patients: dict[str, str] | None = None
 
 
-def read_job(candidates: Path, annotations: Path, scans: Path, excluded: Path | None) -> Job:
+def read_job(
+    candidates: Path,
+    annotations: Path,
+    scans: Path,
+    excluded: Path | None,
+    patients: str = "",
+) -> Job:
     """Read all files of an evaluation.
+
+    Args:
+        candidates: CSV of a detector.
+        annotations: CSV of the lesions that count.
+        scans: List of all evaluated scans.
+        excluded: CSV of findings that are neither lesion nor false positive.
+        patients: CSV of patients, or a column of ``scans``; see :func:`scans.read_patients`.
 
     Raises:
         TableError: If one is missing or damaged, or holds a value that makes no sense.
+        ConfigError: If ``patients`` is neither a file nor a column.
     """
     lesions, lesion_table = read_lesions(annotations)
     found, n_blanks = read_candidates(candidates)
+    left_out = read_excluded(excluded) if excluded else NO_LESIONS
+    known = {name for table in (lesions, found, left_out) for name in np.unique(table.case)}
+    listed = read_scans(scans, known)
     return Job(
-        cases=read_scans(scans),
+        cases=listed.cases,
         lesions=lesions,
         candidates=found,
-        excluded=read_excluded(excluded) if excluded else NO_LESIONS,
+        excluded=left_out,
         lesion_table=lesion_table,
         n_trimmed=n_blanks + _blanks(lesion_table.columns[SERIES]),
+        patients=read_patients(patients, listed),
     )
 
 
-def read_scans(path: Path) -> StrArray:
-    """Read the ids of scans: a column ``seriesuid``, or one id a line as in LUNA16's own list.
-
-    Raises:
-        TableError: If there is none, or a file without header has several columns.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
-        raise TableError(f"{path} does not exist; give the path of a CSV file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise TableError(f"{path} cannot be read as UTF-8 text ({error})") from None
-    first = next((line for line in lines if line.strip()), "")
-    if SERIES in first:
-        return np.array(read_table(path, (SERIES,)).text(SERIES), np.str_)
-    ids = [line.strip().strip('"') for line in lines if line.strip()]
-    if not ids:
-        raise TableError(f"{path} is empty; it needs the id of every evaluated scan, one a line")
-    for id_ in ids:
-        if any(mark in id_ for mark in ",;\t"):
-            raise TableError(
-                f"{path} has several columns but no header with {SERIES}: {id_!r}; "
-                f"add the header, or keep one id a line"
-            )
-    return np.array(ids, np.str_)
-
-
 def read_candidates(path: Path) -> tuple[Candidates, int]:
-    """Read LUNA16's submission format; the scores may stand under ``score``, too.
+    """Read LUNA16's submission format; the column of scores may also be called ``score``.
 
     Returns:
         The candidates, and how many ids had blanks around them.
@@ -114,7 +108,7 @@ def read_candidates(path: Path) -> tuple[Candidates, int]:
 
 
 def _read_plain(path: Path) -> tuple[Candidates, int] | None:
-    """Read a large, flawless file fast; None leaves it to the slow way and its error messages."""
+    """Read a large, flawless file fast, or return None for the slow way with its errors."""
     if not path.is_file():
         return None
     with open(path, encoding="utf-8-sig", errors="replace") as f:
@@ -154,22 +148,30 @@ def _score_column(path: Path, header: list[str]) -> str:
 
 
 def read_lesions(path: Path) -> tuple[Lesions, Table]:
-    """Read the findings that count, and give the table for its further columns."""
+    """Read the findings that count; the table has their further columns."""
     table = read_table(path, ANNOTATION_COLUMNS, allow_empty=True)
     diameter = table.numbers(DIAMETER)
     bad = np.flatnonzero(~(diameter > 0) | ~np.isfinite(diameter))
     if len(bad):
         raise TableError(
-            f"{path} line {table.line[bad[0]]} has {DIAMETER}={diameter[bad[0]]:g}; a lesion that "
-            "counts needs a positive one (findings without belong into excluded=FILE.csv)"
+            f"{path} line {table.line[bad[0]]} has {DIAMETER}={diameter[bad[0]]:g}: a lesion that "
+            "counts needs a positive diameter (findings without one belong in excluded=FILE.csv)"
         )
     return Lesions(_cases(table), _points(table), diameter), table
 
 
 def read_excluded(path: Path) -> Lesions:
-    """Read findings that are neither; a diameter of -1 means 10 mm."""
+    """Read findings that are neither; a diameter that is -1, 0 or empty means 10 mm."""
     table = read_table(path, ANNOTATION_COLUMNS, allow_empty=True)
-    return Lesions(_cases(table), _points(table), table.numbers(DIAMETER))
+    cells = [cell or "nan" for cell in table.text(DIAMETER)]
+    diameter = replace(table, columns={**table.columns, DIAMETER: cells}).numbers(DIAMETER)
+    bad = np.flatnonzero(np.isposinf(diameter))
+    if len(bad):
+        raise TableError(
+            f"{path} line {table.line[bad[0]]} has {DIAMETER}=inf, which would exclude the whole "
+            "scan: use -1 where the diameter is unknown"
+        )
+    return Lesions(_cases(table), _points(table), diameter)
 
 
 def _blanks(ids: list[str]) -> int:

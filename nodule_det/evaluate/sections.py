@@ -1,4 +1,4 @@
-"""Everything that was asked of an evaluation, as text to print and as one record to keep.
+"""Everything that an evaluation computes, as text to print and as one record to keep.
 
 EvaluateConfig, Job ──evaluate()──▶ Evaluated: Froc, record for froc.json, sections of text
 """
@@ -14,16 +14,18 @@ import numpy as np
 from nodule_det.analysis import (
     AuditFinding,
     Froc,
-    Interval,
     Level,
     analyse,
     analyse_strata,
     audit,
     capped,
     challenge_figures,
+    common_scans,
     compare,
     diameter_labels,
     jafroc,
+    keep_cases,
+    wafroc,
 )
 from nodule_det.config.evaluate import Compat, EvaluateConfig
 from nodule_det.errors import ConfigError
@@ -43,17 +45,17 @@ BY_DIAMETER = "diameter"
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What an evaluation came to."""
+    """The results of an evaluation."""
 
     froc: Froc
     record: dict[str, Any]
-    """The content of ``froc.json``: the figures, and what was asked beside them."""
+    """The content of ``froc.json``: the figures, and what else was requested."""
     sections: tuple[str, ...]
-    """What is printed, one after the other."""
+    """Text to print, one section after the other."""
 
 
 def evaluate(config: EvaluateConfig, job: Job) -> Evaluated:
-    """Compute all that the settings ask for."""
+    """Compute all figures that the settings request."""
     candidates = _looked_at(config, job.candidates)
     matched = _match(config, job, candidates)
     froc = analyse(
@@ -61,12 +63,16 @@ def evaluate(config: EvaluateConfig, job: Job) -> Evaluated:
         upper=config.upper,
         bootstrap=config.bootstrap,
         seed=config.seed,
-        interval=Interval(config.interval.value),
+        interval=config.interval.value,
+        patients=job.patients,
     )
-    merit = jafroc(matched, bootstrap=config.bootstrap, seed=config.seed)
+    merits = {
+        name: merit(matched, bootstrap=config.bootstrap, seed=config.seed, patients=job.patients)
+        for name, merit in (("JAFROC", jafroc), ("wAFROC", wafroc))
+    }
     findings = audit(job.lesions, candidates, job.excluded, matched) + _trimmed(job)
-    record = froc.as_dict() | {"jafroc": merit.as_dict()}
-    sections = [figures_table(froc, merit)]
+    record = froc.as_dict() | {name.lower(): merit.as_dict() for name, merit in merits.items()}
+    sections = [figures_table(froc, merits)]
     if matched.n_lesions:
         for add in (_challenge, _strata, _comparison):
             sections += add(config, job, matched, record)
@@ -118,11 +124,9 @@ def _strata(
         upper=config.upper,
         bootstrap=config.bootstrap,
         seed=config.seed,
-        interval=Interval(config.interval.value),
+        interval=config.interval.value,
+        patients=job.patients,
     )
-    if config.strata == BY_DIAMETER:
-        size_mm = dict(zip(labels, job.lesions.diameter_mm[known], strict=True))
-        strata = {label: strata[label] for label in sorted(strata, key=size_mm.__getitem__)}
     record["strata"] = {
         "column": config.strata,
         "groups": {label: froc.as_dict() for label, froc in strata.items()},
@@ -136,8 +140,8 @@ def _labels(column: str, job: Job) -> list[str]:
     if column not in job.lesion_table.columns:
         names = [name for name in job.lesion_table.columns if name != DIAMETER]
         raise ConfigError(
-            f"strata={column} is no column of {job.lesion_table.path}; use {BY_DIAMETER} or one of "
-            f"{', '.join(names)}"
+            f"strata={column} is not a column of {job.lesion_table.path}: use {BY_DIAMETER} or one "
+            f"of {', '.join(names)}"
         )
     return job.lesion_table.text(column)
 
@@ -147,25 +151,52 @@ def _comparison(
 ) -> list[str]:
     if not config.compare:
         return []
-    other, _ = read_candidates(Path(config.compare))
+    path = Path(config.compare)
+    other, n_trimmed = read_candidates(path)
+    other = _looked_at(config, other)
+    second = _match(config, job, other)
+    findings = audit(job.lesions, other, job.excluded, second) + _blanks(n_trimmed)
+    common = common_scans(matched.cases, _looked_at(config, job.candidates), other)
+    if len(common) < matched.n_cases:
+        matched, second = (keep_cases(m, common) for m in (matched, second))
+        findings.insert(0, _restricted(matched, job))
+    record["comparison"] = {
+        "other": config.compare,
+        "audit": [finding.as_dict() for finding in findings],
+    }
+    said = [f"the other detector, {path.name}", audit_lines(findings)]
+    if not matched.n_lesions:
+        return ["\n".join([*said, "no comparison: the common scans have no lesion"])]
     comparison = compare(
         matched,
-        _match(config, job, _looked_at(config, other)),
+        second,
         upper=config.upper,
         bootstrap=config.bootstrap,
         permutations=config.permutations,
         seed=config.seed,
         detect=config.detect,
+        patients=job.patients,
     )
-    record["comparison"] = comparison.as_dict() | {"other": config.compare}
-    return [comparison_table(comparison)]
+    record["comparison"] |= comparison.as_dict()
+    return [comparison_table(comparison), "\n".join(said)]
+
+
+def _restricted(common: Matched, job: Job) -> AuditFinding:
+    return AuditFinding(
+        Level.WARNING,
+        "compared_on_common_scans",
+        f"the two detectors have candidates in different scans: the comparison uses the "
+        f"{common.n_cases} of {len(job.cases)} scans in which both have some. Run both on "
+        "all scans",
+    )
 
 
 def _trimmed(job: Job) -> list[AuditFinding]:
-    if not job.n_trimmed:
+    return _blanks(job.n_trimmed)
+
+
+def _blanks(n: int) -> list[AuditFinding]:
+    if not n:
         return []
-    return [
-        AuditFinding(
-            Level.NOTE, "trimmed_ids", f"{job.n_trimmed} ids had blanks around them, now taken off"
-        )
-    ]
+    words = f"{n} ids had blanks around them, which were removed"
+    return [AuditFinding(Level.NOTE, "trimmed_ids", words)]

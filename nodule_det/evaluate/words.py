@@ -5,6 +5,7 @@ Froc ──figures_table()──▶ lines
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -13,64 +14,81 @@ from nodule_det.analysis import AuditFinding, ChallengeFigures, Comparison, Froc
 LISTED = 3
 """Rows of a finding that are printed."""
 
-Row = tuple[str, str, str, str]
+CI = "95% CI"
+FEW = "too few scans"
+
+Row = tuple[str, ...]
 
 
-def figures_table(froc: Froc, merit: Jafroc) -> str:
-    """Write what was evaluated, then every figure with its interval and threshold."""
+def figures_table(froc: Froc, merits: dict[str, Jafroc] | None = None) -> str:
+    """Format what was evaluated, then every figure with its 95 % CI and threshold.
+
+    Args:
+        froc: The figures.
+        merits: Figures of merit to add, by name.
+    """
+    patients = "" if froc.n_patients is None else f" of {froc.n_patients} patients"
     count = (
-        f"{froc.n_found} of {froc.n_lesions} lesions hit in {froc.n_scans} scans by "
-        f"{froc.n_candidates} candidates; {froc.n_false_positives} false positives, "
-        f"{froc.n_repeated} repeated hits, {froc.n_excluded} on excluded findings"
+        f"{froc.n_found} of {froc.n_lesions} lesions detected in {froc.n_scans} scans{patients}\n"
+        f"{froc.n_candidates} candidates: {froc.n_false_positives} false positives, "
+        f"{froc.n_repeated} duplicate detections, {froc.n_excluded} on excluded findings"
     )
     if froc.pauc is None:
         return f"{count}\nno figures: {froc.reason}"
-    jafroc = ("JAFROC", _number(merit.figure), span(merit.interval), "")
-    return "\n".join([count, "", *aligned([*_rows(froc), jafroc])])
+    rows = [("", "", CI, "step-wise", "threshold"), *_rows(froc)]
+    if not _ties_matter(froc):
+        rows = [(*row[:3], row[4]) for row in rows]
+    for name, merit in (merits or {}).items():
+        interval = merit.reason or span(merit.interval, merit.few_scans)
+        rows.append((name, _number(merit.figure), interval, *[""] * (len(rows[0]) - 3)))
+    few = [] if froc.few_scans is None else ["", f"{froc.few_scans}: read these figures as counts"]
+    return "\n".join([count, "", *aligned(rows), *few])
 
 
 def strata_table(column: str, strata: dict[str, Froc]) -> str:
-    """Write the figures of each group of lesions."""
-    rows: list[Row] = [(f"by {column}", "pAUC", "95 % interval", "hit")]
+    """Format the figures of each group of lesions."""
+    rows: list[Row] = [(f"by {column}", "pAUC", CI, "detected")]
     for label, froc in strata.items():
-        hit = f"{froc.n_found} of {froc.n_lesions}"
-        rows.append((label, _number(froc.pauc), span(froc.pauc_interval), hit))
+        detected = f"{froc.n_found} of {froc.n_lesions}"
+        interval = span(froc.pauc_interval, froc.few_scans)
+        rows.append((label, _number(froc.pauc), interval, detected))
     return "\n".join([*aligned(rows), "all groups share all false positives"])
 
 
 def comparison_table(comparison: Comparison) -> str:
-    """Write how the other detector differs."""
-    rows: list[Row] = [("other - this", "", "95 % interval", "p")]
+    """Format how the other detector differs."""
+    rows: list[Row] = [("other - this", "", CI, "p")]
     lines = []
     for name, figure in (("pAUC", comparison.pauc), ("CPM", comparison.cpm)):
         label = f"{name} {figure.first:.4f} -> {figure.second:.4f}"
-        p = f"{figure.p_value:.4f}"
-        rows.append((label, f"{figure.difference:+.4f}", span(figure.interval), p))
-        needed = figure.cases_needed
-        if needed is not None:
+        interval = span(figure.interval, comparison.few_scans)
+        rows.append((label, f"{figure.difference:+.4f}", interval, f"{figure.p_value:.4f}"))
+        if figure.cases_needed is not None:
+            between = figure.cases_needed_interval
+            ci = "" if between is None else f" ({CI} {between[0]} to {between[1]})"
             lines.append(
-                f"a difference of {comparison.detect:g} in {name} shows (5 % level, 80 % power) in "
-                f"{needed} scans like these {comparison.n_cases}"
+                f"to detect a difference of {comparison.detect:g} in {name} (5 % level, 80 % "
+                f"power): {figure.cases_needed} scans{ci} like these {comparison.n_cases}"
             )
     return "\n".join([*aligned(rows), *lines])
 
 
 def challenge_table(figures: ChallengeFigures) -> str:
-    """Write what the challenge reports."""
-    rows: list[Row] = [("as LUNA16", "", "95 % interval", "mean of resamples")]
+    """Format what the challenge reports."""
+    rows: list[Row] = [("as LUNA16", "", CI, "mean of resamples")]
     read = zip(
         figures.rates, figures.sensitivity, figures.low, figures.high, figures.mean, strict=True
     )
     for rate, sensitivity, low, high, mean in read:
-        name = f"sensitivity at {Fraction(rate)} FP"
+        name = f"sensitivity at {Fraction(rate)} FP/scan"
         rows.append((name, _number(sensitivity), span((low, high)), _number(mean)))
     rows.append(("CPM", _number(figures.cpm), "", _number(figures.cpm_of_means)))
-    last = f"{figures.n_capped} candidates beyond 100 a scan were not looked at"
+    last = f"{figures.n_capped} candidates were discarded: over 100 per scan"
     return "\n".join([*aligned(rows), last])
 
 
 def audit_lines(findings: list[AuditFinding]) -> str:
-    """Write what the audit noticed, with the first cases, lesions or candidates of each."""
+    """Format what the audit noticed, with the first scans, lesions or candidates of each."""
     lines = []
     for finding in findings:
         lines.append(f"{finding.level.value + ':':<9}{finding.message}")
@@ -84,7 +102,7 @@ def _entry(row: dict[str, Any]) -> str:
     words = [str(row["case"])]
     if "world_mm" in row:
         words.append("at " + " ".join(f"{v:.1f}" for v in row["world_mm"]) + " mm")
-    if "diameter_mm" in row:
+    if row.get("diameter_mm") is not None:
         words.append(f"diameter {row['diameter_mm']:.1f} mm")
     if row.get("score") is not None:
         words.append(f"score {row['score']:.4g}")
@@ -92,33 +110,51 @@ def _entry(row: dict[str, Any]) -> str:
 
 
 def _rows(froc: Froc) -> list[Row]:
-    rows: list[Row] = [
-        ("", "", "95 % interval", "threshold"),
-        (f"pAUC up to {froc.upper:g} FP", _number(froc.pauc), span(froc.pauc_interval), ""),
-        ("  as steps", _number(froc.pauc_step), "", ""),
-        ("CPM", _number(froc.cpm), span(froc.cpm_interval), ""),
+    def row(name: str, value: float | None, interval: Any, step: float | None, at: str) -> Row:
+        return (name, _number(value), span(interval, froc.few_scans), _number(step), at)
+
+    area = f"pAUC, 0-{froc.upper:g} FP/scan"
+    rows = [
+        row(area, froc.pauc, froc.pauc_interval, froc.pauc_step, ""),
+        row("CPM", froc.cpm, froc.cpm_interval, froc.cpm_step, ""),
     ]
-    read = zip(froc.rates, froc.sensitivity, froc.sensitivity_interval, froc.threshold, strict=True)
-    for rate, sensitivity, interval, threshold in read:
+    for rate, value, interval, step, threshold in zip(
+        froc.rates,
+        froc.sensitivity,
+        froc.sensitivity_interval,
+        froc.sensitivity_step,
+        froc.threshold,
+        strict=True,
+    ):
         at = "none" if threshold is None else f"{threshold:.4g}"
-        name = f"sensitivity at {Fraction(rate)} FP"
-        rows.append((name, _number(sensitivity), span(interval), at))
+        rows.append(row(f"sensitivity at {Fraction(rate)} FP/scan", value, interval, step, at))
     return rows
 
 
-def aligned(rows: list[Row]) -> list[str]:
-    """Set rows under each other: words to the left, numbers to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+def _ties_matter(froc: Froc) -> bool:
+    """Return whether a figure differs from what a threshold can reach."""
+    pairs = [(froc.pauc, froc.pauc_step), (froc.cpm, froc.cpm_step)]
+    pairs += zip(froc.sensitivity, froc.sensitivity_step, strict=True)
+    return any(_number(one) != _number(other) for one, other in pairs)
+
+
+def aligned(rows: Sequence[Row]) -> list[str]:
+    """Align the first column to the left and all others to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return [
-        f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}  "
-        f"{row[3]:>{widths[3]}}".rstrip()
+        "  ".join(
+            f"{cell:<{width}}" if i == 0 else f"{cell:>{width}}"
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
         for row in rows
     ]
 
 
-def span(interval: tuple[float, float] | None) -> str:
-    """Write an interval."""
-    return "" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
+def span(interval: tuple[float, float] | None, few_scans: str | None = None) -> str:
+    """Format a CI, or say that there are too few scans for any."""
+    if interval is None:
+        return ""
+    return f"{interval[0]:.4f} to {interval[1]:.4f}" if few_scans is None else FEW
 
 
 def _number(value: float | None) -> str:

@@ -6,11 +6,11 @@ import json
 import numpy as np
 import pytest
 
-from nodule_det.analysis import compare, merge
+from nodule_det.analysis import common_scans, compare, merge
 from nodule_det.analysis.comparison import _side_by_side, cases_needed
 from nodule_det.errors import FrocInputError
 from nodule_det.froc import froc_curve, pauc
-from tests.analysis.froc_jobs import job, matched
+from tests.analysis.froc_jobs import as_candidates, job, matched
 
 
 def detector(seed: int, strength: float, n_cases: int = 60, scale: float = 1.0):
@@ -138,6 +138,29 @@ def test_what_is_promised_is_what_that_many_cases_give():
 def test_the_record_is_plain_json():
     record = compare(detector(0, 1), detector(1, 1), bootstrap=10, permutations=10).as_dict()
     assert json.loads(json.dumps(record))["pauc"]["interval"][0] < record["pauc"]["difference"]
+
+
+def listed(cases, per_scan=6):
+    return as_candidates([(case, k, 0, 0, k) for case in cases for k in range(per_scan)])
+
+
+SCANS = np.array([f"s{k}" for k in range(10)])
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "common"),
+    [
+        (listed(SCANS), listed(SCANS), SCANS),
+        (listed(SCANS), listed(SCANS[:5]), SCANS[:5]),
+        (listed(SCANS[:6]), listed(SCANS[4:]), SCANS[4:6]),
+        (listed(SCANS), listed(SCANS[:9]), SCANS),
+        (listed(SCANS), listed(SCANS[:5], per_scan=1), SCANS),
+        (listed(SCANS), as_candidates([]), SCANS),
+    ],
+    ids=["both on all", "half", "different", "one is silent", "few candidates", "none at all"],
+)
+def test_scans_on_which_a_detector_was_not_run_are_told_from_silent_ones(first, second, common):
+    assert SCANS[common_scans(SCANS, first, second)].tolist() == common.tolist()
 
 
 def test_other_cases_lesions_and_differences_are_refused():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nodule_det.analysis import Interval, analyse, compare, jafroc, merge
+from nodule_det.analysis import Interval, analyse, compare, jafroc, keep_cases, merge
 from nodule_det.errors import FrocInputError
 from tests.analysis.froc_jobs import job, match_rows
 
@@ -66,6 +66,21 @@ def test_the_order_of_scans_changes_no_comparison():
     other = merge(part(made, [case]) for case in reversed(made["cases"]))
     assert compare(other, other, bootstrap=20, permutations=20) == compare(
         whole, whole, bootstrap=20, permutations=20
+    )
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_keeping_cases_is_matching_these_only(seed):
+    made, _, whole = job(seed)
+    kept = np.arange(whole.n_cases)[::-1][::2]
+    alone = part(made, [made["cases"][k] for k in kept])
+    some = keep_cases(whole, kept)
+    assert some.cases.tolist() == alone.cases.tolist()
+    assert sorted(zip(some.lesion_case, some.lesion_score, strict=True)) == sorted(
+        zip(alone.lesion_case, alone.lesion_score, strict=True)
+    )
+    assert sorted(zip(some.fp_case, some.fp_score, strict=True)) == sorted(
+        zip(alone.fp_case, alone.fp_score, strict=True)
     )
 
 

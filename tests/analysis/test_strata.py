@@ -42,9 +42,27 @@ def test_sizes_are_those_of_lung_rads():
     ]
 
 
+def test_sizes_come_in_order_whatever_the_order_of_lesions():
+    lesions = [(0, 0.9 - k / 10) for k in range(4)]
+    labels = diameter_labels(np.array([9.0, 30.0, 3.0, 6.5]))
+    assert list(analyse_strata(matched(lesions, []), labels, bootstrap=2)) == [
+        "below 6 mm",
+        "6 to 8 mm",
+        "8 to 15 mm",
+        "15 mm and more",
+    ]
+
+
+def test_patients_are_resampled_in_every_group():
+    found = matched([(k, 0.5) for k in range(6)], [], n_cases=6)
+    patients = {case: f"p{k // 2}" for k, case in enumerate(found.cases.tolist())}
+    strata = analyse_strata(found, ["a", "b"] * 3, bootstrap=2, patients=patients)
+    assert [froc.n_patients for froc in strata.values()] == [3, 3]
+
+
 def test_labels_that_do_not_fit_are_refused():
     with pytest.raises(FrocInputError, match="there are 1 labels for 3 lesions"):
         analyse_strata(FOUND, ["a"])
     many = matched([(0, 0.5)] * 51, [])
-    with pytest.raises(FrocInputError, match="51 different labels, such as '0'; strata are groups"):
+    with pytest.raises(FrocInputError, match=r"51 different labels, such as '0': strata"):
         analyse_strata(many, [str(k) for k in range(51)])

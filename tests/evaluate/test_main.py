@@ -85,13 +85,17 @@ def test_it_leaves_a_curve_and_pictures(done):
 
 def test_it_prints_one_aligned_table(done):
     lines = done[0].stdout.splitlines()
-    assert lines[0].startswith("1 of 2 lesions hit in 4 scans by 5 candidates; 2 false positives")
-    cells = [re.split(r" {2,}", line.strip()) for line in lines[2:13]]
-    rows = {name: rest for name, *rest in cells}
-    assert rows["pAUC up to 5 FP"][0] == "0.4750"
+    assert lines[:2] == [
+        "1 of 2 lesions detected in 4 scans",
+        "5 candidates: 2 false positives, 1 duplicate detections, 1 on excluded findings",
+    ]
+    cells = [re.split(r" {2,}", line.strip()) for line in lines[3:16]]
+    rows = {name: rest for name, *rest in cells if rest}
+    assert rows["pAUC, 0-5 FP/scan"] == ["0.4750", "too few scans"]
     assert rows["CPM"][0] == "0.4286"
-    assert rows["sensitivity at 1/8 FP"][::2] == ["0.0000", "none"]
-    assert rows["sensitivity at 1/4 FP"][::2] == ["0.5000", "0.9"]
+    assert rows["sensitivity at 1/8 FP/scan"] == ["0.0000", "too few scans", "none"]
+    assert rows["sensitivity at 1/4 FP/scan"] == ["0.5000", "too few scans", "0.9"]
+    assert "a 95% CI needs at least 5 scans, and there are 4: read these figures as counts" in lines
 
 
 def test_the_audit_is_printed_and_kept(done):
@@ -103,12 +107,15 @@ def test_the_audit_is_printed_and_kept(done):
     assert "c  at 9.0 9.0 9.0 mm  score 0.95" in done[0].stdout
 
 
-def test_blanks_around_ids_are_taken_off_and_told(folder):
+def test_blanks_around_ids_are_removed_and_reported(folder):
     (folder / "candidates.csv").write_text(f"{HEADER},score\n a ,0,0,0,0.5\n")
-    assert "1 ids had blanks around them" in evaluate(folder, "bootstrap=20").stdout
+    assert (
+        "1 ids had blanks around them, which were removed"
+        in evaluate(folder, "bootstrap=20").stdout
+    )
 
 
-def test_the_excluded_list_left_out_costs(folder):
+def test_forgetting_the_excluded_list_costs_false_positives(folder):
     assert evaluate(folder, "bootstrap=2").returncode == 0
     froc = json.loads((folder / "evaluation" / "froc.json").read_text())
     assert (froc["n_excluded"], froc["n_false_positives"]) == (0, 3)
@@ -129,7 +136,7 @@ def test_luna16s_own_lists_are_read_as_they_are(shared, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     froc = json.loads((tmp_path / "evaluation" / "froc.json").read_text())
-    # The nodule stands behind one false positive in one scan; the surest hits an excluded finding.
+    # The nodule ranks behind one false positive; the top candidate is on an excluded finding.
     assert froc["pauc"] == pytest.approx(4 / 5)
     assert froc["n_excluded"] == 1
 
@@ -150,10 +157,10 @@ def test_compat_luna16_gives_the_challenges_figures(tmp_path):
     fp, sensitivity, _ = np.loadtxt(golden / "froc_candidates.txt", delimiter=",").T
     expected = np.interp(luna16["rates"], fp, sensitivity)
     np.testing.assert_allclose(luna16["sensitivity"], expected, rtol=0, atol=2e-9)
-    assert "274 candidates beyond 100 a scan were not looked at" in done.stdout
+    assert "274 candidates were discarded: over 100 per scan" in done.stdout
 
 
-def test_strata_and_another_detector_are_told_and_kept(folder):
+def test_strata_and_another_detector_are_printed_and_kept(folder):
     (folder / "annotations.csv").write_text(
         f"{HEADER},diameter_mm,texture\na,0,0,0,10,solid\nb,50,0,0,5,glass\n"
     )
@@ -171,9 +178,24 @@ def test_strata_and_another_detector_are_told_and_kept(folder):
     assert by_size.index("below 6 mm") < by_size.index("8 to 15 mm")
 
 
+@pytest.mark.parametrize("cell", ["nan", "0", "-1", "", "-7"])
+def test_excluded_findings_without_a_diameter_are_excluded_all_the_same(folder, cell):
+    (folder / "excluded.csv").write_text(f"{HEADER},diameter_mm\na,-40,0,0,{cell}\n")
+    paths = [folder / f"{name}.csv" for name in ("candidates", "annotations", "scans", "excluded")]
+    froc = sections.evaluate(EvaluateConfig(**NAMED, bootstrap=2), read_job(*paths)).froc
+    assert (froc.n_excluded, froc.n_false_positives) == (1, 2)
+
+
+def test_an_infinite_excluded_finding_is_refused(folder):
+    (folder / "excluded.csv").write_text(f"{HEADER},diameter_mm\na,-40,0,0,inf\n")
+    paths = [folder / f"{name}.csv" for name in ("candidates", "annotations", "scans", "excluded")]
+    with pytest.raises(NoduleDetError, match="line 2 has diameter_mm=inf, which would exclude"):
+        read_job(*paths)
+
+
 def test_strata_by_a_column_that_is_not_there_are_refused(folder):
     paths = [folder / f"{name}.csv" for name in ("candidates", "annotations", "scans")]
-    words = r"strata=texture is no column of .*annotations.csv; use diameter or one of seriesuid"
+    words = r"strata=texture is not a column of .*annotations.csv: use diameter or one of seriesuid"
     with pytest.raises(ConfigError, match=words):
         sections.evaluate(EvaluateConfig(**NAMED, strata="texture"), read_job(*paths, None))
 
@@ -223,7 +245,7 @@ NAMED = {"candidates": "candidates.csv", "annotations": "annotations.csv", "scan
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"scans": ""}, "scans is not given; add scans=FILE.csv"),
+        ({"scans": ""}, "scans is missing: add scans=FILE.csv"),
         ({"upper": 0.0}, "upper=0.0 must be a positive number"),
         ({"detect": -1.0}, "detect=-1.0 must be a positive difference"),
         ({"bootstrap": 1}, "bootstrap=1 must lie in [2, 1000000]"),
