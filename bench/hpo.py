@@ -35,8 +35,9 @@ import numpy as np
 from hpo_peers import WITHOUT, peer
 from scipy.stats import spearmanr
 
-from nodule_det.hpo.model import gp as surrogate
 from nodule_det.hpo.model.encoding import Features, nearby
+from nodule_det.hpo.model.gp import fit_surrogate
+from nodule_det.hpo.model.outcomes import standardise
 from nodule_det.hpo.simulate.functions import Objective
 from nodule_det.hpo.simulate.study import Plan, simulate
 from nodule_det.hpo.study.trial import Trial, TrialState
@@ -211,14 +212,14 @@ def _busy(rows: list[dict[str, float]], m: int) -> float:
 
 def calibration(args: argparse.Namespace) -> None:
     """Print how well models foretell points near the best ones: order, and size of their errors."""
-    models: dict[str, tuple[int, dict[str, Any]]] = {
-        "as it is": (8, {}),
-        "one best guess of the scales": (1, {}),
-        "no column moves with others": (8, WITHOUT["straight"]),
-        "no rougher share": (8, WITHOUT["smooth"]),
+    models = {
+        "as it is": (8, None),
+        "one best guess of the hyperparameters": (1, None),
+        "no column moves with others": (8, "straight"),
+        "no rougher share": (8, "smooth"),
     }
-    for name, (draws, parts) in models.items():
-        with patch.multiple(surrogate, **parts) if parts else nullcontext():
+    for name, (draws, part) in models.items():
+        with patch(*WITHOUT[part]) if part else nullcontext():
             found = np.array(
                 [
                     _foretold(Objective(number, args.waves), repetition, draws)
@@ -248,12 +249,14 @@ def _foretold(objective: Objective, repetition: int, draws: int) -> tuple[float,
     seen = truth(units) + sd * rng.normal(size=len(units))
     near = nearby(units[np.argsort(-truth(units))[:4]], 100, rng)
     near = near[truth(near) > 0.5 * truth(near).max()]
-    models = surrogate.draw_surrogates(
-        features.of_units(units), seen, sd, rng if draws > 1 else None, draws, features.sheared
+    model = fit_surrogate(
+        features.of_units(units),
+        standardise(seen, sd),
+        sheared=features.sheared,
+        rng=rng if draws > 1 else None,
+        draws=draws,
     )
-    means, sds = np.moveaxis([m.predict(features.of_units(near)) for m in models], 1, 0)
-    mean = means.mean(0)
-    spread = np.sqrt((sds**2 + means**2).mean(0) - mean**2)
+    mean, spread = model.predict(features.of_units(near))
     error = np.sqrt(np.mean(((truth(near) - mean) / spread) ** 2))
     return float(spearmanr(mean, truth(near))[0]), float(error)
 

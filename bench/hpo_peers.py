@@ -25,10 +25,9 @@ import numpy as np
 from hpo_ax_smac import Ax, PackagePeer, Smac
 
 from nodule_det.config.hpo import AcquisitionConfig, Failures, StoppingConfig, Strategy
-from nodule_det.hpo.model import gp as surrogate
 from nodule_det.hpo.simulate.study import FIRST_POINTS
 from nodule_det.hpo.space.space import Kind, Params, Prior, Space
-from nodule_det.hpo.strategy.strategy import Propose, make_strategy
+from nodule_det.hpo.strategy.strategy import Propose, propose
 from nodule_det.hpo.study.trial import Trial
 
 
@@ -116,7 +115,7 @@ def _from_optuna(p: Any, value: Any) -> float:
 
 
 def peer(name: str, seed: int) -> tuple[Propose, AcquisitionConfig, StoppingConfig]:
-    """Return make_strategy and settings of a peer."""
+    """Return strategy and settings of a peer."""
     base, *variants = name.split("-")
     if base in ("tpe", "optuna_gp"):
         import optuna
@@ -135,7 +134,7 @@ def peer(name: str, seed: int) -> tuple[Propose, AcquisitionConfig, StoppingConf
     if base == "plain_botorch":
         return plain_botorch, AcquisitionConfig(first=FIRST_POINTS), StoppingConfig()
     strategy = Strategy(base)
-    propose = make_strategy(strategy)
+    chosen: Propose = propose
     settings: dict[str, Any] = {"strategy": strategy, "first": FIRST_POINTS}
     for variant in variants:
         if variant == "zero":
@@ -149,34 +148,36 @@ def peer(name: str, seed: int) -> tuple[Propose, AcquisitionConfig, StoppingConf
         elif variant.startswith("first"):
             settings["first"] = int(variant[5:])
         elif variant in VIEWS:
-            propose = seen_through(VIEWS[variant], propose)
+            chosen = seen_through(VIEWS[variant], chosen)
         elif variant in WITHOUT:
-            propose = _changed(WITHOUT[variant], propose)
+            chosen = without(variant, chosen)
         elif variant != "stop":
             raise SystemExit(f"{name}: {variant} is no variant")
-    return propose, AcquisitionConfig(**settings), StoppingConfig(on="stop" in variants)
+    return chosen, AcquisitionConfig(**settings), StoppingConfig(on="stop" in variants)
 
 
-WITHOUT: dict[str, dict[str, Any]] = {
-    "straight": {"shears": lambda dimension, sheared: np.zeros((dimension, dimension), np.bool_)},
-    "smooth": {"ROUGH_SHARE": 0.0},
+WITHOUT: dict[str, tuple[str, Any]] = {
+    "straight": ("nodule_det.hpo.model.encoding.Features.sheared", ()),
+    "smooth": ("nodule_det.hpo.model.gp.ROUGH_SHARE", 0.0),
 }
-"""Parts of the process that can be left out, as what then stands in ``surrogate`` instead."""
+"""Parts of the model that can be left out: what is replaced, and by what."""
 
 
-def _changed(parts: dict[str, Any], propose: Propose) -> Propose:
-    def propose_so(*args: Any) -> Params:
-        with patch.multiple(surrogate, **parts):
-            return propose(*args)
+def without(part: str, choose: Propose) -> Propose:
+    """Return a strategy that lacks a part of the model."""
 
-    return propose_so
+    def choose_so(*args: Any) -> Params:
+        with patch(*WITHOUT[part]):
+            return choose(*args)
+
+    return choose_so
 
 
 View = Callable[[Space, Sequence[Trial]], tuple[Space, Sequence[Trial]]]
 
 
 def seen_through(view: View, propose: Propose) -> Propose:
-    """Let a make_strategy see another space, or other trials, than there are."""
+    """Let a strategy see another space, or other trials, than there are."""
 
     def propose_so(space: Space, trials: Sequence[Trial], *others: Any) -> Params:
         return propose(*view(space, trials), *others)

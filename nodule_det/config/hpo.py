@@ -212,25 +212,26 @@ class AcquisitionConfig:
     strategy: Strategy = Strategy.nei
     """nei (noisy expected improvement, running trials integrated out), ei_fantasies (expected
     improvement over imagined outcomes of the running trials), thompson (a draw of the posterior),
-    ei (as if nothing were running: the poster's), botorch (nei by BoTorch's own model and qLogNEI,
-    which loads torch), or without a model: random, sobol."""
+    ei (as if nothing were running: the poster's); all four use a BoTorch model.  Without a model:
+    random, sobol.  botorch is the former name of what nei is now, kept for older studies."""
 
     seed: int = 0
     """Seed of every choice; trial n of two studies with equal results is equal."""
 
     first: int = 6
-    """Points drawn from the priors before the model is asked; queued and given points count."""
+    """Outcomes before the model is used.  Until then points are drawn from the priors, away from
+    failures; queued and given points count."""
 
     failures: Failures = Failures.model
-    """model learns where trainings run out of memory or diverge, and keeps away; zero takes such
-    a training for one with the value 0, as the poster did."""
+    """model learns where trainings run out of memory or diverge, and avoids those regions; zero
+    gives such a training the value 0, as the poster did."""
 
     draw_scales: bool = True
-    """Average over draws of the model's scales, as far as the results leave them open; false takes
-    the most probable ones alone."""
+    """Average over draws of the model's hyperparameters, as far as the results leave them open;
+    false uses only the most probable ones."""
 
     running_curves: bool = True
-    """Learn from the validations of trainings that still run, carried on to their end."""
+    """Use the validations of trainings that still run, extrapolated to their last epoch."""
 
     cost: bool = False
     """Weigh what a point promises against the hours that its training is expected to take."""

@@ -18,7 +18,7 @@ from nodule_det.hpo.driver.context import DriverContext
 from nodule_det.hpo.driver.limits import ResourceLimits
 from nodule_det.hpo.driver.open_study import has_study, missing_store, new_header, require_same
 from nodule_det.hpo.driver.submit import job_words, next_trial
-from nodule_det.hpo.strategy.strategy import make_strategy
+from nodule_det.hpo.strategy.strategy import propose
 from nodule_det.hpo.study.study import Study, StudyFolder, StudyWriter, read_study
 from nodule_det.hpo.training.command import job_script_text
 
@@ -49,7 +49,7 @@ def preview(folder: StudyFolder, config: HpoConfig) -> str:
     context = DriverContext(
         writer=Draft(folder, study),
         dispatcher=make_dispatcher(config.dispatcher),
-        propose=make_strategy(config.acquisition.strategy),
+        propose=propose,
         config=config,
         clock=WallClock(),
         workdir=Path.cwd(),

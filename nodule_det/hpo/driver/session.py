@@ -30,7 +30,7 @@ from nodule_det.hpo.driver.open_study import (
     open_study,
     require_reachable,
 )
-from nodule_det.hpo.strategy.strategy import make_strategy
+from nodule_det.hpo.strategy.strategy import propose
 from nodule_det.hpo.study.lock import StudyLock
 from nodule_det.hpo.study.study import Header, Study, StudyFolder
 from nodule_det.hpo.view.live import Display
@@ -92,7 +92,7 @@ def run_session(
             DriverContext(
                 writer=writer,
                 dispatcher=dispatcher,
-                propose=make_strategy(config.acquisition.strategy),
+                propose=propose,
                 config=config,
                 clock=clock,
                 workdir=Path.cwd(),

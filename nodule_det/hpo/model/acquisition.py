@@ -1,62 +1,140 @@
-"""A fitted surrogate + pending points -> how much each candidate promises.
+"""A fitted surrogate and the pending points -> how much each candidate promises.
 
     Surrogate, pending (m, d) ──log_nei() | log_ei() | thompson()──▶ score(candidates (c, d)) (c,)
 
-Scores are logarithms of an expected improvement (or a draw of the function); larger is better.
-Given the values at finished and pending points a candidate is Gaussian and its improvement has a
-closed form; so only those values are drawn, all candidates share the draws, and the scores are
-smooth.
+Scores are logarithms of an expected improvement (or a draw of the function), so larger is better.
+
+BoTorch's ``qLogNoisyExpectedImprovement`` estimates the same quantity by sampling the candidate as
+well, with a joint covariance of all baseline points for each candidate.  Given the values at the
+completed and pending points a candidate is Gaussian, and its improvement has a closed form: so
+only those values are drawn, once, and one covariance serves a whole set of candidates.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
-from scipy.linalg import solve_triangular
-from scipy.special import erfcx, logsumexp, ndtr
+import torch
 
 from nodule_det.arrays import FloatArray
-from nodule_det.hpo.model.gp import ROUGH_LENGTH, ROUGH_SHARE, Joint, Surrogate
+from nodule_det.hpo.model.gp import (
+    MIN_VARIANCE,
+    ROUGH_LENGTH,
+    ROUGH_SHARE,
+    ShearedMatern,
+    Surrogate,
+    exact,
+)
+from nodule_det.hpo.model.outcomes import MIN_NOISE
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # GPyTorch still uses torch.jit
+    from botorch.acquisition import AcquisitionFunction
+    from botorch.acquisition.analytic import _log_ei_helper
+    from botorch.sampling.pathwise import draw_matheron_paths, gaussian_update
+    from botorch.sampling.pathwise.features.generators import GenKernelFeatures
+    from botorch.sampling.pathwise.features.maps import KernelFeatureMap
+    from botorch.sampling.pathwise.utils import SineCosineTransform
+    from botorch.utils.safe_math import logmeanexp
+    from botorch.utils.sampling import draw_sobol_normal_samples
+    from botorch.utils.transforms import t_batch_mode_transform
+    from linear_operator.operators import DiagLinearOperator
+    from linear_operator.utils.cholesky import psd_safe_cholesky
 
 Score = Callable[[FloatArray], FloatArray]
 """(c, d) features -> (c,) promises."""
 
-DRAWS = 64
+DRAWS = 128
+"""Draws of the values at completed and pending points, over all models of the surrogate."""
 CONTENDERS = 24
-"""Finished points that may be the best; the others are so in practically no draw."""
-WAVES = 1024
-"""Cosines that a draw from the prior is made of."""
+"""Completed points that may be the best; the others are so in practically no draw."""
+CHUNK = 128
+"""Candidates scored at a time: their joint covariance is computed."""
 
 
-def log_nei(
-    surrogate: Surrogate, pending: FloatArray, rng: np.random.Generator, draws: int = DRAWS
-) -> Score:
-    """Score by noisy expected improvement, with pending points integrated out.
+class LogNoisyImprovement(AcquisitionFunction):  # type: ignore[misc]  # BoTorch has no types
+    """Logarithm of the expected improvement over a best value that is itself uncertain.
 
-    The best value so far is itself uncertain: it is drawn jointly at the finished points and the
-    pending ones, so noise and running trials are both accounted for.
+    The values at some points are drawn jointly, s times for each of the b models.  Each draw
+    fixes a best value and makes a candidate Gaussian; the improvement is averaged over all.
 
     Args:
         surrogate: Fitted to the completed trials.
-        pending: (m, d) features of the trials that run; m may be 0.
-        rng: Source of the draws.
-        draws: How many; even.
+        points: (p, d) where values are drawn, p at least 1.
+        draws: Number s.
+        seed: Of the quasi-random draws.
+        noise: (b,) variance of what is observed at the points; 0 draws the function itself.
 
     References:
-        Letham et al. (2019), Constrained Bayesian Optimization with Noisy Experiments, with the
-        logarithm of Ament et al. (2023), Unexpected Improvements to Expected Improvement.
+        Letham et al. (2019), Constrained Bayesian Optimization with Noisy Experiments.
+        Ament et al. (2023), Unexpected Improvements to Expected Improvement, for the logarithm.
     """
-    mean, variance = surrogate.posterior(surrogate.features)
-    likely = np.argsort(-(mean + 2 * np.sqrt(variance)), kind="stable")[:CONTENDERS]
+
+    def __init__(
+        self, surrogate: Surrogate, points: FloatArray, draws: int, seed: int, noise: torch.Tensor
+    ) -> None:
+        super().__init__(surrogate.model)
+        self._points = torch.from_numpy(points)
+        mean, covariance = self._joint(self._points[:0])
+        extra = (noise + MIN_NOISE)[:, None, None] * torch.eye(len(points))
+        self._root = psd_safe_cholesky(covariance + extra)
+        normals = draw_sobol_normal_samples(len(points), draws, dtype=mean.dtype, seed=seed)
+        self.values = mean[:, None] + normals @ self._root.mT
+        """(b, s, p) drawn values."""
+        self._weights = torch.linalg.solve_triangular(self._root.mT, normals.mT, upper=True).mT
+        self.best = self.values.amax(-1)
+        """(b, s) best value of each draw."""
+
+    def posterior(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the mean under each draw, (b, s, c), and the variance they share, (b, c)."""
+        p = len(self._points)
+        mean, covariance = self._joint(x)
+        cross = covariance[:, :p, p:]
+        explained = torch.linalg.solve_triangular(self._root, cross, upper=False).square().sum(1)
+        variance = covariance.diagonal(dim1=-2, dim2=-1)[:, p:] - explained
+        return mean[:, None, p:] + self._weights @ cross, variance.clamp_min(MIN_VARIANCE)
+
+    @t_batch_mode_transform(expected_q=1)  # type: ignore[untyped-decorator]
+    def forward(self, X: torch.Tensor) -> torch.Tensor:
+        """Return (c,) log improvements of candidates, (c, 1, d)."""
+        mean, variance = self.posterior(X[:, 0])
+        sd = variance.sqrt()[:, None]
+        logs = _log_ei_helper((mean - self.best[..., None]) / sd) + sd.log()
+        improvement: torch.Tensor = logmeanexp(logs.flatten(0, 1), dim=0)
+        return improvement
+
+    def _joint(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        posterior = self.model.posterior(torch.cat([self._points, x]))
+        return posterior.distribution.mean, posterior.distribution.covariance_matrix
+
+
+def log_nei(surrogate: Surrogate, pending: FloatArray, seed: int, draws: int = DRAWS) -> Score:
+    """Score by noisy expected improvement, with the values at pending points integrated out.
+
+    The best value so far is drawn jointly at the completed points and the pending ones, so noise
+    and running trials are both accounted for.
+
+    Args:
+        surrogate: Fitted to the completed trials.
+        pending: (m, d) features of the running trials; m may be 0.
+        seed: Of the draws.
+        draws: How many, over all models of the surrogate.
+    """
+    means, variances = surrogate.posterior(surrogate.features)
+    hopes = (means + 2 * np.sqrt(variances)).max(0)
+    likely = np.argsort(-hopes, kind="stable")[:CONTENDERS]
     points = np.concatenate([surrogate.features[likely], pending])
-    joint = Joint(surrogate, points, 0.0, _normals(draws, len(points), rng))
-    return _expected_over_draws(joint, joint.values().max(axis=1))
+    with exact(), torch.no_grad():
+        each = max(1, draws // len(means))
+        noiseless = torch.zeros(len(means))
+        return _score(LogNoisyImprovement(surrogate, points, each, seed, noiseless))
 
 
 def log_ei_over_fantasies(
-    surrogate: Surrogate, pending: FloatArray, rng: np.random.Generator, draws: int = DRAWS
+    surrogate: Surrogate, pending: FloatArray, seed: int, draws: int = DRAWS
 ) -> Score:
     """Score by expected improvement, averaged over imagined outcomes of the pending points.
 
@@ -64,93 +142,79 @@ def log_ei_over_fantasies(
         Snoek, Larochelle, Adams (2012), Practical Bayesian Optimization, section 3.2.
     """
     if len(pending) == 0:
-        return log_ei(surrogate)
-    noise = float(np.median(surrogate.own_noise))
-    joint = Joint(surrogate, pending, noise, _normals(draws, len(pending), rng))
-    mean, _ = joint.posterior(np.concatenate([surrogate.features, pending]))
-    return _expected_over_draws(joint, mean.max(axis=1))
+        return log_ei(surrogate, pending, seed)
+    with exact(), torch.no_grad():
+        noise = surrogate.model.likelihood.noise.median(-1).values
+        improvement = LogNoisyImprovement(
+            surrogate, pending, max(1, draws // len(noise)), seed, noise
+        )
+        seen = torch.from_numpy(np.concatenate([surrogate.features, pending]))
+        improvement.best = improvement.posterior(seen)[0].amax(-1)
+    return _score(improvement)
 
 
-def log_ei(surrogate: Surrogate) -> Score:
+def log_ei(surrogate: Surrogate, pending: FloatArray, seed: int) -> Score:
     """Score by expected improvement as if nothing were running: what the poster did."""
-    best = surrogate.posterior(surrogate.features)[0].max()
+    best = surrogate.posterior(surrogate.features)[0].max(1, keepdims=True)
 
     def score(candidates: FloatArray) -> FloatArray:
-        mean, variance = surrogate.posterior(candidates)
-        return log_improvement(mean, np.sqrt(variance), best)
+        mean, variance = map(torch.from_numpy, surrogate.posterior(candidates))
+        sd = variance.sqrt()
+        logs = _log_ei_helper((mean - torch.from_numpy(best)) / sd) + sd.log()
+        return np.asarray(logmeanexp(logs, dim=0).numpy())
 
     return score
 
 
-def over(scores: Sequence[Score]) -> Score:
-    """Average improvements, of which the scores are logarithms, over several models."""
-
-    def score(candidates: FloatArray) -> FloatArray:
-        logs = [score(candidates) for score in scores]
-        return np.asarray(logsumexp(logs, axis=0) - math.log(len(logs)))
-
-    return score
-
-
-def thompson(surrogate: Surrogate, rng: np.random.Generator) -> Score:
+def thompson(surrogate: Surrogate, pending: FloatArray, seed: int) -> Score:
     """Score by one draw of the function; the draw differs each time, which spreads the workers.
 
-    A draw of the prior, made of random cosines, is moved to the data by the difference at the
-    finished points.
+    Pending points need no other account.
+
+    BoTorch draws a path from the prior, made of random cosines, and moves it to the data by
+    Matheron's rule.
 
     References:
         Kandasamy et al. (2018), Parallelised Bayesian Optimisation via Thompson Sampling.
         Wilson et al. (2020), Efficiently Sampling Functions from Gaussian Process Posteriors.
     """
-    scales, x, root = surrogate.scales, surrogate.features, surrogate.root
-    # The spectrum of a Matern-5/2 covariance is a Student t with 5 degrees of freedom.
-    waves = rng.normal(size=(WAVES, x.shape[1]))
-    waves *= np.sqrt(5 / rng.chisquare(5, WAVES))[:, None]
-    waves[rng.random(WAVES) < ROUGH_SHARE] /= ROUGH_LENGTH
-    phases = rng.uniform(0, 2 * math.pi, WAVES)
-    heights = rng.normal(size=WAVES) * math.sqrt(2 * scales.variance / WAVES)
-
-    def prior(inputs: FloatArray) -> FloatArray:
-        return np.asarray(np.cos(scales.stretched(inputs) @ waves.T + phases) @ heights)
-
-    seen = prior(x) + np.sqrt(surrogate.own_noise) * rng.normal(size=len(x))
-    miss = surrogate.residuals - solve_triangular(root, seen, lower=True)
-    weights = solve_triangular(root, miss, lower=True, trans="T")
+    model = surrogate.members()[0].model
+    noise = DiagLinearOperator(model.likelihood.noise)
+    update = partial(gaussian_update, noise_covariance=noise)
+    with exact(), torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(seed)
+        path = draw_matheron_paths(model, torch.Size([]), update_strategy=update)
 
     def score(candidates: FloatArray) -> FloatArray:
-        return prior(candidates) + scales.covariance(candidates, x) @ weights
+        with exact(), torch.no_grad():
+            return np.asarray(path(torch.from_numpy(candidates)).reshape(-1).numpy())
 
     return score
 
 
-def log_improvement(mean: FloatArray, sd: FloatArray, best: FloatArray) -> FloatArray:
-    """Return log E[max(0, f - best)] of f ~ N(mean, sd), accurate far below the best as well.
+@GenKernelFeatures.register(ShearedMatern)  # type: ignore[untyped-decorator]
+def _cosines(kernel: ShearedMatern, *, num_inputs: int, num_outputs: int) -> KernelFeatureMap:
+    """Return random Fourier features of the kernel, for BoTorch's draws of paths.
 
-    With u = (mean - best) / sd it is log sd + log(phi(u) + u Phi(u)); below u = -1 the sum
-    cancels, and Phi / phi is taken from the scaled complementary error function instead; below
-    -1000 that cancels too, and phi(u) / u^2 is left.
+    The spectrum of a Matern-5/2 covariance is a Student t with 5 degrees of freedom.
     """
-    u = (mean - best) / sd
-    near, low = np.maximum(u, -1.0), np.minimum(u, -1.0)
-    far = np.maximum(low, -1e3)
-    log_phi = -0.5 * u * u - 0.5 * math.log(2 * math.pi)
-    phi = np.exp(-0.5 * near * near) / math.sqrt(2 * math.pi)
-    above = np.log(phi + near * ndtr(near))
-    ratio = math.sqrt(math.pi / 2) * erfcx(-far / math.sqrt(2))
-    tail = np.where(u > -1e3, np.log1p(far * ratio), -2 * np.log(-low))
-    return np.asarray(np.log(sd) + np.where(u > -1, above, log_phi + tail))
+    waves = num_outputs // 2
+    weight = torch.randn(waves, num_inputs, dtype=torch.float64)
+    weight *= (5 / torch.distributions.Chi2(5.0).sample((waves, 1))).sqrt()
+    weight[: round(ROUGH_SHARE * waves)] /= ROUGH_LENGTH
+    height = torch.tensor((2 / num_outputs) ** 0.5, dtype=torch.float64)
+    return KernelFeatureMap(
+        kernel,
+        weight.expand(*kernel.batch_shape, -1, -1),
+        input_transform=kernel.stretched,
+        output_transform=SineCosineTransform(height),
+    )
 
 
-def _expected_over_draws(joint: Joint, best: FloatArray) -> Score:
+def _score(improvement: LogNoisyImprovement) -> Score:
     def score(candidates: FloatArray) -> FloatArray:
-        mean, variance = joint.posterior(candidates)
-        logs = log_improvement(mean, np.sqrt(variance), best[:, None])
-        return np.asarray(logsumexp(logs, axis=0) - math.log(len(best)))
+        with exact(), torch.no_grad():
+            chunks = torch.split(torch.from_numpy(candidates)[:, None], CHUNK)
+            return np.concatenate([improvement(chunk).numpy() for chunk in chunks])
 
     return score
-
-
-def _normals(draws: int, columns: int, rng: np.random.Generator) -> FloatArray:
-    """Draw (draws, columns) normals in pairs of opposite sign, so that their mean is 0."""
-    half = rng.normal(size=(draws // 2, columns))
-    return np.concatenate([half, -half])

@@ -1,8 +1,8 @@
-"""Where trainings fail by their own fault: a model of the chance that a point gives a value.
+"""Where trainings fail through their own parameters: a model of the chance of getting a value.
 
     features of completed and failed trials ──fit_feasibility()──▶ log chance of a value, (c,)
 
-Only outcomes teach it: out of memory and divergence belong to the parameters.  A crashed node or
+Only outcomes inform it: out of memory and divergence belong to the parameters.  A crashed node or
 a full disk says nothing about the point that happened to run there.
 """
 
@@ -13,6 +13,7 @@ from scipy.special import log_ndtr
 
 from nodule_det.arrays import BoolArray, FloatArray
 from nodule_det.hpo.model.gp import Surrogate, fit_surrogate
+from nodule_det.hpo.model.outcomes import standardise_labels
 
 SHARPNESS = 0.18
 """Spread of the probit between a predicted 0 (failed) and 1 (gave a value)."""
@@ -28,6 +29,11 @@ class Feasibility:
     def __init__(self, surrogate: Surrogate | None) -> None:
         self._surrogate = surrogate
 
+    @property
+    def knows_nothing(self) -> bool:
+        """Whether all points look alike, since no training has failed."""
+        return self._surrogate is None
+
     def log_chance(self, features: FloatArray) -> FloatArray:
         """Return the log of the chance that each point, (c, d), gives a value; (c,)."""
         if self._surrogate is None:
@@ -38,6 +44,6 @@ class Feasibility:
 
 def fit_feasibility(features: FloatArray, succeeded: BoolArray) -> Feasibility:
     """Fit to the outcomes so far; without a failure every point is taken for feasible."""
-    if succeeded.all() or not succeeded.any():
+    if succeeded.all():
         return Feasibility(None)
-    return Feasibility(fit_surrogate(features, succeeded.astype(np.float64)))
+    return Feasibility(fit_surrogate(features, standardise_labels(succeeded)))

@@ -1,217 +1,252 @@
-"""Completed trials -> a Gaussian process over the search space.
+"""Completed trials -> a Gaussian process over the search space, by BoTorch and GPyTorch.
 
-    features (n, d), values (n,), se (n,) ──fit_surrogate()──▶ Surrogate ──▶ predict(), Joint
+    features (n, d), standardised values (n,) ──fit_surrogate()──▶ Surrogate ──▶ predict()
 
-Everything is float64.  Values are larger-is-better; standardising and its inverse live here and
-nowhere else.  The process is written out, on SciPy: its gradient in closed form fits a hundred
-trials several times faster than automatic differentiation, and a driver that waits on a login node
-for weeks need not hold a deep-learning library in memory.
+The model is a BoTorch ``SingleTaskGP`` in float64 with a kernel of our own, fitted by BoTorch's
+L-BFGS-B: an ensemble of b models of the same data that differ in their hyperparameters, which any
+acquisition function of BoTorch averages over.  Values are larger-is-better.
+
+Importing this module loads torch, some 250 MB: import it inside the functions that need a model.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from scipy.linalg import cho_solve, cholesky, solve_triangular
-from scipy.optimize import minimize
+import torch
 
-from nodule_det.arrays import BoolArray, FloatArray
+from nodule_det.arrays import FloatArray
+from nodule_det.hpo.model.outcomes import Standardised
 
-SCALE_FLOOR = 0.15
-"""Smallest spread that values are standardised by.  Scores live in [0, 1]; three first scores
-near zero, blown up to unit variance, would pin the search to their differences."""
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # GPyTorch still uses torch.jit
+    from botorch.models import SingleTaskGP
+    from botorch.optim.closures.model_closures import get_loss_closure
+    from botorch.optim.fit import fit_gpytorch_mll_scipy
+    from botorch.posteriors.fully_bayesian import MCMC_DIM, GaussianMixturePosterior
+    from botorch.settings import validate_input_scaling
+    from botorch.utils.constraints import LogTransformedInterval
+    from gpytorch.constraints import Interval
+    from gpytorch.kernels import Kernel, ScaleKernel
+    from gpytorch.likelihoods import FixedNoiseGaussianLikelihood
+    from gpytorch.means import ZeroMean
+    from gpytorch.mlls import ExactMarginalLogLikelihood
+    from gpytorch.priors import NormalPrior
+    from gpytorch.settings import debug, max_cholesky_size
+    from linear_operator.utils.warnings import NumericalWarning
 
-LEAST_NOISE = 1e-6
-"""Variance added to every standardised value, which keeps the factorisations stable."""
-
-LEAST_VARIANCE = 1e-10
 NOISE_PRIOR = (-5.0, 1.0)
 """Mean and spread of the logarithm of the noise variance; of the output variance: (0, 1)."""
 
 ROUGH_SHARE, ROUGH_LENGTH = 0.25, 0.3
-"""A share of the function is rougher: its lengths are this part of the others.  A process of one
+"""A share of the variance has lengths that are shorter by this factor.  A process of a single
 smoothness, once it knows the broad shape, is far too sure of what lies between its points."""
 
 SHEAR_SPREAD = 0.08
 """How far the best place on a sheared column moves, one standard deviation expected beforehand,
 from one end of another column to the other: half a decade of the six of a learning rate."""
 
+LENGTH_BOUNDS, VARIANCE_BOUNDS, NOISE_BOUNDS = (-2.5, 4.0), (-3.0, 3.0), (-9.0, 1.0)
+"""Of the logarithms."""
+STEP_BOUND = 4.0
+"""Of a shear, in units of :data:`SHEAR_SPREAD`."""
+
+STARTS = ((0.7, -4.0), (-0.5, -1.0))
+"""Of the two fits, one of a quiet function and one of a noisy one: how far the log lengths start
+below their prior mean, and the log noise."""
 FIT_ITERATIONS = 40
 MANY = 200
-"""Above this number of trials an iteration is dear and one climb finds the summit."""
+"""Above this number of trials an iteration is expensive and one start is enough."""
+CURVATURE_STEP = 1e-3
+BATCH_ELEMENTS = 1_000_000
+"""Largest covariance, in numbers, that is differentiated at a time; it bounds the memory."""
 
 
-@dataclass(frozen=True)
-class Scales:
-    """Parameters of the covariance, of standardised values."""
+class ShearedMatern(Kernel):  # type: ignore[misc]  # GPyTorch has no types
+    """Matern-5/2 on two lengths, of inputs of which some columns move with the others.
 
-    lengths: FloatArray
-    """(d,) distance over which the function changes, per column, once sheared."""
-    variance: float
-    """Of the function."""
-    noise: float
-    """Variance that values have beyond their own standard errors."""
-    shear: FloatArray | None = None
-    """(d, d) in row i, how much of each other column is added to column i; None: nothing."""
+    The distance r is that of (x + S x) / length, with one length per column and a matrix S that
+    is zero but for the fitted rows of the sheared columns.  With m(r) the Matern-5/2 function, the
+    covariance is (1 - ROUGH_SHARE) m(r) + ROUGH_SHARE m(r / ROUGH_LENGTH).
 
-    def stretched(self, x: FloatArray) -> FloatArray:
-        """Return inputs, (n, d), in the coordinates where all distances count alike."""
-        return (x if self.shear is None else x + x @ self.shear.T) / self.lengths
+    Args:
+        dimension: Columns d of the inputs.
+        sheared: Columns whose best place moves with the other columns, as that of a learning rate
+            does with minibatch, depth and width.
+        batch: Number of models b.
+    """
 
-    def covariance(self, a: FloatArray, b: FloatArray) -> FloatArray:
-        """Return the covariance of the function at two sets of inputs, (a, b)."""
-        shape, _ = _shape(_distances(self.stretched(a), self.stretched(b)))
-        return self.variance * shape
+    has_lengthscale = True
+
+    def __init__(self, dimension: int, sheared: Sequence[int], batch: int) -> None:
+        super().__init__(
+            ard_num_dims=dimension,
+            batch_shape=torch.Size([batch]),
+            lengthscale_constraint=_log_interval(LENGTH_BOUNDS),
+        )
+        self.register_prior(
+            "log_lengthscale_prior",
+            NormalPrior(*lengthscale_prior(dimension)),
+            "raw_lengthscale",
+        )
+        free = torch.zeros(dimension, dimension, dtype=torch.bool)
+        free[list(sheared)] = True
+        self._free = free.fill_diagonal_(False)
+        self.moves = bool(free.any())
+        """Whether there is anything to shear."""
+        if self.moves:
+            steps = torch.zeros(batch, int(free.sum()), dtype=torch.float64)
+            self.register_parameter("steps", torch.nn.Parameter(steps))
+            self.register_prior("steps_prior", NormalPrior(0.0, 1.0), "steps")
+            self.register_constraint("steps", Interval(-STEP_BOUND, STEP_BOUND, transform=None))
+
+    @property
+    def shear(self) -> torch.Tensor:
+        """(b, d, d): row i says how much of each other column is added to column i."""
+        shear = torch.zeros(*self.batch_shape, *self._free.shape, dtype=torch.float64)
+        return shear.masked_scatter(self._free, SHEAR_SPREAD * self.steps)
+
+    def stretched(self, x: torch.Tensor) -> Any:
+        """Return inputs, (..., n, d), in coordinates where all distances count alike."""
+        moved = x + x @ self.shear.mT if self.moves else x
+        return moved / self.lengthscale
+
+    def forward(self, x1: Any, x2: Any, diag: bool = False, **settings: Any) -> Any:
+        """Return the covariance of two sets of inputs, (b, n1, n2), or its diagonal."""
+        if diag and x1 is x2:
+            return torch.ones_like(self.stretched(x1)[..., 0])
+        z1, z2 = self.stretched(x1), self.stretched(x2)
+        if diag:
+            return _shape((z1 - z2).square().sum(-1))
+        squares = z1.square().sum(-1)[..., :, None] + z2.square().sum(-1)[..., None, :]
+        return _shape(squares.sub(z1 @ z2.mT, alpha=2))
+
+
+class _Shape(torch.autograd.Function):
+    """Covariance of variance 1 at squared distances, and minus its derivative by them.
+
+    Matern-5/2 is (1 + r + r^2 / 3) exp(-r) at r = sqrt(5) times the distance; by the squared
+    distance it falls as 5/6 (1 + r) exp(-r), which is finite at 0, where automatic
+    differentiation through the square root is not.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, squared: torch.Tensor) -> torch.Tensor:
+        r = (5 * squared.clamp_min(0)).sqrt_()
+        shape, falls = torch.zeros_like(r), torch.zeros_like(r)
+        for share, length in ((1 - ROUGH_SHARE, 1.0), (ROUGH_SHARE, ROUGH_LENGTH)):
+            q = r / length
+            decay = torch.exp(-q).mul_(share)
+            falls.add_((q + 1) * decay, alpha=5 / 6 / length**2)
+            shape.add_((q * q / 3 + q + 1) * decay)
+        ctx.save_for_backward(falls)
+        return shape
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        (falls,) = ctx.saved_tensors
+        return -gradients[0] * falls
+
+
+_shape: Any = _Shape.apply
+
+
+class Ensemble(SingleTaskGP):  # type: ignore[misc]
+    """Gaussian processes of the same values with b sets of hyperparameters; batch shape (b,)."""
+
+    _is_ensemble = True  # BoTorch's mark: acquisition functions average over the models
+
+    def posterior(self, X: Any, **settings: Any) -> GaussianMixturePosterior:
+        """Return the posterior of each model at points (..., q, d); batch shape (..., b)."""
+        posterior = super().posterior(X.unsqueeze(MCMC_DIM), **settings)
+        return GaussianMixturePosterior(posterior.distribution)
 
 
 @dataclass(frozen=True)
 class Surrogate:
-    """A fitted Gaussian process."""
+    """An ensemble of b Gaussian processes of the same values."""
 
-    scales: Scales
+    model: Ensemble
+    """Of standardised values."""
+    hyperparameters: FloatArray
+    """(b, t) logarithms of d lengths, of variance and noise, then the steps of the shear."""
+    data: Standardised
     features: FloatArray
     """(n, d) inputs it was fitted to."""
-    own_noise: FloatArray
-    """(n,) variance of each standardised value, all noise together."""
-    root: FloatArray
-    """(n, n) lower Cholesky factor of the covariance of the values."""
-    residuals: FloatArray
-    """(n,) standardised values, whitened by ``root``."""
-    center: float
-    scale: float
+    sheared: tuple[int, ...]
 
     def posterior(self, features: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return posterior mean and variance of the function, (c,) each, standardised."""
-        cross = _solve(self.root, self.scales.covariance(self.features, features))
-        variance = self.scales.variance - (cross * cross).sum(0)
-        return self.residuals @ cross, np.maximum(variance, LEAST_VARIANCE)
+        """Return posterior mean and variance of the function, (b, c) each, standardised."""
+        means, variances = [], []
+        with exact(), torch.no_grad():
+            for chunk in torch.split(torch.from_numpy(features), POSTERIOR_CHUNK):
+                posterior = self.model.posterior(chunk)
+                means.append(posterior.mean[..., 0])
+                variances.append(posterior.variance[..., 0])
+        mean, variance = torch.cat(means, -1), torch.cat(variances, -1)
+        return mean.numpy(), variance.clamp_min(MIN_VARIANCE).numpy()
 
     def predict(self, features: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return posterior mean and standard deviation, (c,) each, in units of the values."""
-        mean, variance = self.posterior(features)
-        return mean * self.scale + self.center, np.sqrt(variance) * self.scale
+        """Return mean and standard deviation of the mixture of all b, (c,) each, as values."""
+        means, variances = self.posterior(features)
+        mean = means.mean(0)
+        variance = variances.mean(0) + means.var(0)
+        return mean * self.data.scale + self.data.center, np.sqrt(variance) * self.data.scale
+
+    def members(self) -> list[Surrogate]:
+        """Return the b processes one by one."""
+        return [
+            _surrogate(theta[None], self.data, self.features, self.sheared)
+            for theta in self.hyperparameters
+        ]
 
 
-class Joint:
-    """The surrogate after it was also told the values at ``points``, which are drawn.
-
-    With L the Cholesky factor of the covariance of (values, points), the values at the points are
-    the last rows of L times independent standard normals; so a draw is its normals, and posterior
-    means are linear in them.
-
-    Args:
-        surrogate: Fitted to the completed trials.
-        points: (j, d) inputs, j may be 0.
-        noise: Variance of what is seen there; 0 draws the function itself.
-        normals: (s, j) standard normals, one row per draw.
-    """
-
-    def __init__(
-        self, surrogate: Surrogate, points: FloatArray, noise: float, normals: FloatArray
-    ) -> None:
-        self._scales = surrogate.scales
-        self._inputs = np.concatenate([surrogate.features, points])
-        n, j = len(surrogate.features), len(points)
-        cross = _solve(surrogate.root, self._scales.covariance(surrogate.features, points))
-        block = self._scales.covariance(points, points) - cross.T @ cross
-        self._root = np.zeros((n + j, n + j))
-        self._root[:n, :n] = surrogate.root
-        self._root[n:, :n] = cross.T
-        self._root[n:, n:] = cholesky(block + (noise + LEAST_NOISE) * np.eye(j), lower=True)
-        known = np.broadcast_to(surrogate.residuals, (len(normals), n))
-        self._whitened = np.concatenate([known, normals], axis=1)
-        self._known = n
-
-    def values(self) -> FloatArray:
-        """Return the drawn values at the points, (s, j)."""
-        return np.asarray(self._whitened @ self._root[self._known :].T)
-
-    def posterior(self, candidates: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return the mean under each draw, (s, c), and the variance that all draws share, (c,)."""
-        cross = _solve(self._root, self._scales.covariance(self._inputs, candidates))
-        variance = self._scales.variance - (cross * cross).sum(0)
-        return self._whitened @ cross, np.maximum(variance, LEAST_VARIANCE)
+MIN_VARIANCE = 1e-10
+POSTERIOR_CHUNK = 256
+"""Points predicted at a time: their joint covariance is computed."""
 
 
 def fit_surrogate(
     features: FloatArray,
-    values: FloatArray,
-    se: FloatArray | None = None,
-    rng: np.random.Generator | None = None,
+    data: Standardised,
+    *,
     sheared: Sequence[int] = (),
+    rng: np.random.Generator | None = None,
+    draws: int = 1,
 ) -> Surrogate:
-    """Fit a process with one length scale per column, by maximum a posteriori.
+    """Fit hyperparameters by maximum a posteriori, or draw them around that maximum.
+
+    Draws differ as far as the data leave the hyperparameters open (Laplace's approximation).
+    With some ten values per hyperparameter the single best guess is too sure of itself, and a
+    search that believes it gets stuck.
 
     Args:
         features: (n, d) inputs in [0, 1].
-        values: (n,) objective, larger is better.
-        se: (n,) standard error of each value.  One more noise level is estimated beside them, for
-            what they do not cover: two trainings of one point differ by more than their cases.
-        rng: If given, the scales are drawn once, as by :func:`draw_surrogates`.
-        sheared: Columns whose best place moves with the other columns, as that of a learning rate
-            does with minibatch, depth and width.  How far each moves it is fitted too.
+        data: (n,) values, with their known noise.  One more noise level is estimated, for what
+            that does not cover: two trainings of one point differ by more than their cases.
+        sheared: Columns whose best place moves with the other columns.  How far each moves it is
+            fitted too.
+        rng: Source of the draws; without it all b models have the most probable hyperparameters.
+        draws: Number b of models.
 
     Raises:
-        ValueError: If there is no trial to learn from.
+        ValueError: If there is no value to fit to.
     """
-    return draw_surrogates(features, values, se, rng, 1, sheared)[0]
-
-
-def draw_surrogates(
-    features: FloatArray,
-    values: FloatArray,
-    se: FloatArray | None,
-    rng: np.random.Generator | None,
-    count: int,
-    sheared: Sequence[int] = (),
-) -> list[Surrogate]:
-    """Fit ``count`` processes whose scales are drawn around the most probable ones.
-
-    The draws differ as far as the data leave the scales open (Laplace's approximation).  With some
-    ten values per scale the one best guess is too sure of itself, and a search that believes it
-    digs itself in.
-
-    Args:
-        features: See :func:`fit_surrogate`.
-        values: See :func:`fit_surrogate`.
-        se: See :func:`fit_surrogate`.
-        rng: Source of the draws; without it all have the most probable scales.
-        count: How many.
-        sheared: See :func:`fit_surrogate`.
-    """
-    if len(values) == 0:
+    if len(features) == 0:
         raise ValueError("a surrogate needs at least one completed trial")
-    y, own, center, scale = standardise(values, se)
-    surrogates = []
-    for scales in _likely(_Known(features, y, own, shears(features.shape[1], sheared)), rng, count):
-        noise = own + scales.noise
-        root = cholesky(scales.covariance(features, features) + np.diag(noise), lower=True)
-        surrogates.append(Surrogate(scales, features, noise, root, _solve(root, y), center, scale))
-    return surrogates
-
-
-def shears(dimension: int, sheared: Sequence[int]) -> BoolArray:
-    """Mark what is fitted of a shear, (d, d): the other columns, in the rows of the sheared."""
-    free = np.zeros((dimension, dimension), np.bool_)
-    free[list(sheared)] = True
-    np.fill_diagonal(free, False)
-    return free
-
-
-def standardise(
-    values: FloatArray, se: FloatArray | None
-) -> tuple[FloatArray, FloatArray, float, float]:
-    """Bring values to mean 0 and spread 1 at most.
-
-    Returns:
-        (n,) standardised values, (n,) their known variances, and the center and scale of before.
-    """
-    center, scale = float(np.mean(values)), max(float(np.std(values)), SCALE_FLOOR)
-    own = np.zeros(len(values)) if se is None else (se / scale) ** 2
-    return (values - center) / scale, own + LEAST_NOISE, center, scale
+    with exact():
+        best = _most_probable(features, data, sheared)
+        thetas = np.tile(best, (draws, 1))
+        if rng is not None:
+            thetas += rng.normal(size=thetas.shape) * _spread(best, features, data, sheared)
+        return _surrogate(thetas, data, features, tuple(sheared))
 
 
 def lengthscale_prior(dimension: int) -> tuple[float, float]:
@@ -220,137 +255,141 @@ def lengthscale_prior(dimension: int) -> tuple[float, float]:
     References:
         Hvarfner, Hellsten, Nardi (2024), Vanilla Bayesian Optimization Performs Great in High
         Dimensions.  Their mean of sqrt(2) and spread of sqrt(3) are moved to shorter and narrowed:
-        with some 60 points and 11 scales, longer ones foretold too small errors.
+        with some 60 points and 11 lengths, longer ones predicted errors that were too small.
     """
     return -0.3 + 0.5 * math.log(dimension), 0.7
 
 
-@dataclass(frozen=True)
-class _Known:
-    """What the scales are fitted to."""
+@contextmanager
+def exact() -> Iterator[None]:
+    """Compute by Cholesky factors whatever the number of trials, without warnings of scaling.
 
-    x: FloatArray
-    """(n, d) inputs."""
-    y: FloatArray
-    """(n,) standardised values."""
-    own: FloatArray
-    """(n,) known noise variance."""
-    free: BoolArray
-    """(d, d) entries of the shear that are fitted."""
-
-    @property
-    def dimension(self) -> int:
-        return int(self.x.shape[1])
-
-    def scales(self, theta: FloatArray) -> Scales:
-        """Read logarithms of d lengths, of variance and noise, and shears in SHEAR_SPREADs."""
-        d = self.dimension
-        shear = np.zeros((d, d))
-        shear[self.free] = SHEAR_SPREAD * theta[d + 2 :]
-        lengths, variance, noise = np.exp(theta[:d]), np.exp(theta[d]), np.exp(theta[d + 1])
-        return Scales(lengths, float(variance), float(noise), shear if self.free.any() else None)
-
-    def prior(self) -> tuple[FloatArray, FloatArray]:
-        """Return mean and spread of the normal prior of each entry of theta."""
-        d, k = self.dimension, int(self.free.sum())
-        length, spread = lengthscale_prior(d)
-        mean = [length] * d + [0.0, NOISE_PRIOR[0]] + [0.0] * k
-        return np.array(mean), np.array([spread] * d + [1.0, NOISE_PRIOR[1]] + [1.0] * k)
+    Above 800 points GPyTorch would change to iterative solvers, whose error the search would take
+    for structure.  BoTorch adds to a diagonal where two points are nearly one, as it should.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(max_cholesky_size(sys.maxsize))
+        stack.enter_context(debug(False))
+        stack.enter_context(validate_input_scaling(False))
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore", NumericalWarning)
+        yield
 
 
-def _likely(known: _Known, rng: np.random.Generator | None, count: int) -> list[Scales]:
-    """Climb from two starts, a quiet function and a noisy one; draw around the better end."""
-    d, k = known.dimension, int(known.free.sum())
+def _most_probable(features: FloatArray, data: Standardised, sheared: Sequence[int]) -> FloatArray:
+    """Fit from two starts at once; return the better end, (t,)."""
+    d = features.shape[1]
     length, _ = lengthscale_prior(d)
-    bounds = [(-2.5, 4.0)] * d + [(-3.0, 3.0), (-9.0, 1.0)] + [(-4.0, 4.0)] * k
-    many = len(known.y) > MANY
-    ends = [
-        minimize(
-            _surprise,
-            np.array([length - shift] * d + [0.0, noise] + [0.0] * k),
-            (known,),
-            jac=True,
-            method="L-BFGS-B",
-            bounds=bounds,
-            options={"maxiter": FIT_ITERATIONS // 2 if many else FIT_ITERATIONS},
-        )
-        for shift, noise in STARTS[: 1 if many else None]
+    many = len(features) > MANY
+    starts = np.array(
+        [
+            [length - shift] * d + [0.0, noise] + [0.0] * len(sheared) * (d - 1)
+            for shift, noise in STARTS[: 1 if many else None]
+        ]
+    )
+    mll = _likelihood_of(_model(starts, data, features, sheared)).train()
+    fit_gpytorch_mll_scipy(
+        mll, options={"maxiter": FIT_ITERATIONS // 2 if many else FIT_ITERATIONS}
+    )
+    with torch.no_grad():
+        losses = get_loss_closure(mll)().numpy()
+    return np.asarray(_hyperparameters(mll.model)[int(np.argmin(losses))])
+
+
+def _spread(
+    theta: FloatArray, features: FloatArray, data: Standardised, sheared: Sequence[int]
+) -> FloatArray:
+    """Return one standard deviation of each hyperparameter, by the curvature at the maximum."""
+    moved = theta + CURVATURE_STEP * np.concatenate([np.zeros((1, len(theta))), np.eye(len(theta))])
+    size = max(1, BATCH_ELEMENTS // len(features) ** 2)
+    gradients = [
+        _gradient(moved[i : i + size], features, data, sheared) for i in range(0, len(moved), size)
     ]
-    best = np.asarray(min(ends, key=lambda end: float(end.fun)).x, np.float64)
-    thetas = np.tile(best, (count, 1))
-    if rng is not None:
-        thetas += rng.normal(size=thetas.shape) * _spread(best, known)
-        thetas = np.clip(thetas, *np.transpose(bounds))
-    return [known.scales(theta) for theta in thetas]
-
-
-def _spread(theta: FloatArray, known: _Known) -> FloatArray:
-    """Return one standard deviation of each entry, by the curvature at the summit (Laplace)."""
-    gradient = _surprise(theta, known)[1]
-    curvature = np.empty(len(theta))
-    for i in range(len(theta)):
-        moved = theta.copy()
-        moved[i] += CURVATURE_STEP
-        curvature[i] = (_surprise(moved, known)[1][i] - gradient[i]) / CURVATURE_STEP
+    gradient, *others = np.concatenate(gradients)
+    curvature = np.array([(other - gradient)[i] for i, other in enumerate(others)])
     # The prior alone has curvature 1: the data can only narrow it.
-    return np.asarray(1 / np.sqrt(np.maximum(curvature, 1.0)))
+    return np.asarray(1 / np.sqrt(np.maximum(curvature / CURVATURE_STEP, 1.0)))
 
 
-CURVATURE_STEP = 1e-3
-STARTS = ((0.7, -4.0), (-0.5, -1.0))
-"""Of the two climbs: how far the lengths lie below their prior mean, and the log noise."""
+def _gradient(
+    thetas: FloatArray, features: FloatArray, data: Standardised, sheared: Sequence[int]
+) -> FloatArray:
+    """Return the gradient of the negative log posterior, (b, t)."""
+    model = _model(thetas, data, features, sheared)
+    mll = _likelihood_of(model).train()
+    (get_loss_closure(mll)().sum() * len(features)).backward()
+    return np.concatenate([p.grad.reshape(len(thetas), -1).numpy() for p in _parameters(model)], 1)
 
 
-def _surprise(theta: FloatArray, known: _Known) -> tuple[float, FloatArray]:
-    """Return the negative log posterior of theta (see :meth:`_Known.scales`), and its gradient.
-
-    Sums over pairs, of weights W and differences of two columns a and b, are taken as
-    sum_ij W_ij (a_i - a_j) (b_i - b_j) = 2 a' (diag(W 1) - W) b: no array is larger than (n, n).
-
-    References:
-        Rasmussen, Williams (2006), Gaussian Processes for Machine Learning, equation 5.9.
-    """
-    x, d, scales = known.x, known.dimension, known.scales(theta)
-    z = scales.stretched(x)
-    shape, steepness = _shape(_distances(z, z))
-    noise = np.diag(known.own + scales.noise)
-    root = cholesky(scales.variance * shape + noise, lower=True, check_finite=False)
-    weights = cho_solve((root, True), known.y, check_finite=False)
-    slope = cho_solve((root, True), np.eye(len(x)), check_finite=False)
-    slope -= np.outer(weights, weights)
-    steep = slope * (2 * scales.variance * steepness)
-    weighed = z * steep.sum(1)[:, None] - steep @ z
-    gradient = np.empty(len(theta))
-    gradient[:d] = (weighed * z).sum(0)
-    gradient[d] = 0.5 * float((slope * shape).sum()) * scales.variance
-    gradient[d + 1] = 0.5 * float(np.trace(slope)) * scales.noise
-    gradient[d + 2 :] = -SHEAR_SPREAD * (weighed.T @ x / scales.lengths[:, None])[known.free]
-    mean, spread = known.prior()
-    off = (theta - mean) / spread
-    surprise = 0.5 * float(known.y @ weights) + float(np.log(np.diag(root)).sum())
-    return surprise + 0.5 * float(off @ off), gradient + off / spread
+def _surrogate(
+    thetas: FloatArray, data: Standardised, features: FloatArray, sheared: tuple[int, ...]
+) -> Surrogate:
+    model = _model(thetas, data, features, sheared).eval().requires_grad_(False)
+    return Surrogate(model, _hyperparameters(model), data, features, sheared)
 
 
-def _shape(r: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return the covariance at sqrt(5) times distances, of variance 1, and how fast it falls.
+def _model(
+    thetas: FloatArray, data: Standardised, features: FloatArray, sheared: Sequence[int]
+) -> Ensemble:
+    """Return a model with given hyperparameters, (b, t), within their bounds."""
+    b, d = len(thetas), features.shape[1]
+    likelihood = FixedNoiseGaussianLikelihood(
+        torch.from_numpy(data.noise).expand(b, -1),
+        learn_additional_noise=True,
+        noise_constraint=_log_interval(NOISE_BOUNDS),
+        batch_shape=torch.Size([b]),
+    )
+    likelihood.second_noise_covar.register_prior(
+        "log_noise_prior", NormalPrior(*NOISE_PRIOR), "raw_noise"
+    )
+    kernel = ScaleKernel(
+        ShearedMatern(d, sheared, b),
+        batch_shape=torch.Size([b]),
+        outputscale_constraint=_log_interval(VARIANCE_BOUNDS),
+    )
+    kernel.register_prior("log_variance_prior", NormalPrior(0.0, 1.0), "raw_outputscale")
+    model = Ensemble(
+        torch.from_numpy(features).expand(b, -1, -1),
+        torch.from_numpy(data.values).expand(b, -1)[..., None],
+        likelihood=likelihood,
+        covar_module=kernel,
+        mean_module=ZeroMean(batch_shape=torch.Size([b])),
+        outcome_transform=None,
+    )
+    low, high = bounds(d, len(sheared) * (d - 1))
+    parts = np.split(np.clip(thetas, low, high), [d, d + 1, d + 2], axis=1)
+    with torch.no_grad():
+        for parameter, part in zip(_parameters(model), parts, strict=False):
+            parameter.copy_(torch.from_numpy(part).reshape(parameter.shape))
+    return model
 
-    It is Matern-5/2, (1 + r + r^2 / 3) exp(-r), a share of it on shorter lengths.  How fast it
-    falls is minus its derivative by the squared distance, 5/6 (1 + r) exp(-r) of each part.
-    """
-    shape, falls = np.zeros_like(r), np.zeros_like(r)
-    for share, length in ((1 - ROUGH_SHARE, 1.0), (ROUGH_SHARE, ROUGH_LENGTH)):
-        q = r / length
-        decay = share * np.exp(-q)
-        shape += (1 + q + q * q / 3) * decay
-        falls += (5 / 6 / length**2) * (1 + q) * decay
-    return shape, falls
+
+def bounds(dimension: int, steps: int) -> tuple[FloatArray, FloatArray]:
+    """Return the bounds of the hyperparameters, (t,) each."""
+    pairs = [LENGTH_BOUNDS] * dimension + [VARIANCE_BOUNDS, NOISE_BOUNDS]
+    low, high = np.transpose(pairs + [(-STEP_BOUND, STEP_BOUND)] * steps)
+    return low, high
 
 
-def _distances(a: FloatArray, b: FloatArray) -> FloatArray:
-    """Return sqrt(5) times the distances between two sets of points, (a, b)."""
-    squared = (a * a).sum(1)[:, None] + (b * b).sum(1) - 2 * a @ b.T
-    return np.asarray(np.sqrt(5 * np.maximum(squared, 0.0)))
+def _parameters(model: Any) -> list[Any]:
+    """Return the parameters of a model in the order of :attr:`Surrogate.hyperparameters`."""
+    scaled = model.covar_module
+    kernel = scaled.base_kernel
+    noise = model.likelihood.second_noise_covar.raw_noise
+    steps = [kernel.steps] if kernel.moves else []
+    return [kernel.raw_lengthscale, scaled.raw_outputscale, noise, *steps]
 
 
-def _solve(root: FloatArray, right: FloatArray) -> FloatArray:
-    return np.asarray(solve_triangular(root, right, lower=True, check_finite=False))
+def _hyperparameters(model: Any) -> FloatArray:
+    rows = [p.detach().reshape(len(p), -1).numpy() for p in _parameters(model)]
+    return np.concatenate(rows, axis=1)
+
+
+def _likelihood_of(model: Any) -> Any:
+    return ExactMarginalLogLikelihood(model.likelihood, model)
+
+
+def _log_interval(logarithms: tuple[float, float]) -> Any:
+    low, high = logarithms
+    middle = math.exp((low + high) / 2)
+    return LogTransformedInterval(math.exp(low), math.exp(high), initial_value=middle)

@@ -1,19 +1,21 @@
-"""What a list of trials teaches, as arrays for the models.
+"""How each trial informs the models, as arrays.
 
     trials ──training_data()──▶ TrainingData: values, errors, outcomes, times, pending points
 
-Who teaches what:
+- Complete: its value, with its standard error, and the time it took.
+- Early-stopped: its best validation, extrapolated to the last epoch with the gains that completed
+  trials made from the same epoch on (``learning_curve``).  The spread of those gains adds to its
+  standard error.  Ignored until three completed trials can be compared.
+- Running, with validations: the same, if wanted.  With many workers half of each training is over
+  at any moment, and what it has shown need not wait for its end.
+- Diverged: the worst value of the others, since it lies on the slope of a learning rate that was
+  too high, and a model that knows the slope climbs it from the other side; or 0 (the poster's
+  rule).
+- Out of memory, or refused by its forecast: a place where trainings fail, which is an edge rather
+  than a slope; or 0.
+- Any other failure, or cancelled by the user: nothing.  A crashed node says nothing about a point.
 
-- complete: the value, with its standard error, and the time it took;
-- stopped early: its best validation, carried on to the end by what the complete trials gained from
-  that epoch on, those most that rose as it did.  How much they differ is added to its error; while
-  fewer than three complete trials show a gain, it teaches nothing;
-- running, with validations: the same, if wanted.  Of many workers' trainings half the time is over
-  at any moment: what they have shown need not wait for their end;
-- diverged: the worst value seen, for it lies on the slope of a learning rate that was too high,
-  and a model that knows of the slope climbs it from the other side; or 0 (the poster's rule);
-- out of memory: where trainings fail, which is no slope but an edge; or 0;
-- any other failure, cancelled by a person: nothing; a crashed node has no opinion of a point.
+Low outliers among the values are raised to Tukey's fence (``outcomes.winsorise``).
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from nodule_det.arrays import BoolArray, FloatArray
 from nodule_det.config.hpo import Failures
 from nodule_det.hpo.model.encoding import Features
 from nodule_det.hpo.model.learning_curve import extrapolate
+from nodule_det.hpo.model.outcomes import winsorise
 from nodule_det.hpo.space.space import Params
 from nodule_det.hpo.study.trial import OUTCOMES, Reason, Trial, TrialState
 
@@ -36,7 +39,7 @@ class TrainingData:
     """Arrays over the trials; n gave a value, k an outcome, m are pending."""
 
     params: list[Params]
-    """Points of the n values."""
+    """The n points that have a value."""
     features: FloatArray
     """(n, d)."""
     values: FloatArray
@@ -58,31 +61,33 @@ class TrainingData:
 def training_data(
     features: Features, trials: Sequence[Trial], failures: Failures, running: bool = False
 ) -> TrainingData:
-    """Sort the trials by what they teach.
+    """Sort the trials by how they inform the models.
 
     Args:
         features: The map of the space.
         trials: All trials of the study.
         failures: Whether failures by the parameters are modelled or take the value 0.
-        running: Whether trials that run teach what their validations promise so far.  They stay
-            among the pending ones.
+        running: Whether running trials inform by their validations so far.  They also stay among
+            the pending ones.
     """
     failed = [t for t in trials if t.state is TrialState.FAILED and t.reason in OUTCOMES]
     found = [(t, seen) for t in trials if (seen := _value(t, trials, running)) is not None]
-    worst = min((value for _, (value, _) in found), default=0.0)
+    values = winsorise(np.array([value for _, (value, _) in found], np.float64))
     if failures is Failures.zero:
-        found += [(t, (0.0, None)) for t in failed]
-        failed = []
-    elif found:
-        found += [(t, (worst, None)) for t in failed if t.reason is Reason.DIVERGED]
-        failed = [t for t in failed if t.reason is not Reason.DIVERGED]
-    known = [t for t, _ in found]
+        low, valued, failed = 0.0, failed, []
+    else:
+        low = float(values.min(initial=np.inf))
+        valued = [t for t in failed if t.reason is Reason.DIVERGED and found]
+        failed = [t for t in failed if t.reason is not Reason.DIVERGED or not found]
+    values = np.append(values, np.full(len(valued), low))
+    errors = [se for _, (_, se) in found] + [None] * len(valued)
+    known = [t for t, _ in found] + valued
     outcomes = known + failed
     return TrainingData(
         params=[t.params for t in known],
         features=features.matrix([t.params for t in known]),
-        values=np.array([value for _, (value, _) in found], np.float64),
-        se=_filled([se for _, (_, se) in found]),
+        values=values,
+        se=_filled(errors),
         log_seconds=np.array([_log_seconds(t) for t in known], np.float64),
         outcomes=features.matrix([t.params for t in outcomes]),
         succeeded=np.arange(len(outcomes)) < len(known),
@@ -94,7 +99,7 @@ def training_data(
 def _value(
     trial: Trial, trials: Sequence[Trial], running: bool
 ) -> tuple[float, float | None] | None:
-    """Return value and standard error; None for a trial that teaches none."""
+    """Return value and standard error; None for a trial without one."""
     if trial.state is TrialState.COMPLETE and trial.value is not None:
         return trial.value, trial.value_se
     unfinished = trial.reason is Reason.EARLY_STOPPED or (running and trial.pending)

@@ -2,14 +2,15 @@
 
     Study ──learn()──▶ Insight: slices, importance, what the best point is expected to be worth
 
-The model is the one that chooses points (``surrogate.py``), at its most probable scales; it reads
-failed trainings as the last driver did.
+The model is the one that chooses points (``model/gp.py``), with its most probable hyperparameters;
+it reads failed trainings as the last driver did.  torch is loaded only to fit it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from scipy.stats import qmc
@@ -17,8 +18,8 @@ from scipy.stats import qmc
 from nodule_det.arrays import FloatArray
 from nodule_det.config.hpo import Failures
 from nodule_det.hpo.model.encoding import Features
-from nodule_det.hpo.model.gp import Surrogate, fit_surrogate
-from nodule_det.hpo.model.training_data import TrainingData, training_data
+from nodule_det.hpo.model.outcomes import standardise
+from nodule_det.hpo.model.training_data import training_data
 from nodule_det.hpo.space.space import Parameter, Params, Space, Value
 from nodule_det.hpo.study.study import Study
 from nodule_det.hpo.study.trial import Trial
@@ -35,6 +36,13 @@ MANY = 300
 """Values from which on a fit takes long enough that two such models must do."""
 FLAT = 1e-12
 """Variance over the space below which no parameter matters."""
+
+
+class Model(Protocol):
+    """What is shown of a surrogate."""
+
+    def predict(self, features: FloatArray, /) -> tuple[FloatArray, FloatArray]:
+        """Return mean and standard deviation, (c,) each, at points (c, d)."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +96,15 @@ def learn(study: Study, seed: int = 0) -> Insight | None:
     data = training_data(features, study.trials, failures)
     if len(data.values) < MODEL_FROM:
         return None
+    from nodule_det.hpo.model.gp import fit_surrogate  # torch
+
     rng = np.random.default_rng(seed)
-    surrogate = fit_surrogate(data.features, data.values, data.se, sheared=data.sheared)
+    values = standardise(data.values, data.se)
+    draws = DRAWS if len(data.values) < MANY else 2
+    surrogate = fit_surrogate(data.features, values, sheared=data.sheared)
+    drawn = fit_surrogate(data.features, values, sheared=data.sheared, rng=rng, draws=draws)
+    models = [surrogate, *drawn.members()]
     mean, sd = surrogate.predict(features.matrix([best.params]))
-    models = [surrogate, *_other_models(data, rng)]
     return Insight(
         best=best,
         expected=float(mean[0]),
@@ -103,14 +116,7 @@ def learn(study: Study, seed: int = 0) -> Insight | None:
     )
 
 
-def _other_models(data: TrainingData, rng: np.random.Generator) -> list[Surrogate]:
-    draws = DRAWS if len(data.values) < MANY else 2
-    return [
-        fit_surrogate(data.features, data.values, data.se, rng, data.sheared) for _ in range(draws)
-    ]
-
-
-def cut(p: Parameter, params: Params, features: Features, surrogate: Surrogate) -> Slice:
+def cut(p: Parameter, params: Params, features: Features, surrogate: Model) -> Slice:
     """Predict along one parameter, the others as in ``params``.
 
     What depends on it (a bound of W/2) keeps its share of what is allowed, and what it brings in
@@ -134,7 +140,7 @@ def cut(p: Parameter, params: Params, features: Features, surrogate: Surrogate) 
 
 
 def weigh(
-    space: Space, features: Features, models: Sequence[Surrogate], rng: np.random.Generator
+    space: Space, features: Features, models: Sequence[Model], rng: np.random.Generator
 ) -> tuple[Importance, ...]:
     """Return each parameter's total-effect Sobol' index of the posterior mean over the whole space.
 

@@ -119,7 +119,7 @@ def simulate_one(task: tuple[SimulateConfig, Key]) -> Run:
     """Run one study."""
     from nodule_det.hpo.simulate.functions import Objective
     from nodule_det.hpo.simulate.study import Plan, Run, simulate
-    from nodule_det.hpo.strategy.strategy import make_strategy
+    from nodule_det.hpo.strategy.strategy import propose
 
     config, (name, workers, repetition) = task
     strategy = Strategy(name)
@@ -131,7 +131,7 @@ def simulate_one(task: tuple[SimulateConfig, Key]) -> Run:
         acquisition=replace(config.acquisition, strategy=strategy),
         stopping=config.stopping,
     )
-    rows = simulate(objective, make_strategy(strategy), plan)
+    rows = simulate(objective, propose, plan)
     return Run(name, workers, objective.number, repetition, rows)
 
 

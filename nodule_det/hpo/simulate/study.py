@@ -1,6 +1,6 @@
 """One study of simulated trainings in virtual time: the real driver on a batch system in memory.
 
-    Objective, make_strategy, workers ──run_study()──▶ a study on disk
+    Objective, strategy, workers ──run_study()──▶ a study on disk
                                  ──simulate()───▶ Finished trials in the order of their ends
 
 What happens to a job depends on the function, the repetition and the number of the trial alone, so

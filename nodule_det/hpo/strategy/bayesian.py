@@ -1,29 +1,30 @@
-"""The next point, a pure function of the list of trials.
+"""The next point by a Gaussian process and an acquisition function.
 
-    trials ──▶ completed, stopped ──draw_surrogates()──▶ GPs ─┐
+    trials ──▶ completed, stopped ──fit_surrogate()────▶ GPs ─┐
            ──▶ failed ──────────────fit_feasibility()──▶ p ───┼──▶ scores of real points ──▶ params
            ──▶ pending ───────────────────────────────────────┘
 
-Nothing is kept beside the trials: whoever holds the same list and the same generator gets the
-same point.
+Importing this module loads torch; ``strategy.propose`` does so for the strategies that need it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 
 from nodule_det.arrays import FloatArray
-from nodule_det.config.hpo import AcquisitionConfig, Strategy
+from nodule_det.config.hpo import AcquisitionConfig
 from nodule_det.hpo.model import acquisition
 from nodule_det.hpo.model.encoding import Features, nearby
-from nodule_det.hpo.model.feasibility import fit_feasibility
-from nodule_det.hpo.model.gp import Surrogate, draw_surrogates, fit_surrogate
+from nodule_det.hpo.model.feasibility import Feasibility, fit_feasibility
+from nodule_det.hpo.model.gp import Surrogate, fit_surrogate
+from nodule_det.hpo.model.outcomes import standardise
 from nodule_det.hpo.model.training_data import TrainingData, training_data
 from nodule_det.hpo.space.space import Params, Space, point_key
-from nodule_det.hpo.strategy.random_search import Allowed, draw_new, propose_random, propose_sobol
+from nodule_det.hpo.strategy.random_search import Allowed, draw_new, propose_random
 from nodule_det.hpo.study.trial import Trial
 
 Score = Callable[[FloatArray, FloatArray], FloatArray]
@@ -37,13 +38,28 @@ REFINEMENTS = 3
 """Rounds in which the most promising candidates get neighbours of their own."""
 REFINED = 8
 NEIGHBOURS = 25
-SCALE_DRAWS = 8
-"""Models with different scales that the improvement is averaged over."""
+MODELS = 8
+"""Models with different hyperparameters that the improvement is averaged over."""
 PRIOR_TRIALS = 6.0
 """A prior weighs in full up to this number of results, and by its share of them afterwards."""
+FIRST_CANDIDATES = 128
+"""Draws of which a first point is the likeliest to give a value, once a training has failed."""
 
 
-def propose(
+@dataclass(frozen=True)
+class Method:
+    """What sets one strategy with a model apart from the others."""
+
+    acquisition: Callable[[Surrogate, FloatArray, int], acquisition.Score]
+    """Surrogate, pending points (m, d) and a seed -> score."""
+    one_model: bool = False
+    """Draw the hyperparameters once, whatever ``draw_scales`` says."""
+    sees_running: bool = True
+    """Whether validations of running trainings inform it."""
+
+
+def propose_by_model(
+    method: Method,
     space: Space,
     trials: Sequence[Trial],
     config: AcquisitionConfig,
@@ -51,66 +67,58 @@ def propose(
     *,
     allowed: Allowed | None = None,
 ) -> Params:
-    """Choose the next point to try.
-
-    Args:
-        space: The search space.
-        trials: All trials so far, in any order; those without an outcome count as running.
-        config: Strategy and its settings.
-        rng: The only source of randomness.
-        allowed: Says which points may be proposed; asked only for those that promise most.  None
-            allows all.
-
-    Returns:
-        Values for every active parameter: a point of the space that was neither tried nor is
-        running.  Once the space has no other left, the most promising one is repeated; where
-        nothing is allowed, one that is not is given.
-    """
-    if config.strategy is Strategy.sobol:
-        return propose_sobol(space, trials, config, rng, allowed=allowed)
-    if config.strategy is Strategy.random or space.dimension == 0:
+    """Choose the next point by a model of the values; see ``strategy.propose``."""
+    if space.dimension == 0:
         return propose_random(space, trials, config, rng, allowed=allowed)
     features = Features(space)
     ordered = sorted(trials, key=lambda t: t.number)
-    running = config.running_curves and config.strategy is not Strategy.ei
+    running = config.running_curves and method.sees_running
     data = training_data(features, ordered, config.failures, running)
-    if len(data.values) < config.first:
-        known = {point_key(t.params) for t in trials}
-        return draw_new(lambda: space.sample_prior(rng), known, allowed)
-    means, promise = _model(data, config, rng)
-    score = _scorer(space, data, promise, config)
+    feasibility = fit_feasibility(data.outcomes, data.succeeded)
+    if len(data.outcomes) < config.first or not len(data.values):
+        return _first_point(features, trials, feasibility, rng, allowed)
+    one = method.one_model or not config.draw_scales
+    surrogate = fit_surrogate(
+        data.features,
+        standardise(data.values, data.se),
+        sheared=data.sheared,
+        rng=rng if config.draw_scales else None,
+        draws=1 if one else MODELS,
+    )
+    promise = method.acquisition(surrogate, data.pending, int(rng.integers(2**31)))
+    score = _scorer(space, data, promise, feasibility, config)
+    means = surrogate.posterior(data.features)[0].mean(0)
     tried = features.matrix([t.params for t in trials])
     return _search(features, data, means, tried, score, rng, allowed)
 
 
-def _model(
-    data: TrainingData, config: AcquisitionConfig, rng: np.random.Generator
-) -> tuple[FloatArray, acquisition.Score]:
-    """Fit a process to the values; give its means at them, and how much other points promise."""
-    x, values, se = data.features, data.values, data.se
-    if config.strategy is Strategy.botorch:
-        from nodule_det.hpo.model.botorch import fit_botorch  # torch: some 250 MB, 4 s
+def _first_point(
+    features: Features,
+    trials: Sequence[Trial],
+    feasibility: Feasibility,
+    rng: np.random.Generator,
+    allowed: Allowed | None,
+) -> Params:
+    """Draw from the priors; keep away from failures as soon as there is one."""
+    space = features.space
 
-        seed = int(rng.integers(2**31))
-        model = fit_botorch(x, values, se, seed, data.sheared)
-        return model.posterior(x)[0], model.log_nei(data.pending, seed)
-    if config.draw_scales:
-        surrogates = draw_surrogates(x, values, se, rng, SCALE_DRAWS, data.sheared)
-    else:
-        surrogates = [fit_surrogate(x, values, se, sheared=data.sheared)]
-    if config.strategy is Strategy.thompson:  # one draw of everything
-        return surrogates[0].posterior(x)[0], acquisition.thompson(surrogates[0], rng)
-    draws = acquisition.DRAWS // (4 if config.draw_scales else 1)
-    promises = [_promise(s, data.pending, config.strategy, rng, draws) for s in surrogates]
-    means = np.mean([s.posterior(x)[0] for s in surrogates], axis=0)
-    return means, acquisition.over(promises)
+    def draw() -> Params:
+        if feasibility.knows_nothing:
+            return space.sample_prior(rng)
+        points = [space.sample_prior(rng) for _ in range(FIRST_CANDIDATES)]
+        return points[int(np.argmax(feasibility.log_chance(features.matrix(points))))]
+
+    return draw_new(draw, {point_key(t.params) for t in trials}, allowed)
 
 
 def _scorer(
-    space: Space, data: TrainingData, promise: acquisition.Score, config: AcquisitionConfig
+    space: Space,
+    data: TrainingData,
+    promise: acquisition.Score,
+    feasibility: Feasibility,
+    config: AcquisitionConfig,
 ) -> Score:
-    """Make the function that says how much points promise, as the settings want it."""
-    feasibility = fit_feasibility(data.outcomes, data.succeeded)
+    """Return the function that says how much points promise, with the settings applied."""
     log_seconds = _cost(data) if config.cost else None
     has_prior = any(p.prior is not None for p in space.free)
     prior_weight = min(1.0, PRIOR_TRIALS / len(data.values)) if has_prior else 0.0
@@ -127,30 +135,12 @@ def _scorer(
     return score
 
 
-def _promise(
-    surrogate: Surrogate,
-    pending: FloatArray,
-    strategy: Strategy,
-    rng: np.random.Generator,
-    draws: int,
-) -> acquisition.Score:
-    match strategy:
-        case Strategy.nei:
-            return acquisition.log_nei(surrogate, pending, rng, draws)
-        case Strategy.ei_fantasies:
-            return acquisition.log_ei_over_fantasies(surrogate, pending, rng, draws)
-        case Strategy.ei:
-            return acquisition.log_ei(surrogate)
-        case _:
-            raise AssertionError(f"{strategy} has no model")
-
-
 def _cost(data: TrainingData) -> Surrogate | None:
-    """Model the logarithm of the node time; None while no training has told its own."""
+    """Model the logarithm of the node time; None while it is known of no training."""
     known = np.isfinite(data.log_seconds)
     if not known.any():
         return None
-    return fit_surrogate(data.features[known], data.log_seconds[known])
+    return fit_surrogate(data.features[known], standardise(data.log_seconds[known], None))
 
 
 def _search(
@@ -166,12 +156,12 @@ def _search(
 
     Args:
         features: The map of the space.
-        data: What the trials taught.
-        means: (n,) what the model makes of the values; says around which trials to look.
+        data: What the trials show.
+        means: (n,) posterior means at the values; candidates are drawn around the largest.
         tried: (t, d) model inputs of all trials, none of which is to be repeated.
         score: How much candidates promise.
         rng: Source of the candidates.
-        allowed: Says which of them may be chosen, or be looked around; None allows all.
+        allowed: Says which of them may be chosen or searched around; None allows all.
     """
     space = features.space
     incumbents = np.argsort(-means, kind="stable")[:INCUMBENTS]
@@ -205,7 +195,7 @@ def _search(
 
 
 def _leading(scores: FloatArray, may: Callable[[int], bool], count: int) -> list[int]:
-    """Walk down from the highest score and give the first points that may be chosen."""
+    """Return the points of highest score that may be chosen, best first."""
     downwards = map(int, np.argsort(-scores, kind="stable"))
     return list(islice(filter(may, downwards), count))
 
@@ -217,9 +207,9 @@ def _from_priors(space: Space, count: int, rng: np.random.Generator) -> FloatArr
 
 
 def _new(features: Features, units: FloatArray, known: set[bytes]) -> tuple[FloatArray, FloatArray]:
-    """Keep the coordinates of points that are not known, each point once; give their inputs too.
+    """Return the coordinates and inputs of points that are not known, each point once.
 
-    What is kept is known from then on.
+    They are known from then on.
     """
     x = features.of_units(units)
     kept = []
@@ -232,11 +222,14 @@ def _new(features: Features, units: FloatArray, known: set[bytes]) -> tuple[Floa
 
 
 def _key(inputs: FloatArray) -> bytes:
-    """Identify a point by its model inputs, but for rounding: two points never share them."""
+    """Return an identity of a point: its model inputs, rounded.  Two points never share them."""
     return bytes(np.round(inputs, 9).tobytes())
 
 
 def _replicate(space: Space, data: TrainingData, score: Score) -> Params:
-    """Repeat the most promising of the points that gave a value."""
+    """Repeat the most promising point that gave a value, of those that run least often now."""
     units = np.array([space.to_unit(p) for p in data.params])
-    return dict(data.params[int(np.argmax(score(data.features, units)))])
+    running = [_key(x) for x in data.pending]
+    copies = np.array([running.count(_key(x)) for x in data.features])
+    scores = np.where(copies == copies.min(), score(data.features, units), -np.inf)
+    return dict(data.params[int(np.argmax(scores))])

@@ -1,9 +1,9 @@
-"""Honest baselines: random and quasi-random search, behind the signature of every make_strategy.
+"""Honest baselines: random and quasi-random search.
 
     propose(space, trials, config, rng) ──▶ params
 
-Both are functions of the list of trials alone; a point that was tried before is drawn again only
-where the space has no other left, and one that is not allowed only where none is.
+Both are functions of the list of trials alone.  A point is tried again only where the space has no
+other left, and one that is not allowed is drawn only where none is.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nodule_det.hpo.study.trial import Trial
 TRIES = 1000
 """Draws before a duplicate is accepted: a small discrete space may be exhausted."""
 Allowed: TypeAlias = Callable[[Params], bool]
-"""Whether a point may be proposed; it may be slow, so few points are asked for."""
+"""Whether a point may be proposed; it may be slow, so few points are checked."""
 
 
 def draw_new(
@@ -51,7 +51,7 @@ def propose_random(
     Args:
         space: The search space.
         trials: All trials so far; only their points matter, for not repeating one.
-        config: Not used; here for the common signature.
+        config: Not used; part of the common signature.
         rng: Source of the draw.
         allowed: Says which points may be proposed; None allows all.
 
@@ -74,7 +74,7 @@ def propose_sobol(
 
     Args:
         space: The search space.
-        trials: All trials so far; their number says where in the sequence to go on.
+        trials: All trials so far; their number says where in the sequence to continue.
         config: Its seed scrambles the sequence, the same for the whole study.
         rng: Used for a random point where the sequence offers nothing new or allowed.
         allowed: Says which points may be proposed; None allows all.
@@ -82,7 +82,7 @@ def propose_sobol(
     Returns:
         Values for every active parameter.
     """
-    from scipy.stats import qmc  # half a second, which other strategies need not wait for
+    from scipy.stats import qmc  # half a second, which other strategies save
 
     tried = {point_key(t.params) for t in trials}
     sequence = qmc.Sobol(space.dimension, scramble=True, rng=np.random.default_rng(config.seed))

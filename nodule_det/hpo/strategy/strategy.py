@@ -1,11 +1,14 @@
-"""The signature of every make_strategy, and which one a strategy stands for.
+"""The next point, a pure function of the list of trials, by the strategy that the settings name.
 
-Strategy ──make_strategy()──▶ propose(space, trials, config, rng, allowed=None) ──▶ params
+    space, trials, settings, generator ──propose()──▶ params
+
+To add a strategy: a value of ``nodule_det.config.hpo.Strategy``, and its line here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -35,12 +38,50 @@ class Propose(Protocol):
     ) -> Params: ...
 
 
-def make_strategy(strategy: Strategy) -> Propose:
-    """Return the function that a strategy stands for; SciPy is loaded only for the models."""
-    if strategy is Strategy.random:
-        return propose_random
-    if strategy is Strategy.sobol:
-        return propose_sobol
-    from nodule_det.hpo.strategy.bayesian import propose
+def propose(
+    space: Space,
+    trials: Sequence[Trial],
+    config: AcquisitionConfig,
+    rng: np.random.Generator,
+    *,
+    allowed: Allowed | None = None,
+) -> Params:
+    """Choose the next point to try.
 
-    return propose
+    Nothing is kept between two calls: equal trials and equal generators give equal points.
+
+    Args:
+        space: The search space.
+        trials: All trials so far, in any order; those without an outcome count as running.
+        config: Strategy and its settings.
+        rng: The only source of randomness.
+        allowed: Says which points may be proposed; only the most promising ones are checked.
+            None allows all.
+
+    Returns:
+        Values for every active parameter: a point of the space that was neither tried nor is
+        running.  Once the space has no other left, the most promising one is repeated; where
+        nothing is allowed, a point that is not allowed is returned.
+    """
+    choose = _strategies_without_model.get(config.strategy) or _by_model(config.strategy)
+    return choose(space, trials, config, rng, allowed=allowed)
+
+
+_strategies_without_model: dict[Strategy, Propose] = {
+    Strategy.random: propose_random,
+    Strategy.sobol: propose_sobol,
+}
+
+
+def _by_model(strategy: Strategy) -> Propose:
+    from nodule_det.hpo.model import acquisition  # torch: some 250 MB
+    from nodule_det.hpo.strategy.bayesian import Method, propose_by_model
+
+    method = {
+        Strategy.nei: Method(acquisition.log_nei),
+        Strategy.botorch: Method(acquisition.log_nei),  # its name before there was one engine
+        Strategy.ei_fantasies: Method(acquisition.log_ei_over_fantasies),
+        Strategy.thompson: Method(acquisition.thompson, one_model=True),
+        Strategy.ei: Method(acquisition.log_ei, sees_running=False),
+    }[strategy]
+    return partial(propose_by_model, method)

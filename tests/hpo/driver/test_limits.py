@@ -166,7 +166,7 @@ def wide_is_good(overrides, attempt):
 
 
 def test_a_model_is_told_what_has_no_room_and_does_not_insist(lab):
-    from nodule_det.hpo.strategy.bayesian import propose
+    from nodule_det.hpo.strategy.strategy import propose
 
     made = lab(
         wide_is_good,

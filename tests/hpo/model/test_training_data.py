@@ -34,7 +34,7 @@ def rising(*values):
     return tuple(Observation(5 * i, v, 0.02) for i, v in enumerate(values, 1))
 
 
-def test_each_trial_teaches_what_it_knows():
+def test_each_kind_of_trial_informs_in_its_own_way():
     data = learnt(
         [
             complete(0.1, 0.4, 0.02, seconds=100.0),
@@ -54,20 +54,20 @@ def test_each_trial_teaches_what_it_knows():
     assert data.pending[:, 0] == pytest.approx([0.5])
 
 
-def test_by_the_rule_of_the_poster_a_failure_is_worth_nothing():
+def test_with_failures_zero_a_failure_has_the_value_zero():
     trials = [complete(0.1, 0.4), failed(0.3, Reason.OUT_OF_MEMORY), failed(0.4, Reason.LOST)]
     data = learnt(trials, Failures.zero)
     assert list(data.values) == [0.4, 0.0]
     assert data.succeeded.all()
 
 
-def test_a_training_that_diverged_is_worth_the_worst_value_seen():
+def test_a_diverged_training_has_the_worst_value_seen():
     data = learnt([complete(0.1, 0.4), complete(0.2, 0.3), failed(0.3, Reason.DIVERGED)])
     assert list(data.values) == [0.4, 0.3, 0.3]
     assert data.succeeded.all()
 
 
-def test_a_stopped_training_teaches_nothing_before_three_others_were_complete():
+def test_a_stopped_training_informs_nothing_before_three_others_are_complete():
     stopped = trial(
         0.5, state=TrialState.CANCELLED, reason=Reason.EARLY_STOPPED, curve=rising(0.1, 0.2)
     )
@@ -78,7 +78,7 @@ def test_no_trial_gives_empty_arrays():
     assert learnt([]).features.shape == (0, 1)
 
 
-def test_a_running_training_teaches_by_its_validations_and_stays_pending():
+def test_a_running_training_informs_by_its_validations_and_stays_pending():
     curves = [(0.15, 0.3, 0.4), (0.2, 0.4, 0.5), (0.125, 0.25, 0.3)]
     done = [complete(0.1 * i, c[-1], 0.02, rising(*c)) for i, c in enumerate(curves)]
     trials = [*done, trial(0.7, curve=rising(0.1, 0.2)), trial(0.9)]
@@ -95,3 +95,10 @@ def test_running_trainings_validated_at_other_epochs_inform_nothing():
     data = training_data(Features(SPACE), [*done, odd], Failures.model, running=True)
     assert list(data.values) == [0.4] * 4
     assert data.pending[:, 0] == pytest.approx([0.7])
+
+
+def test_a_low_outlier_is_raised_to_the_fence_and_decides_no_diverged_value():
+    done = [complete(0.1 * i, value) for i, value in enumerate([0.2, 0.4, 0.3, 0.5, -1e9])]
+    data = learnt([*done, failed(0.9, Reason.DIVERGED)])
+    # Quartiles 0.2 and 0.4: the fence lies at 0.2 - 1.5 * 0.2.
+    assert data.values == pytest.approx([0.2, 0.4, 0.3, 0.5, -0.1, -0.1])

@@ -5,6 +5,7 @@ import pytest
 
 from nodule_det.hpo.model.encoding import Features
 from nodule_det.hpo.model.gp import fit_surrogate
+from nodule_det.hpo.model.outcomes import standardise
 from nodule_det.hpo.report.insight import MODEL_FROM, cut, learn, weigh
 from nodule_det.hpo.space.parsing import parse_space
 from nodule_det.hpo.study.study import Header, Study
@@ -97,7 +98,7 @@ def test_every_place_of_a_slice_is_a_point_of_the_space():
     params = {"patches.size_vox": 64, "augment.copies": 2, "augment.shift_vox": 32,
               "optim.lr": 1e-4, "optim.beta1": 0.95}  # fmt: skip
     x = features.matrix([SPACE.sample(draw) for _ in range(10)])
-    surrogate = fit_surrogate(x, draw.random(10))
+    surrogate = fit_surrogate(x, standardise(draw.random(10), None))
     seen.clear()
     for p in SPACE.free:
         one = cut(p, params, features, surrogate)
@@ -112,7 +113,7 @@ def test_every_place_of_a_slice_is_a_point_of_the_space():
 def test_a_parameter_that_the_best_trial_lacks_has_an_empty_slice():
     features = Features(SPACE)
     params = {"patches.size_vox": 32, "augment.copies": 0, "optim.lr": 1e-4, "optim.beta1": 0.95}
-    surrogate = fit_surrogate(features.matrix([params]), np.array([0.5]))
+    surrogate = fit_surrogate(features.matrix([params]), standardise(np.array([0.5]), None))
     shift = next(p for p in SPACE.free if p.name == "augment.shift_vox")
     assert cut(shift, params, features, surrogate).values == ()
 

@@ -16,8 +16,8 @@ from nodule_det.hpo.simulate.functions import EPOCHS, Objective
 from nodule_det.hpo.simulate.plots import best_at, draw_by_strategy, mean_curve, summary_rows
 from nodule_det.hpo.simulate.study import Finished, Plan, Run, run_study, simulate
 from nodule_det.hpo.space.space import point_key
-from nodule_det.hpo.strategy.bayesian import propose
 from nodule_det.hpo.strategy.random_search import propose_random
+from nodule_det.hpo.strategy.strategy import propose
 from nodule_det.hpo.study.study import read_study
 from nodule_det.hpo.study.trial import TrialState
 

@@ -1,9 +1,8 @@
 import numpy as np
 
-from nodule_det.config.hpo import AcquisitionConfig, Strategy
+from nodule_det.config.hpo import AcquisitionConfig
 from nodule_det.hpo.space.parsing import parse_space, read_space
 from nodule_det.hpo.strategy.random_search import propose_random, propose_sobol
-from nodule_det.hpo.strategy.strategy import make_strategy
 from nodule_det.hpo.study.trial import Trial
 
 SPACE = read_space("nomura")
@@ -72,8 +71,3 @@ def test_the_draws_of_a_generator_stay_what_they_were():
     rng = np.random.default_rng(5)
     units = np.random.default_rng(5).random(SPACE.dimension)
     assert propose_random(SPACE, [], CONFIG, rng) == SPACE.from_unit(units)
-
-
-def test_a_baseline_is_chosen_by_its_strategy():
-    assert make_strategy(Strategy.random) is propose_random
-    assert make_strategy(Strategy.sobol) is propose_sobol

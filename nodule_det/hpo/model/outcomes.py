@@ -1,0 +1,86 @@
+"""Values of trials, prepared for a model of mean 0 and variance 1.
+
+    values (n,), se (n,) ──winsorise()──▶ without heavy lower tail ──standardise()──▶ Standardised
+
+Everything is relative to the data: a study whose values lie within 0.01 of each other, or a loss
+in the thousands, is searched as well as one whose values fill [0, 1].
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nodule_det.arrays import BoolArray, FloatArray
+
+TUKEY = 1.5
+"""Interquartile ranges below the first quartile at which a value becomes an outlier."""
+
+MIN_NOISE = 1e-6
+"""Variance added to every standardised value, which keeps factorisations stable."""
+
+EQUAL = 1e-12
+"""Spread, relative to the largest value, below which values differ by rounding alone."""
+
+
+@dataclass(frozen=True)
+class Standardised:
+    """Values of mean 0 and variance 1 at most, and the way back."""
+
+    values: FloatArray
+    """(n,)"""
+    noise: FloatArray
+    """(n,) known variance of each, in the same units."""
+    center: float
+    scale: float
+
+
+def winsorise(values: FloatArray) -> FloatArray:
+    """Raise low outliers to Tukey's lower fence.
+
+    A training that diverges to a finite value, or a loss that explodes, would otherwise decide
+    the scale of all others.  Larger is better, so high values are never cut.
+
+    Args:
+        values: (n,) objective, larger is better.
+
+    References:
+        Tukey (1977), Exploratory Data Analysis; Ax winsorises by the same fence.
+    """
+    if len(values) == 0:
+        return values
+    first, third = np.percentile(values, [25, 75])
+    spread = third - first
+    return np.maximum(values, first - TUKEY * spread) if spread > 0 else values
+
+
+def standardise(values: FloatArray, se: FloatArray | None) -> Standardised:
+    """Bring values to mean 0 and standard deviation 1.
+
+    Where they differ by less than their own standard errors, the scale is the median of those:
+    a few near-equal first values must not be blown up to differences that mean something.
+
+    Args:
+        values: (n,), n at least 1.
+        se: (n,) standard errors; None where they are unknown.
+    """
+    center, scale = float(np.mean(values)), float(np.std(values))
+    if se is not None:
+        scale = max(scale, float(np.median(se)))
+    if scale <= EQUAL * float(np.abs(values).max()):
+        scale = 1.0
+    noise = np.zeros(len(values)) if se is None else (se / scale) ** 2
+    return Standardised((values - center) / scale, noise + MIN_NOISE, center, scale)
+
+
+def standardise_labels(succeeded: BoolArray) -> Standardised:
+    """Bring success (1) and failure (0) to a mean and spread as of one more trial of each kind.
+
+    So outcomes that are all failures still lie below what is expected elsewhere.
+    """
+    n = len(succeeded)
+    share = (int(succeeded.sum()) + 1) / (n + 2)
+    scale = float(np.sqrt(share * (1 - share)))
+    labels = succeeded.astype(np.float64)
+    return Standardised((labels - share) / scale, np.full(n, MIN_NOISE), share, scale)
