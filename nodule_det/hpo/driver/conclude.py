@@ -32,6 +32,7 @@ def conclude(context: DriverContext, number: int, files: JobFiles) -> None:
         context.folder(trial, attempt),
         files,
         context.dispatcher.explain,
+        context.study.objective,
         absence.comments if absence else "",
     )
     times = {"started_s": outcome.started_s, "ended_s": outcome.ended_s}
@@ -65,7 +66,11 @@ def take_late_results(context: DriverContext) -> None:
             continue
         folder = context.folder(trial, lost[-1])
         outcome = read_outcome(
-            context.run_dir(trial), folder, read_job(folder), context.dispatcher.explain
+            context.run_dir(trial),
+            folder,
+            read_job(folder),
+            context.dispatcher.explain,
+            context.study.objective,
         )
         if outcome.reason is None and _recall(context, trial):
             context.observe(trial)
@@ -100,7 +105,7 @@ def _complete(context: DriverContext, kind: str, trial: Trial, outcome: Outcome)
     )
     context.notes.failures = 0
     late = " (its job was given up, but has ended well)" if trial.attempt is None else ""
-    context.say(f"trial {trial.number} complete: {outcome.value:.4f}{late}")
+    context.say(f"trial {trial.number} complete: {outcome.value:.6g}{late}")
 
 
 def _fail(context: DriverContext, trial: Trial, outcome: Outcome) -> None:

@@ -17,7 +17,7 @@ from nodule_det.hpo.driver.clock import Clock
 from nodule_det.hpo.strategy.strategy import Propose
 from nodule_det.hpo.study.study import Study, StudyWriter
 from nodule_det.hpo.study.trial import Attempt, Reason, Trial, TrialState
-from nodule_det.hpo.training.outcome import read_curve
+from nodule_det.hpo.training.result import read_curve
 
 
 @dataclass
@@ -113,7 +113,7 @@ class DriverContext:
     def observe(self, trial: Trial) -> None:
         """Write down the validations of a trial that are new."""
         seen = {o.epoch for o in trial.curve}
-        for o in read_curve(self.run_dir(trial)):
+        for o in read_curve(self.run_dir(trial), self.study.objective):
             if o.epoch not in seen:
                 fields = {"epoch": o.epoch, "value": o.value, "se": o.se}
                 self.writer.write("observed", trial=trial.number, **fields)

@@ -21,8 +21,10 @@ from nodule_det.errors import ConfigError
 from nodule_det.files import write_text
 from nodule_det.hpo.dispatch.base import Job
 from nodule_det.hpo.space.space import Kind, Parameter, Params, Space, Value
+from nodule_det.untrusted import read_text
 
 TRAIN_COMMAND = ("-m", "nodule_det.train")
+MAX_OVERRIDES_BYTES = 1_000_000
 
 
 def overrides(config: object, default: object, prefix: str = "") -> list[str]:
@@ -117,7 +119,7 @@ def read_params(run_dir: Path, space: Space) -> Params:
         OSError: If the folder holds none.
         ConfigError, ValueError: If it is no point of the space.
     """
-    lines = (run_dir / "overrides.txt").read_text(encoding="utf-8").splitlines()
+    lines = read_text(run_dir / "overrides.txt", MAX_OVERRIDES_BYTES).splitlines()
     texts = dict(line.split("=", 1) for line in lines if "=" in line)  # of equal names the last
     params: Params = {}
     for p in space:
@@ -128,8 +130,8 @@ def read_params(run_dir: Path, space: Space) -> Params:
 
 def _value_of(p: Parameter, text: str, params: Params) -> Value:
     """Undo :func:`as_override`, whose word tells every value of a list from the others."""
-    if p.kind is Kind.FLOAT:
-        return float(text)
+    if p.kind in (Kind.FLOAT, Kind.INT):
+        return text  # which the check of the space reads as a number
     for value in p.choices(params) or ():
         if as_override(p.name, value) == f"{p.name}={text}":
             return value

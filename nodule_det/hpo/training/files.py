@@ -8,14 +8,16 @@ driver ──abandon()──▶ abandoned, so that a job which runs unseen ends
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from nodule_det.config.hpo import JOB_ID
 from nodule_det.errors import ExitCode
-from nodule_det.untrusted import read_bytes
+from nodule_det.untrusted import printable, read_bytes
 
 MAX_BYTES = 10_000
 
@@ -67,12 +69,16 @@ def read_job(folder: Path) -> JobFiles:
 
 
 def read_claim(folder: Path) -> Claim | None:
-    """Read who runs a job folder; None before a job has started in it, or if none ever will."""
+    """Read who runs a job folder.
+
+    Returns:
+        None before a job has started in it, if none ever will, or if the file is damaged.
+    """
     words = _words(folder / "claim")
-    started_s = _number(words[2]) if len(words) == 3 else None
-    if started_s is None or words[0] == CLOSED:
+    started_s = _time(words[2]) if len(words) == 3 else None
+    if started_s is None or words[0] == CLOSED or not JOB_ID.fullmatch(words[0]):
         return None
-    return Claim(words[0], words[1], started_s)
+    return Claim(words[0], printable(words[1]), started_s)
 
 
 def close(folder: Path) -> bool:
@@ -104,8 +110,10 @@ def abandon(folder: Path) -> None:
 def read_exit(folder: Path) -> Exit | None:
     """Read how the job of a folder ended; None before it has, or if the file is damaged."""
     words = _words(folder / "exit_code")
-    ended_s = _number(words[1]) if len(words) == 2 and words[0].isdecimal() else None
-    return None if ended_s is None else Exit(int(words[0]), ended_s)
+    ended_s = _time(words[1]) if len(words) == 2 else None
+    if ended_s is None or not re.fullmatch(r"[0-9]{1,3}", words[0], re.ASCII):
+        return None
+    return Exit(int(words[0]), ended_s) if int(words[0]) <= 255 else None
 
 
 def _words(path: Path) -> list[str]:
@@ -115,8 +123,6 @@ def _words(path: Path) -> list[str]:
         return []
 
 
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
+def _time(text: str) -> float | None:
+    """Return Unix seconds; None for anything else."""
+    return float(text) if re.fullmatch(r"[0-9]{1,11}(\.[0-9]{1,9})?", text, re.ASCII) else None

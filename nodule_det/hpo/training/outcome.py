@@ -1,25 +1,22 @@
 """What became of a training, from the files that it and its job left.
 
 exit_code, result.json, job.log ──read_outcome()──▶ Outcome(reason, value, message)
-metrics.jsonl ──read_curve()──▶ [Observation(epoch, value, se)]
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from nodule_det.errors import ExitCode
-from nodule_det.files import read_jsonl
 from nodule_det.hpo.dispatch.base import Explanation
-from nodule_det.hpo.study.trial import Observation, Reason
+from nodule_det.hpo.study.objective import PAUC, Objective
+from nodule_det.hpo.study.trial import Reason
 from nodule_det.hpo.training.files import Claim, Exit, JobFiles
 from nodule_det.hpo.training.job_log import last_error, read_tail
-from nodule_det.runs import RunFolder, RunResult, RunStatus
-from nodule_det.untrusted import parse_object, read_bytes
+from nodule_det.hpo.training.result import Result, read_result
+from nodule_det.runs import RunFolder, RunStatus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,13 +35,17 @@ class Outcome:
     """How far a stopped training got, in its own terms; None if it does not say."""
 
 
-MAX_BYTES = 10_000_000
 Explain = Callable[[str, str], Explanation | None]
 """:meth:`Dispatcher.explain`: (end of the log, comment of polls) -> why the job was ended."""
 
 
 def read_outcome(
-    run_dir: Path, attempt_dir: Path, files: JobFiles, explain: Explain, comment: str = ""
+    run_dir: Path,
+    attempt_dir: Path,
+    files: JobFiles,
+    explain: Explain,
+    objective: Objective,
+    comment: str = "",
 ) -> Outcome:
     """Read what became of a job that is over, from the files that it left.
 
@@ -58,11 +59,12 @@ def read_outcome(
         attempt_dir: Of the job.
         files: What the folder of the job said once it was over.
         explain: Finds the batch system's reason in log and comment.
+        objective: The value to read from the result.
         comment: What the batch system reported of the job once it was gone.
     """
     claim, exit_ = files.claim, files.exit
     started_s = claim.started_s if claim else None
-    result, values = _read_result(run_dir)
+    result, damage = read_result(run_dir, objective)
     if claim is None and result is not None and result.status is not RunStatus.COMPLETE:
         result = None  # of an earlier job: this one never began
     reason, message = _reason(result, exit_)
@@ -74,33 +76,29 @@ def read_outcome(
         elif reason is not Reason.STOPPED:
             message = f"{message or 'ended by the batch system'}: {why.text}"
     message = message or _default_message(reason, claim, exit_, attempt_dir)
+    if damage and reason in (Reason.ERROR, Reason.LOST):
+        message = f"{message}; {damage}"
     value = value_se = None
     if reason is None and result is not None:
-        value, value_se = result.pauc, result.pauc_se
-        if value is None or not math.isfinite(value):
-            reason, message = Reason.ERROR, f"result.json is complete, but has pauc={value}"
-            value = value_se = None
-        elif value_se is not None and not math.isfinite(value_se):
-            value_se = None
+        value, value_se = result.value, result.value_se
+        if value is None:
+            low, high = objective.bounds
+            needs = f"a number from {low:g} to {high:g}" if objective.name == "pauc" else "a number"
+            reason, value_se = Reason.ERROR, None
+            message = f"result.json has {objective.name}={result.found}, expected {needs}"
     return Outcome(
         reason=reason,
         value=value,
         value_se=value_se,
         message=message,
-        peak_memory_bytes=_peak(result),
+        peak_memory_bytes=result.peak_memory_bytes if result is not None else None,
         started_s=started_s,
         ended_s=exit_.ended_s if exit_ else None,
-        progress=_progress(values) if result else None,
+        progress=result.progress if result is not None else None,
     )
 
 
-def _peak(result: RunResult | None) -> int | None:
-    if result is None:
-        return None
-    return result.peak_gpu_memory_bytes or result.peak_memory_bytes
-
-
-def _reason(result: RunResult | None, exit_: Exit | None) -> tuple[Reason | None, str | None]:
+def _reason(result: Result | None, exit_: Exit | None) -> tuple[Reason | None, str | None]:
     if result is not None and result.status is RunStatus.COMPLETE:
         return None, None
     message = result.message if result is not None else None
@@ -136,41 +134,8 @@ def _default_message(
     return None
 
 
-def _progress(values: dict[str, Any]) -> str | None:
-    """Return the step, and the scans of an unfinished validation; other programs have neither."""
-    if not isinstance(values.get("step"), int):
-        return None
-    scans = values.get("n_scans_validated")
-    return f"step {values['step']}" + (f", {scans} scans validated" if scans else "")
-
-
-def _read_result(run_dir: Path) -> tuple[RunResult | None, dict[str, Any]]:
-    """Return a result, and its values as they are written; None and no values without one."""
-    try:
-        text = read_bytes(RunFolder(run_dir).result, MAX_BYTES).decode()
-        return RunResult.from_json(text), parse_object(text)
-    except FileNotFoundError:
-        return None, {}
-    except (ValueError, TypeError):  # not ours to repair; without a result the exit code counts
-        return None, {}
-
-
 def put_away_failure(run_dir: Path, attempt_dir: Path) -> None:
     """Move the result of a failed attempt out of the way of the next one."""
-    result, _ = _read_result(run_dir)
-    if result is not None and result.status is RunStatus.FAILED:
+    result, damage = read_result(run_dir, PAUC)
+    if damage or (result is not None and result.status is RunStatus.FAILED):
         RunFolder(run_dir).result.rename(attempt_dir / "result.json")
-
-
-def read_curve(run_dir: Path) -> list[Observation]:
-    """Read the validations of a training so far; a number that is none is left out."""
-    curve = []
-    for row in read_jsonl(RunFolder(run_dir).metrics):
-        epoch, pauc = row.get("epoch"), _finite(row.get("pauc"))
-        if row.get("kind") == "validation" and isinstance(epoch, int) and pauc is not None:
-            curve.append(Observation(epoch, pauc, _finite(row.get("pauc_se"))))
-    return curve
-
-
-def _finite(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

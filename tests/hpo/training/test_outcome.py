@@ -1,10 +1,11 @@
 import pytest
 
-from nodule_det.files import append_jsonl, write_json
+from nodule_det.files import write_json
 from nodule_det.hpo.dispatch.pbs import PbsDispatcher
+from nodule_det.hpo.study.objective import PAUC
 from nodule_det.hpo.study.trial import Reason
 from nodule_det.hpo.training.files import read_job
-from nodule_det.hpo.training.outcome import put_away_failure, read_curve, read_outcome
+from nodule_det.hpo.training.outcome import put_away_failure, read_outcome
 from nodule_det.runs import RunFolder, RunResult, RunStatus
 
 
@@ -16,12 +17,12 @@ def outcome(tmp_path, code=None, **result):
         (attempt / "exit_code").write_text(f"{code} 1060.5\n")
     if result:
         write_json(RunFolder(tmp_path).result, RunResult(**result).as_dict())
-    return read_outcome(tmp_path, attempt, read_job(attempt), PbsDispatcher.explain)
+    return read_outcome(tmp_path, attempt, read_job(attempt), PbsDispatcher.explain, PAUC)
 
 
 def read(tmp_path, comment=""):
     folder = tmp_path / "attempt_1"
-    return read_outcome(tmp_path, folder, read_job(folder), PbsDispatcher.explain, comment)
+    return read_outcome(tmp_path, folder, read_job(folder), PbsDispatcher.explain, PAUC, comment)
 
 
 FAILED, STOPPED, RUNNING = RunStatus.FAILED, RunStatus.STOPPED, RunStatus.RUNNING
@@ -56,7 +57,7 @@ def test_a_job_that_never_began_is_lost_regardless_of_an_earlier_result(tmp_path
     write_json(RunFolder(tmp_path).result, RunResult(status=status, reason="sigterm").as_dict())
     folder = tmp_path / "attempt_2"
     folder.mkdir()
-    seen = read_outcome(tmp_path, folder, read_job(folder), PbsDispatcher.explain)
+    seen = read_outcome(tmp_path, folder, read_job(folder), PbsDispatcher.explain, PAUC)
     assert seen.reason is Reason.LOST
     assert seen.message.startswith(f"the job never found its folder: is {folder} visible on the")
 
@@ -111,9 +112,18 @@ def test_times_are_those_that_the_job_wrote(tmp_path):
     assert (seen.started_s, seen.ended_s, seen.value, seen.value_se) == (1000.5, 1060.5, 0.5, 0.01)
 
 
-def test_the_exit_code_counts_where_the_result_is_damaged(tmp_path):
+@pytest.mark.parametrize(("code", "reason"), [(86, Reason.DIVERGED), (0, Reason.ERROR)])
+def test_the_exit_code_counts_where_the_result_is_damaged(tmp_path, code, reason):
     RunFolder(tmp_path).result.write_text("{")
-    assert outcome(tmp_path, 86).reason is Reason.DIVERGED
+    seen = outcome(tmp_path, code)
+    assert seen.reason is reason
+    assert code or "result.json cannot be read: Expecting property name" in seen.message
+
+
+def test_a_complete_result_without_a_possible_value_is_an_error_that_names_it(tmp_path):
+    seen = outcome(tmp_path, 0, status=RunStatus.COMPLETE, pauc=1.5)
+    assert seen.reason is Reason.ERROR
+    assert seen.message == "result.json has pauc=1.5, expected a number from 0 to 1"
 
 
 def test_the_result_of_a_failed_attempt_is_not_taken_for_that_of_the_next(tmp_path):
@@ -121,17 +131,6 @@ def test_the_result_of_a_failed_attempt_is_not_taken_for_that_of_the_next(tmp_pa
     put_away_failure(tmp_path, tmp_path / "attempt_1")
     assert not RunFolder(tmp_path).result.exists()
     assert (tmp_path / "attempt_1" / "result.json").exists()
-
-
-def test_the_curve_is_that_of_the_validations(tmp_path):
-    path = RunFolder(tmp_path).metrics
-    append_jsonl(path, {"kind": "train", "step": 1, "loss": 0.5})
-    append_jsonl(path, {"kind": "validation", "epoch": 5, "pauc": 0.25, "pauc_se": 0.02})
-    append_jsonl(path, {"kind": "validation", "epoch": 10, "pauc": None, "pauc_se": None})
-    append_jsonl(path, {"kind": "validation", "pauc": 0.5})
-    with open(path, "a", encoding="utf-8") as f:  # as json.dumps writes it
-        f.write('{"kind": "validation", "epoch": 15, "pauc": NaN, "pauc_se": 0.1}\n')
-    assert [(o.epoch, o.value, o.se) for o in read_curve(tmp_path)] == [(5, 0.25, 0.02)]
 
 
 PBS_WORDS = "=>> PBS: job killed: mem 379112kb exceeded limit 102400kb"

@@ -1,0 +1,157 @@
+"""``result.json`` and ``metrics.jsonl`` of any program, read with care.
+
+result.json ──read_result()──▶ Result(status, value, message)   or why it cannot be read
+metrics.jsonl ──read_curve()──▶ [Observation(epoch, value, se)]
+
+Both are written by a program that may crash, be buggy or run out of disk, so nothing in them ends a
+study: a number that cannot be true is ignored or makes that one trial fail.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from nodule_det.hpo.study.objective import Objective
+from nodule_det.hpo.study.replay import MOST, MOST_BYTES
+from nodule_det.hpo.study.trial import Observation
+from nodule_det.runs import RunFolder, RunStatus
+from nodule_det.untrusted import parse_object, printable, read_bytes, read_object
+
+MAX_RESULT_BYTES = 16_000_000
+MAX_METRICS_BYTES = 256_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a program wrote into ``result.json``."""
+
+    status: RunStatus
+    reason: str | None
+    """Why it stopped or failed."""
+    message: str | None
+    """Its error in one line."""
+    value: float | None
+    """The objective as reported; None if it is missing or cannot be true."""
+    value_se: float | None
+    """Standard error of ``value``."""
+    found: str
+    """What stands in place of the value, for messages."""
+    peak_memory_bytes: int | None
+    """Largest memory, of the GPU if it used one."""
+    progress: str | None
+    """How far it got: its step, and the scans of an unfinished validation; None if not reported."""
+
+
+def read_result(run_dir: Path, objective: Objective) -> tuple[Result | None, str]:
+    """Read ``result.json`` of a run folder.
+
+    Returns:
+        The result and "", None and "" if there is no such file, or None and why it cannot be read.
+
+    Raises:
+        OSError: If the file system fails in a way that may pass.
+    """
+    path = RunFolder(run_dir).result
+    try:
+        content = read_object(path, MAX_RESULT_BYTES)
+    except FileNotFoundError:
+        return None, ""
+    except ValueError as error:
+        return None, printable(str(error))
+    status = content.get("status")
+    if not isinstance(status, str) or status not in set(RunStatus):
+        states = ", ".join(RunStatus)
+        return None, printable(f'{path} has "status": {status}; it must be one of {states}')
+    raw = find_value(content, objective.name)
+    return (
+        Result(
+            status=RunStatus(status),
+            reason=_text(content.get("reason")),
+            message=_text(content.get("message")),
+            value=legal_value(raw, objective),
+            value_se=_legal_se(find_value(content, f"{objective.name}_se"), objective),
+            found=printable(str(raw)[:200], 60),
+            peak_memory_bytes=_bytes(content.get("peak_gpu_memory_bytes"))
+            or _bytes(content.get("peak_memory_bytes")),
+            progress=_progress(content),
+        ),
+        "",
+    )
+
+
+def find_value(content: Mapping[str, Any], name: str) -> Any:
+    """Return what stands under a name: a key of its own, or a path of keys joined by dots.
+
+    Example:
+        >>> find_value({"val": {"loss": 0.5}}, "val.loss")
+        0.5
+    """
+    if name in content:
+        return content[name]
+    head, dot, rest = name.partition(".")
+    below = content.get(head)
+    return find_value(below, rest) if dot and isinstance(below, dict) else None
+
+
+def legal_value(value: Any, objective: Objective) -> float | None:
+    """Return a number that the objective can have; None for anything else."""
+    low, high = objective.bounds
+    return float(value) if _is_number(value) and low <= value <= high else None
+
+
+def _legal_se(value: Any, objective: Objective) -> float | None:
+    return float(value) if _is_number(value) and 0 <= value <= objective.largest_se else None
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _progress(content: Mapping[str, Any]) -> str | None:
+    step, scans = content.get("step"), content.get("n_scans_validated")
+    if not _is_number(step):
+        return None
+    return printable(f"step {step}" + (f", {scans} scans validated" if scans else ""), 200)
+
+
+def _text(value: Any) -> str | None:
+    return printable(value) if isinstance(value, str) else None
+
+
+def _bytes(value: Any) -> int | None:
+    return int(value) if _is_number(value) and 0 < value <= MOST_BYTES else None
+
+
+def read_curve(run_dir: Path, objective: Objective) -> list[Observation]:
+    """Read the validations so far, with values as reported.  Lines that cannot be true are skipped.
+
+    Raises:
+        OSError: If the file system fails in a way that may pass.
+    """
+    try:
+        content = read_bytes(RunFolder(run_dir).metrics, MAX_METRICS_BYTES)
+    except (FileNotFoundError, ValueError):
+        return []
+    rows = (_observation(line, objective) for line in content.split(b"\n"))
+    return [row for row in rows if row is not None]
+
+
+def _observation(line: bytes, objective: Objective) -> Observation | None:
+    if b"validation" not in line:
+        return None
+    try:
+        row = parse_object(line)
+    except ValueError:  # torn by a crash, say
+        return None
+    epoch, value = row.get("epoch"), legal_value(find_value(row, objective.name), objective)
+    if row.get("kind") != "validation" or value is None or not _is_number(epoch):
+        return None
+    if not 0 <= epoch <= MOST or epoch != math.floor(epoch):
+        return None
+    return Observation(
+        int(epoch), value, _legal_se(find_value(row, f"{objective.name}_se"), objective)
+    )

@@ -1,0 +1,107 @@
+import json
+import os
+
+import pytest
+
+from nodule_det.config.hpo import Direction
+from nodule_det.files import append_jsonl
+from nodule_det.hpo.study.objective import PAUC, Objective
+from nodule_det.hpo.training.result import find_value, read_curve, read_result
+from nodule_det.runs import RunFolder, RunStatus
+
+LOSS = Objective("val.loss", Direction.minimize)
+
+
+def written(folder, **content):
+    RunFolder(folder).result.write_text(json.dumps(content))
+    return folder
+
+
+def test_the_result_of_our_own_training(tmp_path):
+    done = {"status": "complete", "pauc": 0.5, "pauc_se": 0.01, "peak_memory_bytes": 10}
+    result, damage = read_result(written(tmp_path, **done), PAUC)
+    assert (result.status, result.value, result.value_se) == (RunStatus.COMPLETE, 0.5, 0.01)
+    assert (result.peak_memory_bytes, damage) == (10, "")
+
+
+def test_any_number_can_be_the_objective_and_is_read_as_reported(tmp_path):
+    folder = written(tmp_path, status="complete", val={"loss": 12.5, "loss_se": 2})
+    result, _ = read_result(folder, LOSS)
+    assert (result.value, result.value_se) == (12.5, 2.0)
+    flat, _ = read_result(written(tmp_path, status="complete", **{"val.loss": -1e6}), LOSS)
+    assert (flat.value, flat.value_se) == (-1e6, None)
+
+
+def test_a_key_of_its_own_comes_before_a_path_of_keys():
+    content = {"a.b": 1, "a": {"b": 2, "c": {"d": 3}}, "x": 4}
+    assert find_value(content, "a.b") == 1
+    assert find_value(content, "a.c.d") == 3
+    assert find_value(content, "a.c.d.e") is None
+    assert find_value(content, "x.y") is None
+
+
+@pytest.mark.parametrize("value", [None, True, "0.5", [0.5], {}, -0.1, 1.1, 10**400])
+def test_a_value_that_cannot_be_true_is_none(tmp_path, value):
+    result, damage = read_result(written(tmp_path, status="complete", pauc=value), PAUC)
+    assert result.value is None
+    assert damage == ""
+    odd = written(tmp_path, status="complete", pauc=0.5, pauc_se=value, peak_memory_bytes="x")
+    result, _ = read_result(odd, PAUC)
+    assert (result.value, result.value_se, result.peak_memory_bytes) == (0.5, None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "Expecting value"),
+        ("[]", "expected a JSON object"),
+        ('{"status": "complete", "pauc": NaN}', "NaN is not a finite number"),
+        ('{"pauc": 0.5}', "it must be one of running, complete, stopped, failed"),
+        ('{"status": ["complete"]}', "it must be one of running, complete, stopped, failed"),
+        ('{"a": ' + "[" * 100_000, "nested too deeply"),
+        ("\udcff", "cannot be read"),
+    ],
+)
+def test_a_damaged_result_is_described_in_one_line(tmp_path, text, why):
+    RunFolder(tmp_path).result.write_bytes(text.encode(errors="surrogateescape"))
+    result, damage = read_result(tmp_path, PAUC)
+    assert result is None
+    assert why in damage
+    assert damage.isprintable()
+
+
+def test_a_folder_or_a_fifo_in_place_of_a_file_is_described_too(tmp_path):
+    folder = RunFolder(tmp_path)
+    assert read_result(tmp_path, PAUC) == (None, "")
+    os.mkfifo(folder.result)
+    folder.metrics.mkdir()
+    assert "not a regular file" in read_result(tmp_path, PAUC)[1]
+    assert read_curve(tmp_path, PAUC) == []
+
+
+def test_messages_are_safe_to_print(tmp_path):
+    result, _ = read_result(
+        written(tmp_path, status="failed", message="bad\x1b[2J\n", reason=7), PAUC
+    )
+    assert (result.message, result.reason) == ("bad?[2J", None)
+
+
+def test_the_curve_is_that_of_the_validations(tmp_path):
+    path = RunFolder(tmp_path).metrics
+    append_jsonl(path, {"kind": "train", "step": 1, "loss": 0.5})
+    append_jsonl(path, {"kind": "validation", "epoch": 5, "pauc": 0.25, "pauc_se": 0.02})
+    append_jsonl(path, {"kind": "validation", "epoch": 10, "pauc": None, "pauc_se": None})
+    append_jsonl(path, {"kind": "validation", "pauc": 0.5})
+    for odd in ("true", "1e999", "[]", "1.5", "-1", "9" * 400, '"5"'):
+        with open(path, "a", encoding="utf-8") as f:
+            f.write(f'{{"kind": "validation", "epoch": {odd}, "pauc": 0.5}}\n')
+    with open(path, "a", encoding="utf-8") as f:  # as json.dumps writes it
+        f.write('{"kind": "validation", "epoch": 15, "pauc": NaN, "pauc_se": 0.1}\n[]\n\0\n')
+        f.write('{"kind": "validation", "epoch": 20, "pauc": 7}\n{"kind": "validation", "ep')
+    assert [(o.epoch, o.value, o.se) for o in read_curve(tmp_path, PAUC)] == [(5, 0.25, 0.02)]
+
+
+def test_the_curve_of_another_objective(tmp_path):
+    row = {"kind": "validation", "epoch": 1, "val.loss": 3.5, "val.loss_se": 0.5}
+    append_jsonl(RunFolder(tmp_path).metrics, row)
+    assert [(o.epoch, o.value, o.se) for o in read_curve(tmp_path, LOSS)] == [(1, 3.5, 0.5)]
