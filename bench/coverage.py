@@ -171,7 +171,7 @@ def run_cells(asked: argparse.Namespace) -> None:
         strength = population.strength()
         truth, start = population.truth(strength), time.process_time()
         missed: dict[str, np.ndarray] = defaultdict(lambda: np.zeros((len(FIGURES), 3)))
-        for seed in range(asked.repetitions):
+        for seed in range(asked.first_seed, asked.first_seed + asked.repetitions):
             rng = np.random.default_rng([seed, n, round(1000 * pauc), round(10 * lesions)])
             (found,) = draw(n, population, [strength], rng)
             patients = {c: f"{int(c) // asked.per_patient:06d}" for c in found.cases.tolist()}
@@ -204,7 +204,7 @@ def run_differences(asked: argparse.Namespace) -> None:
         strengths = [first.strength(), second.strength()]
         true = second.truth(strengths[1]) - first.truth(strengths[0])
         sums, start = np.zeros((2, 4)), time.process_time()
-        for seed in range(asked.repetitions):
+        for seed in range(asked.first_seed, asked.first_seed + asked.repetitions):
             pair = draw(n, first, strengths, np.random.default_rng([seed, n]))
             done = compare(*pair, bootstrap=300, permutations=199, seed=seed)
             for j, d in enumerate((done.pauc, done.cpm)):
@@ -271,6 +271,7 @@ def main() -> None:
     parser.add_argument("--lesions", type=float, nargs="+", default=[0.3, 1.0, 3.0])
     parser.add_argument("--per-patient", type=int, default=1, help="scans of a patient")
     parser.add_argument("--repetitions", type=int, default=1000)
+    parser.add_argument("--first-seed", type=int, default=0, help="for fresh random numbers")
     parser.add_argument("--bootstrap", type=int, default=400)
     parser.add_argument("--out", type=Path, required=True, help="JSON lines, appended")
     asked = parser.parse_args()

@@ -1,4 +1,9 @@
-"""CSV files -> FROC figures: the command ``python -m nodule_det.evaluate`` and its parts.
+"""FROC figures of any detector: the command ``evaluate``, and the function of the same name.
 
-candidates, annotations, scans ──reading──▶ Job ──froc──▶ Froc ──words──▶ table, JSON, CSV, pictures
+CSV files ──python -m nodule_det.evaluate──▶ table, froc.json, froc_curve.csv, pictures
+DataFrames, dicts, paths ──evaluate()──▶ Evaluation: unpacks, .plot(ax), .to_frame()
 """
+
+from nodule_det.evaluate.api import Evaluation, evaluate
+
+__all__ = ["Evaluation", "evaluate"]

@@ -1,0 +1,161 @@
+"""DataFrames, dicts of arrays or paths -> candidates, lesions, scans and patients.
+
+pandas is never imported: a DataFrame is whatever has named columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nodule_det.arrays import FloatArray, StrArray, as_names, as_numbers
+from nodule_det.errors import FrocInputError
+from nodule_det.evaluate.reading import read_candidates, read_excluded, read_lesions
+from nodule_det.evaluate.scans import PATIENT, ScanList, read_patients, read_scans
+from nodule_det.froc import Candidates, Lesions
+
+CASE = ("seriesuid", "series_uid", "SeriesInstanceUID", "case")
+POINT = (("coordX", "coordY", "coordZ"), ("x", "y", "z"))
+SCORE = ("probability", "score")
+DIAMETER = ("diameter_mm",)
+WORLD = "world_mm"
+
+Columns = Any
+"""A DataFrame, a dict of arrays, the path of a CSV file, or ``Candidates`` or ``Lesions``."""
+
+
+def as_candidates(table: Columns) -> Candidates:
+    """Convert the output of a detector.
+
+    Args:
+        table: Columns ``seriesuid``, ``coordX``, ``coordY``, ``coordZ`` (or ``x``, ``y``, ``z``, or
+            one (n, 3) array ``world_mm``) in world mm, and ``probability`` or ``score``.
+
+    Raises:
+        FrocInputError: If it is none of these, or a column is missing.
+    """
+    if isinstance(table, Candidates):
+        return table
+    if _is_path(table):
+        return read_candidates(Path(table))[0]
+    names = _names(table, "candidates")
+    score = as_numbers(_column(table, SCORE, names, "candidates"), "the scores of candidates")
+    return Candidates(_case(table, names, "candidates"), _points(table, names, "candidates"), score)
+
+
+def as_lesions(table: Columns, what: str = "lesions") -> Lesions:
+    """Convert annotated findings.
+
+    Args:
+        table: Columns as of :func:`as_candidates`, with ``diameter_mm`` in place of a score.
+        what: ``lesions`` or ``excluded``, for the error message and for reading a file.
+
+    Raises:
+        FrocInputError: If it is none of these, or a column is missing.
+    """
+    if isinstance(table, Lesions):
+        return table
+    if _is_path(table):
+        path = Path(table)
+        return read_excluded(path) if what == "excluded" else read_lesions(path)[0]
+    names = _names(table, what)
+    diameter = as_numbers(_column(table, DIAMETER, names, what), f"diameter_mm of {what}")
+    return Lesions(_case(table, names, what), _points(table, names, what), diameter)
+
+
+def as_scans(scans: Any, known: set[str]) -> StrArray:
+    """Convert the list of evaluated scans.
+
+    Args:
+        scans: Ids (a list, array or Series), a table with a column of ids, or a path.
+        known: Ids in the other tables.
+    """
+    if _is_path(scans):
+        return read_scans(Path(scans), known).cases
+    if _is_table(scans):
+        return _case(scans, _names(scans, "scans"), "scans")
+    if not hasattr(scans, "__iter__"):
+        raise FrocInputError(
+            f"scans must be a list of ids, a table or a path, not {type(scans).__name__}"
+        )
+    return as_names(scans if hasattr(scans, "__array__") else list(scans), "the list of scans")
+
+
+def as_patients(patients: Any, scans: Any, cases: StrArray) -> dict[str, str] | None:
+    """Convert the patient of every scan.
+
+    Args:
+        patients: A dict or Series from scan to patient, a table with the columns of scan ids and
+            ``patient``, or the path of one.  None takes the column ``patient`` of ``scans``, if
+            there is one.
+        scans: The list of scans as it was passed.
+        cases: Its ids.
+    """
+    if patients is None:
+        if _is_path(scans):
+            return read_patients("", read_scans(Path(scans), set(cases.tolist())))
+        patients = scans if _is_table(scans) and PATIENT in _names(scans, "scans") else None
+        if patients is None:
+            return None
+    if _is_path(patients):
+        return read_patients(str(patients), ScanList(cases, None))
+    if _is_table(patients) and PATIENT in _names(patients, "patients"):
+        ids = _case(patients, _names(patients, "patients"), "patients")
+        return dict(zip(ids.tolist(), list(patients[PATIENT]), strict=True))
+    if hasattr(patients, "items"):
+        return {str(scan): patient for scan, patient in patients.items()}
+    raise FrocInputError(
+        f"patients must be a dict from scan to patient, or a table with the columns {CASE[0]} and "
+        f"{PATIENT}, not {type(patients).__name__}"
+    )
+
+
+def _is_path(table: Any) -> bool:
+    return isinstance(table, str | PathLike)
+
+
+def _is_table(table: Any) -> bool:
+    return isinstance(table, Mapping) or hasattr(table, "columns")
+
+
+def _names(table: Any, what: str) -> list[str]:
+    if not _is_table(table):
+        raise FrocInputError(
+            f"{what} must be a DataFrame, a dict of arrays or the path of a CSV file, not "
+            f"{type(table).__name__}"
+        )
+    return [str(name) for name in (table if isinstance(table, Mapping) else table.columns)]
+
+
+def _column(table: Any, choices: Sequence[str], names: list[str], what: str) -> Any:
+    found = [name for name in choices if name in names]
+    if len(found) != 1:
+        problem = f"has the columns {' and '.join(found)}" if found else "lacks the column"
+        raise FrocInputError(
+            f"the table of {what} {problem}{'' if found else ' ' + ' or '.join(choices)}: its "
+            f"columns are {', '.join(names)}"
+        )
+    return table[found[0]]
+
+
+def _case(table: Any, names: list[str], what: str) -> StrArray:
+    return as_names(_column(table, CASE, names, what), f"the case ids of {what}")
+
+
+def _points(table: Any, names: list[str], what: str) -> FloatArray:
+    if WORLD in names:
+        return as_numbers(table[WORLD], f"{WORLD} of {what}")
+    axes = next((axes for axes in POINT if set(axes) <= set(names)), None)
+    if axes is None:
+        raise FrocInputError(
+            f"the table of {what} lacks the columns {', '.join(POINT[0])} (or {WORLD}): its "
+            f"columns are {', '.join(names)}"
+        )
+    columns = [as_numbers(table[axis], f"{axis} of {what}") for axis in axes]
+    if len({column.shape for column in columns}) > 1 or columns[0].ndim != 1:
+        raise FrocInputError(f"{', '.join(axes)} of {what} must be columns of the same length")
+    return np.stack(columns, axis=1)

@@ -1,0 +1,206 @@
+"""An evaluation from DataFrames, dicts and paths: the same object, whatever the tables are."""
+
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from nodule_det.analysis import analyse
+from nodule_det.errors import FrocInputError
+from nodule_det.evaluate import evaluate
+from nodule_det.evaluate.example import write_example
+from nodule_det.evaluate.reading import read_job
+from nodule_det.froc import match
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    return write_example(tmp_path_factory.mktemp("example"), n_scans=30)
+
+
+@pytest.fixture(scope="module")
+def froc(files):
+    job = read_job(files.first, files.annotations, files.scans, files.excluded)
+    matched = match(job.cases, job.lesions, job.candidates, job.excluded)
+    return analyse(matched, bootstrap=100)
+
+
+def frames(files):
+    names = ("first", "annotations", "scans", "excluded")
+    return [pd.read_csv(getattr(files, name)) for name in names]
+
+
+def as_dict(frame, number):
+    """Return a table as a dict of arrays with the names that the package uses itself."""
+    world = frame[["coordX", "coordY", "coordZ"]].to_numpy()
+    return {"case": list(frame.seriesuid), "world_mm": world, number[1]: frame[number[0]]}
+
+
+def test_paths_data_frames_and_dicts_give_the_same_figures(files, froc):
+    first, annotations, scans, excluded = frames(files)
+    by_path = evaluate(
+        files.first,
+        str(files.annotations),
+        scans=files.scans,
+        excluded=files.excluded,
+        bootstrap=100,
+    )
+    by_frame = evaluate(first, annotations, scans=scans, excluded=excluded, bootstrap=100)
+    size = ("diameter_mm", "diameter_mm")
+    by_dict = evaluate(
+        as_dict(first, ("probability", "score")),
+        as_dict(annotations, size),
+        scans=scans.seriesuid,
+        excluded=as_dict(excluded, size),
+        bootstrap=100,
+    )
+    assert by_path.froc == by_frame.froc == by_dict.froc == froc
+
+
+def test_it_unpacks_like_a_curve_of_scikit_learn(files):
+    first, annotations, scans, excluded = frames(files)
+    fp_per_scan, sensitivity, threshold = evaluate(
+        first, annotations, scans=scans, excluded=excluded, bootstrap=2
+    )
+    assert fp_per_scan.shape == sensitivity.shape == threshold.shape
+    assert (fp_per_scan[0], sensitivity[0], threshold[0]) == (0, 0, np.inf)
+    assert (np.diff(fp_per_scan) >= 0).all()
+
+
+@pytest.fixture(scope="module")
+def done(files):
+    first, annotations, scans, excluded = frames(files)
+    return evaluate(first, annotations, scans=scans, excluded=excluded, bootstrap=100)
+
+
+def test_a_frame_has_every_figure_with_its_ci(done):
+    frame = done.to_frame()
+    assert list(frame.columns) == ["value", "ci_low", "ci_high", "threshold"]
+    assert len(frame) == 9
+    assert frame.loc["CPM", "value"] == done.froc.cpm
+    assert (frame.ci_low <= frame.value).all()
+    assert (frame.value <= frame.ci_high).all()
+
+
+def test_it_is_drawn_into_the_axes_of_a_figure(done):
+    ax = Figure().subplots()
+    assert done.plot(ax, label="mine") is ax
+    (line,) = ax.lines
+    assert line.get_xydata()[0].tolist() == [0, 0]
+    assert line.get_label().startswith("mine: pAUC 0.")
+    assert ax.get_xlim() == (0, 8)
+    assert done.plot(Figure().subplots(), log_x=True).get_xscale() == "log"
+
+
+def test_a_notebook_shows_a_table_and_the_warnings(done):
+    page = done._repr_html_()
+    assert page.count("<tr>") == 10
+    assert f"<td>{done.froc.pauc:.4f}</td>" in page
+    assert "Warnings" not in page
+
+
+def test_warnings_are_escaped_and_shown(files):
+    first, annotations, scans, _ = frames(files)
+    twice = pd.concat([first, first])
+    odd = evaluate(twice, annotations, scans=scans, bootstrap=20)
+    assert "have exactly the place of an earlier one" in odd._repr_html_()
+    assert [finding.code for finding in odd.warnings] == ["duplicate_candidates"]
+
+
+def test_two_detectors_are_compared(files, done):
+    _, annotations, scans, excluded = frames(files)
+    other = evaluate(files.second, annotations, scans=scans, excluded=excluded, bootstrap=100)
+    comparison = done.compare(other)
+    assert comparison.pauc.difference == other.froc.pauc - done.froc.pauc
+    assert comparison.bootstrap == 100
+
+
+def test_patients_come_from_any_table(files):
+    first, annotations, scans, _ = frames(files)
+    patient = scans.seriesuid.str[:-1]
+    series = pd.Series(patient.to_numpy(), index=scans.seriesuid)
+    ways = [
+        {"patients": dict(zip(scans.seriesuid, patient, strict=True))},
+        {"patients": series},
+        {"patients": scans.assign(patient=patient)},
+        {"scans": scans.assign(patient=patient)},
+    ]
+    made = [
+        evaluate(first, annotations, **{"scans": scans, "bootstrap": 50, **way}).froc
+        for way in ways
+    ]
+    assert {froc.n_patients for froc in made} == {3}
+    assert made[0] == made[1] == made[2] == made[3]
+    assert evaluate(first, annotations, scans=scans, bootstrap=20).froc.n_patients is None
+
+
+def test_columns_x_y_z_of_tensors_are_understood():
+    rows = {"series_uid": ["a"], "x": torch.zeros(1), "y": torch.zeros(1), "z": torch.zeros(1)}
+    done = evaluate(
+        rows | {"score": torch.tensor([7], dtype=torch.uint8)},
+        rows | {"diameter_mm": torch.tensor([5.0])},
+        scans=["a"],
+        bootstrap=20,
+    )
+    assert done.froc.pauc == 1
+    assert "too few scans" in done._repr_html_()
+
+
+ROWS = {"case": ["a"], "world_mm": [[0, 0, 0]]}
+GOOD = ROWS | {"score": [1.0]}, ROWS | {"diameter_mm": [5.0]}
+
+
+@pytest.mark.parametrize(
+    ("candidates", "lesions", "scans", "words"),
+    [
+        (ROWS, GOOD[1], ["a"], "the table of candidates lacks the column probability or score"),
+        (GOOD[0] | {"probability": [1]}, GOOD[1], ["a"], "the columns probability and score"),
+        (GOOD[0], ROWS, ["a"], "the table of lesions lacks the column diameter_mm"),
+        ({"score": [1]}, GOOD[1], ["a"], "lacks the column seriesuid"),
+        ({"case": ["a"], "score": [1]}, GOOD[1], ["a"], "lacks the columns coordX, coordY, coordZ"),
+        (
+            {"case": ["a"], "score": [1], "x": [0, 1], "y": [0], "z": [0]},
+            GOOD[1],
+            ["a"],
+            "x, y, z of candidates must be columns of the same length",
+        ),
+        ([("a", 0, 0, 0, 1)], GOOD[1], ["a"], "must be a DataFrame, a dict of arrays or the path"),
+        (None, GOOD[1], ["a"], "not NoneType"),
+        (GOOD[0], GOOD[1], [], "the list of scans is empty"),
+        (GOOD[0], GOOD[1], ["b"], "1 lesions belong to 1 cases"),
+        (GOOD[0], {k: v[:0] for k, v in GOOD[1].items()}, ["a"], "there is no lesion in 1 scans"),
+    ],
+)
+def test_a_wrong_table_is_named(candidates, lesions, scans, words):
+    with pytest.raises(FrocInputError, match=re.escape(words)):
+        evaluate(candidates, lesions, scans=scans)
+
+
+def test_patients_of_another_kind_are_refused():
+    with pytest.raises(FrocInputError, match="patients must be a dict from scan to patient"):
+        evaluate(*GOOD, scans=["a"], patients=["P"])
+    with pytest.raises(FrocInputError, match="1 of 1 scans have no patient"):
+        evaluate(*GOOD, scans=["a"], patients={"b": "P"})
+
+
+def test_neither_pandas_nor_matplotlib_nor_torch_is_needed():
+    code = (
+        "import sys\n"
+        "for name in ('pandas', 'matplotlib', 'torch'): sys.modules[name] = None\n"
+        "from nodule_det.errors import FrocInputError\n"
+        "from nodule_det.evaluate import evaluate\n"
+        "rows = {'case': ['a'], 'world_mm': [[0, 0, 0]]}\n"
+        "done = evaluate(rows | {'score': [1]}, rows | {'diameter_mm': [5]}, scans=['a'])\n"
+        "done._repr_html_()\n"
+        "try: done.to_frame()\n"
+        "except FrocInputError as error: print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == ("to_frame() needs pandas, which is not installed: pip install pandas\n")
