@@ -1,104 +1,177 @@
-"""MetaImage headers (.mhd, .mha), checked before SimpleITK reads the file.
+"""MetaImage files (.mhd, .mha): a strict parser of the header, and the voxels.
 
-ITK takes a spacing of 1 mm where the header gives none, and of compressed voxels that it cannot
-unpack it says so and goes on with what is in its memory; both would be wrong in silence.
+    path ──metaimage_grid()──▶ Grid
+         └─metaimage_source()──▶ VoxelSource ──read_voxels()──▶ (z, y, x)
+
+ITK's parser turns ``-162,5768`` and ``nan`` into 0, takes a spacing of 1 mm where the header has
+none, and keeps one of two contradicting lines.  Each of these moves or stretches a scan without a
+word, so the header is parsed here, and anything that is not a plain number is refused.
 """
 
 from __future__ import annotations
 
+import difflib
 import math
-import zlib
 from pathlib import Path
 
-from nodule_det.errors import GeometryError, ScanError
+import numpy as np
 
-BYTES = {
-    "MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4,
-    "MET_LONG": 4, "MET_ULONG": 4, "MET_LONG_LONG": 8, "MET_ULONG_LONG": 8, "MET_FLOAT": 4,
-    "MET_DOUBLE": 8,
+from nodule_det.data.readers.voxels import Packing, VoxelSource, check_claim, is_regular
+from nodule_det.errors import GeometryError, ScanError
+from nodule_det.geometry import Grid
+
+TYPES = {
+    "MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4",
+    "MET_UINT": "u4", "MET_LONG": "i4", "MET_ULONG": "u4", "MET_LONG_LONG": "i8",
+    "MET_ULONG_LONG": "u8", "MET_FLOAT": "f4", "MET_DOUBLE": "f8",
 }  # fmt: skip
+"""MetaIO's long has four bytes on every machine."""
 ORIGIN_KEYS = ("Offset", "Position", "Origin")
 SPACING_KEYS = ("ElementSpacing", "ElementSize")
-"""Names under which MetaImage knows them; any one will do."""
+MATRIX_KEYS = ("TransformMatrix", "Rotation", "Orientation")
+BYTE_ORDER_KEYS = ("BinaryDataByteOrderMSB", "ElementByteOrderMSB")
+"""Names that MetaImage has for the same thing: any one will do, two must agree."""
+KNOWN_KEYS = (
+    *ORIGIN_KEYS, *SPACING_KEYS, *MATRIX_KEYS, *BYTE_ORDER_KEYS, "ObjectType", "ObjectSubType",
+    "NDims", "DimSize", "ElementType", "ElementDataFile", "ElementNumberOfChannels", "BinaryData",
+    "CompressedData", "CompressedDataSize", "HeaderSize", "CenterOfRotation",
+    "AnatomicalOrientation", "TransformType",
+)  # fmt: skip
+SIMILAR = 0.85
+"""How alike an unknown key must be to a known one to be taken for a misspelling."""
+AGREE = 1e-6
+LARGEST_AXIS = 100_000
 HEADER_BYTES = 65536
-CHUNK_BYTES = 2**22
 
 
-def check_metaimage(path: Path) -> None:
-    """Refuse a MetaImage that does not say where its voxels lie, or lacks some of them.
+def metaimage_grid(path: Path) -> Grid:
+    """Read where the voxels of a MetaImage lie; reads the header only.
 
     Raises:
-        ScanError: If it is no MetaImage, not 3-D, or its voxels are missing or cut off.
-        GeometryError: If the header lacks spacing or origin.
+        ScanError: If it is not a 3-D MetaImage of one channel, or a line of it is damaged, doubled
+            or contradicts another.
+        GeometryError: If the header lacks spacing or origin, or its axes are sheared.
     """
     fields, header_bytes = _read_header(path)
-    size = _numbers(path, fields, "DimSize")
-    if len(size) != 3 or fields.get("ElementNumberOfChannels", "1") != "1":
-        raise ScanError(
-            f"{path} has DimSize={fields.get('DimSize')!r} and "
-            f"{fields.get('ElementNumberOfChannels', '1')} channel(s); needed is one 3-D volume"
-        )
-    if not any(key in fields for key in SPACING_KEYS):
+    check_claim(_source(path, fields, header_bytes))
+    x, y, z = _size(path, fields)
+    spacing = _same_under_all_names(path, fields, SPACING_KEYS, 3)
+    if spacing is None:
         raise GeometryError(
-            f"{path} gives no voxel spacing; add the line 'ElementSpacing = X Y Z' in mm"
+            f"{path} has no voxel spacing; add the line 'ElementSpacing = X Y Z' in mm"
         )
-    if not any(key in fields for key in ORIGIN_KEYS):
+    origin = _same_under_all_names(path, fields, ORIGIN_KEYS, 3)
+    if origin is None:
         raise GeometryError(
-            f"{path} gives no origin; add the line 'Offset = X Y Z' (centre of the first voxel, "
+            f"{path} has no origin; add the line 'Offset = X Y Z' (centre of the first voxel, "
             "mm, LPS)"
         )
-    _check_voxels(path, fields, header_bytes, [round(n) for n in size])
+    axes = np.reshape(_same_under_all_names(path, fields, MATRIX_KEYS, 9) or np.eye(3), (3, 3))
+    rows = tuple((float(a), float(b), float(c)) for a, b, c in axes.T)  # MetaIO lists axis by axis
+    dx, dy, dz = spacing
+    ox, oy, oz = origin
+    try:
+        return Grid((z, y, x), (dz, dy, dx), (ox, oy, oz), (rows[0], rows[1], rows[2]))
+    except GeometryError as error:
+        raise GeometryError(f"{path}: {error}") from None
 
 
-def check_compressed(path: Path) -> None:
-    """Refuse compressed voxels that are damaged: ITK says so, and goes on with what it has.
+def metaimage_source(path: Path) -> VoxelSource:
+    """Return where the voxels of a MetaImage are.
 
     Raises:
-        ScanError: If they cannot be unpacked, or are fewer than the header says.
+        ScanError: As :func:`metaimage_grid`, or if the voxel file is missing or lies outside the
+            folder of the header.
     """
-    fields, header_bytes = _read_header(path)
-    if not _is_compressed(fields):
-        return
-    raw, local = _voxel_file(path, fields)
-    unpack, there = zlib.decompressobj(), 0
-    try:
-        with open(raw, "rb") as file:
-            file.seek(header_bytes if local else 0)
-            while chunk := file.read(CHUNK_BYTES):
-                there += len(unpack.decompress(chunk))
-    except zlib.error as error:
-        raise ScanError(f"{raw} is damaged ({error}); copy it again") from None
-    size = [round(n) for n in _numbers(path, fields, "DimSize")]
-    needed = math.prod(size) * _voxel_bytes(path, fields)
-    if there != needed or not unpack.eof:
-        raise ScanError(f"{raw} unpacks to {there} of {needed} bytes of voxels; copy it again")
+    return _source(path, *_read_header(path))
 
 
 def voxel_file(path: Path) -> Path:
     """Return the file that holds the voxels of a MetaImage: its own, or the one beside it.
 
     Raises:
-        ScanError: If its header does not say.
+        ScanError: If its header does not say, or names a file outside its folder.
     """
     return _voxel_file(path, _read_header(path)[0])[0]
 
 
-def _is_compressed(fields: dict[str, str]) -> bool:
-    return fields.get("CompressedData", "False").lower() == "true"
+def _source(path: Path, fields: dict[str, str], header_bytes: int) -> VoxelSource:
+    x, y, z = _size(path, fields)
+    raw, local = _voxel_file(path, fields)
+    if not is_regular(raw):
+        raise ScanError(
+            f"{path} needs the file {fields['ElementDataFile']} beside it, which is missing or not "
+            "a regular file; copy both"
+        )
+    kind = fields.get("ElementType", "")
+    if kind not in TYPES:
+        raise ScanError(f"{path} has ElementType={kind!r}; supported are {', '.join(TYPES)}")
+    if not _flag(path, fields, "BinaryData", True):
+        raise ScanError(f"{path} keeps its voxels as text (BinaryData = False); write it as binary")
+    big = [_flag(path, fields, key, False) for key in BYTE_ORDER_KEYS if key in fields]
+    if len(set(big)) > 1:
+        raise ScanError(f"{path} has {' and '.join(BYTE_ORDER_KEYS)} that differ; keep one")
+    dtype = np.dtype((">" if any(big) else "<") + TYPES[kind])
+    packed = _flag(path, fields, "CompressedData", False)
+    start = header_bytes if local else _header_size(path, fields)
+    return VoxelSource(raw, start, Packing.ZLIB if packed else Packing.RAW, dtype, (z, y, x))
+
+
+def _header_size(path: Path, fields: dict[str, str]) -> int:
+    """Return the first byte of the voxels in a file of their own; -n counts from its end."""
+    size = _whole(path, fields, "HeaderSize", 0)
+    if size < -1:
+        raise ScanError(f"{path} has HeaderSize={size}; expected -1, 0 or a number of bytes")
+    if size == -1:
+        x, y, z = _size(path, fields)
+        return -math.prod((x, y, z)) * np.dtype(TYPES[fields["ElementType"]]).itemsize
+    return size
+
+
+def _size(path: Path, fields: dict[str, str]) -> tuple[int, int, int]:
+    if (
+        _whole(path, fields, "NDims", 3) != 3
+        or _whole(path, fields, "ElementNumberOfChannels", 1) != 1
+    ):
+        raise ScanError(
+            f"{path} has NDims={fields.get('NDims', '3')} and "
+            f"{fields.get('ElementNumberOfChannels', '1')} channel(s); expected a single 3-D volume"
+        )
+    sizes = _numbers(path, fields, "DimSize", 3)
+    if not all(n.is_integer() and 1 <= n <= LARGEST_AXIS for n in sizes):
+        raise ScanError(
+            f"{path} has DimSize={fields.get('DimSize')!r}; expected three whole numbers from 1 to "
+            f"{LARGEST_AXIS}"
+        )
+    x, y, z = (int(n) for n in sizes)
+    return x, y, z
 
 
 def _voxel_file(path: Path, fields: dict[str, str]) -> tuple[Path, bool]:
     """Return the file that holds the voxels, and whether it is the header's own."""
     name = fields["ElementDataFile"]
-    local = name.upper() == "LOCAL"
-    return path if local else path.parent / name, local
+    if name.upper() == "LOCAL":
+        return path, True
+    if name.upper().startswith("LIST") or "%" in name:
+        raise ScanError(
+            f"{path} keeps each slice in a file of its own (ElementDataFile={name}); write it "
+            "again as one file"
+        )
+    return beside(path, name, "ElementDataFile"), False
 
 
-def _voxel_bytes(path: Path, fields: dict[str, str]) -> int:
-    kind = fields.get("ElementType", "")
-    if kind not in BYTES:
-        raise ScanError(f"{path} has ElementType={kind!r}; known are {', '.join(BYTES)}")
-    return BYTES[kind]
+def beside(path: Path, name: str, key: str) -> Path:
+    """Return a file that a header names, which must lie in the header's own folder or below it.
+
+    Raises:
+        ScanError: If the name leads elsewhere.
+    """
+    if "\0" in name or not name or Path(name).is_absolute() or ".." in Path(name).parts:
+        raise ScanError(
+            f"{path} has {key}={name!r}, which does not lie in its own folder; copy the voxels "
+            "beside the header and name them there"
+        )
+    return path.parent / name
 
 
 def _read_header(path: Path) -> tuple[dict[str, str], int]:
@@ -109,43 +182,68 @@ def _read_header(path: Path) -> tuple[dict[str, str], int]:
     at = 0
     for line in head.splitlines(keepends=True):
         at += len(line)
-        key, equals, value = line.decode("latin-1").partition("=")
+        key, equals, value = line.decode("utf-8", "surrogateescape").partition("=")
+        key, value = key.strip(), value.strip()
         if not equals:
             break
-        fields[key.strip()] = value.strip()
-        if key.strip() == "ElementDataFile":
+        if fields.get(key, value) != value:
+            raise ScanError(
+                f"{path} has the line {key!r} twice, as {fields[key]!r} and {value!r}; keep one"
+            )
+        if key not in KNOWN_KEYS:
+            close = difflib.get_close_matches(key, KNOWN_KEYS, 1, SIMILAR)
+            if close:
+                raise ScanError(f"{path} has the unknown line {key!r}; did you mean {close[0]!r}?")
+        fields[key] = value
+        if key == "ElementDataFile":
             return fields, at
-    raise ScanError(f"{path} is no MetaImage: its header has no line 'ElementDataFile = ...'")
+    raise ScanError(
+        f"{path} is not a MetaImage, or its header is damaged: it has no line "
+        "'ElementDataFile = ...'"
+    )
 
 
-def _numbers(path: Path, fields: dict[str, str], key: str) -> list[float]:
+def _same_under_all_names(
+    path: Path, fields: dict[str, str], keys: tuple[str, ...], count: int
+) -> list[float] | None:
+    """Return the numbers of the first of several names, which must agree; None if all lack."""
+    found = {key: _numbers(path, fields, key, count) for key in keys if key in fields}
+    if not found:
+        return None
+    (first, numbers), *others = found.items()
+    for key, other in others:
+        if not np.allclose(numbers, other, rtol=AGREE, atol=AGREE):
+            raise ScanError(
+                f"{path} has {first}={fields[first]!r} and {key}={fields[key]!r}, which contradict "
+                "each other; keep the right one"
+            )
+    return numbers
+
+
+def _numbers(path: Path, fields: dict[str, str], key: str, count: int) -> list[float]:
     try:
-        return [float(word) for word in fields[key].split()]
+        numbers = [float(word) for word in fields[key].split()]
     except (KeyError, ValueError):
-        raise ScanError(f"{path} has {key}={fields.get(key)!r}, needed are numbers") from None
+        numbers = []
+    if len(numbers) != count or not all(math.isfinite(n) for n in numbers) or "_" in fields[key]:
+        raise ScanError(
+            f"{path} has {key}={fields.get(key)!r}; expected {count} numbers, with decimal points "
+            "and blanks between them"
+        )
+    return numbers
 
 
-def _check_voxels(path: Path, fields: dict[str, str], header_bytes: int, size: list[int]) -> None:
-    name = fields["ElementDataFile"]
-    if name.upper().startswith("LIST") or "%" in name:
-        raise ScanError(
-            f"{path} keeps each slice in a file of its own (ElementDataFile={name}); write it "
-            "again as one file"
-        )
-    raw, local = _voxel_file(path, fields)
-    needed = math.prod(size) * _voxel_bytes(path, fields)
-    if not raw.is_file():
-        raise ScanError(f"{path} needs the file {name} beside it, which is missing; copy both")
-    there = raw.stat().st_size - (header_bytes if local else 0)
-    if _is_compressed(fields):
-        said = fields.get("CompressedDataSize", "")
-        needed = int(said) if said.isdigit() else 1
-    elif there > needed and "HeaderSize" not in fields:
-        raise ScanError(
-            f"{raw} has {there} bytes of voxels, DimSize={fields['DimSize']} of "
-            f"{fields['ElementType']} takes {needed}: the header is of another image"
-        )
-    if there < needed:
-        raise ScanError(
-            f"{raw} is truncated: it has {there} of {needed} bytes of voxels; copy it again"
-        )
+def _whole(path: Path, fields: dict[str, str], key: str, default: int) -> int:
+    if key not in fields:
+        return default
+    (number,) = _numbers(path, fields, key, 1)
+    if not number.is_integer():
+        raise ScanError(f"{path} has {key}={fields[key]!r}; expected a whole number")
+    return int(number)
+
+
+def _flag(path: Path, fields: dict[str, str], key: str, default: bool) -> bool:
+    text = fields.get(key, str(default)).lower()
+    if text not in ("true", "false", "1", "0", "t", "f"):
+        raise ScanError(f"{path} has {key}={fields[key]!r}; expected True or False")
+    return text[0] in "t1"

@@ -7,16 +7,17 @@
 | --- | --- |
 | MetaImage | ``.mhd`` (with its ``.raw`` or ``.zraw``), ``.mha`` |
 | NIfTI | ``.nii``, ``.nii.gz`` |
+| NRRD | ``.nrrd``, ``.nhdr`` (with its voxel file) |
 | DICOM | the folder of a series |
 
-SimpleITK reads MetaImage and DICOM, nibabel NIfTI; what they would pass over in silence is checked
-before (``metaimage.py``, ``nifti.py``, ``dicom.py``).
+Headers are parsed strictly, and voxels are read by one function for all files (``voxels.py``): the
+libraries pass over damage in silence.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,20 +33,24 @@ from nodule_det.data.readers.dicom import (
     read_slices,
 )
 from nodule_det.data.readers.dicom_header import patient_key
-from nodule_det.data.readers.metaimage import check_compressed, check_metaimage
+from nodule_det.data.readers.metaimage import metaimage_grid, metaimage_source
 from nodule_det.data.readers.nifti import nifti_grid, nifti_values
+from nodule_det.data.readers.nrrd import nrrd_grid, nrrd_source
+from nodule_det.data.readers.voxels import is_regular, read_voxels
 from nodule_det.data.scan import HuVolume, Scan, to_hu
 from nodule_det.errors import GeometryError, ScanError
 from nodule_det.geometry import Grid
 
-META_SUFFIXES = (".mhd", ".mha")
-NIFTI_SUFFIXES = (".nii.gz", ".nii")
-SUFFIXES = (*META_SUFFIXES, *NIFTI_SUFFIXES)
+SUFFIXES = (".mhd", ".mha", ".nii.gz", ".nii", ".nrrd", ".nhdr")
 FORMATS = f"{', '.join(SUFFIXES)} or the folder of a DICOM series"
 SAME_PLACE_MM = 0.1
 """How far the corners of two grids may be apart and be called the same."""
 AIR_HU = -300
 """Every CT of a chest has voxels of lung and air below this."""
+PLAUSIBLE_SPACING_MM = (0.05, 25.0)
+"""CT has voxels of 0.1 mm (temporal bone) to 10 mm."""
+FARTHEST_MM = 10_000.0
+"""Larger coordinates are not of a scanner: its table is two metres long."""
 
 
 class ScanPath(NamedTuple):
@@ -71,7 +76,7 @@ def image_stem(path: Path) -> str:
 
 
 def is_image_file(path: Path) -> bool:
-    """Tell by its name whether a file is an image that we read (macOS's ``._`` shadows are not)."""
+    """Return whether a file's name is that of an image (macOS's ``._`` shadows are left out)."""
     return path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".")
 
 
@@ -79,7 +84,7 @@ def read_scan(path: Path, series_uid: str | None = None) -> Scan:
     """Read a CT scan.
 
     Args:
-        path: A ``.mhd``, ``.mha``, ``.nii`` or ``.nii.gz`` file, or the folder of a DICOM series.
+        path: An image file of one of ``SUFFIXES``, or the folder of a DICOM series.
         series_uid: Which series of a DICOM folder; it may be left out where there is one.  For
             a file it is the key that the scan gets, by default the file's stem.
 
@@ -160,75 +165,80 @@ def _corners(grid: Grid) -> FloatArray:
 
 
 def read_grid(path: Path) -> Grid:
-    """Read where the voxels of an image file (no DICOM) lie, without its voxels.
+    """Read where the voxels of an image file (not DICOM) lie, without its voxels.
 
     Raises:
         ScanError: If the file is missing or damaged.
-        GeometryError: If its axes are sheared, or it does not say where its voxels lie.
+        GeometryError: If its axes are sheared, its spacing is not plausible, or it does not say
+            where its voxels lie.
     """
     path = Path(path)
     _check_image_file(path)
-    if path.name.lower().endswith(NIFTI_SUFFIXES):
-        return nifti_grid(path)
-    check_metaimage(path)
-    return _itk_grid(path, _itk_read(path, header_only=True))
+    grid = _FORMATS[_suffix(path)][0](path)
+    check_plausible(grid, path)
+    return grid
+
+
+def check_plausible(grid: Grid, path: Path) -> None:
+    """Refuse a spacing or a position that no CT scanner writes: units or digits are wrong.
+
+    Raises:
+        GeometryError: If there is one.
+    """
+    low, high = PLAUSIBLE_SPACING_MM
+    if not all(low <= s <= high for s in grid.spacing_mm):
+        raise GeometryError(
+            f"{path} has a voxel spacing of {' x '.join(f'{s:.4g}' for s in grid.spacing_mm)} mm "
+            f"(z, y, x); expected {low:g} to {high:g} mm: are its units wrong?"
+        )
+    if not all(abs(v) <= FARTHEST_MM for v in grid.origin_mm):
+        raise GeometryError(
+            f"{path} has its first voxel at {grid.origin_mm} mm; expected at most "
+            f"{FARTHEST_MM:g} mm from the scanner's centre: are its units wrong?"
+        )
 
 
 def _check_image_file(path: Path) -> None:
-    if not path.is_file():
-        raise ScanError(f"{path} does not exist; give {FORMATS}")
+    if not path.exists():
+        raise ScanError(f"{path} does not exist; set {FORMATS}")
+    if not is_regular(path):
+        raise ScanError(f"{path} is not a regular file; set {FORMATS}")
     if not path.stat().st_size:
         raise ScanError(f"{path} is empty; copy it again")
     if not is_image_file(path):
-        hint = ": give its folder" if path.suffix.lower() == ".dcm" else ""
-        raise ScanError(f"{path} is no image that can be read{hint}; give {FORMATS}")
+        hint = ": use its folder" if path.suffix.lower() == ".dcm" else ""
+        raise ScanError(f"{path} is not an image that can be read{hint}; set {FORMATS}")
 
 
 def _read_image(path: Path) -> tuple[NDArray[Any], Grid]:
-    """Read a MetaImage or NIfTI file: values (z, y, x) as stored and rescaled, and the grid."""
-    import SimpleITK as sitk
-
+    """Read an image file: values (z, y, x) as stored and rescaled, and the grid."""
     grid = read_grid(path)
-    if path.name.lower().endswith(NIFTI_SUFFIXES):
-        return nifti_values(path), grid
-    check_compressed(path)
-    return sitk.GetArrayFromImage(_itk_read(path)), grid
+    return _FORMATS[_suffix(path)][1](path), grid
 
 
-def _itk_read(path: Path, *, header_only: bool = False) -> Any:
-    import SimpleITK as sitk
-
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # our errors say it, and name the file
-    try:
-        if not header_only:
-            return reader.Execute()
-        reader.ReadImageInformation()
-        return reader
-    except RuntimeError as error:  # all that SimpleITK raises
-        reason = str(error).strip().splitlines()[-1].strip()
-        if "allocate" in reason or "bad_alloc" in reason:
-            raise MemoryError(reason) from None
-        raise ScanError(
-            f"{path} cannot be read, it is truncated or damaged ({reason}); copy it again"
-        ) from None
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
+def _suffix(path: Path) -> str:
+    return next(suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix))
 
 
-def _itk_grid(path: Path, image: Any) -> Grid:
-    """Describe an image, or a reader that has seen its header."""
-    x, y, z = image.GetSize()
-    dx, dy, dz = image.GetSpacing()
-    ox, oy, oz = image.GetOrigin()
-    c = image.GetDirection()
-    rows = ((c[0], c[1], c[2]), (c[3], c[4], c[5]), (c[6], c[7], c[8]))
-    try:
-        return Grid((z, y, x), (dz, dy, dx), (ox, oy, oz), rows)
-    except GeometryError as error:
-        raise GeometryError(f"{path}: {error}") from None
+def metaimage_values(path: Path) -> NDArray[Any]:
+    """Read the voxels of a MetaImage."""
+    return read_voxels(metaimage_source(path))
+
+
+def nrrd_values(path: Path) -> NDArray[Any]:
+    """Read the voxels of an NRRD file."""
+    return read_voxels(nrrd_source(path))
+
+
+Opened = tuple[Callable[[Path], Grid], Callable[[Path], NDArray[Any]]]
+_FORMATS: dict[str, Opened] = {
+    ".mhd": (metaimage_grid, metaimage_values),
+    ".mha": (metaimage_grid, metaimage_values),
+    ".nii.gz": (nifti_grid, nifti_values),
+    ".nii": (nifti_grid, nifti_values),
+    ".nrrd": (nrrd_grid, nrrd_values),
+    ".nhdr": (nrrd_grid, nrrd_values),
+}
 
 
 def scan_paths(path: Path, exclude: Path | None = None) -> list[ScanPath]:

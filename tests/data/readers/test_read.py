@@ -105,11 +105,11 @@ def header_without(path, word):
 @pytest.mark.parametrize(
     ("line", "error", "words"),
     [
-        ("ElementSpacing", GeometryError, r"s\.mhd gives no voxel spacing; add .*ElementSpacing ="),
-        ("Offset", GeometryError, r"s\.mhd gives no origin; add the line 'Offset = X Y Z'"),
-        ("DimSize", ScanError, r"s\.mhd has DimSize=None, needed are numbers"),
-        ("ElementType", ScanError, r"s\.mhd has ElementType=''; known are MET_CHAR"),
-        ("ElementDataFile", ScanError, r"s\.mhd is no MetaImage: its header has no line"),
+        ("ElementSpacing", GeometryError, r"s\.mhd has no voxel spacing; add .*ElementSpacing ="),
+        ("Offset", GeometryError, r"s\.mhd has no origin; add the line 'Offset = X Y Z'"),
+        ("DimSize", ScanError, r"s\.mhd has DimSize=None; expected 3 numbers"),
+        ("ElementType", ScanError, r"s\.mhd has ElementType=''; supported are MET_CHAR"),
+        ("ElementDataFile", ScanError, r"s\.mhd is not a MetaImage.* it has no line"),
     ],
 )
 def test_a_metaimage_header_that_lacks_a_line_is_refused(tmp_path, line, error, words):
@@ -141,7 +141,7 @@ def test_a_truncated_raw_file_is_refused_with_both_sizes(tmp_path, n_bytes):
 def test_truncated_compressed_voxels_are_refused(tmp_path, name):
     path = write_file(tmp_path / name, noise(), compress=True)
     cut(tmp_path / ("s.zraw" if name == "s.mhd" else name), 100)
-    with pytest.raises(ScanError, match=r"is truncated: it has \d+ of \d+ bytes"):
+    with pytest.raises(ScanError, match=r"truncated or damaged \(it ends in the middle"):
         read_scan(path)
 
 
@@ -149,7 +149,7 @@ def test_damaged_compressed_voxels_are_refused(tmp_path):
     path = write_file(tmp_path / "s.mhd", noise(), compress=True)
     raw = tmp_path / "s.zraw"
     raw.write_bytes(b"\xff" * raw.stat().st_size)
-    with pytest.raises(ScanError, match=r"s\.zraw is damaged \(.*incorrect header check"):
+    with pytest.raises(ScanError, match=r"s\.zraw .*damaged \(.*incorrect header check"):
         read_scan(path)
 
 
@@ -229,7 +229,7 @@ def test_a_nifti_that_says_nothing_of_its_place_is_refused(tmp_path):
 def test_a_nifti_without_spacing_is_refused(tmp_path):
     nibabel.save(nifti(tmp_path), tmp_path / "s.nii")
     patch(tmp_path / "s.nii", 80, np.float32([0, 0, 0]))  # pixdim[1:4]
-    with pytest.raises(GeometryError, match=r"s\.nii gives no voxel spacing \(pixdim = \[0\.0, "):
+    with pytest.raises(GeometryError, match=r"s\.nii has no voxel spacing \(pixdim = \[0\.0, "):
         read_scan(tmp_path / "s.nii")
 
 
@@ -251,7 +251,10 @@ def test_a_sheared_sform_is_refused_by_name(tmp_path):
 def test_a_truncated_nifti_is_refused(tmp_path, name):
     path = write_file(tmp_path / name, noise())
     cut(path, 300)
-    with pytest.raises(ScanError, match=r"s\.nii\S* cannot be read, it is truncated or damaged"):
+    with pytest.raises(
+        ScanError,
+        match=r"s\.nii\S* (is truncated: it has|cannot be read, it is truncated or damaged)",
+    ):
         read_scan(path)
 
 
@@ -259,7 +262,7 @@ def test_a_nifti_of_four_dimensions_is_refused(tmp_path):
     nibabel.save(
         nibabel.Nifti1Image(np.zeros((4, 4, 4, 2), np.int16), np.eye(4)), tmp_path / "s.nii"
     )
-    with pytest.raises(ScanError, match=r"s\.nii has shape \(4, 4, 4, 2\); needed is one 3-D"):
+    with pytest.raises(ScanError, match=r"s\.nii has shape \(4, 4, 4, 2\); expected a single 3-D"):
         read_scan(tmp_path / "s.nii")
 
 
@@ -298,7 +301,7 @@ def test_an_empty_file_is_refused(tmp_path, name):
 @pytest.mark.parametrize("name", ["s.mhd", "s.mha", "s.nii", "s.nii.gz"])
 def test_a_file_of_something_else_is_refused(tmp_path, name):
     (tmp_path / name).write_bytes(b"these are not voxels " * 50)
-    with pytest.raises(ScanError, match=rf"{name} is no (MetaImage|NIfTI file)"):
+    with pytest.raises(ScanError, match=rf"{name} is not a (MetaImage|NIfTI file)"):
         read_scan(tmp_path / name)
 
 
@@ -321,8 +324,8 @@ def test_a_file_with_wrong_bytes_is_read_or_refused_and_nothing_else(tmp_path, k
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("scan.png", r"scan\.png is no image that can be read; give \.mhd, \.mha, \.nii\.gz"),
-        ("1.dcm", r"1\.dcm is no image that can be read: give its folder"),
+        ("scan.png", r"scan\.png is not an image that can be read; set \.mhd, \.mha, \.nii\.gz"),
+        ("1.dcm", r"1\.dcm is not an image that can be read: use its folder"),
     ],
 )
 def test_an_unknown_ending_is_refused_with_the_known_ones(tmp_path, name, words):
@@ -332,7 +335,7 @@ def test_an_unknown_ending_is_refused_with_the_known_ones(tmp_path, name, words)
 
 
 def test_a_missing_file_is_refused(tmp_path):
-    with pytest.raises(ScanError, match=r"s\.mhd does not exist; give \.mhd"):
+    with pytest.raises(ScanError, match=r"s\.mhd does not exist; set \.mhd"):
         read_scan(tmp_path / "s.mhd")
 
 
@@ -452,5 +455,5 @@ def test_a_folder_of_masks_is_left_out(tmp_path):
 def test_an_image_with_several_channels_is_refused(tmp_path):
     image = sitk.Compose([itk_image(noise())] * 2)
     sitk.WriteImage(image, str(tmp_path / "s.mhd"))
-    with pytest.raises(ScanError, match=r"and 2 channel\(s\); needed is one 3-D volume"):
+    with pytest.raises(ScanError, match=r"and 2 channel\(s\); expected a single 3-D volume"):
         read_scan(tmp_path / "s.mhd")
