@@ -77,11 +77,13 @@ class Scan:
         series_uid: Our key for the scan.
         volume_hu: (z, y, x) int16 Hounsfield units, clipped to [``MIN_HU``, ``MAX_HU``].
         grid: Where its voxels lie.
+        notes: What the reader corrected (a gantry tilt, uneven slices), for the summary.
     """
 
     series_uid: str
     volume_hu: HuVolume
     grid: Grid
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

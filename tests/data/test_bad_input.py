@@ -34,8 +34,8 @@ def missing_slice(scans):
 
 
 def doubled_slice(scans):
-    files = write_series(scans / "bad", chest_hu(), GRID)
-    files[17].with_name("copy.dcm").write_bytes(files[17].read_bytes())
+    write_series(scans / "bad", chest_hu(), GRID)
+    write_slice(scans / "bad/copy.dcm", chest_hu(1)[17], GRID.to_world([17, 0, 0]), GRID)
 
 
 def nan_voxel(scans):
@@ -69,10 +69,10 @@ def no_chest(scans):
 BAD = {
     truncated_slice: "17.dcm (z = -215 mm) is truncated",
     missing_slice: "18.dcm (z = -210 mm) lie 10 mm, elsewhere 5 mm: 1 slice(s) missing; export",
-    doubled_slice: "17.dcm",
+    doubled_slice: "and they differ: a doubled slice; take one",
     nan_voxel: "bad.nii.gz has 1 voxels that are NaN or infinite; export the scan again",
     constant: "bad.mhd has the same value, -1000 HU, in every voxel; export it again",
-    no_spacing: "bad.mhd gives no voxel spacing; add",
+    no_spacing: "bad.mhd has no voxel spacing; add",
     truncated_raw: "bad.raw is truncated: it has",
     no_chest: "no lungs were found in bad",
 }
@@ -194,7 +194,7 @@ def test_a_series_key_that_is_a_path_is_refused(call, checkpoint, tmp_path):
     write_series(tmp_path / "scans", chest_hu()[:3], GRID, t0020_000e="../../x")
     code, _, err = call(predict, *predict_words(tmp_path / "scans", checkpoint))
     assert code == 1
-    assert "SeriesInstanceUID='../../x', needed are letters, digits and points" in one_line(err)
+    assert "SeriesInstanceUID='../../x'; expected letters, digits and points" in one_line(err)
 
 
 @pytest.mark.parametrize("name", ["data", "predict"])

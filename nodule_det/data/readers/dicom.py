@@ -1,44 +1,48 @@
-"""DICOM series: which slices a folder holds, whether they make a whole volume, and their pixels.
+"""DICOM series: which slices folders hold, and whether they make a whole volume.
 
-    folder ──list_series()──▶ SeriesFolder ──choose()──▶ slices ──check_series()──▶ sorted, Grid
-                                                                └──read_slices()──▶ HU volume
+    folders ──list_series()──▶ SeriesFolder ──choose()──▶ slices ──check_series()──▶ sorted, Stack
 
 The checks are our own.  SimpleITK drops a slice that it cannot read with no more than a printed
 line, and stretches the z spacing over a missing one: every nodule moves, in silence.
 
-Slices marked LOCALIZER (the scanner's overview image) are no part of a volume and left out, as
-are objects that are no CT images (reports, segmentations) beside a CT series.
+Files are grouped by their series first, so a slice whose other tags are damaged is missed there and
+refused by name.  Passed over are objects that are not slices: DICOM directories, reports,
+segmentations, presentation states, secondary captures, and the scanner's overview images
+(``LOCALIZER``) that do not lie in the stack.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from nodule_det.arrays import FloatArray
 from nodule_det.data.readers import dicom_header as tags
-from nodule_det.data.readers.dicom_header import SliceHeader, is_dicom, read_header
-from nodule_det.data.scan import MAX_HU, MIN_HU, HuVolume, to_hu
-from nodule_det.errors import GeometryError, ScanError
-from nodule_det.geometry import Grid, Triple
+from nodule_det.data.readers.dicom_header import SliceHeader, frames, is_dicom, read_header
+from nodule_det.data.readers.pixels import EXPORT_AGAIN, check_pixels, rescale
+from nodule_det.data.readers.stack import DOUBLED_MM, Stack, sort_along_normal, stack_of
+from nodule_det.data.readers.voxels import is_regular
+from nodule_det.errors import ScanError
 
 DIRECTORY_CLASS = "1.2.840.10008.1.3.10"
-"""SOP class of a DICOMDIR, the table of contents of a disc."""
-DOUBLED_MM = 0.01
-"""Slices closer than this lie at the same place."""
-GAP_TOLERANCE = 0.1
-"""How far a slice may be from its place in a regular stack, in gaps: positions are rounded."""
-DRIFT_PIXELS = 0.5
-"""How far slices may be shifted against each other within their plane."""
+"""SOP class of a DICOM directory, the table of contents of a disc."""
+CT_CLASSES = {f"1.2.840.10008.5.1.4.1.1.2{kind}" for kind in ("", ".1", ".2")}
+"""CT image, enhanced CT, legacy converted enhanced CT."""
+STANDARD_CLASS = re.compile(r"1\.2\.840\.10008\.5\.1\.4\.[\d.]+", re.ASCII)
+OTHER_MODALITIES = {
+    "AU", "CR", "DOC", "DX", "ECG", "ES", "FID", "IO", "KO", "MG", "MR", "NM", "OP", "OT", "PR",
+    "PT", "PX", "REG", "RF", "RTDOSE", "RTIMAGE", "RTPLAN", "RTRECORD", "RTSTRUCT", "RWV", "SEG",
+    "SM", "SR", "US", "XA", "XC",
+}  # fmt: skip
 SERIES_UID = re.compile(r"[\w.\-]{1,128}", re.ASCII)
 """Archives that make patients anonymous put words in place of digits, but no ``/``."""
-EXPORT_AGAIN = "export the series again from the archive"
+SAME_COSINE = 1e-3
+SAME_SPACING = 1e-3
+"""How far slices of a volume may differ in orientation, and relatively in pixel spacing."""
 
 
 @dataclass(slots=True)
@@ -47,8 +51,8 @@ class SeriesFolder:
 
     Attributes:
         path: The folder.
-        ct: SeriesInstanceUID -> slices of a CT series, localizers left out.
-        other: Modalities of the images that are no CT.
+        ct: SeriesInstanceUID -> slices of a CT series, and what lies among them.
+        other: Modalities of the images that are not CT slices.
         damaged: What is wrong with each file whose header cannot be read.
     """
 
@@ -64,250 +68,285 @@ class SeriesFolder:
 def list_series(folder: Path) -> SeriesFolder:
     """Sort the DICOM files that lie directly in a folder by their series; reads headers only.
 
-    Files that do not begin as DICOM are passed over, unless they are called ``.dcm``.
+    Files that do not begin as DICOM are passed over, unless they are called ``.dcm`` or like the
+    slices beside them.
+
+    Raises:
+        OSError: If the folder cannot be listed.
     """
     content = SeriesFolder(folder)
+    series: dict[str, list[SliceHeader]] = {}
+    strange: list[Path] = []
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.name == "DICOMDIR" or path.is_dir():
+        if path.name.startswith(".") or path.name.upper() == "DICOMDIR" or path.is_dir():
             continue
         try:
-            if path.suffix.lower() == ".dcm" or is_dicom(path):
-                _sort_in(content, read_header(path))
+            if path.suffix.lower() == ".dcm" or _looks_like_dicom(path):
+                _sort_in(series, content, read_header(path))
+            else:
+                strange.append(path)
         except ScanError as error:
             content.damaged.append(error)
-        except OSError as error:  # a link to nowhere, a file without rights
-            if path.suffix.lower() in (".dcm", ""):
-                content.damaged.append(ScanError(f"{path} cannot be read ({error.strerror})"))
+        except OSError as error:  # a file without rights
+            content.damaged.append(ScanError(f"{path} cannot be read ({error.strerror})"))
+    for uid, headers in series.items():
+        slices = [h for h in headers if _is_ct(h)]
+        if all(map(_is_localizer, slices)):  # or no slices at all
+            content.other |= {_kind(h) for h in headers}
+        else:
+            content.ct[uid] = _with_those_among(slices, headers)
+    _miss_slices(content, strange)
     return content
 
 
-def _sort_in(content: SeriesFolder, header: SliceHeader) -> None:
-    if header.text(tags.SOP_CLASS) == DIRECTORY_CLASS:
+def _looks_like_dicom(path: Path) -> bool:
+    return is_regular(path) and is_dicom(path)
+
+
+def _sort_in(
+    series: dict[str, list[SliceHeader]], content: SeriesFolder, header: SliceHeader
+) -> None:
+    if DIRECTORY_CLASS in (header.text(tags.SOP_CLASS), header.text(tags.MEDIA_CLASS)):
         return
-    if not header.series_uid:
+    if not _is_ct(header) and tags.POSITION not in header.values:
+        content.other.add(_kind(header))
+        return
+    uid = header.series_uid
+    if not uid:
         raise ScanError(f"{header.path} lacks a SeriesInstanceUID; {EXPORT_AGAIN}")
-    if not SERIES_UID.fullmatch(header.series_uid):  # it becomes a file name
+    if not SERIES_UID.fullmatch(uid) or uid.strip(".") == "":  # it becomes a file name
         raise ScanError(
-            f"{header.path} has SeriesInstanceUID={header.series_uid!r}, needed are letters, "
-            f"digits and points; {EXPORT_AGAIN}"
+            f"{header.path} has SeriesInstanceUID={uid!r}; expected letters, digits and points: "
+            f"{EXPORT_AGAIN}"
         )
-    if header.text(tags.MODALITY) != "CT":
-        content.other.add(header.text(tags.MODALITY) or "unknown")
-    elif "LOCALIZER" not in header.text(tags.IMAGE_TYPE).split("\\"):
-        content.ct.setdefault(header.series_uid, []).append(header)
+    series.setdefault(uid, []).extend(frames(header) if _is_ct(header) else [header])
 
 
-def choose(content: SeriesFolder, series_uid: str | None = None) -> list[SliceHeader]:
-    """Return the slices of one CT series of a folder: the named one, or the only one.
+def _kind(header: SliceHeader) -> str:
+    modality = header.text(tags.MODALITY) or "unknown"
+    return "CT, but not of CT slices" if modality == "CT" else modality
+
+
+def _is_ct(header: SliceHeader) -> bool:
+    """Return whether a file is a CT slice: by its SOP class, or its modality where it has none."""
+    sop, modality = header.text(tags.SOP_CLASS), header.text(tags.MODALITY)
+    if sop in CT_CLASSES:
+        return modality not in OTHER_MODALITIES
+    if STANDARD_CLASS.fullmatch(sop):
+        return False
+    return modality == "CT" and (tags.POSITION in header.values or tags.ROWS in header.values)
+
+
+def _with_those_among(
+    slices: list[SliceHeader], headers: Iterable[SliceHeader]
+) -> list[SliceHeader]:
+    """Return the slices of a series, with everything that lies among them whatever it says it is.
+
+    A localizer that does not is left out, as is any object that is not a slice.
+    """
+    usual, _ = Counter(_shape(h) for h in slices if not _is_localizer(h)).most_common(1)[0]
+    stack = [h for h in slices if not _is_localizer(h) or _shape(h) == usual]
+    return stack + [h for h in headers if not _is_ct(h) and _shape(h) == usual]
+
+
+def _is_localizer(header: SliceHeader) -> bool:
+    return "LOCALIZER" in header.text(tags.IMAGE_TYPE).split("\\")
+
+
+def _shape(header: SliceHeader) -> tuple[object, ...]:
+    """Return what slices of one stack have in common, as far as the header says it."""
+    try:
+        cosines = header.numbers(tags.ORIENTATION, 6, "ImageOrientationPatient")
+    except ScanError:
+        cosines = ()
+    return (
+        *(round(v, 2) for v in cosines),
+        header.integer(tags.ROWS),
+        header.integer(tags.COLUMNS),
+    )
+
+
+def _miss_slices(content: SeriesFolder, strange: Sequence[Path]) -> None:
+    """Report files that are not DICOM but called like the slices beside them, or empty."""
+    here = [h.path for slices in content.ct.values() for h in slices]
+    patterns = {re.sub(r"\d+", "0", path.name) for path in here}
+    suffixes = {path.suffix.lower() for path in here}
+    for path in strange:
+        like = re.sub(r"\d+", "0", path.name) in patterns
+        try:
+            empty = path.suffix.lower() in suffixes and path.stat().st_size < tags.PREAMBLE
+        except OSError:
+            like, empty = True, True
+        if here and (like or empty):
+            content.damaged.append(
+                ScanError(
+                    f"{path} lies among the slices of a series and is not a DICOM file; copy it "
+                    "again, or take it out of the folder"
+                )
+            )
+
+
+def choose(contents: Sequence[SeriesFolder], series_uid: str | None = None) -> list[SliceHeader]:
+    """Return the slices of one CT series of one or several folders: the named one, or the only one.
 
     Raises:
-        ScanError: If the folder holds no CT series, several and none is named, not the named
+        ScanError: If the folders hold no CT series, several and none is named, not the named
             one, or a file whose header is damaged (its series is unknown).
     """
-    if content.damaged:
-        raise content.damaged[0]
-    if not content.ct and content.other:
+    path = contents[0].path
+    for content in contents:
+        if content.damaged:
+            raise content.damaged[0]
+    ct: dict[str, list[SliceHeader]] = {}
+    for content in contents:
+        for uid, slices in content.ct.items():
+            ct.setdefault(uid, []).extend(slices)
+    other = set().union(*(content.other for content in contents))
+    if not ct and other:
         raise ScanError(
-            f"{content.path} holds DICOM files of modality {', '.join(sorted(content.other))}, "
-            "needed is a CT series; give the folder of the CT"
+            f"{path} holds DICOM files of modality {', '.join(sorted(other))}; expected a CT "
+            "series: use the folder of the CT"
         )
-    if not content.ct:
-        raise ScanError(f"{content.path} holds no CT slices; give the folder of a DICOM series")
-    found = "; ".join(f"{uid} ({len(c)} slices)" for uid, c in sorted(content.ct.items()))
+    if not ct:
+        raise ScanError(f"{path} holds no CT slices; use the folder of a DICOM series")
+    found = "; ".join(f"{uid} ({len(c)} slices)" for uid, c in sorted(ct.items()))
     if series_uid is None:
-        if len(content.ct) > 1:
+        if len(ct) > 1:
             raise ScanError(
-                f"{content.path} holds {len(content.ct)} CT series: {found}; "
+                f"{path} holds {len(ct)} CT series: {found}; "
                 "name one of them by its UID, or put each into a folder of its own"
             )
-        return next(iter(content.ct.values()))
-    if series_uid not in content.ct:
-        raise ScanError(f"{content.path} holds no CT series {series_uid}; it holds {found}")
-    return content.ct[series_uid]
+        return next(iter(ct.values()))
+    if series_uid not in ct:
+        raise ScanError(f"{path} holds no CT series {series_uid}; it holds {found}")
+    return ct[series_uid]
 
 
-def check_series(slices: Sequence[SliceHeader]) -> tuple[list[SliceHeader], Grid]:
+def check_series(slices: Sequence[SliceHeader]) -> tuple[list[SliceHeader], Stack]:
     """Sort the slices of a series along its normal, and prove that they make a whole volume.
 
+    Identical copies of a slice are counted once.
+
     Returns:
-        The slices in the order of the grid's z index, and the grid.
+        The slices along the normal, and how they make a volume.
 
     Raises:
-        ScanError: If a slice is truncated, doubled, missing, or differs from the others in size,
-            spacing, orientation or rescaling; the message names the file and its position.
-        GeometryError: If the slices are shifted against each other (a tilted gantry).
+        ScanError: If a slice is truncated, doubled, missing, or differs from the others in
+            patient, size, spacing, orientation or rescaling; the message names the file and its
+            position.
+        GeometryError: If the slices are shifted against each other in another way than by an
+            even tilt.
     """
     for header in slices:
-        _check_slice(header)
+        if not _is_ct(header):
+            raise ScanError(
+                f"{header} lies among the slices of a CT series, but has Modality="
+                f"{header.text(tags.MODALITY)!r} and SOPClassUID={header.text(tags.SOP_CLASS)!r}; "
+                f"{EXPORT_AGAIN}"
+            )
+        check_pixels(header)
+        rescale(header)
+    _check_one_examination(slices)
     _check_alike(slices)
-    first = slices[0]
-    cosines = np.array(first.numbers(tags.ORIENTATION, 6, "ImageOrientationPatient"))
-    row, column = cosines[:3], cosines[3:]
-    normal = np.cross(row, column)
-    ordered = sorted(slices, key=lambda s: float(normal @ np.array(s.position_mm)))
-    positions = np.array([s.position_mm for s in ordered])
-    dy, dx = first.numbers(tags.PIXEL_SPACING, 2, "PixelSpacing")
-    dz = _check_gaps(ordered, positions @ normal)
-    _check_drift(ordered, positions, normal, min(dy, dx))
-    size = (len(slices), first.integer(tags.ROWS), first.integer(tags.COLUMNS))
-    axes = np.stack([row, column, normal], axis=1)
-    try:
-        grid = Grid(size, (dz, dy, dx), ordered[0].position_mm, _rows(axes))
-    except GeometryError as error:
-        raise GeometryError(f"{first.path}: {error}") from None
-    return ordered, grid
+    ordered, axes = sort_along_normal(slices)
+    ordered = _without_copies(ordered)
+    _check_acquisitions(ordered)
+    return ordered, stack_of(ordered, axes)
 
 
-def _rows(axes: FloatArray) -> tuple[Triple, Triple, Triple]:
-    a, b, c = ((float(row[0]), float(row[1]), float(row[2])) for row in axes)
-    return a, b, c
+def _check_one_examination(slices: Sequence[SliceHeader]) -> None:
+    """Refuse slices of two patients or examinations that share a series UID.
 
-
-def _check_slice(header: SliceHeader) -> None:
-    """Refuse a slice that is cut off, or no plain grey image."""
-    expected = (
-        header.integer(tags.ROWS)
-        * header.integer(tags.COLUMNS)
-        * (header.integer(tags.BITS_ALLOCATED) // 8)
+    LIDC's anonymiser gave every slice a FrameOfReferenceUID of its own: that says nothing.
+    """
+    common: tuple[tuple[str, Callable[[SliceHeader], str]], ...] = (
+        ("patients (PatientID)", lambda h: h.patient_key),
+        ("studies (StudyInstanceUID)", lambda h: h.text(tags.STUDY_UID)),
+        ("stacks (StackID)", lambda h: h.text(tags.STACK)),
     )
-    if not expected or header.pixel_offset is None:
+    for what, of in common:
+        first = slices[0]
+        for header in slices:
+            if of(header) != of(first):
+                raise ScanError(
+                    f"{first} and {header} belong to two {what} under one SeriesInstanceUID; "
+                    f"separate them, or {EXPORT_AGAIN}"
+                )
+    frames_of_reference = Counter(h.text(tags.FRAME_OF_REFERENCE) for h in slices)
+    if len(frames_of_reference) > 1 and min(frames_of_reference.values()) > 1:
         raise ScanError(
-            f"{header} ends before its pixels, after {header.file_bytes} bytes: "
-            f"the slice is truncated; {EXPORT_AGAIN}"
-        )
-    if header.integer(tags.SAMPLES, 1) != 1 or header.text(tags.FRAMES) not in ("", "1"):
-        raise ScanError(
-            f"{header} is a colour or multi-frame image; needed is one grey slice per file, "
-            "or convert the series to NIfTI"
-        )
-    if header.pixel_bytes is None:  # compressed: decoding tells
-        return
-    there = min(header.pixel_bytes, header.file_bytes - header.pixel_offset)
-    if there < expected:
-        raise ScanError(
-            f"{header} is truncated: it has {there} of {expected} bytes of pixels; {EXPORT_AGAIN}"
+            f"{slices[0].path.parent} holds slices of {len(frames_of_reference)} "
+            "FrameOfReferenceUIDs under one SeriesInstanceUID: they were not scanned in one "
+            f"position; separate them, or {EXPORT_AGAIN}"
         )
 
 
 def _check_alike(slices: Sequence[SliceHeader]) -> None:
     """Refuse a slice that differs from most others in what one volume has in common."""
-
-    def rounded(tag: tags.Tag, count: int, name: str) -> Callable[[SliceHeader], Hashable]:
-        return lambda header: tuple(round(v, 3) for v in header.numbers(tag, count, name))
-
-    common: list[tuple[str, Callable[[SliceHeader], Hashable]]] = [
-        ("rows and columns", lambda h: (h.integer(tags.ROWS), h.integer(tags.COLUMNS))),
-        ("ImageOrientationPatient", rounded(tags.ORIENTATION, 6, "ImageOrientationPatient")),
-        ("PixelSpacing", rounded(tags.PIXEL_SPACING, 2, "PixelSpacing")),
-        ("RescaleIntercept", rounded(tags.INTERCEPT, 1, "RescaleIntercept")),
-        ("RescaleSlope", rounded(tags.SLOPE, 1, "RescaleSlope")),
-    ]
-    for name, value_of in common:
-        values = [value_of(header) for header in slices]
-        usual, _ = Counter(values).most_common(1)[0]
+    common = (
+        ("rows", tags.ROWS, 0, 0.0, 0.0),
+        ("columns", tags.COLUMNS, 0, 0.0, 0.0),
+        ("ImageOrientationPatient", tags.ORIENTATION, 6, SAME_COSINE, 0.0),
+        ("PixelSpacing", tags.PIXEL_SPACING, 2, 0.0, SAME_SPACING),
+        ("RescaleIntercept", tags.INTERCEPT, 1, 1e-6, 0.0),
+        ("RescaleSlope", tags.SLOPE, 1, 1e-6, 0.0),
+    )
+    for name, tag, count, absolute, relative in common:
+        values = [
+            header.numbers(tag, count, name) if count else (float(header.integer(tag)),)
+            for header in slices
+        ]
+        usual = np.median(np.array(values), axis=0)
         for header, value in zip(slices, values, strict=True):
-            if value != usual:
+            if not np.allclose(value, usual, rtol=relative, atol=absolute):
                 raise ScanError(
-                    f"{header} has {name} {value}, most slices of its series have {usual}: they "
-                    "are no one volume; take the slice out, or export the series again"
+                    f"{header} has {name} {_shown(value)}, most slices of its series have "
+                    f"{_shown(usual)}: they are not one volume; take the slice out, or "
+                    "export the series again"
                 )
 
 
-def _check_gaps(ordered: Sequence[SliceHeader], along_mm: FloatArray) -> float:
-    """Refuse doubled and missing slices and unequal gaps; give the gap in mm."""
-    if len(ordered) < 2:
-        raise ScanError(f"{ordered[0]} is the only slice of its series; a volume needs two or more")
-    gaps = np.diff(along_mm)
-    usual = float(np.median(gaps))
-    for before, after, gap in zip(ordered[:-1], ordered[1:], gaps, strict=True):
-        if gap < DOUBLED_MM:
-            raise ScanError(
-                f"{after} lies at the same place as {before.path}: a doubled slice; "
-                "take one of the two out"
-            )
-        if gap > 1.5 * usual:
-            raise ScanError(
-                f"between {before} and {after} lie {gap:g} mm, elsewhere {usual:g} mm: "
-                f"{round(gap / usual) - 1} slice(s) missing; {EXPORT_AGAIN}"
-            )
-    dz = float(along_mm[-1] - along_mm[0]) / (len(ordered) - 1)
-    off = np.abs(along_mm - along_mm[0] - dz * np.arange(len(ordered)))
-    worst = int(off.argmax())
-    if off[worst] > GAP_TOLERANCE * dz:
+def _shown(values: Iterable[float]) -> str:
+    return "\\".join(f"{v:.6g}" for v in values)
+
+
+def _without_copies(ordered: Sequence[SliceHeader]) -> list[SliceHeader]:
+    """Leave out slices that are copies of the one before them, in all tags and pixels."""
+    kept: list[SliceHeader] = []
+    for header in ordered:
+        place = np.array(header.position_mm)
+        if not kept or not (
+            np.abs(place - kept[-1].position_mm).max() < DOUBLED_MM
+            and kept[-1].values == header.values
+            and _pixel_bytes(kept[-1]) == _pixel_bytes(header)
+        ):
+            kept.append(header)
+    return kept
+
+
+def _pixel_bytes(header: SliceHeader) -> bytes:
+    start = header.deflated if header.deflated is not None else header.pixel_offset or 0
+    length = -1
+    if header.pixel_bytes is not None and header.deflated is None:
+        start += (header.frame or 0) * header.frame_bytes
+        length = header.frame_bytes
+    with open(header.path, "rb") as file:
+        file.seek(start)
+        return file.read(length)
+
+
+def _check_acquisitions(ordered: Sequence[SliceHeader]) -> None:
+    """Refuse two acquisitions whose slices lie between each other.
+
+    Acquisitions that follow each other along the table are one volume: a scan step by step has one
+    for each step.
+    """
+    numbers = [header.text(tags.ACQUISITION) for header in ordered]
+    changes = [k for k in range(1, len(numbers)) if numbers[k] != numbers[k - 1]]
+    if len(changes) > len(set(numbers)) - 1:
+        k = changes[-1]
         raise ScanError(
-            f"{ordered[worst]} lies {off[worst]:.3g} mm off its place in a stack of equal gaps of "
-            f"{dz:.4g} mm; the gaps run from {gaps.min():.4g} to {gaps.max():.4g} mm: resample "
-            "the series to equal gaps first"
+            f"{ordered[k - 1]} and {ordered[k]} are of acquisitions {numbers[k - 1]!r} and "
+            f"{numbers[k]!r} that lie between each other under one SeriesInstanceUID; separate "
+            f"them, or {EXPORT_AGAIN}"
         )
-    return dz
-
-
-def _check_drift(
-    ordered: Sequence[SliceHeader],
-    positions: FloatArray,
-    normal: FloatArray,
-    pixel_mm: float,
-) -> None:
-    """Refuse slices that do not lie straight above each other."""
-    offset = positions - positions[0]
-    within = np.linalg.norm(offset - np.outer(offset @ normal, normal), axis=1)
-    worst = int(within.argmax())
-    if within[worst] > DRIFT_PIXELS * pixel_mm:
-        raise GeometryError(
-            f"{ordered[worst]} is shifted within its plane by {within[worst]:.3g} mm against "
-            f"{ordered[0]}: the volume is sheared (a tilted gantry?); resample it to an upright "
-            "grid first (for instance with dcm2niix)"
-        )
-
-
-def read_slices(ordered: Sequence[SliceHeader], grid: Grid) -> HuVolume:
-    """Read the pixels of checked slices in Hounsfield units.
-
-    Returns:
-        (z, y, x) int16, clipped; padding is ``MIN_HU``.
-
-    Raises:
-        ScanError: If a slice cannot be decoded; the message names it.
-    """
-    import SimpleITK as sitk
-
-    volume = np.empty(grid.size_vox, np.int16)
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("GDCMImageIO")
-    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # our errors say it, and name the file
-    try:
-        for k, header in enumerate(ordered):
-            reader.SetFileName(str(header.path))
-            try:
-                pixels = sitk.GetArrayFromImage(reader.Execute())  # a view would outlive the image
-            except RuntimeError:  # all that SimpleITK raises
-                raise ScanError(
-                    f"{header} has pixels that cannot be decoded (transfer syntax "
-                    f"{header.text(tags.TRANSFER_SYNTAX)}): truncated, or of an unknown "
-                    f"compression; {EXPORT_AGAIN}"
-                ) from None
-            volume[k] = _without_padding(pixels.reshape(volume.shape[1:]), header)
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
-    return volume
-
-
-def _without_padding(pixels: NDArray[np.generic], header: SliceHeader) -> HuVolume:
-    """Clip to HU, and give padding beyond the clip's upper end the value of air.
-
-    Padding of -2000 is clipped anyway; unsigned padding such as 63536 would turn into metal.
-    """
-    hu = to_hu(pixels, str(header))
-    if tags.PADDING in header.values:
-        stored = header.integer(tags.PADDING)
-        if header.integer(tags.SIGNED) and stored >= 2**15:
-            stored -= 2**16
-        slope, intercept = (
-            header.numbers(tag, 1, name)[0]
-            for tag, name in ((tags.SLOPE, "RescaleSlope"), (tags.INTERCEPT, "RescaleIntercept"))
-        )
-        padding_hu = slope * stored + intercept
-        if padding_hu > MAX_HU:
-            hu[np.asarray(pixels == padding_hu)] = MIN_HU
-    return hu

@@ -25,17 +25,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nodule_det.arrays import FloatArray
-from nodule_det.data.readers.dicom import (
-    SeriesFolder,
-    check_series,
-    choose,
-    list_series,
-    read_slices,
-)
+from nodule_det.data.readers import dicom_header as tags
+from nodule_det.data.readers.dicom import SeriesFolder, check_series, choose, list_series
 from nodule_det.data.readers.dicom_header import patient_key
 from nodule_det.data.readers.metaimage import metaimage_grid, metaimage_source
 from nodule_det.data.readers.nifti import nifti_grid, nifti_values
 from nodule_det.data.readers.nrrd import nrrd_grid, nrrd_source
+from nodule_det.data.readers.pixels import read_pixels
+from nodule_det.data.readers.stack import assemble
 from nodule_det.data.readers.voxels import is_regular, read_voxels
 from nodule_det.data.scan import HuVolume, Scan, to_hu
 from nodule_det.errors import GeometryError, ScanError
@@ -98,16 +95,20 @@ def read_scan(path: Path, series_uid: str | None = None) -> Scan:
     """
     path = Path(path)
     if path.is_dir():
-        slices = choose(list_series(path), series_uid)
-        ordered, grid = check_series(slices)
-        volume_hu = read_slices(ordered, grid)
-        series_uid = slices[0].series_uid
+        scan = _read_series(path, series_uid)
     else:
         values, grid = _read_image(path)
-        volume_hu = to_hu(values, str(path))
-        series_uid = series_uid or image_stem(path)
-    _check_values(path, volume_hu)
-    return Scan(series_uid, volume_hu, grid)
+        scan = Scan(series_uid or image_stem(path), to_hu(values, str(path)), grid)
+    _check_values(path, scan.volume_hu)
+    return scan
+
+
+def _read_series(path: Path, series_uid: str | None) -> Scan:
+    ordered, stack = check_series(choose([list_series(path)], series_uid))
+    check_plausible(stack.grid, path)
+    first = ordered[0]
+    volume = read_pixels(ordered, first.integer(tags.ROWS), first.integer(tags.COLUMNS))
+    return Scan(first.series_uid, assemble(volume, stack), stack.grid, stack.notes)
 
 
 def _check_values(path: Path, volume_hu: HuVolume) -> None:

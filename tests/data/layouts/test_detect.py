@@ -94,7 +94,7 @@ def test_masks_below_the_scans_are_no_scans(plain):
 
 def test_a_scan_without_its_mask_is_refused(plain):
     (plain / "masks" / "b.nii.gz").unlink()
-    words = r"masks=\S+ has no mask for scan b: looked for \.mhd, \.mha, \.nii\.gz, \.nii of that"
+    words = r"masks=\S+ has no mask for scan b: looked for \.mhd, \.mha, .* of that"
     with pytest.raises(LayoutError, match=words):
         list_scans(DataConfig(source=str(plain / "scans"), masks=str(plain / "masks")))
 

@@ -98,20 +98,9 @@ def test_sequences_of_undefined_length_are_passed_over(tmp_path, explicit):
     assert header.pixel_bytes == 2
 
 
-@pytest.mark.parametrize(
-    ("syntax", "name"),
-    [(b"1.2.840.10008.1.2.2\0", "big-endian"), (b"1.2.840.10008.1.2.1.99", "deflated")],
-)
-def test_a_retired_encoding_is_refused_by_name(tmp_path, syntax, name):
-    hand_written(tmp_path / "a.dcm", b"\0\1\2\3", syntax)
-    refused(tmp_path, rf"a\.dcm is written in the retired {name} encoding; convert the series")
-
-
 def test_a_file_cut_off_in_its_header_is_refused(tmp_path, series):
     series[0].write_bytes(series[0].read_bytes()[:190])
-    refused(
-        tmp_path, r"0\.dcm ends in the middle of its header, after 190 bytes|lacks a SeriesInst"
-    )
+    refused(tmp_path, r"0\.dcm ends in the middle of its header or is damaged there, 190 bytes")
 
 
 def test_the_patient_is_a_hash_and_no_name_is_kept(series):
@@ -190,7 +179,7 @@ def test_two_series_in_a_folder_are_never_chosen_between_at_random(tmp_path, ser
 
 def test_an_image_of_another_modality_is_refused(tmp_path):
     write_series(tmp_path, VOLUME, t0008_0060="MR")
-    refused(tmp_path, r"holds DICOM files of modality MR, needed is a CT series")
+    refused(tmp_path, r"holds DICOM files of modality MR; expected a CT series")
 
 
 def test_a_report_or_an_overview_beside_the_series_is_left_out(tmp_path, series):
@@ -202,7 +191,7 @@ def test_a_report_or_an_overview_beside_the_series_is_left_out(tmp_path, series)
 
 
 def test_a_folder_without_slices_is_refused(tmp_path):
-    refused(tmp_path, r"holds no CT slices; give the folder of a DICOM series")
+    refused(tmp_path, r"holds no CT slices; use the folder of a DICOM series")
 
 
 @pytest.mark.parametrize("n_bytes", [1, 2, 100, 144])
@@ -235,7 +224,7 @@ def test_a_truncated_compressed_slice_is_refused(tmp_path, compressor):
 def test_a_slice_that_is_a_link_to_nowhere_is_refused(tmp_path, series):
     series[5].unlink()
     series[5].symlink_to(tmp_path / "moved" / "5.dcm")
-    refused(tmp_path, r"5\.dcm cannot be read \(No such file or directory\)")
+    refused(tmp_path, r"5\.dcm cannot be read: .* a link to nowhere")
 
 
 def test_an_empty_slice_is_refused(tmp_path, series):
@@ -245,7 +234,7 @@ def test_an_empty_slice_is_refused(tmp_path, series):
 
 def test_a_file_called_dcm_that_is_none_is_refused(tmp_path, series):
     series[3].write_text("<html>404</html>" * 20)
-    refused(tmp_path, r"3\.dcm is no DICOM file; copy it again")
+    refused(tmp_path, r"3\.dcm is not a DICOM file; copy it again")
 
 
 @pytest.mark.parametrize("gone", [1, 3, 4])
@@ -265,8 +254,8 @@ def test_two_missing_slices_are_counted(tmp_path):
     refused(tmp_path, r"lie 3 mm, elsewhere 1 mm: 2 slice\(s\) missing")
 
 
-def test_a_doubled_slice_is_refused(tmp_path, series):
-    (tmp_path / "copy.dcm").write_bytes(series[2].read_bytes())
+def test_two_slices_at_one_place_are_refused(tmp_path, series):
+    write_slice(tmp_path / "copy.dcm", VOLUME[3], UPRIGHT.to_world([2, 0, 0]))
     refused(
         tmp_path, r"(2|copy)\.dcm \(z = -195 mm\) lies at the same place as .*: a doubled slice"
     )
@@ -292,10 +281,13 @@ def test_a_single_slice_is_no_volume(tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"grid": ROTATED}, r"has ImageOrientationPatient \(0\.8, 0\.6, .* most slices .* \(1\.0"),
-        ({"grid": Grid((6, 9, 8), (2.5, 0.9, 0.9), (0, 0, 0))}, r"has PixelSpacing \(0\.9, 0\.9\)"),
-        ({"t0028_1052": "-1000"}, r"has RescaleIntercept \(-1000\.0,\), most slices .*\(-1024\.0,"),
-        ({"t0028_1053": "2"}, r"has RescaleSlope \(2\.0,\), most slices"),
+        ({"grid": ROTATED}, r"has ImageOrientationPatient 0\.8\\0\.6\\.* most slices .* 1\\0"),
+        (
+            {"grid": Grid((6, 9, 8), (2.5, 0.9, 0.9), (0, 0, 0))},
+            r"has PixelSpacing 0\.9\\0\.9, most",
+        ),
+        ({"t0028_1052": "-1000"}, r"has RescaleIntercept -1000, most slices .* -1024:"),
+        ({"t0028_1053": "2"}, r"has RescaleSlope 2, most slices"),
     ],
 )
 def test_a_slice_unlike_the_others_is_refused_by_name(tmp_path, series, options, words):
@@ -305,9 +297,7 @@ def test_a_slice_unlike_the_others_is_refused_by_name(tmp_path, series, options,
 
 def test_a_slice_of_another_size_is_refused(tmp_path, series):
     write_slice(series[2], VOLUME[2, :4], UPRIGHT.to_world([2, 0, 0]))
-    refused(
-        tmp_path, r"2\.dcm \(z = -195 mm\) has rows and columns \(4, 8\), most .* have \(9, 8\)"
-    )
+    refused(tmp_path, r"2\.dcm \(z = -195 mm\) has rows 4, most .* have 9:")
 
 
 @pytest.mark.parametrize(
@@ -318,16 +308,20 @@ def test_a_slice_that_lacks_a_tag_is_refused(tmp_path, series, tag, name):
     content = series[2].read_bytes()
     old = struct.pack("<HH", *tag)
     series[2].write_bytes(content.replace(old, struct.pack("<HH", tag[0], tag[1] + 0x7000)))
-    refused(tmp_path, rf"2\.dcm.* has {name}='', needed is a value of \d number")
+    refused(tmp_path, rf"2\.dcm.* has {name}=''; expected \d number")
 
 
-def test_a_tilted_gantry_is_refused_by_name(tmp_path):
+def test_slices_that_are_shifted_irregularly_are_refused(tmp_path):
     for k in range(6):
-        write_slice(tmp_path / f"{k}.dcm", VOLUME[k], (0, 0.8 * k, 2.5 * k))
-    words = (
-        r"5\.dcm \(z = 12\.5 mm\) is shifted within its plane by 4 mm .*sheared \(a tilted gantry"
-    )
+        write_slice(tmp_path / f"{k}.dcm", VOLUME[k], (0, 0.8 * k * (k % 2), 2.5 * k))
+    words = r"\.dcm \(z = .* is shifted within its plane by .* do not lie on each other"
     refused(tmp_path, words, GeometryError)
+
+
+def test_a_tilt_that_no_gantry_has_is_refused(tmp_path):
+    for k in range(6):
+        write_slice(tmp_path / f"{k}.dcm", VOLUME[k], (0, 2.5 * k, 2.5 * k))
+    refused(tmp_path, r"5\.dcm .* a tilt of 45 degrees, more than a gantry's 35", GeometryError)
 
 
 def test_a_colour_image_is_refused(tmp_path):
@@ -340,7 +334,7 @@ def test_a_colour_image_is_refused(tmp_path):
         writer.SetFileName(str(tmp_path / f"{k}.dcm"))
         with kept_locale():
             writer.Execute(image)
-    refused(tmp_path, r"0\.dcm.* is a colour or multi-frame image; needed is one grey slice")
+    refused(tmp_path, r"0\.dcm.* is a colour image; expected grey CT slices")
 
 
 # --- a real series
