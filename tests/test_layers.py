@@ -151,8 +151,6 @@ WITHOUT_TEST = [
     "data/phantom/scanner.py",
     "data/preprocess/prepare.py",
     "data/readers/dicom_header.py",
-    "data/readers/metaimage.py",
-    "data/readers/nifti.py",
     "data/scan.py",
     "errors.py",
     "files.py",

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from nodule_det.data.readers.read import read_scan
 from nodule_det.geometry import Grid
 
 UPRIGHT = Grid((6, 9, 8), (2.5, 0.7, 0.8), (-30.0, 12.5, -200.0))
@@ -122,3 +123,14 @@ def edit(path: Path, old: bytes, new: bytes) -> None:
 def cut(path: Path, n_bytes: int) -> None:
     """Take bytes from the end of a file."""
     path.write_bytes(path.read_bytes()[:-n_bytes])
+
+
+def same_place_as_itk(path):
+    """Check every corner and every voxel against SimpleITK."""
+    scan, image = read_scan(path), sitk.ReadImage(str(path))
+    z, y, x = scan.grid.size_vox
+    for voxel in [(0, 0, 0), (z - 1, 0, 0), (0, y - 1, 0), (0, 0, x - 1), (z - 1, y - 1, x - 1)]:
+        there = image.TransformContinuousIndexToPhysicalPoint([float(v) for v in voxel[::-1]])
+        np.testing.assert_allclose(scan.grid.to_world(voxel), there, atol=1e-3)
+    values = np.clip(sitk.GetArrayFromImage(image).reshape(scan.grid.size_vox), -1024, 3071)
+    np.testing.assert_array_equal(scan.volume_hu, np.rint(values))

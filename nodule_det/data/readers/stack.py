@@ -44,6 +44,8 @@ SHORTEST_RUN = 3
 SAME_GAP = 0.05
 """How far gaps of one spacing may differ, relative; plus the rounding of positions."""
 ROUNDING_MM = 0.02
+WHOLE_GAP = 0.15
+"""A gap that lacks slices is a multiple of the usual one, to this."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def _gaps(ordered: Sequence[SliceHeader], along: FloatArray) -> tuple[float, Flo
         n = int(np.floor(along[-1] / narrow + GAP_TOLERANCE)) + 1
         return narrow, np.interp(narrow * np.arange(n), along, np.arange(len(along)))
     widest = int(gaps.argmax())
-    if gaps[widest] > 1.5 * usual:
+    if _are_missing(ordered, gaps / usual):
         raise ScanError(
             f"between {ordered[widest]} and {ordered[widest + 1]} lie {gaps[widest]:g} mm, "
             f"elsewhere {usual:g} mm: {round(gaps[widest] / usual) - 1} slice(s) missing; "
@@ -157,8 +159,28 @@ def _gaps(ordered: Sequence[SliceHeader], along: FloatArray) -> tuple[float, Flo
     raise ScanError(
         f"{ordered[worst]} lies {off[worst]:.3g} mm off its place in a stack of equal gaps of "
         f"{dz:.4g} mm; the gaps run from {gaps.min():.4g} to {gaps.max():.4g} mm, and not in runs "
-        "of two constant ones: resample the series to equal gaps first"
+        f"of two constant ones of at most {LARGEST_GAP_MM:g} mm: resample the series to equal gaps "
+        "first"
     )
+
+
+def _are_missing(ordered: Sequence[SliceHeader], ratios: FloatArray) -> bool:
+    """Return whether the wide gaps are multiples of the usual one where slices are missing.
+
+    A run of wide gaps is a wider spacing, unless the InstanceNumbers skip there.
+    """
+    found, at = False, 0
+    for is_wide, run in groupby(ratios > 1.5):
+        n = len(list(run))
+        part = ratios[at : at + n]
+        if is_wide:
+            whole = np.abs(part - np.rint(part)).max() < WHOLE_GAP
+            skip = n < SHORTEST_RUN or _numbers_skip(ordered[at : at + n + 1], float(part.mean()))
+            if not (whole and skip):
+                return False
+            found = True
+        at += n
+    return found
 
 
 def _narrow_of_two(ordered: Sequence[SliceHeader], gaps: FloatArray) -> float | None:
