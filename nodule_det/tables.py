@@ -1,4 +1,4 @@
-"""CSV files of other people, read with every trap sprung: BOM, semicolons, blank lines, no rows.
+"""CSV files of any origin: byte-order marks, semicolons, blank lines, damaged rows, no rows.
 
 path ──read_table()──▶ Table ──text(), numbers()──▶ columns, or an error that names the line
 """
@@ -19,6 +19,8 @@ from nodule_det.files import replacing
 
 SERIES, X, Y, Z = "seriesuid", "coordX", "coordY", "coordZ"
 DIAMETER, PROBABILITY = "diameter_mm", "probability"
+PATIENT = "patient"
+"""Column of a list of scans that names the patient of each."""
 ANNOTATION_COLUMNS = (SERIES, X, Y, Z, DIAMETER)
 """LUNA16's ``annotations.csv``; world mm, LPS."""
 CANDIDATE_COLUMNS = (SERIES, X, Y, Z, PROBABILITY)
@@ -38,7 +40,7 @@ class Table:
         return len(self.line)
 
     def text(self, column: str) -> list[str]:
-        """Return a column, each cell without the blanks around it."""
+        """Return a column without the blanks around each cell."""
         return [cell.strip() for cell in self.columns[column]]
 
     def numbers(self, column: str) -> FloatArray:
@@ -58,7 +60,7 @@ class Table:
         try:
             return float(cell)
         except ValueError:
-            hint = "; write decimals with a point" if "," in cell else ""
+            hint = ": write decimals with a point" if "," in cell else ""
             raise TableError(
                 f"{self.path} line {self.line[row]}: {column}={cell!r} is not a number{hint}"
             ) from None
@@ -67,23 +69,23 @@ class Table:
 def read_table(path: Path, required: Sequence[str], *, allow_empty: bool = False) -> Table:
     """Read a CSV file with a header line.
 
-    Comma, semicolon and tab are told apart by the header; a byte-order mark and blank lines are
-    skipped; columns beside the required ones are kept.
+    The header says whether commas, semicolons or tabs separate the columns.  A byte-order mark and
+    blank lines are skipped.  Further columns are kept.
 
     Raises:
-        TableError: If the file is missing, empty, not text, lacks a required column, has a row
+        TableError: If the file is missing, empty or not text, lacks a required column, has a row
             of another length than its header, or has no rows (unless ``allow_empty``).
     """
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise TableError(f"{path} does not exist; give the path of a CSV file") from None
+        raise TableError(f"{path} does not exist: use the path of a CSV file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise TableError(f"{path} cannot be read as UTF-8 text ({error})") from None
     first = next((line for line in text.splitlines() if line.strip()), "")
     if not first:
-        raise TableError(f"{path} is empty; it needs a header line {','.join(required)}")
+        raise TableError(f"{path} is empty: it needs a header line {','.join(required)}")
     delimiter = max(",;\t", key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
@@ -107,7 +109,7 @@ def _check_header(path: Path, header: list[str], required: Sequence[str]) -> Non
     if missing:
         raise TableError(
             f"{path} lacks the column {', '.join(missing)}; its header is {','.join(header)!r}, "
-            f"needed are {','.join(required)}"
+            f"expected {','.join(required)}"
         )
     twice = {name for name in header if header.count(name) > 1}
     if twice:
@@ -115,7 +117,7 @@ def _check_header(path: Path, header: list[str], required: Sequence[str]) -> Non
 
 
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a CSV file whole or not at all; floats keep all their digits."""
+    """Write a CSV file atomically; floats keep all their digits."""
     with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as f:
         writer = csv.writer(f, lineterminator="\n")
         writer.writerow(header)

@@ -45,7 +45,7 @@ def test_every_dialect_gives_the_same_table(tmp_path, text):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", r"a\.csv is empty; it needs a header line seriesuid,coordX"),
+        ("", r"a\.csv is empty: it needs a header line seriesuid,coordX"),
         (" \n\n", r"a\.csv is empty"),
         (f"{HEADER}\n", r"a\.csv has a header but no rows"),
         ("uid,x,y,z\n1,2,3,4\n", r"lacks the column seriesuid, coordX.*header is 'uid,x,y,z'"),

@@ -32,6 +32,7 @@ from nodule_det.tables import (
     ANNOTATION_COLUMNS,
     CANDIDATE_COLUMNS,
     DIAMETER,
+    PATIENT,
     SERIES,
     Table,
     read_table,
@@ -102,14 +103,21 @@ def _figures(fold: int, run: RunFolder) -> dict[str, Any]:
 
 def _write_scans(path: Path, scans: Mapping[int, Table]) -> None:
     fold_of: dict[str, int] = {}
+    patients: dict[str, str] = {}
     for fold, table in scans.items():
+        if PATIENT in table.columns:  # runs of earlier versions lack it
+            patients.update(zip(table.text(SERIES), table.text(PATIENT), strict=True))
         for uid in table.text(SERIES):
             if fold_of.setdefault(uid, fold) != fold:
                 raise TableError(
                     f"{table.path}: scan {uid} is in fold {fold_of[uid]} and in fold {fold}; "
                     "the trainings are of different stores"
                 )
-    write_table(path, (SERIES, FOLD), fold_of.items())
+    if patients.keys() == fold_of.keys():
+        rows = ((uid, fold, patients[uid]) for uid, fold in fold_of.items())
+        write_table(path, (SERIES, FOLD, PATIENT), rows)
+    else:
+        write_table(path, (SERIES, FOLD), fold_of.items())
 
 
 def _join(path: Path, required: Sequence[str], parts: Sequence[Path]) -> None:

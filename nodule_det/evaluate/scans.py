@@ -14,10 +14,7 @@ import numpy as np
 
 from nodule_det.arrays import StrArray
 from nodule_det.errors import ConfigError, TableError
-from nodule_det.tables import SERIES, Table, read_table
-
-PATIENT = "patient"
-"""Column that names the patient of a scan."""
+from nodule_det.tables import PATIENT, SERIES, Table, read_table
 
 SERIES_NAMES = ("seriesuid", "seriesinstanceuid")
 """What a column of scan ids may be called, without capitals, blanks and underscores."""

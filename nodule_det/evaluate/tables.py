@@ -15,8 +15,9 @@ import numpy as np
 from nodule_det.arrays import FloatArray, StrArray, as_names, as_numbers
 from nodule_det.errors import FrocInputError
 from nodule_det.evaluate.reading import read_candidates, read_excluded, read_lesions
-from nodule_det.evaluate.scans import PATIENT, ScanList, read_patients, read_scans
+from nodule_det.evaluate.scans import ScanList, read_patients, read_scans
 from nodule_det.froc import Candidates, Lesions
+from nodule_det.tables import PATIENT
 
 CASE = ("seriesuid", "series_uid", "SeriesInstanceUID", "case")
 POINT = (("coordX", "coordY", "coordZ"), ("x", "y", "z"))

@@ -57,7 +57,12 @@ def write_report(config: ReportConfig) -> tuple[Path, int]:
     settings = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
     job = read_job(folder.candidates, folder.annotations, folder.scans, folder.excluded)
     matched = match(job.cases, job.lesions, job.candidates, job.excluded)
-    froc = analyse(matched, bootstrap=settings["validation"]["bootstrap"], seed=settings["seed"])
+    froc = analyse(
+        matched,
+        bootstrap=settings["validation"]["bootstrap"],
+        seed=settings["seed"],
+        patients=job.patients,
+    )
     scans = _scans(config.store or settings["store"], job)
     window = (config.window_low_hu, config.window_high_hu)
     findings = list(

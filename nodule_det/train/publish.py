@@ -14,7 +14,7 @@ from nodule_det.files import write_json
 from nodule_det.plots.findings import save_findings
 from nodule_det.plots.froc_curve import save_curve
 from nodule_det.runs import RunFolder
-from nodule_det.tables import ANNOTATION_COLUMNS, SERIES, write_table
+from nodule_det.tables import ANNOTATION_COLUMNS, PATIENT, SERIES, write_table
 from nodule_det.train.validate import Validation
 
 
@@ -22,7 +22,8 @@ def publish(folder: RunFolder, validation: Validation) -> None:
     """Write the best validation so far; ``evaluate`` on these files gives ``froc.json`` again."""
     uids = [scan.series_uid for scan in validation.scans]
     write_candidates(folder.candidates, zip(uids, validation.candidates, strict=True))
-    write_table(folder.scans, [SERIES], [[uid] for uid in uids])
+    patients = [scan.patient_key for scan in validation.scans]
+    write_table(folder.scans, (SERIES, PATIENT), zip(uids, patients, strict=True))
     _write_findings(folder.annotations, validation.scans, excluded=False)
     _write_findings(folder.excluded, validation.scans, excluded=True)
     write_json(folder.froc, validation.froc.as_dict())

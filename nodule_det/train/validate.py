@@ -80,7 +80,12 @@ def validate(
         return None
     candidates = tuple(found[i] for i in range(len(scans)))
     matched = match(scans, candidates)
-    result = analysis.analyse(matched, bootstrap=config.validation.bootstrap, seed=config.seed)
+    result = analysis.analyse(
+        matched,
+        bootstrap=config.validation.bootstrap,
+        seed=config.seed,
+        patients={scan.series_uid: scan.patient_key for scan in scans},
+    )
     return Validation(tuple(scans), candidates, matched, result)
 
 

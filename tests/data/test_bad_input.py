@@ -242,7 +242,7 @@ TABLES = {
     ),
     "unknown": (f"{HEADER}\n{lesion_row('1.2.9')}\n", "names the unknown series 1.2.9"),
     "columns": ("seriesuid,coordX,coordY\ngood,1,2\n", "lacks the column coordZ, diameter_mm"),
-    "empty": ("", "annotations.csv is empty; it needs a header line seriesuid,"),
+    "empty": ("", "annotations.csv is empty: it needs a header line seriesuid,"),
     "no rows": (f"{HEADER}\n", "has a header but no rows"),
     "words": (f"{HEADER}\ngood,1,2,left,6\n", "line 2: coordZ='left' is not a number"),
 }

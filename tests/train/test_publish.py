@@ -11,7 +11,7 @@ from nodule_det.analysis import analyse
 from nodule_det.evaluate import __main__ as evaluate
 from nodule_det.froc import Candidates, Lesions, match
 from nodule_det.runs import RunFolder
-from nodule_det.tables import ANNOTATION_COLUMNS, CANDIDATE_COLUMNS, SERIES, read_table
+from nodule_det.tables import ANNOTATION_COLUMNS, CANDIDATE_COLUMNS, PATIENT, SERIES, read_table
 from nodule_det.train.run import run
 from tests.train.tiny_run import tiny
 
@@ -29,15 +29,18 @@ def test_the_tables_of_a_folder_give_its_froc_again(store, tmp_path):
     run(tiny(store, tmp_path, epochs=1))
     folder = RunFolder(tmp_path)
     found = read_table(folder.candidates, CANDIDATE_COLUMNS)
+    scans = read_table(folder.scans, [SERIES, PATIENT])
+    patients = dict(zip(scans.text(SERIES), scans.text(PATIENT), strict=True))
     matched = match(
-        read_table(folder.scans, [SERIES]).text(SERIES),
+        scans.text(SERIES),
         lesions(folder.annotations),
         Candidates(np.array(found.text(SERIES)), points(found), found.numbers("probability")),
         lesions(folder.excluded),
     )
-    again = json.loads(json.dumps(analyse(matched, bootstrap=100, seed=0).as_dict()))
+    froc = analyse(matched, bootstrap=100, seed=0, patients=patients)
+    again = json.loads(json.dumps(froc.as_dict()))
     assert again == json.loads(folder.froc.read_text())
-    assert again["n_lesions"] == 6
+    assert (again["n_lesions"], again["n_patients"]) == (6, 3)
     assert "texture" in read_table(folder.annotations, ANNOTATION_COLUMNS).columns
 
 

@@ -63,7 +63,7 @@ def test_a_csv_that_makes_no_sense_is_refused(tmp_path, lines, header, words):
 
 def test_an_empty_file_is_refused(tmp_path):
     (tmp_path / "annotations.csv").touch()
-    with pytest.raises(TableError, match=r"annotations\.csv is empty; it needs a header line"):
+    with pytest.raises(TableError, match=r"annotations\.csv is empty: it needs a header line"):
         read_findings(tmp_path / "annotations.csv")
 
 
