@@ -5,11 +5,11 @@
     python bench/hpo.py workers hpo.csv --peer nei --longer hpo160.csv
     python bench/hpo.py spent hpo.csv stopped.csv
     python bench/hpo.py calibration
-    python bench/hpo.py latency --peers nei,botorch --trials 100,500
+    python bench/hpo.py latency --trials 100,500,1000
 
 Every peer sits behind the real driver and meets the same functions, first points, noise and crashed
 nodes.  ``run`` adds to the file what it lacks, so it may be interrupted and started again; 100 jobs
-of ``nei`` take about 17 s of CPU time.  Peers beside the strategies of ``nodule_det.hpo`` are
+of ``nei`` take about 40 s of CPU time.  Peers beside the strategies of ``nodule_det.hpo`` are
 Optuna's ``tpe`` and ``optuna_gp``, ``plain_botorch``, ``ax`` and ``smac``; see ``hpo_peers.py`` for
 what they are and for the variants of ours (``nei-zero``, ``nei-alone``, ...).  Where the peers live
 in several environments, run each in its own and give all files to ``table``.
@@ -40,7 +40,8 @@ from nodule_det.hpo.model.gp import fit_surrogate
 from nodule_det.hpo.model.outcomes import standardise
 from nodule_det.hpo.simulate.functions import Objective
 from nodule_det.hpo.simulate.study import Plan, simulate
-from nodule_det.hpo.study.trial import Trial, TrialState
+from nodule_det.hpo.study.trial import Reason, Trial, TrialState
+from nodule_det.runs import RunStatus
 
 COLUMNS = ["peer", "workers", "function", "repetition", "jobs", "hours", "node_hours", "regret"]
 AT_JOBS = (32, 100)
@@ -211,7 +212,7 @@ def _busy(rows: list[dict[str, float]], m: int) -> float:
 
 
 def calibration(args: argparse.Namespace) -> None:
-    """Print how well models foretell points near the best ones: order, and size of their errors."""
+    """Print how well models predict points near the best ones: order, and size of their errors."""
     models = {
         "as it is": (8, None),
         "one best guess of the hyperparameters": (1, None),
@@ -222,7 +223,7 @@ def calibration(args: argparse.Namespace) -> None:
         with patch(*WITHOUT[part]) if part else nullcontext():
             found = np.array(
                 [
-                    _foretold(Objective(number, args.waves), repetition, draws)
+                    _predicted(Objective(number, args.waves), repetition, draws)
                     for number in _numbers(args.functions)
                     for repetition in range(args.repetitions)
                 ]
@@ -231,8 +232,8 @@ def calibration(args: argparse.Namespace) -> None:
         print(f"{name}: rank correlation {order}, errors {error} sd", flush=True)
 
 
-def _foretold(objective: Objective, repetition: int, draws: int) -> tuple[float, float]:
-    """Fit to some 64 points that close in on the best ones; foretell more of those."""
+def _predicted(objective: Objective, repetition: int, draws: int) -> tuple[float, float]:
+    """Fit to some 64 points that close in on the best ones; predict more of those."""
     rng = np.random.default_rng([objective.number, repetition])
     features = Features(objective.space)
 
@@ -282,13 +283,18 @@ def latency(args: argparse.Namespace) -> None:
 
 
 def _simulated(objective: Objective, n: int, running: int) -> list[Trial]:
+    """Return n trials at random points that have ended, failures included, and some that run."""
     rng = np.random.default_rng(0)
     trials = []
     for number in range(1, n + 1):
         params = objective.space.sample(rng)
-        value = max(0.0, float(objective.truth([params])[0]) + 0.015 * rng.normal())
-        state = TrialState.COMPLETE
-        trials.append(Trial(number=number, params=params, state=state, value=value, value_se=0.015))
+        result = objective.train(params, rng).result
+        ended: dict[str, Any] = (
+            {"state": TrialState.COMPLETE, "value": result.pauc, "value_se": result.pauc_se}
+            if result.status is RunStatus.COMPLETE
+            else {"state": TrialState.FAILED, "reason": Reason(result.reason)}
+        )
+        trials.append(Trial(number=number, params=params, **ended))
     return trials + [
         Trial(number=n + i + 1, params=objective.space.sample(rng)) for i in range(running)
     ]
@@ -349,7 +355,7 @@ def main() -> None:
     calibrations.set_defaults(do=calibration)
     latencies = commands.add_parser("latency")
     latencies.add_argument("--peers", default="nei")
-    latencies.add_argument("--trials", default="100,500")
+    latencies.add_argument("--trials", default="100,500,1000")
     latencies.set_defaults(do=latency)
     tables = commands.add_parser("table")
     tables.add_argument("files", type=Path, nargs="+")

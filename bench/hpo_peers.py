@@ -4,12 +4,13 @@
 
 Peers beside the strategies of ``nodule_det.hpo``: ``tpe`` and ``optuna_gp`` are Optuna's,
 ``plain_botorch`` is BoTorch as its tutorials have it, and ``ax`` and ``smac`` want an environment
-of their own (``hpo_ax_smac.py``); these are told 0 for a failed training.
-Variants of ours: ``*-zero`` takes it for 0 too, ``*-map`` has one guess of the scales, ``*-final``
-does not learn from validations of running trainings, ``*-alone`` does not see what is running at
-all, ``*-blind`` sees no standard errors, ``*-straight`` has no column that moves with the others,
-``*-smooth`` no rougher share, ``*-stop`` stops early, ``*-cost`` weighs the hours, ``*-prior``
-expects the learning rate near 3e-4, where these functions have it, and ``*-wrong`` near 1e-6.
+of their own (``hpo_ax_smac.py``); all of these get 0 for a failed training.
+Variants of ours: ``*-zero`` reads it as 0 too, ``*-map`` has only the most probable
+hyperparameters, ``*-final`` ignores the validations of running trainings, ``*-alone`` does not see
+what is running at all, ``*-blind`` sees no standard errors, ``*-squeezed`` sees all values within
+0.01 of each other, ``*-straight`` has no shear, ``*-smooth`` no rougher share, ``*-stop`` stops
+early, ``*-cost`` divides by the hours, ``*-prior`` expects the learning rate near 3e-4, where these
+functions have it, and ``*-wrong`` near 1e-6.
 """
 
 from __future__ import annotations
@@ -152,7 +153,7 @@ def peer(name: str, seed: int) -> tuple[Propose, AcquisitionConfig, StoppingConf
         elif variant in WITHOUT:
             chosen = without(variant, chosen)
         elif variant != "stop":
-            raise SystemExit(f"{name}: {variant} is no variant")
+            raise SystemExit(f"{name}: {variant} is not a variant")
     return chosen, AcquisitionConfig(**settings), StoppingConfig(on="stop" in variants)
 
 
@@ -193,6 +194,26 @@ def _blind(space: Space, trials: Sequence[Trial]) -> tuple[Space, Sequence[Trial
     return space, [replace(t, value_se=None) for t in trials]
 
 
+def _squeezed(space: Space, trials: Sequence[Trial]) -> tuple[Space, Sequence[Trial]]:
+    """Show all values between 0.90 and 0.91, as in a narrow space around a good default."""
+
+    def value(v: float | None) -> float | None:
+        return None if v is None else 0.9 + 0.01 * v
+
+    def se(v: float | None) -> float | None:
+        return None if v is None else 0.01 * v
+
+    return space, [
+        replace(
+            t,
+            value=value(t.value),
+            value_se=se(t.value_se),
+            curve=tuple(replace(o, value=0.9 + 0.01 * o.value, se=se(o.se)) for o in t.curve),
+        )
+        for t in trials
+    ]
+
+
 def _believing(center: float) -> View:
     """Believe in learning rates around ``center``, a decade to both sides."""
     prior = Prior(center=center, spread=10.0)
@@ -209,6 +230,7 @@ def _believing(center: float) -> View:
 VIEWS = {
     "alone": _alone,
     "blind": _blind,
+    "squeezed": _squeezed,
     "prior": _believing(3e-4),
     "wrong": _believing(1e-6),
 }

@@ -40,6 +40,8 @@ REFINED = 8
 NEIGHBOURS = 25
 MODELS = 8
 """Models with different hyperparameters that the improvement is averaged over."""
+DRAWN_UP_TO = 500
+"""Values above which hyperparameters are known well enough to use the most probable ones alone."""
 PRIOR_TRIALS = 6.0
 """A prior weighs in full up to this number of results, and by its share of them afterwards."""
 FIRST_CANDIDATES = 128
@@ -77,13 +79,13 @@ def propose_by_model(
     feasibility = fit_feasibility(data.outcomes, data.succeeded)
     if len(data.outcomes) < config.first or not len(data.values):
         return _first_point(features, trials, feasibility, rng, allowed)
-    one = method.one_model or not config.draw_scales
+    drawn = config.draw_scales and len(data.values) <= DRAWN_UP_TO
     surrogate = fit_surrogate(
         data.features,
         standardise(data.values, data.se),
         sheared=data.sheared,
-        rng=rng if config.draw_scales else None,
-        draws=1 if one else MODELS,
+        rng=rng if drawn else None,
+        draws=MODELS if drawn and not method.one_model else 1,
     )
     promise = method.acquisition(surrogate, data.pending, int(rng.integers(2**31)))
     score = _scorer(space, data, promise, feasibility, config)
