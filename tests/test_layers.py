@@ -65,7 +65,7 @@ MAY_IMPORT = {
     "hpo.study": "config errors files hpo.space locking progress untrusted",
     "hpo.dispatch": "config errors",
     "hpo.training": "cli config errors files hpo.dispatch hpo.space hpo.study runs untrusted",
-    "hpo.model": "arrays config hpo.space hpo.study",
+    "hpo.model": "arrays config files hpo.space hpo.study untrusted",
     "hpo.strategy": "arrays config hpo.model hpo.space hpo.study",
     "hpo.view": "hpo.space hpo.study progress untrusted",
     "hpo.driver": "config errors hpo.dispatch hpo.model hpo.space hpo.strategy hpo.study "

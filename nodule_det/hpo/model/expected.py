@@ -1,0 +1,90 @@
+"""The trial that the model expects most of, kept in a small file beside the journal.
+
+    Study ──expect()──▶ Expected ──save_expected()──▶ STUDY/expected.json ──load_expected()──▶
+
+The largest observed value is partly luck.  The posterior mean has seen all trials, so its best
+trial is the better one to continue with.  Only ``expect`` fits a model and loads torch; whoever
+shows a study reads the file, which says for which trials it was made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nodule_det.config.hpo import Failures
+from nodule_det.files import write_json
+from nodule_det.hpo.model.encoding import Features
+from nodule_det.hpo.model.outcomes import standardise
+from nodule_det.hpo.model.training_data import training_data
+from nodule_det.hpo.study.study import Study
+from nodule_det.untrusted import parse_object, read_bytes
+
+MIN_VALUES = 5
+"""Values below which a model shows little but its own priors."""
+FILE_NAME = "expected.json"
+MAX_BYTES = 10_000
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The completed trial with the highest posterior mean."""
+
+    trial: int
+    mean: float
+    """In units of the objective, larger is better."""
+    sd: float
+    """Of the mean, without the noise of a training."""
+
+
+def expect(study: Study) -> Expected | None:
+    """Fit the model to a study; None while fewer than ``MIN_VALUES`` trials have a value."""
+    complete = [t for t in study.trials if t.value is not None]
+    if len(complete) < MIN_VALUES or study.space.dimension == 0:
+        return None
+    from nodule_det.hpo.model.gp import fit_surrogate  # torch
+
+    features = Features(study.space)
+    data = training_data(features, study.trials, _failures(study))
+    surrogate = fit_surrogate(
+        data.features, standardise(data.values, data.se), sheared=data.sheared
+    )
+    mean, sd = surrogate.predict(features.matrix([t.params for t in complete]))
+    best = int(np.argmax(mean))
+    return Expected(complete[best].number, float(mean[best]), float(sd[best]))
+
+
+def save_expected(folder: Path, study: Study, expected: Expected) -> None:
+    """Write what the model expects of a study into its folder."""
+    write_json(folder / FILE_NAME, {"made_for": _made_for(study), **asdict(expected)})
+
+
+def load_expected(folder: Path, study: Study) -> Expected | None:
+    """Read what the model expected; None if the file is missing, damaged, or of other trials."""
+    try:
+        found = parse_object(read_bytes(folder / FILE_NAME, MAX_BYTES))
+        known = {t.number for t in study.trials if t.value is not None}
+        if found["made_for"] != _made_for(study) or found["trial"] not in known:
+            return None
+        return Expected(int(found["trial"]), float(found["mean"]), float(found["sd"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _failures(study: Study) -> Failures:
+    return study.sessions[-1].failures if study.sessions else Failures.model
+
+
+def _made_for(study: Study) -> str:
+    """Return a digest of everything that informs the model."""
+    trials = [
+        [t.number, t.params, t.state, t.reason, t.value, t.value_se, [asdict(o) for o in t.curve]]
+        for t in study.trials
+        if not t.pending
+    ]
+    text = json.dumps([_failures(study).value, trials], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
