@@ -320,7 +320,7 @@ def why_gone(path: Path) -> tuple[Holder | None, str]:
     holder = read_holder(path)
     try:
         touched_s = path.stat().st_mtime
-    except FileNotFoundError:
+    except OSError:  # none, or a damaged one
         return None, ""
     if holder is not None and holder.is_gone_here(touched_s):
         return holder, "which is gone"

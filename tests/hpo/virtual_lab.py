@@ -1,5 +1,7 @@
 """A driver on a batch system in memory and a virtual clock: what the tests of the driver share."""
 
+import os
+
 from nodule_det.config.hpo import AcquisitionConfig, DispatcherConfig, HpoConfig, Strategy
 from nodule_det.hpo.driver.clock import VirtualClock
 from nodule_det.hpo.driver.context import DriverContext
@@ -47,7 +49,7 @@ class Lab:
     def start(self):
         if self.writer is not None:
             self.writer.close()
-        made = self.folder.journal.exists()
+        made = os.path.lexists(self.folder.journal)
         header = None if made else Header(id="cafe", space=self.space)
         self.writer = StudyWriter(self.folder, self.clock.now, header)
         self.driver = Driver(

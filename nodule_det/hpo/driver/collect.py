@@ -17,7 +17,7 @@ from typing import Any
 from nodule_det.hpo.dispatch.base import JobReport, JobState, Unavailable
 from nodule_det.hpo.driver.cancel import give_up
 from nodule_det.hpo.driver.conclude import conclude
-from nodule_det.hpo.driver.context import Absence, DriverContext
+from nodule_det.hpo.driver.context import PASSING, Absence, DriverContext
 from nodule_det.hpo.study import inbox
 from nodule_det.hpo.study.trial import Attempt, Source, Trial
 from nodule_det.hpo.training.files import HEARTBEAT_S, JobFiles, close, read_job
@@ -32,7 +32,12 @@ Reports = Mapping[int, JobReport]
 def take_queue(context: DriverContext) -> None:
     """Take in what users left (points, results, cancellations), and remove it from the folder."""
     for entry in take_entries(context):
-        entry.path.unlink(missing_ok=True)
+        try:
+            entry.path.unlink(missing_ok=True)
+        except OSError as error:
+            if error.errno in PASSING:
+                raise
+            context.say_once(f"{entry.path} is done but cannot be removed: {error.strerror}")
 
 
 def take_entries(context: DriverContext) -> Iterator[inbox.Entry]:
@@ -85,17 +90,24 @@ def collect(context: DriverContext, reports: Reports) -> None:
     """Write down which jobs have started and ended."""
     _report_waiting(context, reports)
     for trial, attempt in context.open_attempts():
-        files, report = read_job(context.folder(trial, attempt)), reports.get(trial.number)
-        if attempt.started_s is None:
-            _note_start(context, trial, attempt, files, report)
-        if files.exit is not None and not (
-            files.exit.asked_to_end and _may_be_explained(context, trial, attempt)
-        ):
-            conclude(context, trial.number, files)
-        elif report is not None and report.state is JobState.GONE:
-            _take_absence(context, trial, attempt, files, report)
-        elif report is not None:
-            context.notes.absences.pop((trial.number, attempt.number), None)
+        with context.sparing_others(trial):
+            _collect(context, trial, attempt, reports.get(trial.number))
+
+
+def _collect(
+    context: DriverContext, trial: Trial, attempt: Attempt, report: JobReport | None
+) -> None:
+    files = read_job(context.folder(trial, attempt))
+    if attempt.started_s is None:
+        _note_start(context, trial, attempt, files, report)
+    if files.exit is not None and not (
+        files.exit.asked_to_end and _may_be_explained(context, trial, attempt)
+    ):
+        conclude(context, trial.number, files)
+    elif report is not None and report.state is JobState.GONE:
+        _take_absence(context, trial, attempt, files, report)
+    elif report is not None:
+        context.notes.absences.pop((trial.number, attempt.number), None)
 
 
 def _note_start(

@@ -7,6 +7,7 @@ result.json of a job that was given up ──take_late_results()──▶ finish
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from nodule_det.hpo.dispatch.base import Unavailable
 from nodule_det.hpo.driver.context import DriverContext
@@ -62,19 +63,22 @@ def take_late_results(context: DriverContext) -> None:
     """
     for trial in context.study.trials:
         lost = [a for a in trial.attempts if a.reason in (Reason.LOST, Reason.KILLED)]
-        if not lost or not (trial.pending or trial.state is TrialState.FAILED):
-            continue
-        folder = context.folder(trial, lost[-1])
-        outcome = read_outcome(
-            context.run_dir(trial),
-            folder,
-            read_job(folder),
-            context.dispatcher.explain,
-            context.study.objective,
-        )
-        if outcome.reason is None and _recall(context, trial):
-            context.observe(trial)
-            _complete(context, "finished" if trial.pending else "late", trial, outcome)
+        if lost and (trial.pending or trial.state is TrialState.FAILED):
+            with context.sparing_others(trial):
+                _take_late_result(context, trial, context.folder(trial, lost[-1]))
+
+
+def _take_late_result(context: DriverContext, trial: Trial, folder: Path) -> None:
+    outcome = read_outcome(
+        context.run_dir(trial),
+        folder,
+        read_job(folder),
+        context.dispatcher.explain,
+        context.study.objective,
+    )
+    if outcome.reason is None and _recall(context, trial):
+        context.observe(trial)
+        _complete(context, "finished" if trial.pending else "late", trial, outcome)
 
 
 def _recall(context: DriverContext, trial: Trial) -> bool:

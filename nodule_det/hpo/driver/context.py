@@ -7,7 +7,9 @@ What a context knows of the study is the journal's replay; what it notes itself 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import errno
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +20,13 @@ from nodule_det.hpo.strategy.strategy import Propose
 from nodule_det.hpo.study.study import Study, StudyWriter
 from nodule_det.hpo.study.trial import Attempt, Reason, Trial, TrialState
 from nodule_det.hpo.training.result import read_curve
+
+PASSING = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN),
+    *(errno.ENOTCONN, errno.ESHUTDOWN, errno.EREMOTEIO),  # a client that its server has put out
+    *(errno.ENFILE, errno.EMFILE, errno.EAGAIN, errno.ENOMEM),
+}
+"""File errors that may pass: a full disk, its server away, the login node out of something."""
 
 
 @dataclass
@@ -118,6 +127,22 @@ class DriverContext:
                 fields = {"epoch": o.epoch, "value": o.value, "se": o.se}
                 self.writer.write("observed", trial=trial.number, **fields)
                 seen.add(o.epoch)
+
+    @contextmanager
+    def sparing_others(self, trial: Trial) -> Iterator[None]:
+        """Fail the one trial whose files cannot be used, so that the others continue.
+
+        Troubles that may pass are raised: the whole step is done again.
+        """
+        try:
+            yield
+        except OSError as error:
+            now = self.study.trial(trial.number)
+            if error.errno in PASSING or not now.pending:
+                raise
+            message = f"the files of this trial cannot be used: {error}"
+            self.finish(now, TrialState.FAILED, Reason.ERROR, message=message)
+            self.notes.failures += 1
 
     def finish(self, trial: Trial, state: TrialState, reason: Reason, **fields: object) -> None:
         """Write that a trial is over without a value, and say so."""

@@ -20,14 +20,13 @@ are those of ``collecting`` (what has happened), ``cancelling`` (what is to end)
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
 
 from nodule_det.hpo.dispatch.base import Unavailable
 from nodule_det.hpo.driver.cancel import cancel_all, send_cancellations, stop_early
 from nodule_det.hpo.driver.collect import ask, collect, take_queue
 from nodule_det.hpo.driver.conclude import take_late_results
-from nodule_det.hpo.driver.context import DriverContext, SessionState
+from nodule_det.hpo.driver.context import PASSING, DriverContext, SessionState
 from nodule_det.hpo.driver.submit import check_setup, fill_workers, may_ask, settle
 from nodule_det.hpo.study.study import Study
 
@@ -35,12 +34,6 @@ LONGEST_WAIT_S = 600.0
 """Between two questions to a batch system that does not answer."""
 LONGEST_REFUSED_S = 60.0
 """Between two submissions to one that does, but takes no more jobs for now."""
-_PASSING = {
-    *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN),
-    *(errno.ENOTCONN, errno.ESHUTDOWN, errno.EREMOTEIO),  # a client that its server has put out
-    *(errno.ENFILE, errno.EMFILE, errno.EAGAIN, errno.ENOMEM),
-}
-"""Troubles that may pass: a disk is full, its server away, the login node out of something."""
 
 
 class Driver:
@@ -103,7 +96,7 @@ class Driver:
             before()
             self.step()
         except (Unavailable, OSError) as error:
-            if isinstance(error, OSError) and error.errno not in _PASSING:
+            if isinstance(error, OSError) and error.errno not in PASSING:
                 raise
             self.notes.troubles += 1
             self.notes.ended_since.clear()  # who does not answer cannot say why a job ended either

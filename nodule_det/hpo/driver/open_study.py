@@ -5,6 +5,7 @@ HpoConfig ──new_header()──▶ Header ──open_study()──▶ StudyWr
 
 from __future__ import annotations
 
+import os
 import secrets
 import socket
 from collections.abc import Callable
@@ -60,7 +61,7 @@ def open_study(folder: StudyFolder, header: Header, now: Callable[[], float]) ->
 
 def has_study(folder: StudyFolder) -> bool:
     """Say whether a folder holds a study, if only its first line."""
-    return folder.journal.exists() and read_journal(folder.journal).whole_bytes > 0
+    return os.path.lexists(folder.journal) and read_journal(folder.journal).whole_bytes > 0
 
 
 def require_reachable(study: Study, config: DispatcherConfig, place: str = "") -> None:

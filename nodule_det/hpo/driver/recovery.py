@@ -9,9 +9,10 @@ promised.  Were its number used again, the result of one point would be taken fo
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from nodule_det.errors import ConfigError
+from nodule_det.errors import ConfigError, StudyError
 from nodule_det.hpo.study.study import StudyWriter
 from nodule_det.hpo.study.trial import Source, Trial
 from nodule_det.hpo.training.command import read_params
@@ -25,8 +26,9 @@ def recover(writer: StudyWriter) -> None:
     """
     known = {t.number for t in writer.study.trials}
     for folder in sorted(writer.folder.trials.glob("[0-9]*")):
-        if folder.name.isdigit() and int(folder.name) not in known:
-            _recover(writer, int(folder.name), folder)
+        number = _number(folder.name)
+        if number and number not in known:
+            _recover(writer, number, folder)
     for trial in writer.study.pending:
         if trial.attempt is None:
             _recover_job(writer, trial)
@@ -34,11 +36,11 @@ def recover(writer: StudyWriter) -> None:
 
 def _recover(writer: StudyWriter, number: int, folder: Path) -> None:
     study = writer.study
-    study.reserve(number)
     lost = f"the journal has lost trial {number}, whose folder is {folder}"
     try:
+        study.reserve(number)
         params = read_params(folder, study.space)
-    except (ConfigError, OSError, ValueError) as error:
+    except (ConfigError, StudyError, OSError, ValueError) as error:
         study.problems.append(f"{lost}; it stays out of the study: {error}")
         return
     writer.write("asked", trial=number, params=params, source=Source.RECOVERED)
@@ -47,7 +49,12 @@ def _recover(writer: StudyWriter, number: int, folder: Path) -> None:
 
 def _recover_job(writer: StudyWriter, trial: Trial) -> None:
     names = [p.name for p in writer.folder.trial(trial.number).glob("attempt_*")]
-    last = max((int(n[8:]) for n in names if n[8:].isdigit()), default=0)
+    last = max((_number(name[8:]) for name in names), default=0)
     if last >= trial.next_attempt:
         name = writer.study.header.job_name(trial.number, last)
         writer.write("intent", trial=trial.number, attempt=last, name=name)
+
+
+def _number(text: str) -> int:
+    """Read the number of a folder; 0 for a name that this program has not chosen."""
+    return int(text) if re.fullmatch(r"[0-9]{1,7}", text, re.ASCII) else 0

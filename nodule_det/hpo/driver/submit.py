@@ -39,7 +39,8 @@ def settle(context: DriverContext) -> None:
     """Find out what became of submissions without an answer; submit where nothing did."""
     for trial, attempt in context.open_attempts():
         if attempt.job is None:
-            _settle(context, trial, attempt)
+            with context.sparing_others(trial):
+                _settle(context, trial, attempt)
 
 
 def _settle(context: DriverContext, trial: Trial, attempt: Attempt) -> None:
@@ -95,7 +96,8 @@ def fill_workers(context: DriverContext) -> None:
     free = context.config.workers - len(context.open_attempts())
     while free > 0 and (trial := next_trial(context)) is not None:
         if trial.attempts or not _refuse(context, trial):
-            _intend_and_submit(context, trial)
+            with context.sparing_others(trial):
+                _intend_and_submit(context, trial)
             free -= 1
 
 

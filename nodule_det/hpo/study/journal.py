@@ -81,7 +81,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.problems: tuple[str, ...] = ()
-        if path.exists():
+        if os.path.lexists(path):
             reading = read_journal(path)
             self.problems = reading.problems
             _repair(path, reading.whole_bytes)

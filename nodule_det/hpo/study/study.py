@@ -47,6 +47,8 @@ from nodule_det.hpo.study.trial import Reason, Session, Source, Trial, TrialStat
 from nodule_det.untrusted import printable
 
 SCHEMA = 1
+LARGEST_GAP = 100_000
+"""Between the numbers of two trials, of which the records between them were lost."""
 
 
 class StudyFolder:
@@ -139,7 +141,13 @@ class Study:
         return self._highest + 1
 
     def reserve(self, number: int) -> None:
-        """Prevent the reuse of the number of a trial that has no record."""
+        """Prevent the reuse of the number of a trial, also of one that has no record.
+
+        Raises:
+            StudyError: If it is so far beyond the others that it cannot be a trial of this study.
+        """
+        if number > self._highest + LARGEST_GAP:
+            raise StudyError(f"trial {number} cannot follow trial {self._highest}")
         self._highest = max(self._highest, number)
 
     @property
@@ -194,7 +202,7 @@ class Study:
                 self.sessions.append(read_session(fields))
                 return
             number = fields.whole("trial", 1, MOST)
-            self._highest = max(self._highest, number)
+            self.reserve(number)
             if kind == "asked":
                 self._ask(number, fields)
             elif kind in CHANGES:
