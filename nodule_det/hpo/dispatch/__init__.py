@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from nodule_det.config.hpo import DispatcherConfig, DispatcherKind
 from nodule_det.errors import DispatchError
-from nodule_det.hpo.dispatch.base import Dispatcher
+from nodule_det.hpo.dispatch.base import Dispatcher, MissingCommand
 from nodule_det.hpo.dispatch.local import LocalDispatcher
 from nodule_det.hpo.dispatch.pbs import PbsDispatcher
 from nodule_det.hpo.dispatch.slurm import SlurmDispatcher
@@ -27,6 +28,20 @@ def job_script() -> Path:
     raise DispatchError(
         f"scripts/submit_pbs.sh is missing beside {_PACKAGE}; reinstall the package"
     )
+
+
+def require_commands(kind: DispatcherKind) -> None:
+    """Refuse a batch system whose commands are not here.
+
+    Raises:
+        MissingCommand: Naming the first of them.
+    """
+    for name in DISPATCHERS[kind].COMMANDS:
+        if shutil.which(name) is None:
+            raise MissingCommand(
+                f"dispatcher.kind={kind.value} needs the command {name}, which is not on the PATH; "
+                "load the module of the batch system, or choose another dispatcher"
+            )
 
 
 def make_dispatcher(config: DispatcherConfig) -> Dispatcher:

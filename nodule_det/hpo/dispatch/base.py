@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from nodule_det.config.hpo import DispatcherConfig
 from nodule_det.errors import DispatchError
@@ -54,6 +54,10 @@ class Unavailable(DispatchError):
     """No answer, or a refusal that passes: nothing is known, ask again later."""
 
 
+class MissingCommand(DispatchError):
+    """The command of a batch system is not on the PATH."""
+
+
 class Refused(DispatchError):
     """The job was refused for good: its settings do not suit the site."""
 
@@ -75,7 +79,13 @@ class Job:
 
 
 class Dispatcher(Protocol):
-    """A batch system.  No method blocks for longer than a time limit."""
+    """A batch system.  No method blocks for longer than a time limit.
+
+    A method that needs a command which is not on the PATH raises MissingCommand.
+    """
+
+    COMMANDS: ClassVar[tuple[str, ...]]
+    """Commands without which nothing works."""
 
     def __init__(self, config: DispatcherConfig, script: Path) -> None:
         """Take the settings of the site and the path of ``submit_pbs.sh``."""
@@ -89,7 +99,7 @@ class Dispatcher(Protocol):
         """
 
     def find(self, job: Job) -> str | None:
-        """Return the id of a job by its name; None if the batch system does not know it.
+        """Return the id of this user's job of that name and folder; None if there is none.
 
         Raises:
             Unavailable: If there was no answer.
@@ -102,8 +112,11 @@ class Dispatcher(Protocol):
             Unavailable: If there was no answer at all.
         """
 
-    def cancel(self, ids: Sequence[str]) -> None:
+    def cancel(self, ids: Sequence[str]) -> str:
         """Ask for jobs to be ended; they are there until a poll reports GONE.
+
+        Returns:
+            What the batch system objects to, and what a person can do; empty if nothing.
 
         Raises:
             Unavailable: If there was no answer.

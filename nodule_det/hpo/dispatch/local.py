@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from nodule_det.config.hpo import DispatcherConfig
 from nodule_det.errors import DispatchError
@@ -30,6 +31,8 @@ class LocalDispatcher:
         script: ``scripts/submit_pbs.sh``.
         clock: Seconds that never jump, for the time from SIGTERM to SIGKILL.
     """
+
+    COMMANDS: ClassVar[tuple[str, ...]] = ("bash",)
 
     def __init__(
         self, config: DispatcherConfig, script: Path, clock: Callable[[], float] = time.monotonic
@@ -99,12 +102,13 @@ class LocalDispatcher:
         self._gpus = {i: self._gpus.get(i) for i in self._alive}
         return reports
 
-    def cancel(self, ids: Sequence[str]) -> None:
+    def cancel(self, ids: Sequence[str]) -> str:
         """Send SIGTERM, and SIGKILL half a minute later; see :class:`Dispatcher`."""
         for job_id in ids:
             if job_id not in self._kill_at:
                 self._kill_at[job_id] = self._clock() + KILL_DELAY_S
                 _signal_session(job_id, signal.SIGTERM)
+        return ""
 
     def preview(self, job: Job) -> str:
         """Write the command of a job; see :class:`Dispatcher`."""

@@ -4,7 +4,7 @@ What real servers answer (recorded with OpenPBS 23.06, history on and off, and w
 wrappers) shaped every rule here:
 
 - an exit code is an error number modulo 256 and may come with a useful answer: parse first;
-- with several ids, the good ones are printed and the bad ones named on stderr;
+- with several ids, the client makes a connection for each; a list of all jobs takes one;
 - "Unknown Job Id" and "Job has finished" say a job is over; one not mentioned says nothing;
 - JSON output drops jobs in one version and is invalid in another: only text is read;
 - a variable's value may look like a line of the answer: the first ``job_state`` of a record counts.
@@ -16,18 +16,20 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from nodule_det.config.hpo import DispatcherConfig
-from nodule_det.errors import DispatchError
 from nodule_det.hpo.dispatch.base import (
     Explanation,
     Job,
     JobReport,
     JobState,
+    MissingCommand,
     Refused,
     Unavailable,
 )
-from nodule_det.hpo.dispatch.shell import Answer, ask, look_up
+from nodule_det.hpo.dispatch.listing import Listing
+from nodule_det.hpo.dispatch.shell import Answer, ask, look_up, user_name
 from nodule_det.hpo.dispatch.slurm import SlurmDispatcher
 
 HELD = "H"
@@ -50,7 +52,12 @@ UNKNOWN_JOB = 153
 """Exit code of PBS for a job that it does not know; Slurm's wrapper says no word with it."""
 _ID = re.compile(r"^\d+(\[\])?(\.[\w.-]+)?$")
 _OVER = re.compile(r"(\d+(?:\[\])?(?:\.[\w.-]+)?) Job has finished|Unknown Job Id (\S+)")
-_DOWN = re.compile(r"cannot connect to server|Connection refused|Problem loading jobs", re.I)
+_NOT_THERE = re.compile(r"Job has finished|Unknown Job Id")
+_DOWN = re.compile(
+    r"cannot connect to server|Connection refused|Problem loading jobs|Invalid credential|"
+    r"Unable to authenticate|reserved ports? in use|End of File|Communication failure",
+    re.I,
+)
 _PLAIN = re.compile(r"^(\d+(?:\[\])?\S*)\s.*\s([A-Z])\s+\S+\s*$")
 _NEVER = re.compile(r"can never run", re.I)
 _MEMORY = re.compile(
@@ -65,7 +72,9 @@ _PASSES = re.compile(
     r"cannot connect to server|Connection|would exceed|not enabled|Unable to contact|"
     r"timed out|try again|partition not available|End of File|Premature end|"
     r"Maximum number of jobs already in queue|Server shutting down|PBS server internal error|"
-    r"System error|No free connections|Expired credential|Failed to save job",
+    r"System error|No free connections|(Expired|Invalid) credential|Failed to save job|"
+    r"reserved ports? in use|Failed to (recv|receive|send) data|Unable to authenticate|pbs_iff|"
+    r"auth: error|Communication failure|Resource temporarily unavailable|No Permission to connect",
     re.I,
 )
 """Words of a refusal that may pass: limits, a closed queue, a server that is away or in trouble.
@@ -80,9 +89,13 @@ class PbsDispatcher:
         script: ``scripts/submit_pbs.sh``.
     """
 
+    COMMANDS: ClassVar[tuple[str, ...]] = ("qsub", "qstat", "qdel")
+
     def __init__(self, config: DispatcherConfig, script: Path) -> None:
         self._config = config
         self._script = script
+        details = config.poll_details
+        self._listing = Listing(self._list_all, self._ask_one, key=_number, reasons=details)
 
     def submit(self, job: Job) -> str:
         """Submit by qsub; see :class:`Dispatcher`."""
@@ -96,23 +109,31 @@ class PbsDispatcher:
 
     def find(self, job: Job) -> str | None:
         """Ask by name: qselect with history, without, and qstat where there is no qselect."""
-        for words in (["qselect", "-x", "-N", job.name], ["qselect", "-N", job.name]):
+        server = ["-q", self._server] if self._server else []
+        for history in (["-x"], []):
+            words = ["qselect", *history, *server, "-u", user_name(), "-N", job.name]
             try:
                 answer = self._ask(words)
-            except Unavailable:
-                raise
-            except DispatchError:
-                return self._find_in_qstat(job.name)
+            except MissingCommand:
+                return self._find_in_qstat(job)
             ids = [line.strip() for line in answer.stdout.split("\n") if _ID.match(line.strip())]
-            if ids:
-                return ids[0]
-            if _DOWN.search(answer.stderr):
+            for job_id in ids:
+                if self._is_of_folder(job_id, history, job.folder):
+                    return job_id
+            if answer.code != 0 and _DOWN.search(answer.stderr):
                 raise Unavailable(str(answer))
         if answer.code != 0:
             raise Unavailable(str(answer))
         return None
 
-    def _find_in_qstat(self, name: str) -> str | None:
+    def _is_of_folder(self, job_id: str, history: list[str], folder: Path) -> bool:
+        """Check the folder of a job: one of a copy of the study has the same name."""
+        answer = self._ask(["qstat", *history, "-f", job_id])
+        if _DOWN.search(answer.stderr):
+            raise Unavailable(str(answer))
+        return all(_may_be_of(attributes, folder) for _, attributes in _records(answer.stdout))
+
+    def _find_in_qstat(self, job: Job) -> str | None:
         """Look through all jobs; where there is none at all, Slurm's wrapper leaves with 153."""
         answer = self._ask(["qstat", "-f"])
         if answer.code == UNKNOWN_JOB and not (answer.stdout + answer.stderr).strip():
@@ -120,50 +141,62 @@ class PbsDispatcher:
         if answer.code != 0:
             raise Unavailable(str(answer))
         for job_id, attributes in _records(answer.stdout):
-            if attributes.get("Job_Name") == name:
+            if attributes.get("Job_Name") == job.name and _may_be_of(attributes, job.folder):
                 return job_id
         return None
 
     def poll(self, ids: Sequence[str]) -> Mapping[str, JobReport]:
-        """Ask for all by one qstat; see :class:`Dispatcher`."""
-        if not ids:
-            return {}
-        details = ["-f"] if self._config.poll_details else []
-        answer = self._ask(["qstat", *details, *ids])
-        seen = dict(_reports(answer))
-        if not seen and _DOWN.search(answer.stderr):
+        """Ask by one qstat; see :class:`Listing`."""
+        return self._listing.poll(ids)
+
+    def _list_all(self) -> dict[str, JobReport]:
+        server = [self._server] if self._server else []
+        answer = self._ask(["qstat", "-u", user_name(), *server])
+        reports = dict(read_reports(answer))
+        none = answer.code == UNKNOWN_JOB and not answer.stderr.strip()  # Slurm's wrapper
+        if answer.code != 0 and not reports and not none:
             raise Unavailable(str(answer))
-        reports = {i: seen[_number(i)] for i in ids if _number(i) in seen}
-        if not _DOWN.search(answer.stderr):
-            for job_id in ids:
-                if job_id not in reports:
-                    reports.update(self._poll_alone(job_id, details))
         return reports
 
-    def _poll_alone(self, job_id: str, details: Sequence[str]) -> dict[str, JobReport]:
-        """Ask for an id that was not mentioned: Slurm's wrapper names no unknown id."""
+    def _ask_one(self, job_id: str) -> JobReport | None:
+        details = ["-f"] if self._config.poll_details else []
         answer = self._ask(["qstat", *details, job_id])
-        seen = dict(_reports(answer))
-        if _number(job_id) in seen:
-            return {job_id: seen[_number(job_id)]}
-        unknown = answer.code == UNKNOWN_JOB
-        return {job_id: JobReport(JobState.GONE, "unknown")} if unknown else {}
+        report = dict(read_reports(answer)).get(_number(job_id))
+        if report is None and answer.code == UNKNOWN_JOB and not answer.stderr.strip():
+            return JobReport(JobState.GONE, "unknown")  # Slurm's wrapper says no more
+        if report is None and answer.code != 0:
+            raise Unavailable(str(answer))
+        return report
 
-    def cancel(self, ids: Sequence[str]) -> None:
-        """Ask by qdel; jobs that are over already are no error. See :class:`Dispatcher`."""
+    def cancel(self, ids: Sequence[str]) -> str:
+        """Ask by qdel; jobs that are already over are not an error. See :class:`Dispatcher`."""
         if not ids:
-            return
+            return ""
         answer = self._ask(["qdel", *ids])
         if answer.code != 0 and _PASSES.search(answer.stderr + answer.stdout):
             raise Unavailable(str(answer))
+        refused = [line for line in answer.stderr.splitlines() if not _NOT_THERE.search(line)]
+        if answer.code == 0 or not " ".join(refused).strip():
+            return ""
+        stay = [i for i in ids if any(i in line for line in refused)] or list(ids)
+        return (
+            f"{' '.join(refused).strip()}; if the node of such a job is gone for good, end it by "
+            f"hand: qdel -W force {' '.join(stay)}"
+        )
 
     def preview(self, job: Job) -> str:
         """Write the qsub command of a job; see :class:`Dispatcher`."""
         return shlex.join(self._words(job))
 
     def place(self) -> str:
-        """Ask for the name of the server; Slurm's wrapper tells none. See :class:`Dispatcher`."""
-        return look_up(["qstat", "-B"], r"^Server\b.*\n[- ]+\n(\S+)", self._config.timeout_s)
+        """Ask for the name of the server; Slurm's wrapper has none. See :class:`Dispatcher`.
+
+        The table of ``qstat -B`` would shorten it, and two servers look the same.
+        """
+        server = [self._server.removeprefix("@")] if self._server else []
+        return look_up(
+            ["qstat", "-B", "-f", *server], r"^Server:[ \t]*(\S+)", self._config.timeout_s
+        )
 
     @staticmethod
     def knows(job_id: str | None) -> bool:
@@ -172,8 +205,10 @@ class PbsDispatcher:
 
     @staticmethod
     def same_job(one: str, other: str) -> bool:
-        """Compare ids; one with and one without its server's name are equal."""
-        return _number(one) == _number(other)
+        """Compare ids; one without its server's name, or its domain, is the same job."""
+        names = [id_.lower().partition(".")[2].split(".") for id_ in (one, other)]
+        shared = min(len(name) for name in names) if all(names[0] + names[1]) else 0
+        return _number(one) == _number(other) and names[0][:shared] == names[1][:shared]
 
     @staticmethod
     def end_by_hand(job_id: str) -> str:
@@ -193,17 +228,51 @@ class PbsDispatcher:
         queue = ["-q", c.queue] if c.queue else []
         resources = [f"select={c.select}"] if c.select else []
         resources += [f"walltime={_clock_time(c.walltime_s)}"] if c.walltime_s else []
-        if c.join_resources and resources:
-            resources = [",".join(resources)]
+        more, variables = _take_options(c.submit_args, "-v")
+        if c.join_resources:
+            more, others = _take_options(more, "-l")
+            resources = [",".join([*resources, *others])] if resources + others else []
         limits = [word for resource in resources for word in ("-l", resource)]
         return [
-            *("qsub", "-N", job.name, "-r", "n", "-j", "oe", "-o", str(job.log)),
-            *(*queue, *limits, *c.submit_args),
-            *("-v", f"NODULE_JOB={job.folder}", str(self._script)),
+            *("qsub", *more, "-N", job.name, "-r", "n", "-j", "oe", "-o", str(job.log)),
+            *(*queue, *limits),
+            *("-v", ",".join([f"NODULE_JOB={job.folder}", *variables]), str(self._script)),
         ]
+
+    @property
+    def _server(self) -> str:
+        """``@server`` of a queue on another server, where its jobs are listed; else empty."""
+        return "@" + self._config.queue.partition("@")[2] if "@" in self._config.queue else ""
 
     def _ask(self, words: Sequence[str]) -> Answer:
         return ask(words, self._config.timeout_s)
+
+
+def _take_options(words: Sequence[str], name: str) -> tuple[list[str], list[str]]:
+    """Take the values of an option, of which qsub would heed the last alone, out of its arguments.
+
+    Example:
+        >>> _take_options(["-v", "A=1", "-P", "x", "-vB=2"], "-v")
+        (['-P', 'x'], ['A=1', 'B=2'])
+    """
+    rest: list[str] = []
+    values: list[str] = []
+    each = iter(words)
+    for word in each:
+        if word == name:
+            values += [value for value in [next(each, "")] if value]
+        elif word.startswith(name):
+            values.append(word.removeprefix(name))
+        else:
+            rest.append(word)
+    return rest, values
+
+
+def _may_be_of(attributes: Mapping[str, str], folder: Path) -> bool:
+    """Return False if a job was submitted for another folder; some sites hide the variables."""
+    variables = attributes.get("Variable_List", "").split(",")
+    folders = [v.partition("=")[2] for v in variables if v.startswith("NODULE_JOB=")]
+    return not folders or folders[0] == str(folder)
 
 
 def _clock_time(seconds: float) -> str:
@@ -216,7 +285,7 @@ def _number(job_id: str) -> str:
     return job_id.split(".")[0]
 
 
-def _reports(answer: Answer) -> Iterator[tuple[str, JobReport]]:
+def read_reports(answer: Answer) -> Iterator[tuple[str, JobReport]]:
     """Read what an answer says of each job, keyed by its number."""
     for finished, unknown in _OVER.findall(answer.stderr):
         yield _number(finished or unknown), JobReport(JobState.GONE, "over")
@@ -225,14 +294,15 @@ def _reports(answer: Answer) -> Iterator[tuple[str, JobReport]]:
             letter = attributes.get("job_state", "")
             if letter in STATES:
                 comment = attributes.get("comment", "")
-                if letter == HELD and "held" not in comment.lower():
-                    comment = f"held by Hold_Types={attributes.get('Hold_Types', '?')} {comment}"
+                holds = attributes.get("Hold_Types", "n")
+                if letter == HELD and not comment and holds not in ("n", "u"):
+                    comment = f"Hold_Types={holds}"
                 yield _number(job_id), _report(letter, comment.strip())
         return
     for line in answer.stdout.split("\n"):
         match = _PLAIN.match(line)
         if match and match[2] in STATES:
-            yield _number(match[1]), _report(match[2], "held" if match[2] == HELD else "")
+            yield _number(match[1]), _report(match[2], "")
 
 
 def _report(letter: str, comment: str) -> JobReport:

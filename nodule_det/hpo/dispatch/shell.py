@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import re
 import shlex
 import subprocess
@@ -9,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nodule_det.errors import DispatchError
-from nodule_det.hpo.dispatch.base import Unavailable
+from nodule_det.hpo.dispatch.base import MissingCommand, Unavailable
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ def ask(words: Sequence[str], timeout_s: float) -> Answer:
     Raises:
         Unavailable: If it takes longer than ``timeout_s``, for a frozen server never answers, or
             cannot be started for now.
-        DispatchError: If there is no such command.
+        MissingCommand: If there is no such command.
     """
     try:
         run = subprocess.run(
@@ -50,13 +52,21 @@ def ask(words: Sequence[str], timeout_s: float) -> Answer:
     except subprocess.TimeoutExpired:
         raise Unavailable(f"{shlex.join(words)} gave no answer in {timeout_s:g} s") from None
     except FileNotFoundError:
-        raise DispatchError(
+        raise MissingCommand(
             f"there is no command {words[0]} here; load the batch system's module, or choose "
             "another dispatcher"
         ) from None
     except OSError as error:  # no process, no memory, no more open files
         raise Unavailable(f"{words[0]} could not be started: {error}") from None
     return Answer(tuple(words), run.returncode, run.stdout, run.stderr)
+
+
+def user_name() -> str:
+    """Return the name by which a batch system knows this user."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # in a container without a list of users
+        return os.environ.get("USER", str(os.getuid()))
 
 
 def look_up(words: Sequence[str], pattern: str, timeout_s: float) -> str:

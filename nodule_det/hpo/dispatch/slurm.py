@@ -1,7 +1,8 @@
 """Slurm by sbatch, squeue and scancel.
 
-squeue tells of a job for some minutes after its end (MinJobAge), then no longer; accounting may be
-off.  So a job that squeue does not know is asked for alone: "Invalid job id" says it is over.
+squeue knows a job for some minutes after its end (MinJobAge), then no longer; accounting may be
+off.  So a job that the list of a user's jobs does not have is asked for alone: "Invalid job id"
+says that it is over.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from nodule_det.config.hpo import DispatcherConfig
 from nodule_det.hpo.dispatch.base import (
@@ -20,7 +22,8 @@ from nodule_det.hpo.dispatch.base import (
     Refused,
     Unavailable,
 )
-from nodule_det.hpo.dispatch.shell import Answer, ask, look_up
+from nodule_det.hpo.dispatch.listing import Listing
+from nodule_det.hpo.dispatch.shell import Answer, ask, look_up, user_name
 
 _RUNNING = {"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING"}
 _QUEUED = {
@@ -43,6 +46,7 @@ _MEMORY = re.compile(
 _ENDED = re.compile(r"^slurmstepd\S*: error: \*\*\* .*$", re.M)
 """How it reports, in a job's log, that it ended it, such as at its wall-clock limit."""
 _UNKNOWN = re.compile(r"Invalid job id specified", re.I)
+_OVER = re.compile(r"Invalid job id specified|already completing or completed", re.I)
 _PASSES = re.compile(
     r"Unable to contact|connect failure|timed out|Socket|temporarily|try again|Transport endpoint|"
     r"Zero Bytes|submit limit|MaxSubmit|MaxJobs|not available",
@@ -58,9 +62,12 @@ class SlurmDispatcher:
         script: ``scripts/submit_pbs.sh``.
     """
 
+    COMMANDS: ClassVar[tuple[str, ...]] = ("sbatch", "squeue", "scancel")
+
     def __init__(self, config: DispatcherConfig, script: Path) -> None:
         self._config = config
         self._script = script
+        self._listing = Listing(self._list_all, self._ask_one)
 
     def submit(self, job: Job) -> str:
         """Submit by sbatch; see :class:`Dispatcher`."""
@@ -74,38 +81,47 @@ class SlurmDispatcher:
 
     def find(self, job: Job) -> str | None:
         """Ask squeue by name; see :class:`Dispatcher`."""
-        answer = self._ask(["squeue", "-h", "-t", "all", "-n", job.name, "-o", "%A"])
+        mine = ["-u", user_name(), "-n", job.name]
+        answer = self._ask(["squeue", "-h", "-t", "all", *mine, "-o", "%A|%o"])
         if answer.code != 0:
             raise Unavailable(str(answer))
-        return answer.stdout.split()[0] if answer.stdout.split() else None
+        for line in answer.stdout.splitlines():
+            job_id, bar, command = line.partition("|")
+            ours = str(job.folder) in command.split() or str(self._script) not in command
+            if bar and ours:
+                return job_id
+        return None
 
     def poll(self, ids: Sequence[str]) -> Mapping[str, JobReport]:
-        """Ask for all by one squeue; see :class:`Dispatcher`."""
-        if not ids:
-            return {}
-        reports = self._squeue(ids)
-        for job_id in ids:
-            if job_id not in reports:  # among several ids, an unknown one is left out in silence
-                reports.update(self._squeue([job_id]))
-        return reports
+        """Ask by one squeue; see :class:`Listing`."""
+        return self._listing.poll(ids)
 
-    def _squeue(self, ids: Sequence[str]) -> dict[str, JobReport]:
-        words = ["squeue", "-h", "-t", "all", "-j", ",".join(ids), "-o", "%A|%T|%r"]
-        answer = self._ask(words)
+    def _list_all(self) -> dict[str, JobReport]:
+        answer = self._squeue("-u", user_name())
         if answer.code != 0:
-            if _UNKNOWN.search(answer.stderr):
-                return {ids[0]: JobReport(JobState.GONE, "unknown")} if len(ids) == 1 else {}
             raise Unavailable(str(answer))
-        lines = [line.split("|") for line in answer.stdout.split("\n") if line.count("|") == 2]
-        return {job_id: _report(state, reason) for job_id, state, reason in lines}
+        return _reports(answer)
 
-    def cancel(self, ids: Sequence[str]) -> None:
-        """Ask by scancel; jobs that are over already are no error. See :class:`Dispatcher`."""
+    def _ask_one(self, job_id: str) -> JobReport | None:
+        answer = self._squeue("-j", job_id)
+        if answer.code != 0 and _UNKNOWN.search(answer.stderr):
+            return JobReport(JobState.GONE, "unknown")
+        if answer.code != 0:
+            raise Unavailable(str(answer))
+        return _reports(answer).get(job_id)
+
+    def _squeue(self, *which: str) -> Answer:
+        return self._ask(["squeue", "-h", "-t", "all", *which, "-o", "%A|%T|%r"])
+
+    def cancel(self, ids: Sequence[str]) -> str:
+        """Ask by scancel; jobs that are already over are not an error. See :class:`Dispatcher`."""
         if not ids:
-            return
+            return ""
         answer = self._ask(["scancel", *ids])
         if answer.code != 0 and _PASSES.search(answer.stderr):
             raise Unavailable(str(answer))
+        refused = [line for line in answer.stderr.splitlines() if not _OVER.search(line)]
+        return " ".join(refused).strip() if answer.code != 0 else ""
 
     def preview(self, job: Job) -> str:
         """Write the sbatch command of a job; see :class:`Dispatcher`."""
@@ -144,13 +160,18 @@ class SlurmDispatcher:
         partition = [f"--partition={c.queue}"] if c.queue else []
         limit = [f"--time={max(1, int(c.walltime_s // 60))}"] if c.walltime_s else []
         return [
-            *("sbatch", "--parsable", "--no-requeue", f"--job-name={job.name}"),
-            *(f"--output={job.log}", "--open-mode=append"),
-            *(*partition, *limit, *c.submit_args, str(self._script), str(job.folder)),
+            *("sbatch", "--parsable", *c.submit_args, "--no-requeue", f"--job-name={job.name}"),
+            *(f"--output={job.log}", "--open-mode=append", *partition, *limit),
+            *(str(self._script), str(job.folder), "SLURM_JOB_ID"),
         ]
 
     def _ask(self, words: Sequence[str]) -> Answer:
         return ask(words, self._config.timeout_s)
+
+
+def _reports(answer: Answer) -> dict[str, JobReport]:
+    lines = [line.split("|") for line in answer.stdout.split("\n") if line.count("|") == 2]
+    return {job_id: _report(state, reason) for job_id, state, reason in lines}
 
 
 def _report(state: str, reason: str) -> JobReport:

@@ -67,5 +67,6 @@ def send_cancellations(context: DriverContext) -> None:
             if sent is None or now - sent >= CANCEL_AGAIN_S:
                 ids[trial.number] = trial.attempt.job
     if ids:
-        context.dispatcher.cancel(list(ids.values()))
+        if objection := context.dispatcher.cancel(list(ids.values())):
+            context.say(f"jobs to be cancelled may still run: {objection}")
         context.notes.cancelled_at.update(dict.fromkeys(ids, now))

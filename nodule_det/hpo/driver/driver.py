@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from nodule_det.hpo.dispatch.base import Unavailable
+from nodule_det.hpo.dispatch.base import MissingCommand, Unavailable
 from nodule_det.hpo.driver.cancel import cancel_all, send_cancellations, stop_early
 from nodule_det.hpo.driver.collect import ask, collect, take_queue
 from nodule_det.hpo.driver.conclude import take_late_results
@@ -95,9 +95,11 @@ class Driver:
         try:
             before()
             self.step()
-        except (Unavailable, OSError) as error:
+        except (Unavailable, MissingCommand, OSError) as error:
             if isinstance(error, OSError) and error.errno not in PASSING:
                 raise
+            if isinstance(error, MissingCommand) and not self.study.has_jobs:
+                raise  # a module that was never loaded; later ones vanish in an upgrade, and return
             self.notes.troubles += 1
             self.notes.ended_since.clear()  # who does not answer cannot say why a job ended either
             longest_s = LONGEST_REFUSED_S if self.notes.answered else LONGEST_WAIT_S

@@ -18,7 +18,7 @@ from typing import TextIO
 
 from nodule_det.config.hpo import DispatcherKind, HpoConfig, Stop, require_study
 from nodule_det.errors import StudyError
-from nodule_det.hpo.dispatch import make_dispatcher
+from nodule_det.hpo.dispatch import make_dispatcher, require_commands
 from nodule_det.hpo.driver.clock import WallClock
 from nodule_det.hpo.driver.context import DriverContext
 from nodule_det.hpo.driver.driver import Driver
@@ -61,6 +61,8 @@ def drive(config: HpoConfig, name: str) -> int | None:
         print(preview(folder, config), end="")
         return None
     # Before the folder is made, so that a wrong setting leaves none behind.
+    if not has_study(folder):
+        require_commands(config.dispatcher.kind)
     if config.stop is Stop.never:
         missing_store(config)
     elif not has_study(folder):

@@ -15,7 +15,7 @@ import numpy as np
 
 from nodule_det.config.hpo import HpoConfig
 from nodule_det.errors import StudyError
-from nodule_det.hpo.dispatch.base import Job, Refused, Unavailable
+from nodule_det.hpo.dispatch.base import Job, MissingCommand, Refused, Unavailable
 from nodule_det.hpo.driver.context import DriverContext
 from nodule_det.hpo.driver.limits import ResourceLimits
 from nodule_det.hpo.space.space import Params
@@ -167,12 +167,23 @@ def _intend_and_submit(context: DriverContext, trial: Trial) -> None:
 def _submit(context: DriverContext, trial: Trial, attempt: Attempt) -> None:
     try:
         job_id = context.dispatcher.submit(context.job(trial, attempt))
+    except MissingCommand:
+        if not context.study.has_jobs:
+            _withdraw(context, trial, attempt)
+        raise
     except Refused as error:
         if not context.notes.accepted:
-            raise  # somebody has just started the command, and can correct it
+            _withdraw(context, trial, attempt)
+            raise  # the user has just started the command, and can correct it
         raise Unavailable(str(error)) from error  # the site is being maintained, say
     context.notes.accepted = True
     context.submitted(trial, attempt, job_id)
+
+
+def _withdraw(context: DriverContext, trial: Trial, attempt: Attempt) -> None:
+    """End an attempt that certainly is no job, so that another batch system may take its place."""
+    fields = {"trial": trial.number, "attempt": attempt.number, "reason": Reason.LOST}
+    context.writer.write("ended", **fields)
 
 
 def write_job(context: DriverContext, trial: Trial, job: Job) -> None:

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import yaml
 
@@ -90,6 +91,8 @@ class FakeDispatcher:
         faults: What goes wrong.
     """
 
+    COMMANDS: ClassVar[tuple[str, ...]] = ()
+
     def __init__(
         self,
         clock: VirtualClock,
@@ -149,7 +152,7 @@ class FakeDispatcher:
             return {}
         return {i: JobReport(self._state(self._jobs[i])) for i in ids if i in self._jobs}
 
-    def cancel(self, ids: Sequence[str]) -> None:
+    def cancel(self, ids: Sequence[str]) -> str:
         """End jobs now, without a result; see :class:`Dispatcher`."""
         self._answer()
         now = self._clock.monotonic()
@@ -158,6 +161,7 @@ class FakeDispatcher:
                 job.cancelled = True
                 self._leave(job, now)
         self._advance()
+        return ""
 
     def preview(self, job: Job) -> str:
         """Write a command that nobody runs; see :class:`Dispatcher`."""

@@ -156,6 +156,11 @@ class Study:
         return tuple(t for t in self.trials if t.pending)
 
     @property
+    def has_jobs(self) -> bool:
+        """Whether a batch system has ever accepted a job of this study."""
+        return any(a.job is not None for t in self.own for a in t.attempts)
+
+    @property
     def own(self) -> tuple[Trial, ...]:
         """Trials of this study: all but the imported ones."""
         return tuple(t for t in self.trials if t.source != Source.IMPORTED)

@@ -1,6 +1,8 @@
 """The PBS client against the recorded words of real servers, replayed by a stand-in command."""
 
 import errno
+import json
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,9 +12,9 @@ import pytest
 from nodule_det.config.hpo import DispatcherConfig, DispatcherKind
 from nodule_det.errors import DispatchError
 from nodule_det.hpo.dispatch import job_script
-from nodule_det.hpo.dispatch.base import Job, JobState, Refused, Unavailable
-from nodule_det.hpo.dispatch.pbs import PbsDispatcher
-from nodule_det.hpo.dispatch.shell import ask
+from nodule_det.hpo.dispatch.base import Job, JobState, MissingCommand, Refused, Unavailable
+from nodule_det.hpo.dispatch.pbs import PbsDispatcher, read_reports
+from nodule_det.hpo.dispatch.shell import Answer, ask, user_name
 from tests.hpo.dispatch.recordings import Recording
 
 QUEUED, RUNNING, GONE = JobState.QUEUED, JobState.RUNNING, JobState.GONE
@@ -30,9 +32,15 @@ def states(reports):
     return {job_id: report.state for job_id, report in reports.items()}
 
 
+def reports_in(recording):
+    answer = Answer(("qstat",), recording.code, recording.stdout, recording.stderr)
+    return dict(read_reports(answer))
+
+
 HISTORY_OFF = "openpbs-recorded/03-qstat-history-off.md"
 HISTORY_ON = "openpbs-recorded/06-qstat-history-on.md"
 DOWN = "openpbs-recorded/09-server-down.md"
+NO_MOM = Recording("", 222, "", "qdel: Server could not connect to MOM 149.pbs01\n")  # recorded
 WRAPPER = "slurm-torque-wrappers-recorded.md"
 
 
@@ -66,32 +74,59 @@ WRAPPER = "slurm-torque-wrappers-recorded.md"
         ),
         (WRAPPER, "qstat 28 29 6 2", ["28", "29", "6", "2"], [RUNNING, QUEUED, GONE, GONE]),
         (WRAPPER, "qstat -f 28 6 999999", ["28", "6"], [RUNNING, GONE]),
+        (
+            HISTORY_OFF,
+            "qstat -u researcher",
+            ["16.pbs01", "34.pbs01", "52.pbs01", "53.pbs01"],
+            [QUEUED, QUEUED, RUNNING, QUEUED],
+        ),
+        (
+            WRAPPER,
+            "qstat -u researcher | tail -5",
+            ["26", "27", "16", "28", "29"],
+            [GONE, GONE, GONE, RUNNING, QUEUED],
+        ),
     ],
 )
-def test_a_recorded_answer_is_understood(pbs, replay, recorded, file, command, ids, expected):
-    replay("qstat", recorded(file, command))
-    assert states(pbs.poll(ids)) == dict(zip(ids, expected, strict=True))
+def test_a_recorded_answer_is_understood(recorded, file, command, ids, expected):
+    numbers = [job_id.split(".")[0] for job_id in ids]
+    assert states(reports_in(recorded(file, command))) == dict(zip(numbers, expected, strict=True))
 
 
-@pytest.mark.parametrize(
-    ("file", "command", "name"),
-    [(HISTORY_OFF, "qstat -B", "pbs01"), (DOWN, "qstat 149.pbs01; echo rc=$?", "")],
-)
-def test_a_server_is_known_by_its_name_unless_it_is_down(
-    pbs, replay, recorded, file, command, name
-):
-    replay("qstat", recorded(file, command))
+def test_a_server_is_known_by_its_whole_name(pbs, replay):
+    # the table of `qstat -B` shows 15 letters of it
+    name = "pbs-server-of-cluster-b.example.org"
+    replay("qstat", Recording("", 0, f"Server: {name}\n    server_state = Active\n", ""))
     assert pbs.place() == name
 
 
-def test_the_whole_record_of_a_job_is_read(pbs, replay, recorded):
-    replay("qstat", recorded(HISTORY_OFF, "qstat -f 52.pbs01"))
-    report = pbs.poll(["52.pbs01"])["52.pbs01"]
+def test_a_server_that_is_down_has_no_name(pbs, replay, recorded):
+    replay("qstat", recorded(DOWN, "qstat 149.pbs01; echo rc=$?"))
+    assert pbs.place() == ""
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("12.pbs01", "12.pbs01", True),
+        ("12.pbs01", "12", True),
+        ("12.pbs01", "12.PBS01.cluster.example.org", True),
+        ("12.pbs01", "13.pbs01", False),
+        ("12.pbs-server-name-a", "12.pbs-server-name-b", False),
+        ("12.a.example.org", "12.b.example.org", False),
+    ],
+)
+def test_ids_are_compared_by_number_and_server(one, other, same):
+    assert PbsDispatcher.same_job(one, other) is PbsDispatcher.same_job(other, one) is same
+
+
+def test_the_whole_record_of_a_job_is_read(recorded):
+    report = reports_in(recorded(HISTORY_OFF, "qstat -f 52.pbs01"))["52"]
     assert report.state is RUNNING
     assert report.comment == "Job run at Mon Nov 23 at 02:29 on (pbs01:ncpus=1)"
 
 
-def test_a_value_that_looks_like_an_attribute_is_not_one(pbs, replay, recorded):
+def test_a_value_that_looks_like_an_attribute_is_not_one(recorded):
     grepped = recorded(
         "openpbs-recorded/11-odds-and-ends.md",
         "qstat -f 341.pbs01 | grep -nE 'job_state|Exit_status|MSG'; qstat -f 341.pbs01 | cat -A "
@@ -100,19 +135,17 @@ def test_a_value_that_looks_like_an_attribute_is_not_one(pbs, replay, recorded):
     lines = [line.split(":", 1)[1] for line in grepped.stdout.splitlines()[:5]]
     lines.insert(1, "    Variable_List = PBS_O_HOME=/home/researcher,")
     answer = Recording("", 0, "\n".join(["Job Id: 341.pbs01", *lines]) + "\n", "")
-    replay("qstat", answer)
     assert lines[3] == "    job_state = F"  # the trap: it is part of a variable's value
-    assert states(pbs.poll(["341.pbs01"])) == {"341.pbs01": QUEUED}
+    assert states(reports_in(answer)) == {"341": QUEUED}
 
 
-def test_a_job_that_can_never_run_is_told_apart(pbs, replay):
+def test_a_job_that_can_never_run_is_recognised():
     text = (
         "Job Id: 34.pbs01\n    Job_Name = toobig\n    job_state = Q\n"
         "    comment = Can Never Run: Insufficient amount of resource: ncpus (R: 64 A: 4 T\n"
         "\t: 4)\n\n"
     )
-    replay("qstat", Recording("", 0, text, ""))
-    report = pbs.poll(["34.pbs01"])["34.pbs01"]
+    report = reports_in(Recording("", 0, text, ""))["34"]
     assert report.never_runs
     assert report.comment.endswith("ncpus (R: 64 A: 4 T: 4)")
 
@@ -122,7 +155,11 @@ def test_a_job_that_can_never_run_is_told_apart(pbs, replay):
     [
         (  # recorded from OpenPBS 23.06.06: a job submitted with -h, and one held by the server
             "Job Id: 54.pbs01\n    job_state = H\n    queue = workq\n    Hold_Types = u\n",
-            "held by Hold_Types=u",
+            "",
+        ),
+        (
+            "Job Id: 54.pbs01\n    job_state = H\n    queue = workq\n    Hold_Types = so\n",
+            "Hold_Types=so",
         ),
         (
             "Job Id: 54.pbs01\n    job_state = H\n    Hold_Types = s\n"
@@ -131,13 +168,12 @@ def test_a_job_that_can_never_run_is_told_apart(pbs, replay):
         ),
         (
             "54.pbs01          nd-f96f59-1-1    radiology                0 H workq           ",
-            "held",
+            "",
         ),
     ],
 )
-def test_a_held_job_is_told_apart(pbs, replay, words, comment):
-    replay("qstat", Recording("", 0, words, ""))
-    report = pbs.poll(["54.pbs01"])["54.pbs01"]
+def test_a_held_job_is_recognised(words, comment):
+    report = reports_in(Recording("", 0, words, ""))["54"]
     assert (report.state, report.held, report.comment) == (QUEUED, True, comment)
 
 
@@ -151,21 +187,96 @@ def test_a_held_job_is_told_apart(pbs, replay, words, comment):
 )
 def test_a_server_that_is_down_says_nothing_about_jobs(pbs, replay, recorded, file, command):
     replay("qstat", recorded(file, command))
-    with pytest.raises(Unavailable, match=r"qstat -f 149\.pbs01 150\.pbs01 left with \d+"):
+    with pytest.raises(Unavailable, match=r"qstat -u \S+ left with \d+"):
         pbs.poll(["149.pbs01", "150.pbs01"])
 
 
-def test_an_id_that_is_not_mentioned_is_asked_for_alone(pbs, replay, recorded):
-    several = recorded(WRAPPER, "qstat -f 28 6 999999")
-    alone = recorded(WRAPPER, "qstat 999999; echo rc=$?")
-    asked = replay("qstat", several, alone)
-    assert states(pbs.poll(["28", "6", "999999"])) == {"28": RUNNING, "6": GONE, "999999": GONE}
-    assert asked.read_text() == "-f 28 6 999999\n-f 999999\n"
+@pytest.mark.parametrize(
+    "stderr",
+    [
+        "qstat: Invalid credential",
+        "pbs_iff: cannot connect to host\nauth: error returned: -1\nauth: Unable to authenticate "
+        "connection (pbs01:15001)\nqstat: cannot connect to server pbs01 (errno=-1)",  # recorded
+        "qstat: Unknown Host.",
+        "qstat: something that no version of PBS says yet",
+    ],
+)
+def test_an_error_that_is_not_about_a_job_says_nothing_about_jobs(pbs, replay, stderr):
+    replay("qstat", Recording("", 255, "", stderr + "\n"))
+    with pytest.raises(Unavailable):
+        pbs.poll(["149.pbs01"])
 
 
-def test_no_mention_without_an_error_changes_nothing(pbs, replay):
+def listed(*lines):
+    head = "\npbs01: \n" + "Job ID          Username Queue    Jobname\n" + "-" * 15 + "\n"
+    line = "{}        researc* workq    short.sh      --    1   1    --    --  {}   -- \n"
+    return Recording("", 0, head + "".join(line.format(*words) for words in lines), "")
+
+
+def test_a_job_that_is_missing_from_the_list_is_asked_for_by_its_id(pbs, replay, recorded):
+    unknown = recorded(HISTORY_OFF, "qstat 999999")
+    asked = replay("qstat", listed(("52.pbs01", "R")), unknown, listed(("52.pbs01", "R")))
+    ids = ["52.pbs01", "999999.pbs01"]
+    assert states(pbs.poll(ids)) == {"52.pbs01": RUNNING}
+    assert states(pbs.poll(ids)) == {"52.pbs01": RUNNING, "999999.pbs01": GONE}
+    assert states(pbs.poll(ids)) == {"52.pbs01": RUNNING, "999999.pbs01": GONE}
+    assert [line.split()[:2] for line in asked.read_text().splitlines()] == [
+        ["-u", user_name()],
+        ["-f", "999999.pbs01"],
+        ["-u", user_name()],
+    ]
+
+
+def test_a_job_that_another_server_has_taken_is_missing_from_the_list_but_not_gone(pbs, replay):
+    moved = Recording("", 0, "Job Id: 53.pbs01\n    job_state = Q\n    server = pbs02\n", "")
+    replay("qstat", listed(), moved, listed(), moved)
+    for _ in range(2):
+        assert pbs.poll(["53.pbs01"]) == {}
+        assert states(pbs.poll(["53.pbs01"])) == {"53.pbs01": QUEUED}
+
+
+def test_slurms_wrapper_says_nothing_of_an_unknown_job_but_153(pbs, replay, recorded):
+    replay("qstat", listed(), recorded(WRAPPER, "qstat 999999; echo rc=$?"))
+    assert pbs.poll(["999999"]) == {}
+    assert states(pbs.poll(["999999"])) == {"999999": GONE}
+
+
+def test_empty_answers_say_nothing_and_are_reported(pbs, replay):
     replay("qstat", Recording("", 0, "", ""))
     assert pbs.poll(["7.pbs01"]) == {}
+    with pytest.raises(Unavailable, match=r"asked for job 7.pbs01 and said nothing of it"):
+        pbs.poll(["7.pbs01"])
+
+
+@pytest.mark.parametrize("n", [1, 16, 128])
+def test_a_poll_is_one_connection_at_any_number_of_jobs(pbs, pbs_standin, n):
+    (pbs_standin / "hold").touch()
+    ids = [f"{number}.pbs01" for number in range(1, n + 1)]
+    job = {"name": "nd", "user": user_name(), "variables": "NODULE_JOB=/s", "log": "", "script": ""}
+
+    def all_are(state):
+        for number, job_id in enumerate(ids, 1):
+            known = job | {"number": number, "id": job_id, "pid": 1, "state": state}
+            (pbs_standin / f"{number:05d}.job").write_text(json.dumps(known))
+
+    all_are("H")
+    assert {r.held for r in pbs.poll(ids).values()} == {True}
+    pbs.poll(ids)
+    all_are("F")
+    polls = 2
+    while JobState.GONE not in {r.state for r in pbs.poll(ids).values()}:
+        polls += 1
+    assert set(states(pbs.poll(ids)).values()) == {JobState.GONE}
+    assert len((pbs_standin / "connections").read_text().splitlines()) == polls + 2 <= 6
+
+
+def test_jobs_of_a_queue_on_another_server_are_listed_there(replay):
+    config = DispatcherConfig(kind=DispatcherKind.pbs, queue="v100@pbspl4", timeout_s=5)
+    pbs = PbsDispatcher(config, job_script())
+    assert " -q v100@pbspl4 " in pbs.preview(JOB)
+    asked = replay("qstat", listed(("52.pbspl4", "R")))
+    assert states(pbs.poll(["52.pbspl4"])) == {"52.pbspl4": RUNNING}
+    assert asked.read_text() == f"-u {user_name()} @pbspl4\n"
 
 
 @pytest.mark.parametrize(
@@ -217,6 +328,12 @@ def test_a_limit_a_closed_queue_and_a_server_that_is_away_pass(
         "qsub: PBS server internal error",
         "qsub: No free connections",
         "qsub: Expired credential",
+        "qsub: Invalid credential",
+        "qsub: Failed to recv data from background qsub",
+        "qsub: Failed to receive data from background qsub",
+        "No reserved ports available\nqsub: reserved ports in use",
+        "pbs_iff: cannot connect to host\nauth: error returned: -1\nauth: Unable to authenticate "
+        "connection (pbs01:15001)\nqsub: cannot connect to server pbs01 (errno=-1)",
         "qsub: Failed to save job/resv, refer server logs for details",
     ],
 )
@@ -240,8 +357,29 @@ def test_a_job_is_found_with_history_and_without(pbs, replay, recorded):
     assert both.stdout.startswith("357.pbs01")
     off = recorded(HISTORY_OFF, "qselect -x")
     asked = replay("qselect", off, Recording("", 0, "357.pbs01\n", ""))
+    replay("qstat", record_of("357.pbs01", JOB.folder))
     assert pbs.find(JOB) == "357.pbs01"
-    assert asked.read_text() == "-x -N run-7f3a-12\n-N run-7f3a-12\n"
+    mine = f"-u {user_name()} -N run-7f3a-12\n"
+    assert asked.read_text() == f"-x {mine}{mine}"
+
+
+def record_of(job_id, folder):
+    """Answer as `qstat -f` does, which wraps long values."""
+    variables = f"PBS_O_HOME=/home/researcher,PBS_O_LOGNAME=researcher,\n\tNODULE_JOB={folder},X=1"
+    text = f"Job Id: {job_id}\n    Job_Name = run-7f3a-12\n    Variable_List = {variables}\n"
+    return Recording("", 0, text + "    job_state = Q\n", "")
+
+
+def test_a_job_of_the_same_name_and_another_folder_is_that_of_a_copied_study(pbs, replay):
+    replay("qselect", Recording("", 0, "357.pbs01\n358.pbs01\n", ""))
+    replay("qstat", record_of("357.pbs01", "/copy/1"), record_of("358.pbs01", JOB.folder))
+    assert pbs.find(JOB) == "358.pbs01"
+
+
+def test_a_job_whose_variables_the_site_hides_is_known_by_its_name(pbs, replay):
+    replay("qselect", Recording("", 0, "357.pbs01\n", ""))
+    replay("qstat", Recording("", 0, "Job Id: 357.pbs01\n    job_state = Q\n", ""))
+    assert pbs.find(JOB) == "357.pbs01"
 
 
 def test_a_name_nobody_knows_is_no_job(pbs, replay):
@@ -284,7 +422,17 @@ def test_a_slurm_that_is_away_does_not_make_a_job_unknown(pbs, replay, recorded,
 )
 def test_deleting_what_is_over_is_no_error(pbs, replay, recorded, command):
     replay("qdel", recorded("openpbs-recorded/05-limits-signals-qdel.md", command))
-    pbs.cancel(["91.pbs01"])
+    assert pbs.cancel(["91.pbs01"]) == ""
+
+
+def test_a_deletion_that_is_refused_is_reported_with_what_a_person_can_do(pbs, replay, recorded):
+    replay("qdel", recorded(DOWN, "qdel 149.pbs01; echo rc=$?"), NO_MOM)
+    with pytest.raises(Unavailable):
+        pbs.cancel(["149.pbs01"])
+    assert pbs.cancel(["148.pbs01", "149.pbs01"]) == (
+        "qdel: Server could not connect to MOM 149.pbs01; if the node of such a job is gone for "
+        "good, end it by hand: qdel -W force 149.pbs01"
+    )
 
 
 def test_deleting_while_the_server_is_down_is_tried_again(pbs, replay, recorded):
@@ -301,7 +449,7 @@ def test_a_frozen_server_is_given_up_after_the_time_limit():
 def test_a_missing_command_is_no_passing_trouble():
     with pytest.raises(DispatchError, match="there is no command qsubb here") as caught:
         ask(["qsubb"], timeout_s=5)
-    assert caught.type is DispatchError
+    assert caught.type is MissingCommand
 
 
 def test_a_login_node_without_room_for_a_process_is_a_passing_trouble(monkeypatch):
@@ -325,6 +473,34 @@ def test_slurms_wrapper_gets_all_resources_in_one_option():
 
 
 @pytest.mark.parametrize(
+    ("submit_args", "variables", "rest"),
+    [
+        (["-v", "X=1"], "X=1", []),
+        (["-vX=1", "-P", "g", "-v", "Y=2,Z"], "X=1,Y=2,Z", ["-P", "g"]),
+        (["-V", "-W", "group_list=v"], "", ["-V", "-W", "group_list=v"]),
+        (["-v"], "", []),
+    ],
+)
+def test_variables_of_the_settings_join_ours_in_one_option(submit_args, variables, rest):
+    # OpenPBS heeds the last -v alone.
+    config = DispatcherConfig(kind=DispatcherKind.pbs, submit_args=submit_args)
+    words = shlex.split(PbsDispatcher(config, Path("/s.sh")).preview(JOB))
+    assert words.count("-v") == 1
+    ours = f"NODULE_JOB={JOB.folder}"
+    assert words[-3:] == ["-v", f"{ours},{variables}" if variables else ours, "/s.sh"]
+    assert words[1 : 1 + len(rest)] == rest
+
+
+def test_resources_of_the_settings_join_ours_where_only_one_option_counts():
+    config = DispatcherConfig(
+        kind=DispatcherKind.pbs, join_resources=True, submit_args=["-l", "mem=4gb", "-lncpus=2"]
+    )
+    words = shlex.split(PbsDispatcher(config, Path("/s.sh")).preview(JOB))
+    assert words.count("-l") == 1
+    assert "select=1:ncpus=1,mem=4gb,ncpus=2" in words
+
+
+@pytest.mark.parametrize(
     "words",
     [
         "qstat: Unknown Job Id ",
@@ -337,6 +513,8 @@ def test_slurms_wrapper_gets_all_resources_in_one_option():
         "qsub: Unknown queue",
         "qdel: Job has finished ",
         "Job id            Name             User              Time Use S Queue",
+        "Job ID          Username Queue    Jobname    SessID NDS TSK Memory Time  S Time",
+        "qdel: Server could not connect to MOM ",
         "    comment = Job run at Mon Nov 23 at 02:29 on (pbs01:ncpus=1)",
     ],
 )

@@ -7,11 +7,11 @@ import pytest
 
 from nodule_det.config.hpo import DispatcherConfig, DispatcherKind, HpoConfig
 from nodule_det.hpo.dispatch import make_dispatcher
-from nodule_det.hpo.dispatch.base import Refused
+from nodule_det.hpo.dispatch.base import MissingCommand, Refused
 from nodule_det.hpo.driver.clock import WallClock
 from nodule_det.hpo.driver.context import DriverContext
 from nodule_det.hpo.driver.driver import Driver
-from nodule_det.hpo.driver.open_study import new_header, open_study
+from nodule_det.hpo.driver.open_study import new_header, open_study, require_reachable
 from nodule_det.hpo.strategy.random_search import propose_random
 from nodule_det.hpo.study.study import StudyFolder
 from nodule_det.hpo.study.trial import TrialState
@@ -24,14 +24,18 @@ def study(request, tmp_path, pbs_standin, quick_training):
         (pbs_standin / "history").touch()
     said = []
 
-    def drive(**site):
+    def drive(workers=3, **site):
         dispatcher = DispatcherConfig(
             kind=DispatcherKind.pbs, walltime_s=600, poll_s=0.1, grace_s=0.2, timeout_s=1, **site
         )
         path = tmp_path / "s"
         path.mkdir(exist_ok=True)
         config = HpoConfig(
-            study=str(path), dispatcher=dispatcher, command=quick_training, workers=3, trials=5
+            study=str(path),
+            dispatcher=dispatcher,
+            command=quick_training,
+            workers=workers,
+            trials=max(5, workers),
         )
         writer = open_study(StudyFolder(path), new_header(config, time.time()), time.time)
         return Driver(
@@ -78,6 +82,8 @@ def test_a_lost_answer_is_settled_by_asking_for_the_name(study, pbs_standin):
         ("down", "cannot connect to server pbs01 (errno=15010)"),
         ("full", "would exceed queue generic's per-user limit"),
         ("frozen", "gave no answer in 1 s"),
+        ("ports", "Unable to authenticate connection (pbs01:15001)"),
+        ("credential", "Invalid credential"),
     ],
 )
 def test_a_trouble_that_passes_is_waited_for(study, pbs_standin, trouble, words):
@@ -105,3 +111,74 @@ def test_a_resource_that_the_site_lacks_is_refused_at_once(study):
     driver = drive(select="1:ncpus=1")
     finish(driver)
     assert_each_ran_once(driver, path)
+
+
+def test_a_qsub_that_lost_its_background_process_has_made_the_job(study, pbs_standin):
+    drive, said, path = study
+    (pbs_standin / "background").touch()
+    driver = drive()
+    finish(driver)
+    assert_each_ran_once(driver, path)
+    assert any("Failed to recv data from background qsub" in line for line in said)
+    assert len(list(pbs_standin.glob("*.job"))) == 5
+
+
+def test_commands_that_vanish_after_they_have_answered_are_waited_for(
+    study, pbs_standin, monkeypatch
+):
+    drive, said, path = study
+    driver = drive()
+    driver.try_step()
+    with monkeypatch.context() as upgrade:
+        upgrade.setenv("PATH", str(path))
+        driver.try_step()
+    assert any("there is no command qstat here" in line for line in said)
+    finish(driver)
+    assert_each_ran_once(driver, path)
+
+
+def test_a_batch_system_that_is_not_there_leaves_no_intent(study, monkeypatch):
+    drive, _, path = study
+    driver = drive()
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("PATH", str(path))
+        with pytest.raises(MissingCommand, match="there is no command qsub here"):
+            driver.try_step()
+    assert driver.study.trial(1).attempt is None
+    require_reachable(driver.study, DispatcherConfig())  # another dispatcher may take over
+    finish(driver)
+    assert_each_ran_once(driver, path)
+
+
+def test_an_empty_answer_is_reported_and_loses_no_job(study, pbs_standin, monkeypatch):
+    monkeypatch.setenv("QUICK_S", "3")
+    drive, said, path = study
+    driver = drive()
+    driver.try_step()
+    (pbs_standin / "empty").touch()
+    for _ in range(6):
+        driver.try_step()
+    (pbs_standin / "empty").unlink()
+    assert any("and said nothing of it" in line for line in said)
+    assert len(driver.study.pending) == 3
+    monkeypatch.setenv("QUICK_S", "0.05")
+    finish(driver)
+    assert_each_ran_once(driver, path)
+
+
+def test_a_deletion_that_is_refused_is_reported_and_repeated(study, pbs_standin, monkeypatch):
+    monkeypatch.setenv("QUICK_S", "5")
+    drive, said, _ = study
+    driver = drive(workers=1)
+    driver.try_step()
+    (pbs_standin / "no_mom").touch()
+    driver.stop_jobs()
+    driver.try_step()
+    refused = [line for line in said if "may still run" in line]
+    assert len(refused) == 1
+    assert "qdel: Server could not connect to MOM 1.pbs01" in refused[0]
+    assert refused[0].endswith("qdel -W force 1.pbs01")
+    (pbs_standin / "no_mom").unlink()
+    driver.notes.cancelled_at.clear()  # five minutes later
+    finish(driver)
+    assert driver.study.trial(1).state is TrialState.CANCELLED

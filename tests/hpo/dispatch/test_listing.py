@@ -1,0 +1,95 @@
+import pytest
+
+from nodule_det.hpo.dispatch.base import JobReport, JobState, Unavailable
+from nodule_det.hpo.dispatch.listing import WHY_AGAIN_POLLS, Listing
+
+QUEUED, RUNNING = JobReport(JobState.QUEUED), JobReport(JobState.RUNNING)
+GONE = JobReport(JobState.GONE, "over")
+
+
+class Server:
+    """Knows jobs, lists all but those in ``unlisted``, and counts the questions."""
+
+    def __init__(self, jobs, *, reasons=False):
+        self.jobs, self.unlisted, self.questions = dict(jobs), set(), []
+        self.mute = False
+        self.listing = Listing(self._list, self._one, reasons=reasons)
+        self.ids = list(self.jobs)
+
+    def _list(self):
+        self.questions.append("list")
+        return {i: r for i, r in self.jobs.items() if i not in self.unlisted and r is not GONE}
+
+    def _one(self, job_id):
+        self.questions.append(job_id)
+        if self.mute:
+            return None
+        report = self.jobs[job_id]
+        return JobReport(report.state, "why") if report is QUEUED else report
+
+    def poll(self):
+        return self.listing.poll(self.ids)
+
+
+@pytest.mark.parametrize("n", [1, 16, 128])
+def test_a_poll_is_one_question_whatever_happens_to_the_jobs(n):
+    server = Server({f"{i}": RUNNING for i in range(n)}, reasons=True)
+    server.poll()
+    server.jobs |= {i: GONE for i in server.ids[::2]}
+    polls = 1
+    while sum(r.state is JobState.GONE for r in server.poll().values()) < len(server.ids[::2]):
+        polls += 1
+    polls += 1
+    assert polls == 3
+    assert len(server.questions) == polls
+
+
+def test_one_answer_by_id_confirms_that_all_missing_jobs_are_over():
+    server = Server({"1": RUNNING, "2": GONE, "3": GONE})
+    assert server.poll() == {"1": RUNNING}
+    assert server.poll() == {"1": RUNNING, "2": GONE, "3": GONE}
+    assert server.poll() == {"1": RUNNING, "2": GONE, "3": GONE}
+    assert server.questions == ["list", "2", "list"]
+
+
+def test_a_job_that_is_only_missing_from_the_list_is_not_called_gone():
+    server = Server({"1": RUNNING, "2": QUEUED})
+    server.unlisted = {"1", "2"}  # such as by an answer that is empty
+    for _ in range(10):
+        assert JobState.GONE not in {r.state for r in server.poll().values()}
+    assert server.questions == ["list", "1", "list", "2"] * 2 + ["list", "1"]
+
+
+def test_an_answer_that_says_nothing_of_the_job_asked_for_is_none():
+    server = Server({"1": RUNNING})
+    server.unlisted, server.mute = {"1"}, True
+    assert server.poll() == {}
+    with pytest.raises(Unavailable, match="asked for job 1 and said nothing of it"):
+        server.poll()
+
+
+def test_a_job_that_was_over_and_is_put_back_into_the_queue_is_queued():
+    server = Server({"1": GONE})
+    server.poll()
+    assert server.poll() == {"1": GONE}
+    server.jobs["1"] = QUEUED
+    assert server.poll() == {"1": QUEUED}
+
+
+def test_waiting_jobs_are_asked_in_turn_why_and_the_reason_is_kept():
+    server = Server({"1": QUEUED, "2": QUEUED, "3": RUNNING}, reasons=True)
+    for _ in range(6):
+        server.poll()
+    assert server.questions == ["list", "1", "list", "2", "list", "list"]
+    assert [r.comment for r in server.poll().values()] == ["why", "why", ""]
+    server.jobs["1"] = RUNNING
+    for _ in range(WHY_AGAIN_POLLS):
+        reports = server.poll()
+    assert reports["1"] == RUNNING
+    assert server.questions.count("2") == 2
+
+
+def test_no_jobs_are_no_question():
+    server = Server({})
+    assert server.poll() == {}
+    assert server.questions == []
