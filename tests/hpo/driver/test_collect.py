@@ -41,8 +41,8 @@ def test_every_file_of_a_running_job_is_read_once_a_step(lab, step_opens):
     made.start().try_step()
     made.clock.next_event = lambda: None
     made.clock.sleep(60.0)
-    names = ["claim", "exit_code", "heartbeat"]
-    files = [f"000{n}/attempt_1/{name}" for n in (1, 2) for name in names]
+    names = ["attempt_1/claim", "attempt_1/exit_code", "attempt_1/heartbeat", "metrics.jsonl"]
+    files = [f"000{n}/{name}" for n in (1, 2) for name in names]
     assert step_opens(made) == Counter(dict.fromkeys(files, 1))
 
 
