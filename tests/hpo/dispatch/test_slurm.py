@@ -161,7 +161,7 @@ def test_a_job_that_can_never_run_is_reported(tmp_path, slurm, quick_training):
     site = DispatcherConfig(kind=DispatcherKind.slurm, queue="tiny", walltime_s=3600, poll_s=0.2)
     driver, said = driver_of(tmp_path / "s", site, quick_training, trials=1)
     driver.step()
-    run(driver, until=lambda: any("waits in vain" in line for line in said))
+    run(driver, until=lambda: any("can never run" in line for line in said))
     assert driver.notes.reports[1].state is JobState.QUEUED
     driver.stop_jobs()
     run(driver)
