@@ -8,7 +8,7 @@ centre and diameter come from the voxels around the peak that reach half of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,9 @@ from nodule_det.tables import CANDIDATE_COLUMNS, DIAMETER, write_table
 
 REACH_MM = 16.0
 """Half the edge of the cube in which a peak's extent is looked for: no lesion under 3 cm is cut."""
+
+ScoreColumns = Mapping[str, Callable[[FloatArray], FloatArray]]
+NO_COLUMNS: ScoreColumns = {}
 
 SMALLEST = 1e-6
 """A probability of 0 is nowhere a peak, whatever the threshold."""
@@ -163,16 +166,25 @@ def _extent(
     return center, float((6 * volume_mm3 / np.pi) ** (1 / 3))
 
 
-def write_candidates(path: Path, scans: Iterable[tuple[str, ScanCandidates]]) -> None:
-    """Write LUNA16's columns and ``diameter_mm``, one row per candidate, scan by scan."""
+def write_candidates(
+    path: Path, scans: Iterable[tuple[str, ScanCandidates]], extra: ScoreColumns = NO_COLUMNS
+) -> None:
+    """Write LUNA16's columns and ``diameter_mm``, one row per candidate, scan by scan.
+
+    Args:
+        path: CSV to write, whole or not at all.
+        scans: Series key and candidates of each scan.
+        extra: Name of a further column -> its (n,) values from the (n,) scores.
+    """
     rows = (
-        (uid, *point, score, diameter)
+        (uid, *point, score, diameter, *more)
         for uid, found in scans
-        for point, score, diameter in zip(
+        for point, score, diameter, *more in zip(
             found.world_mm.tolist(),
             found.score.tolist(),
             found.diameter_mm.tolist(),
+            *(column(found.score).tolist() for column in extra.values()),
             strict=True,
         )
     )
-    write_table(path, (*CANDIDATE_COLUMNS, DIAMETER), rows)
+    write_table(path, (*CANDIDATE_COLUMNS, DIAMETER, *extra), rows)

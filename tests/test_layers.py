@@ -34,6 +34,7 @@ MAY_IMPORT = {
     "plots.style": "files",
     "plots.froc_curve": "analysis errors files",
     "plots.folds": "analysis plots.style",
+    "plots.reliability": "arrays plots.style",
     "evaluate": "arrays analysis cli config errors files froc plots.froc_curve tables",
     "data.scan": "arrays errors geometry",
     "data.blocks": "arrays data.scan errors",
@@ -54,7 +55,8 @@ MAY_IMPORT = {
     "progress tables",
     "train": "analysis candidates checkpoint cli config data.feed data.scan data.store errors "
     "files froc inference model plots.findings plots.froc_curve progress runs tables locking",
-    "predict": "candidates checkpoint cli config data.blocks data.ingest data.layouts "
+    "ensemble": "arrays checkpoint data.scan errors files froc inference model untrusted",
+    "predict": "candidates ensemble cli config data.blocks data.ingest data.layouts "
     "data.preprocess data.readers data.scan errors files inference model locking",
     "report": "arrays analysis cli config data.scan data.store errors evaluate files froc geometry "
     "plots.froc_curve progress runs tables",
@@ -72,8 +74,8 @@ MAY_IMPORT = {
     "hpo.strategy hpo.study plots.style progress runs",
     "hpo.report": "arrays cli config files hpo.model hpo.space hpo.study hpo.view plots.style "
     "progress locking",
-    "crossval": "analysis cli config data.store errors evaluate files hpo.driver hpo.space "
-    "hpo.study plots.folds plots.froc_curve runs tables",
+    "crossval": "analysis cli config data.store ensemble errors evaluate files froc hpo.driver "
+    "hpo.space hpo.study hpo.training plots.folds plots.froc_curve plots.reliability runs tables",
     "hpo.__main__": "cli config hpo.driver",
     "hpo.add": "cli config errors hpo.space hpo.study untrusted",
     "hpo.cancel": "cli config errors hpo.dispatch hpo.study locking",
@@ -133,16 +135,12 @@ WITHOUT_TEST = [
     "checkpoint.py",
     "config/baseline.py",
     "config/checks.py",
-    "config/crossval.py",
     "config/data.py",
     "config/demo.py",
     "config/evaluate.py",
     "config/hpo.py",
     "config/hpo_tools.py",
-    "config/predict.py",
     "config/report.py",
-    "crossval/folds.py",
-    "crossval/pool.py",
     "data/layouts/lidc_xml.py",
     "data/phantom/anatomy.py",
     "data/phantom/images.py",
@@ -178,7 +176,6 @@ WITHOUT_TEST = [
     "hpo/status.py",
     "hpo/strategy/strategy.py",
     "hpo/view/summary.py",
-    "plots/folds.py",
     "plots/style.py",
     "report/__main__.py",
     "report/cases.py",

@@ -56,8 +56,9 @@ class CrossvalConfig:
             raise ConfigError("out is not set; add out=FOLDER to the command")
         require_range("workers", self.workers, 1, 10_000)
         require_range("bootstrap", self.bootstrap, 2, 1_000_000)
-        for name, value in (("fold", self.train.fold), ("test_fold", self.train.test_fold)):
-            if value:
+        for name, usual in (("fold", 0), ("test_fold", None)):
+            value = getattr(self.train, name)
+            if value != usual:
                 raise ConfigError(
                     f"train.{name}={value} cannot be set: crossval sets it for each training; "
                     "choose folds with folds=[...]"

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from nodule_det.config.checks import require_range
 from nodule_det.config.train import CandidateConfig, Device, Precision
 from nodule_det.errors import ConfigError
+
+VIEWS = (1, 8, 48)
 
 
 @dataclass(kw_only=True)
 class PredictConfig:
     """Scans -> candidates.csv, and a 3D Slicer Markups file for each scan."""
 
-    checkpoint: str = ""
-    """A ``best.pt`` or ``last.pt`` of a training run."""
+    checkpoint: Any = ""
+    """A ``best.pt`` or ``last.pt`` of a training run, or a list of them: an ensemble, whose mean
+    probability is searched."""
+
+    model: str = ""
+    """A model folder, as crossval writes it; instead of ``checkpoint``."""
+
+    views: int = 1
+    """Views of each scan whose probabilities are averaged: 1, its 8 mirrors, or all 48 symmetries
+    of a cube.  Time grows in proportion."""
 
     input: str = ""
     """A scan (.mhd, .nii, .nii.gz, a DICOM folder) or a folder of scans."""
@@ -36,8 +47,25 @@ class PredictConfig:
 
     candidates: CandidateConfig = field(default_factory=CandidateConfig)
 
+    @property
+    def checkpoints(self) -> tuple[str, ...]:
+        """The checkpoint files that are named, none where a model folder is."""
+        named = self.checkpoint if isinstance(self.checkpoint, list) else [self.checkpoint]
+        return tuple(path for path in named if path)
+
     def __post_init__(self) -> None:
-        for name in ("checkpoint", "input"):
-            if not getattr(self, name):
-                raise ConfigError(f"{name} is not given; add {name}=PATH to the command")
+        if not self.input:
+            raise ConfigError("input is not set; add input=PATH to the command")
+        if bool(self.checkpoint) == bool(self.model):
+            given = "both are" if self.model else "neither is"
+            raise ConfigError(
+                f"a network is named by checkpoint=FILE or model=FOLDER, and {given} set; set one"
+            )
+        paths = self.checkpoint if isinstance(self.checkpoint, list) else [self.checkpoint]
+        if not all(isinstance(path, str) for path in paths):
+            raise ConfigError(f"checkpoint={self.checkpoint} must be a path or a list of paths")
+        if len(set(paths)) < len(paths):
+            raise ConfigError(f"checkpoint={self.checkpoint} names a file twice")
+        if self.views not in VIEWS:
+            raise ConfigError(f"views={self.views} must be one of {', '.join(map(str, VIEWS))}")
         require_range("markups_max", self.markups_max, 0, 100_000)

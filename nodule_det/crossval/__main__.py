@@ -10,17 +10,19 @@ from pathlib import Path
 
 from nodule_det.cli import calculate_in_one_thread, command
 from nodule_det.config.crossval import CrossvalConfig
+from nodule_det.config.train import TrainConfig
 
 
 @command("crossval", CrossvalConfig)
 def main(config: CrossvalConfig) -> int | None:
-    """Train what is missing, then pool and evaluate what is complete."""
+    """Train what is missing, then pool, evaluate and hand on what is complete."""
     os.umask(0o077)
     calculate_in_one_thread()
     from nodule_det.crossval.folds import enqueue_missing, fold_study, require_complete
-    from nodule_det.crossval.pool import pool, report
+    from nodule_det.crossval.pool import hand_on, pool, report
     from nodule_det.data.store import open_store
     from nodule_det.hpo.driver.session import drive
+    from nodule_det.hpo.training.command import overrides
 
     out = Path(os.path.abspath(os.path.expanduser(config.out)))
     store = open_store(config.train.store)
@@ -33,6 +35,7 @@ def main(config: CrossvalConfig) -> int | None:
     runs = require_complete(plan)
     pooled = pool(out, runs, config.selection)
     print(report(out, pooled, config.bootstrap))
+    print(hand_on(out, runs, pooled, overrides(config.train, TrainConfig())))
     return None
 
 

@@ -18,6 +18,7 @@ from nodule_det.config.crossval import CrossvalConfig, Selection
 from nodule_det.config.hpo import AcquisitionConfig, ForecastConfig, HpoConfig, Stop, Strategy
 from nodule_det.errors import ConfigError, StudyError
 from nodule_det.files import write_text
+from nodule_det.hpo.driver.open_study import has_study
 from nodule_det.hpo.space.parsing import read_space
 from nodule_det.hpo.space.space import Params
 from nodule_det.hpo.study.inbox import enqueue
@@ -112,7 +113,7 @@ def _space(folds: Sequence[int], selection: Selection) -> dict[str, object]:
 
 def _trials(folder: StudyFolder, point: Params) -> list[Trial]:
     """Return the trials of a fold, oldest first."""
-    if not folder.journal.exists():
+    if not has_study(folder):
         return []
     return [trial for trial in read_study(folder.path).trials if trial.params == point]
 

@@ -1,25 +1,32 @@
 """The out-of-fold results of all trainings as one data set, in our tables and in LUNA16's.
 
     {fold: RunFolder} ──pool()──▶ Pooled: candidates.csv, annotations*.csv, scans.csv, luna16/
-                                     └──report()──▶ froc.json, froc.png, folds.png, crossval.json
+                                     ├──report()──▶ froc.json, froc.png, folds.png, crossval.json
+                                     └──hand_on()─▶ model/, reliability.png
 
 Every scan is scored by a network that was not trained on it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nodule_det.config.crossval import Selection
 from nodule_det.config.evaluate import EvaluateConfig
-from nodule_det.errors import TableError
+from nodule_det.ensemble.calibration import fit_calibration, thresholds
+from nodule_det.ensemble.folder import Model, write_model
+from nodule_det.errors import FrocInputError, TableError
 from nodule_det.evaluate.reading import read_job
 from nodule_det.evaluate.sections import evaluate
 from nodule_det.files import write_json, write_text
+from nodule_det.froc import match
 from nodule_det.runs import RunFolder
 from nodule_det.tables import (
     ANNOTATION_COLUMNS,
@@ -175,6 +182,49 @@ def report(out: Path, pooled: Pooled, bootstrap: int) -> str:
     lines = [f"{LABEL[pooled.selection]}", "", *done.sections, "", *map(_line, pooled.folds)]
     files = "froc.json, crossval.json, froc.png, folds.png, candidates.csv, luna16/"
     return "\n".join([*lines, "", f"written  {out}: {files}"])
+
+
+def hand_on(
+    out: Path, runs: Mapping[int, RunFolder], pooled: Pooled, settings: Sequence[str]
+) -> str:
+    """Write the networks of all folds as a model folder; returns the text to print.
+
+    Thresholds and calibration come from the out-of-fold candidates, of one network each.
+
+    Args:
+        out: Folder of the cross-validation.
+        runs: The training of each fold.
+        pooled: Its pooled tables.
+        settings: Overrides that the trainings share.
+    """
+    from nodule_det.plots.reliability import save_reliability
+
+    job = read_job(pooled.candidates, pooled.annotations, pooled.scans, pooled.excluded)
+    matched = match(job.cases, job.lesions, job.candidates, job.excluded)
+    folder, note, calibration = out / "model", "", None
+    try:
+        calibration = fit_calibration(matched)
+    except FrocInputError as error:
+        note = f" (without calibration: {error})"
+    else:
+        true, false = matched.lesion_score[matched.found], matched.fp_score
+        is_true = np.repeat([True, False], [len(true), len(false)])
+        probability = calibration.probability(np.concatenate([true, false]))
+        save_reliability(probability, is_true, out / "reliability.png")
+    figures = json.loads((out / "crossval.json").read_text(encoding="utf-8"))
+    names = ("label", "pauc", "pauc_interval", "cpm")
+    write_model(
+        Model(
+            path=folder,
+            members=tuple(run.checkpoint_best for run in runs.values()),
+            thresholds=thresholds(matched) if matched.n_lesions else {},
+            calibration=calibration,
+            figures={name: figures[name] for name in names},
+            settings=dict(word.split("=", 1) for word in settings),
+            data=hashlib.sha256("\n".join(sorted(job.cases.tolist())).encode()).hexdigest(),
+        )
+    )
+    return f"model    {folder}: {len(runs)} networks{note}; use it with predict model={folder}"
 
 
 def _line(figures: dict[str, Any]) -> str:

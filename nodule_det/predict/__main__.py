@@ -23,8 +23,10 @@ from nodule_det.config.train import Precision
 from nodule_det.errors import NoduleDetError
 
 if TYPE_CHECKING:  # torch and MONAI take seconds: they wait until the settings are read
-    from nodule_det.candidates import ScanCandidates
+    from nodule_det.candidates import ScanCandidates, ScoreColumns
     from nodule_det.data.scan import ScanEntry
+    from nodule_det.ensemble.calibration import Calibration
+    from nodule_det.ensemble.folder import Model
     from nodule_det.predict.folder import MadeBy, Predictions
 
 Predict = Callable[["ScanEntry"], "ScanCandidates"]
@@ -44,8 +46,9 @@ def main(config: PredictConfig) -> int:
 
     scans = list_input(config)
     uids = [scan.series_uid for scan in scans]
-    predict, made_by = predictor(config)
-    out = Predictions(Path(config.out), config.markups_max)
+    model = network(config)
+    predict, made_by = predictor(config, model.members)
+    out = Predictions(Path(config.out), config.markups_max, score_columns(model.calibration))
     with out.claimed(made_by, uids):
         try:
             failures = predict_all(scans, predict, out)
@@ -119,48 +122,82 @@ def list_input(config: PredictConfig) -> list[ScanEntry]:
     return scans if masks is None else with_masks(scans, masks)
 
 
-def predictor(config: PredictConfig) -> tuple[Predict, MadeBy]:
-    """Load the checkpoint.
+def network(config: PredictConfig) -> Model:
+    """Return the model folder that is named, or the named checkpoints as one without figures.
+
+    Raises:
+        CheckpointError: If the folder is not a model, or a member is missing or damaged.
+    """
+    from nodule_det.ensemble.folder import Model, read_model
+
+    if config.model:
+        return read_model(Path(config.model))
+    return Model(path=Path(), members=tuple(map(Path, config.checkpoints)))
+
+
+def score_columns(calibration: Calibration | None) -> ScoreColumns:
+    """Return the columns that say what a score means, where that is known."""
+    if calibration is None:
+        return {}
+    return {
+        "calibrated_probability": calibration.probability,
+        "fp_per_scan": calibration.false_positives,
+    }
+
+
+def predictor(config: PredictConfig, members: Sequence[Path]) -> tuple[Predict, MadeBy]:
+    """Load the networks, and say how much work a scan is where it is more than one pass.
 
     Returns:
         A function from a scan on disk to its candidates, and what these depend on.
 
     Raises:
-        CheckpointError: If the checkpoint is missing, damaged or of another architecture.
-        ConfigError: If the device is not there.
+        CheckpointError: If a checkpoint is missing, damaged, or of another architecture or store
+            setting.
+        ConfigError: If the device does not exist.
     """
     from nodule_det.candidates import find_candidates
-    from nodule_det.checkpoint import load_model
     from nodule_det.config.data import StoreConfig
     from nodule_det.data.blocks import grown, mostly
     from nodule_det.data.preprocess.prepare import prepare
     from nodule_det.data.readers.read import read_mask, read_scan
-    from nodule_det.inference import predict_volume
-    from nodule_det.model import choose_device, choose_precision, fuse
+    from nodule_det.ensemble.members import load_ensemble
+    from nodule_det.model import choose_device, choose_precision
 
     device = choose_device(config.device)
     dtype = choose_precision(config.precision, device)
-    model, meta = load_model(Path(config.checkpoint))
-    model = fuse(model).to(device)
+    ensemble = load_ensemble(members, device, dtype, config.views)
+    meta = ensemble.meta
     settings = StoreConfig(spacing_mm=meta.spacing_mm, margin_mm=meta.margin_mm)
+    if ensemble.n_passes > 1:
+        print(
+            f"{len(members)} networks x {config.views} views: {ensemble.n_passes} passes per scan, "
+            f"{ensemble.n_passes} times the time of one network",
+            flush=True,
+        )
 
     def predict(entry: ScanEntry) -> ScanCandidates:
         scan = read_scan(entry.path, entry.series_uid)
         mask = read_mask(entry.lung_mask, scan.grid) if entry.lung_mask else None
         prepared = prepare(scan, settings, mask=mask)
-        region = predict_volume(model, meta.model, prepared.volume_hu, device=device, dtype=dtype)
+        region = ensemble.probability(prepared.volume_hu)
         search = grown(mostly(prepared.lung), prepared.grid.size_vox)
         return find_candidates(region.probability, prepared.grid, config.candidates, search)
 
-    with open(config.checkpoint, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     made_by: MadeBy = {
-        "checkpoint": f"sha256:{digest[:16]}",
+        "checkpoint": "+".join(map(_digest, members)),
         "precision": PRECISIONS[str(dtype)].value,
         "markups_max": config.markups_max,
         "masks": config.masks is not None,
     } | {f"candidates.{name}": value for name, value in asdict(config.candidates).items()}
+    if config.views > 1:
+        made_by["views"] = config.views
     return predict, made_by
+
+
+def _digest(checkpoint: Path) -> str:
+    with open(checkpoint, "rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
 
 
 def in_one_line(series_uid: str, found: ScanCandidates, took: str) -> str:

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from nodule_det.candidates import ScanCandidates, write_candidates
+from nodule_det.candidates import NO_COLUMNS, ScanCandidates, ScoreColumns, write_candidates
 from nodule_det.errors import ConfigError
 from nodule_det.files import write_json
 from nodule_det.locking import Lock
@@ -40,12 +40,14 @@ class Predictions:
     Args:
         path: Folder.
         markups_max: Points in a Markups file.
+        extra: Further columns of ``candidates.csv`` and of the Markups' descriptions.
     """
 
-    def __init__(self, path: Path, markups_max: int) -> None:
+    def __init__(self, path: Path, markups_max: int, extra: ScoreColumns = NO_COLUMNS) -> None:
         self.path = path
         self._records = path / "scans"
         self._markups_max = markups_max
+        self._extra = extra
 
     @property
     def candidates(self) -> Path:
@@ -141,7 +143,7 @@ class Predictions:
         """
         rows = np.column_stack([found.world_mm, found.score, found.diameter_mm])
         with self.writing():
-            write_markups(self._markups(series_uid), found, self._markups_max)
+            write_markups(self._markups(series_uid), found, self._markups_max, self._extra)
             write_json(
                 self._record(series_uid),
                 {
@@ -171,7 +173,7 @@ class Predictions:
         """
         stand = ((uid, found) for uid in series_uids if (found := self.read(uid)) is not None)
         with self.writing():
-            write_candidates(self.candidates, stand)
+            write_candidates(self.candidates, stand, self._extra)
 
     def _record(self, series_uid: str) -> Path:
         return self._records / f"{file_stem(series_uid)}.json"

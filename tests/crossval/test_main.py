@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from nodule_det.ensemble.folder import read_model
 from nodule_det.hpo.study.study import read_study
 from tests.crossval.run_crossval import crossval, kill_when
 
@@ -135,3 +136,12 @@ def test_dry_run_prints_the_job_of_a_fold_and_leaves_no_study(three_folds, tmp_p
     assert "nodule_det.train" in text
     assert " fold=1 test_fold=0 " in text
     assert not (tmp_path / "cv" / "trainings").exists()
+
+
+def test_the_networks_of_all_folds_are_handed_on_as_one_model(done):
+    out, text = done
+    model = read_model(out / "model")
+    assert len(model.members) == 3
+    assert model.settings["model.depth"] == "2"
+    assert model.figures["pauc"] == json.loads((out / "froc.json").read_text())["pauc"]
+    assert f"model    {out / 'model'}: 3 networks" in text

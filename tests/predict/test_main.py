@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,9 +19,12 @@ import torch
 from nodule_det.candidates import ScanCandidates
 from nodule_det.checkpoint import Checkpoint, Meta, load_checkpoint, save_checkpoint
 from nodule_det.config.train import ModelConfig
+from nodule_det.ensemble.calibration import fit_calibration
+from nodule_det.ensemble.folder import Model, write_model
 from nodule_det.errors import CheckpointError, ConfigError, ScanError
 from nodule_det.model import build_model
 from nodule_det.predict import __main__ as predict
+from tests.analysis.froc_jobs import matched
 
 META = Meta(ModelConfig(depth=2, filters=4, residual=False), 2.0, 6.0, "0.1.0", step=3)
 SPACING_MM = (3.0, 2.5, 2.5)
@@ -170,7 +174,10 @@ def test_the_help_does_not_wait_for_torch():
 def test_settings_that_are_not_given_are_asked_for(command):
     code, _, err = command("input=x")
     assert code == ConfigError.exit_code
-    assert err == "error: checkpoint is not given; add checkpoint=PATH to the command\n"
+    assert err == (
+        "error: a network is named by checkpoint=FILE or model=FOLDER, and neither is set; "
+        "set one\n"
+    )
 
 
 def test_a_missing_input_is_named(folder, command):
@@ -456,3 +463,48 @@ def test_weights_of_another_shape_are_of_another_architecture(folder, command, t
 
 def test_a_folder_in_place_of_a_checkpoint_is_refused(folder, command, tmp_path):
     assert "is a folder; give a best.pt or last.pt in it" in refused(command, folder, tmp_path)
+
+
+def test_several_checkpoints_are_one_ensemble_whose_cost_is_said(folder, done, tmp_path):
+    second = tmp_path / "second.pt"
+    shutil.copyfile(folder / "best.pt", second)
+    words = [f"input={folder / 'scans' / '1.2.3.mhd'}", f"out={tmp_path / 'p'}", "views=8"]
+    found = run(f"checkpoint=[{folder / 'best.pt'},{second}]", *words)
+    assert found.returncode == 0, found.stderr
+    assert "2 networks x 8 views: 16 passes per scan" in found.stdout
+    alone = [row for row in rows_of(done[0]) if row["seriesuid"] == "1.2.3"]
+    assert len(rows_of(tmp_path / "p")) == len(alone)  # a symmetric finder, so the same peaks
+    again = run(f"checkpoint=[{folder / 'best.pt'},{second}]", *words[:-1])
+    assert "holds candidates made with views=8" in again.stderr
+
+
+def test_a_model_folder_says_what_scores_mean(folder, tmp_path):
+    outcome = matched([(0, 0.9), (1, 0.8)], [(0, 0.4), (1, 0.2)], 2)
+    calibration = fit_calibration(outcome)
+    members = (folder / "best.pt",)
+    write_model(Model(path=tmp_path / "m", members=members, calibration=calibration))
+    words = (f"input={folder / 'scans' / '1.2.3.mhd'}", f"out={tmp_path / 'p'}")
+    assert run(f"model={tmp_path / 'm'}", *words).returncode == 0
+    for row in rows_of(tmp_path / "p"):
+        score = float(row["probability"])
+        assert float(row["calibrated_probability"]) == calibration.probability(score)
+        assert float(row["fp_per_scan"]) == calibration.false_positives(score)
+    markups = json.loads((tmp_path / "p" / "1.2.3.mrk.json").read_text())
+    text = markups["markups"][0]["controlPoints"][0]["description"]
+    assert ", calibrated probability " in text
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "a network is named by checkpoint=FILE or model=FOLDER, and neither is set"),
+        (["checkpoint=a.pt", "model=m"], "and both are set"),
+        (["checkpoint=[a.pt,a.pt]"], "names a file twice"),
+        (["checkpoint=[a.pt,3]"], "must be a path or a list of paths"),
+        (["checkpoint=a.pt", "views=5"], "views=5 must be one of 1, 8, 48"),
+    ],
+)
+def test_a_wrong_choice_of_networks_is_refused(command, words, message):
+    code, _, err = command(*words, "input=x")
+    assert code == ConfigError.exit_code
+    assert message in err

@@ -1,0 +1,183 @@
+"""A model folder: the networks of an ensemble and all that is known of them, to hand on.
+
+    checkpoints, figures ──write_model()──▶ model.json, member0.pt, ... ──read_model()──▶ Model
+
+``model.json`` comes last, and holds the SHA-256 of every member: a folder without it is not a
+model, and one with a damaged or missing member is refused before anything is computed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nodule_det import __version__
+from nodule_det.ensemble.calibration import Calibration
+from nodule_det.errors import CheckpointError, ConfigError
+from nodule_det.files import replacing, write_json
+from nodule_det.untrusted import parse_object, read_bytes
+
+FORMAT = 1
+MODEL = "model.json"
+MAX_BYTES = 4_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """What a model folder holds."""
+
+    path: Path
+    members: tuple[Path, ...]
+    """Checkpoints of the networks."""
+    thresholds: Mapping[str, float | None] = field(default_factory=dict)
+    """False positives per scan (as text, "0.125") -> lowest raw score that keeps to it."""
+    calibration: Calibration | None = None
+    figures: Mapping[str, Any] = field(default_factory=dict)
+    """FROC figures, each with a label that says on which scans it was computed."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Overrides of the trainings."""
+    data: str = ""
+    """Fingerprint of the data set that the members were trained on."""
+    licence: str = ""
+
+
+def write_model(model: Model) -> None:
+    """Copy the members into the folder and describe them.
+
+    Args:
+        model: What is to be written; ``members`` are the checkpoints to copy.
+
+    Raises:
+        ConfigError: If the folder holds another model, or there is no member.
+        CheckpointError: If a member cannot be read.
+    """
+    if not model.members:
+        raise ConfigError("a model needs at least one checkpoint")
+    model.path.mkdir(parents=True, exist_ok=True)
+    (model.path / MODEL).unlink(missing_ok=True)
+    members = []
+    for i, source in enumerate(model.members):
+        copy = model.path / f"member{i}.pt"
+        try:
+            with replacing(copy) as temporary:
+                shutil.copyfile(source, temporary)
+        except FileNotFoundError:
+            raise CheckpointError(f"checkpoint {source} does not exist") from None
+        members.append({"file": copy.name, "sha256": _digest(copy)})
+    for stray in model.path.glob("member*.pt"):
+        if stray.name not in {m["file"] for m in members}:
+            stray.unlink()
+    write_json(
+        model.path / MODEL,
+        {
+            "format": FORMAT,
+            "version": __version__,
+            "created": time.strftime("%Y-%m-%d"),
+            "members": members,
+            "thresholds": dict(model.thresholds),
+            "calibration": model.calibration and model.calibration.as_dict(),
+            "figures": dict(model.figures),
+            "settings": dict(model.settings),
+            "data": model.data,
+            "licence": model.licence,
+            "purpose": "research only; not a medical device",
+        },
+    )
+
+
+def read_model(path: Path) -> Model:
+    """Read a model folder and check that its members are those that were written.
+
+    Raises:
+        CheckpointError: If the folder is not a model, or a file of it is missing or damaged.
+    """
+    file = path / MODEL
+    try:
+        content = parse_object(read_bytes(file, MAX_BYTES))
+        if content.get("format") != FORMAT:
+            raise CheckpointError(
+                f"{file} has format {content.get('format')}, this version reads {FORMAT}; use the "
+                "nodule_det that wrote it, or a newer one"
+            )
+        calibration = content.get("calibration")
+        model = Model(
+            path=path,
+            members=tuple(_member(path, member) for member in _filled(content, "members")),
+            thresholds=_thresholds(content.get("thresholds", {})),
+            calibration=None if calibration is None else _calibration(calibration),
+            figures=dict(content.get("figures", {})),
+            settings=dict(content.get("settings", {})),
+            data=str(content.get("data", "")),
+            licence=str(content.get("licence", "")),
+        )
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"model={path} is not a model folder: it has no {MODEL}; crossval writes one, as model/"
+        ) from None
+    except (ValueError, TypeError, KeyError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"{file} is damaged ({error}); copy the model folder again") from None
+    return model
+
+
+def _filled(content: Mapping[str, Any], name: str) -> Sequence[Any]:
+    values = content[name]
+    if not isinstance(values, list) or not values:
+        raise ValueError(f"{name} must be a list with at least one item")
+    return values
+
+
+def _member(folder: Path, member: Any) -> Path:
+    name, expected = str(member["file"]), str(member["sha256"])
+    if Path(name).name != name:
+        raise ValueError(f"member {name!r} is not a plain file name")
+    path = folder / name
+    if not path.is_file():
+        raise CheckpointError(f"model={folder} lacks its member {name}; copy the folder again")
+    if _digest(path) != expected:
+        raise CheckpointError(
+            f"{path} differs from the SHA-256 in {MODEL}: it is damaged or was replaced; copy the "
+            "model folder again"
+        )
+    return path
+
+
+def _thresholds(values: Any) -> dict[str, float | None]:
+    return {str(rate): None if at is None else _number(at) for rate, at in dict(values).items()}
+
+
+def _calibration(values: Any) -> Calibration:
+    scores = tuple(_number(v) for v in values["scores"])
+    rates = tuple(_number(v) for v in values["fp_per_scan"])
+    falling = all(a > b for a, b in itertools.pairwise(scores))
+    rising = all(a <= b for a, b in itertools.pairwise(rates))
+    slope = _number(values["slope"])
+    if len(scores) != len(rates) or not scores or not falling or not rising or slope <= 0:
+        raise ValueError("calibration is not monotone")
+    return Calibration(
+        slope,
+        _number(values["intercept"]),
+        scores,
+        rates,
+        int(values["n_scans"]),
+        int(values["n_lesions"]),
+    )
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is not a finite number")
+    return float(value)
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

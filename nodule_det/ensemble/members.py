@@ -1,0 +1,123 @@
+"""The mean probability of several networks, each asked for several views of the scan.
+
+    checkpoints ──load_ensemble()──▶ Ensemble ──probability(volume)──▶ Region
+
+A view is the volume mirrored or turned onto itself; its probability is turned back before the
+mean is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice, permutations, product
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from nodule_det.checkpoint import Meta, load_model
+from nodule_det.data.scan import HuVolume
+from nodule_det.errors import CheckpointError
+from nodule_det.inference import Region, predict_volume
+from nodule_det.model import fuse
+
+View = tuple[tuple[int, int, int], tuple[int, int, int]]
+"""Order of the axes, and a step of 1 or -1 along each axis of the result."""
+
+
+def views(n: int) -> list[View]:
+    """Return the first ``n`` symmetries of a cube: 1 is the scan itself, 8 are its mirrors.
+
+    Example:
+        >>> views(2)
+        [((0, 1, 2), (1, 1, 1)), ((0, 1, 2), (1, 1, -1))]
+    """
+    every = product(permutations(range(3)), product((1, -1), repeat=3))
+    return [(order, flips) for order, flips in islice(every, n)]  # type: ignore[misc]
+
+
+def turn(volume: HuVolume, view: View) -> HuVolume:
+    """Return a (z, y, x) volume as a view shows it."""
+    order, flips = view
+    return np.asarray(volume.transpose(order)[tuple(slice(None, None, f) for f in flips)])
+
+
+def turn_back(volume: np.ndarray, view: View) -> np.ndarray:
+    """Undo :func:`turn`."""
+    order, flips = view
+    upright = volume[tuple(slice(None, None, f) for f in flips)]
+    return np.asarray(upright.transpose(np.argsort(order)))
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Networks of one spacing, on one device."""
+
+    members: tuple[tuple[nn.Module, Meta], ...]
+    device: torch.device
+    dtype: torch.dtype
+    n_views: int = 1
+
+    @property
+    def meta(self) -> Meta:
+        """What scans are prepared for; the architecture is the first member's."""
+        return self.members[0][1]
+
+    @property
+    def n_passes(self) -> int:
+        """How often a scan goes through a network."""
+        return len(self.members) * self.n_views
+
+    def probability(self, volume_hu: HuVolume) -> Region:
+        """Return the mean probability of a lesion at each voxel.
+
+        Args:
+            volume_hu: (z, y, x) int16 HU, prepared for ``meta``.
+
+        Returns:
+            The whole volume; of one member and one view exactly what ``predict_volume`` gives.
+
+        Raises:
+            DeviceMemoryError: If not even the thinnest slab fits.
+            DivergedError: If a network gives values that are not finite.
+        """
+        total: np.ndarray | None = None
+        for view in views(self.n_views):
+            turned = turn(volume_hu, view)
+            for model, meta in self.members:
+                region = predict_volume(
+                    model, meta.model, turned, device=self.device, dtype=self.dtype
+                )
+                upright = turn_back(region.probability, view)
+                if total is None:
+                    total = upright if self.n_passes == 1 else upright.copy()
+                else:
+                    total += upright
+        assert total is not None  # there is at least one member
+        if self.n_passes > 1:
+            total /= self.n_passes
+        return Region((0, 0, 0), np.ascontiguousarray(total))
+
+
+def load_ensemble(
+    paths: Sequence[Path], device: torch.device, dtype: torch.dtype, n_views: int = 1
+) -> Ensemble:
+    """Load networks for inference.
+
+    Raises:
+        CheckpointError: If one is missing or damaged, or they were trained on voxels of different
+            size.
+    """
+    members = [(path, *load_model(path)) for path in paths]
+    first, _, meta = members[0]
+    for path, _, other in members[1:]:
+        if (other.spacing_mm, other.margin_mm) != (meta.spacing_mm, meta.margin_mm):
+            raise CheckpointError(
+                f"checkpoint {path} was trained on voxels of {other.spacing_mm:g} mm with a margin "
+                f"of {other.margin_mm:g} mm, {first} of {meta.spacing_mm:g} mm and "
+                f"{meta.margin_mm:g} mm; an ensemble needs members of one store setting"
+            )
+    loaded = tuple((fuse(model).to(device), other) for _, model, other in members)
+    return Ensemble(loaded, device, dtype, n_views)

@@ -1,0 +1,64 @@
+"""The tables of several runs as one: columns, folds, and what cannot be pooled."""
+
+import csv
+import json
+
+import pytest
+
+from nodule_det.config.crossval import Selection
+from nodule_det.crossval.pool import pool
+from nodule_det.errors import TableError
+from nodule_det.runs import RunFolder
+
+ANNOTATION = "seriesuid,coordX,coordY,coordZ,diameter_mm"
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Return two run folders whose annotations have different further columns."""
+    made = {}
+    for fold, (uid, extra, value) in enumerate([("a", "texture", "solid"), ("b", "rating", "5")]):
+        run = RunFolder(tmp_path / f"run{fold}")
+        run.path.mkdir()
+        run.scans.write_text(f"seriesuid\n{uid}\n")
+        run.candidates.write_text(
+            f"seriesuid,coordX,coordY,coordZ,probability,diameter_mm\n{uid},1,2,3,0.5,7\n"
+        )
+        run.annotations.write_text(f"{ANNOTATION},{extra}\n{uid},1,2,3,6,{value}\n")
+        run.excluded.write_text(f"{ANNOTATION}\n")
+        figures = {"pauc": 0.5, "pauc_interval": [0.2, 0.8], "cpm": 0.4}
+        run.froc.write_text(json.dumps({**figures, "n_scans": 1, "n_lesions": 1}))
+        made[fold] = run
+    return made
+
+
+def rows(path):
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
+def test_tables_are_joined_and_missing_columns_stay_empty(runs, tmp_path):
+    pooled = pool(tmp_path, runs, Selection.same)
+    lesions = rows(pooled.annotations)
+    assert [(r["seriesuid"], r["texture"], r["rating"]) for r in lesions] == [
+        ("a", "solid", ""),
+        ("b", "", "5"),
+    ]
+    assert rows(pooled.scans) == [
+        {"seriesuid": "a", "fold": "0"},
+        {"seriesuid": "b", "fold": "1"},
+    ]
+    assert [fold["pauc"] for fold in pooled.folds] == [0.5, 0.5]
+    assert rows(pooled.excluded) == []
+
+
+def test_a_scan_in_two_folds_is_refused(runs, tmp_path):
+    runs[1].scans.write_text("seriesuid\na\n")
+    with pytest.raises(TableError, match="scan a is in fold 0 and in fold 1"):
+        pool(tmp_path, runs, Selection.same)
+
+
+@pytest.mark.parametrize("content", ["", "{", None])
+def test_a_damaged_froc_json_is_named(runs, tmp_path, content):
+    runs[1].froc.unlink() if content is None else runs[1].froc.write_text(content)
+    with pytest.raises(TableError, match=r"froc.json of fold 1 is missing or damaged"):
+        pool(tmp_path, runs, Selection.same)
