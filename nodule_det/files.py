@@ -1,6 +1,7 @@
-"""Writing files so that none is ever half, and reading JSON lines.
+"""Writing files that are never half written, with checksums, and reading JSON lines.
 
     replacing(path) ──▶ .path.PID.tmp ──fsync──▶ os.replace ──▶ path
+    dict ──write_sealed()──▶ JSON with its checksum ──read_sealed()──▶ the same dict, or ValueError
 
 Needs nothing but the standard library.
 """
@@ -8,6 +9,7 @@ Needs nothing but the standard library.
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -15,19 +17,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from nodule_det.untrusted import parse_object, read_object
+
+CHECKSUM = "checksum"
+"""Key of the checksum in a sealed JSON file."""
+
 FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
-"""Errors of a disk that pass once somebody makes room."""
+"""Errors of a disk that pass once there is space again."""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Return a temporary name beside ``path``; what was written there takes its place at the end.
+    """Yield a temporary name beside ``path``; the file written there replaces ``path`` at the end.
 
     The content reaches the disk before the name does, so after a crash or a full disk there is
     the old file or the new one, never half of one.  On an error nothing is left behind.
 
     Raises:
-        FileNotFoundError: If there is no such folder; it names ``path``, not the temporary file.
+        FileNotFoundError: If the folder does not exist; names ``path``, not the temporary file.
     """
     path = Path(path)
     if not path.parent.is_dir():
@@ -49,8 +56,42 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON whole or not at all; a NaN is an error, not a word that JSON lacks."""
+    """Write JSON whole or not at all; NaN, which JSON does not have, is an error."""
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def write_sealed(path: Path, value: dict[str, Any]) -> None:
+    """Write a JSON object together with its checksum, whole or not at all."""
+    write_json(path, value | {CHECKSUM: _checksum(value)})
+
+
+def read_sealed(path: Path, max_bytes: int) -> dict[str, Any]:
+    """Read a JSON object and compare it with its checksum, if it has one.
+
+    Files of earlier versions have none.
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
+        ValueError: If it is not a JSON object of finite numbers, or differs from its checksum.
+    """
+    value = read_object(path, max_bytes)
+    if CHECKSUM in value and value.pop(CHECKSUM) != _checksum(value):
+        raise ValueError(
+            f"{path} differs from its checksum; if you edited it, delete its line {CHECKSUM!r}"
+        )
+    return value
+
+
+def _checksum(value: dict[str, Any]) -> str:
+    text = json.dumps(value, sort_keys=True, allow_nan=False)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def file_checksum(path: Path) -> str:
+    """Return the BLAKE2b checksum of a file's content, 32 hexadecimal digits."""
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16))
+    return digest.hexdigest()
 
 
 def append_jsonl(path: Path, value: dict[str, Any]) -> None:
@@ -60,16 +101,16 @@ def append_jsonl(path: Path, value: dict[str, Any]) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Read the whole lines of a JSONL file; a line torn by a crash is left out.
+    """Read the objects of a JSONL file; a line that is torn or damaged is left out.
 
     Only for files where a lost line costs a point in a plot (``metrics.jsonl``).
     """
     if not path.exists():
         return []
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
+            rows.append(parse_object(line))
+        except ValueError:
             continue
     return rows

@@ -221,6 +221,10 @@ class Lock:
                 self._file, fd = fd, -1
                 return True
             return False
+        except FileNotFoundError:
+            if not self.path.parent.is_dir():
+                raise
+            return False  # the holder has swept our draft away
         except OSError as error:
             if error.errno in NO_LINKS:
                 self._own = replace(self._own, global_flock=False)
@@ -230,7 +234,7 @@ class Lock:
         finally:
             if fd >= 0:
                 os.close(fd)
-            draft.unlink()
+            draft.unlink(missing_ok=True)
 
     def _settled_empty(self) -> bool:
         time.sleep(0.1)  # without hard links a new lock is empty for a moment
@@ -288,7 +292,7 @@ class Lock:
         else:
             with suppress(FileExistsError):  # a third one: the holder will notice, and leave
                 os.link(aside, self.path)
-        aside.unlink()
+        aside.unlink(missing_ok=True)
 
 
 def read_holder(path: Path) -> Holder | None:

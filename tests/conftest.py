@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nodule_det.data.store import write_settings
+from nodule_det.data.store import StoreInfo, write_info
 from nodule_det.files import write_json
 from tests.train.tiny_run import SETTINGS, write_tiny_scan
 
@@ -52,7 +52,7 @@ def three_folds(tmp_path_factory) -> Path:
     """Return a store of six scans, two in each of three folds."""
     path = tmp_path_factory.mktemp("folds")
     (path / "scans").mkdir()
-    write_settings(path, SETTINGS)
+    write_info(path, StoreInfo(SETTINGS))
     for number in range(6):
         write_tiny_scan(path / "scans", number)
     write_json(path / "splits.json", {"folds": {f"1.2.{n}": n % 3 for n in range(6)}})

@@ -10,7 +10,7 @@ from nodule_det.baseline import RADIUS_PER_SCALE, SCALES_MM, find_blobs, main
 from nodule_det.config.data import PhantomConfig
 from nodule_det.data.phantom.make import make_scan
 from nodule_det.data.scan import Prepared, ScanEntry
-from nodule_det.data.store import open_store, write_scan, write_settings
+from nodule_det.data.store import StoreInfo, open_store, write_info, write_scan
 from nodule_det.errors import ConfigError, StoreError
 from nodule_det.files import write_json
 from nodule_det.geometry import Grid
@@ -86,7 +86,7 @@ def store(tmp_path_factory):
     """Two phantom scans of 2 mm in a store, as ingest would leave them."""
     folder = tmp_path_factory.mktemp("store")
     (folder / "scans").mkdir()
-    write_settings(folder, {"spacing_mm": 2.0})
+    write_info(folder, StoreInfo({"spacing_mm": 2.0}))
     uids = []
     for seed in (1, 2):
         scan, findings = make_scan(seed, PhantomConfig(size_vox=[96, 128, 128], nodules_per_scan=6))
@@ -155,4 +155,4 @@ def test_a_missing_store_is_named(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as left:
         main()
     assert left.value.code == StoreError.exit_code
-    assert "holds no store" in capsys.readouterr().err
+    assert "is not a store" in capsys.readouterr().err

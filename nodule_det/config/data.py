@@ -99,6 +99,14 @@ class StoreConfig:
 
 
 @dataclass(kw_only=True)
+class VerifyConfig:
+    """Read all files of a store and compare them with their checksums."""
+
+    store: str = "stores/phantom"
+    """Folder of the store."""
+
+
+@dataclass(kw_only=True)
 class DataConfig:
     """Ingest: scans of any layout -> resampled store."""
 

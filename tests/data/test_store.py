@@ -9,9 +9,10 @@ import pytest
 
 from nodule_det.data.scan import Finding, Prepared, ScanEntry
 from nodule_det.data.store import (
+    StoreInfo,
     open_store,
+    write_info,
     write_scan,
-    write_settings,
 )
 from nodule_det.errors import StoreError
 from nodule_det.files import write_json
@@ -29,7 +30,7 @@ def make_store(path, folds=(0, 1), labels=None):
     lung = np.zeros(GRID.size_vox, bool)
     lung[:12, :12, :12] = True
     (path / "scans").mkdir(parents=True)
-    write_settings(path, SETTINGS)
+    write_info(path, StoreInfo(SETTINGS))
     for i, _ in enumerate(folds):
         write_scan(
             path / "scans",
@@ -82,14 +83,14 @@ def test_a_fold_is_held_out_and_the_others_are_trained_on(tmp_path):
 
 
 def test_no_store_says_how_to_make_one(tmp_path):
-    with pytest.raises(StoreError, match=r"holds no store; make one: python -m nodule_det\.data"):
+    with pytest.raises(StoreError, match="is not a store; create one with: python -m nodule_det"):
         open_store(tmp_path / "nothing")
 
 
 def test_an_unfinished_store_says_how_to_go_on(tmp_path):
     make_store(tmp_path)
     (tmp_path / "splits.json").unlink()
-    with pytest.raises(StoreError, match="is unfinished; go on with it"):
+    with pytest.raises(StoreError, match="is incomplete; resume it with the same command"):
         open_store(tmp_path)
 
 
@@ -97,7 +98,7 @@ def cut(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-@pytest.mark.parametrize("name", ["store.json", "scans/1.2.0.json"])
+@pytest.mark.parametrize("name", ["store.json", "splits.json", "scans/1.2.0.json"])
 def test_a_damaged_json_is_named(tmp_path, name):
     make_store(tmp_path)
     cut(tmp_path / name)
@@ -105,24 +106,155 @@ def test_a_damaged_json_is_named(tmp_path, name):
         open_store(tmp_path)
 
 
+def change(path, *keys, value):
+    """Change a value of a JSON file, as a flipped bit or an editor would."""
+    content = json.loads(path.read_text())
+    inner = content
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = value
+    path.write_text(json.dumps(content))
+
+
+ODD = [
+    ("store.json", "settings", "spacing_mm", 0.0),
+    ("store.json", "settings", "spacing_mm", "1"),
+    ("store.json", "settings", []),
+    ("splits.json", "folds", "1.2.0", 1.5),
+    ("splits.json", "folds", "1.2.0", True),
+    ("splits.json", "folds", "1.2.0", -1),
+    ("splits.json", "folds", "../../secret", 0),
+    ("splits.json", "folds", []),
+    ("splits.json", "test", ["1.2.0"]),
+    ("scans/1.2.0.json", "grid", "size_vox", [18, 20]),
+    ("scans/1.2.0.json", "grid", "size_vox", [18, 20, 0]),
+    ("scans/1.2.0.json", "grid", "size_vox", [18.0, 20, 22]),
+    ("scans/1.2.0.json", "grid", "spacing_mm", [1.0, 1.0, 1e9]),
+    ("scans/1.2.0.json", "grid", "direction", [[1, 0, 0], [0, 1, 0], [0, 1, 0]]),
+    ("scans/1.2.0.json", "findings", 0, "center_mm", [1.0, 2.0]),
+    ("scans/1.2.0.json", "findings", 0, "center_mm", [1.0, 2.0, 1e300]),
+    ("scans/1.2.0.json", "findings", 0, "diameter_mm", -1.0),
+    ("scans/1.2.0.json", "findings", 0, "diameter_mm", float("nan")),
+    ("scans/1.2.0.json", "findings", 0, "excluded", "no"),
+    ("scans/1.2.0.json", "findings", 0, "attributes", {"texture": 3}),
+    ("scans/1.2.0.json", "findings", None),
+    ("scans/1.2.0.json", "patient_key", 7),
+    ("scans/1.2.0.json", "series_uid", "1.2.1"),
+    ("scans/1.2.0.json", "checksums", {"../x": "0"}),
+    ("scans/1.2.0.json", "source_spacing_mm", [0.0, 0.7, 0.7]),
+]
+
+
+@pytest.mark.parametrize("place", ODD, ids=lambda place: ".".join(map(str, place[:-1])))
+@pytest.mark.parametrize("sealed", [True, False])
+def test_a_value_out_of_range_is_one_line_with_a_checksum_or_without(tmp_path, place, sealed):
+    make_store(tmp_path)
+    name, *keys, value = place
+    file = tmp_path / name
+    if not sealed and name != "splits.json":  # which make_store writes without
+        content = json.loads(file.read_text())
+        del content["checksum"]
+        file.write_text(json.dumps(content))
+    change(file, *keys, value=value)
+    with pytest.raises(StoreError, match=name.replace(".", r"\.")) as caught:
+        open_store(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_plausible_change_is_seen_by_the_checksum(tmp_path):
+    make_store(tmp_path)
+    change(tmp_path / "scans/1.2.0.json", "findings", 0, "diameter_mm", value=7.5)
+    with pytest.raises(StoreError, match=r"differs from its checksum; if you edited it, delete"):
+        open_store(tmp_path)
+    file = tmp_path / "scans/1.2.0.json"
+    content = json.loads(file.read_text())
+    del content["checksum"]
+    file.write_text(json.dumps(content))
+    assert open_store(tmp_path).scans[0].lesions[0].diameter_mm == 7.5
+
+
+def test_a_store_of_an_earlier_version_is_read(tmp_path):
+    """As format 1 was before it had checksums."""
+    make_store(tmp_path)
+    for file in (tmp_path / "store.json", *(tmp_path / "scans").glob("*.json")):
+        content = json.loads(file.read_text())
+        for key in ("checksum", "checksums", "secret_id", "anonymised"):
+            content.pop(key, None)
+        if file.name != "store.json":
+            content["source_hash"] = "0" * 64
+        file.write_text(json.dumps(content))
+    scan = open_store(tmp_path).scans[0]
+    assert scan.volume()[5, 5, 5] == 30
+    assert scan.labels() is None
+    assert scan.problems() == []
+
+
 def test_a_damaged_volume_is_named(tmp_path):
     make_store(tmp_path)
     cut(tmp_path / "scans/1.2.0.npy")
-    with pytest.raises(StoreError, match=r"1\.2\.0\.npy is missing or damaged"):
+    with pytest.raises(StoreError, match=r"1\.2\.0\.npy is damaged: it has \d+ bytes of voxels"):
         open_store(tmp_path).scans[0].volume()
 
 
-def test_a_volume_of_another_size_is_named(tmp_path):
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((2, 3, 4), np.int16),
+        np.zeros(GRID.size_vox, np.float64),
+        np.zeros(GRID.size_vox, np.uint16),
+        np.zeros(GRID.size_vox, ">i2"),
+        np.asfortranarray(np.zeros(GRID.size_vox, np.int16)),
+    ],
+    ids=["size", "float64", "uint16", "big-endian", "Fortran"],
+)
+def test_a_volume_of_another_kind_is_refused(tmp_path, array):
     make_store(tmp_path)
-    np.save(tmp_path / "scans/1.2.0.npy", np.zeros((2, 3, 4), np.int16))
-    with pytest.raises(StoreError, match=r"has \(2, 3, 4\) voxels, its \.json says \(18, 20, 22\)"):
+    np.save(tmp_path / "scans/1.2.0.npy", array)
+    with pytest.raises(StoreError, match=r"header is .* expected .*'<i2'.*\(18, 20, 22\)"):
         open_store(tmp_path).scans[0].volume()
+
+
+def test_missing_labels_are_noticed(tmp_path):
+    make_store(tmp_path, labels=np.zeros(GRID.size_vox, np.uint8))
+    (tmp_path / "scans/1.2.0.labels.npy").unlink()
+    with pytest.raises(StoreError, match=r"labels\.npy cannot be read \(No such file"):
+        open_store(tmp_path).scans[0].labels()
+
+
+def flip(path, at):
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["1.2.0.npy", "1.2.0.labels.npy"])
+def test_a_single_flipped_bit_among_the_voxels_is_found(tmp_path, name):
+    make_store(tmp_path, labels=np.zeros(GRID.size_vox, np.uint8))
+    assert open_store(tmp_path).scans[0].problems() == []
+    flip(tmp_path / "scans" / name, -1)
+    first, second = (scan.problems() for scan in open_store(tmp_path).scans)
+    assert first == [f"{tmp_path / 'scans' / name} differs from its checksum"]
+    assert second == []
+
+
+def test_impossible_hu_are_found_without_checksums(tmp_path):
+    make_store(tmp_path)
+    file = tmp_path / "scans/1.2.0.json"
+    content = json.loads(file.read_text())
+    del content["checksum"], content["checksums"]
+    file.write_text(json.dumps(content))
+    volume = np.full(GRID.size_vox, -850, np.int16)
+    volume[3, 3, 3] = 32000
+    np.save(tmp_path / "scans/1.2.0.npy", volume)
+    assert "has voxels of -850 to 32000 HU" in open_store(tmp_path).scans[0].problems()[0]
 
 
 def test_another_format_is_refused(tmp_path):
     make_store(tmp_path)
     file = tmp_path / "store.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"format": 99}))
+    content = json.loads(file.read_text()) | {"format": 99}
+    del content["checksum"]
+    file.write_text(json.dumps(content))
     with pytest.raises(StoreError, match="has format 99"):
         open_store(tmp_path)
 

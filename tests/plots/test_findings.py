@@ -8,7 +8,7 @@ from matplotlib.image import imread
 
 from nodule_det.candidates import ScanCandidates
 from nodule_det.data.scan import MIN_HU, Finding, Prepared, ScanEntry
-from nodule_det.data.store import open_store, write_scan, write_settings
+from nodule_det.data.store import StoreInfo, open_store, write_info, write_scan
 from nodule_det.files import write_json
 from nodule_det.froc import Candidates, Lesions, match
 from nodule_det.geometry import Grid
@@ -22,7 +22,7 @@ PLACES_MM = [(5.0, 5.0, 5.0), (30.0, 20.0, 10.0)]
 def scans(tmp_path):
     """Make two scans with a lesion of 6 and one of 4 mm each."""
     (tmp_path / "scans").mkdir()
-    write_settings(tmp_path, {"spacing_mm": 1.0, "margin_mm": 4.0})
+    write_info(tmp_path, StoreInfo({"spacing_mm": 1.0, "margin_mm": 4.0}))
     for uid in ("1.1", "1.2"):
         write_scan(
             tmp_path / "scans",

@@ -8,7 +8,7 @@ import numpy as np
 import yaml
 
 from nodule_det.data.scan import Finding, Prepared, ScanEntry
-from nodule_det.data.store import write_scan, write_settings
+from nodule_det.data.store import StoreInfo, write_info, write_scan
 from nodule_det.files import write_json, write_text
 from nodule_det.geometry import Grid
 from nodule_det.runs import RunFolder
@@ -40,7 +40,7 @@ def make_run(root: Path) -> RunFolder:
     store, folder = root / "store", RunFolder(root / "run")
     folder.path.mkdir(parents=True)
     (store / "scans").mkdir(parents=True)
-    write_settings(store, {"spacing_mm": 1.0, "margin_mm": 12.0})
+    write_info(store, StoreInfo({"spacing_mm": 1.0, "margin_mm": 12.0}))
     for uid, lesions in LESIONS.items():
         write_scan(
             store / "scans",

@@ -164,7 +164,7 @@ def test_a_missing_store_names_the_command_that_makes_one(tmp_path):
         run(config)
     result = result_of(RunFolder(tmp_path / "run"))
     assert (result.status, result.reason) == (RunStatus.FAILED, "error")
-    assert "holds no store" in result.message
+    assert "is not a store" in result.message
 
 
 def test_a_fold_without_scans_is_refused(store, tmp_path):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from nodule_det.config.data import StoreConfig
 from nodule_det.data.scan import ScanEntry
-from nodule_det.data.store import read_settings, write_settings
+from nodule_det.data.store import StoreInfo, read_info, write_info
 from nodule_det.errors import StoreError
 from nodule_det.locking import Lock
 
@@ -64,16 +64,17 @@ def refuse_foreign(store: Path) -> None:
 
 def _settle(store: Path, settings: StoreConfig, *, overwrite: bool) -> None:
     wanted = {name: getattr(settings, name) for name in MADE_BY}
-    found = read_settings(store)
-    if found is not None and found != wanted and not overwrite:
+    info = None if overwrite else read_info(store)
+    found = None if info is None else info.settings
+    if found is not None and found != wanted:
         odd = next(name for name in MADE_BY if found.get(name) != wanted[name])
         raise StoreError(
             f"out={store} holds a store made with store.{odd}={found.get(odd)}, asked is "
             f"{wanted[odd]}; give another out=, or overwrite=true to make it anew"
         )
-    if found is not None and overwrite:
+    if overwrite:
         _take_away(store)
-    write_settings(store, wanted)
+    write_info(store, StoreInfo(wanted))
     (store / "scans").mkdir(exist_ok=True)
     _sweep(store)
 
@@ -84,11 +85,17 @@ def _take_away(store: Path) -> None:
     Without ``splits.json`` it is unfinished.  The scans go under another name at one blow: a scan
     half deleted would pass for a whole one.
     """
+    scans = store / "scans"
+    if scans.is_symlink():
+        raise StoreError(
+            f"{scans} is a link to {scans.resolve()}, which overwrite=true does not delete; use "
+            "another out=, or delete the scans there yourself"
+        )
     for name in ("splits.json", "summary.json", "summary.png"):
         (store / name).unlink(missing_ok=True)
     shutil.rmtree(store / OLD_SCANS, ignore_errors=True)
-    if (store / "scans").exists():
-        (store / "scans").rename(store / OLD_SCANS)
+    if scans.exists():
+        scans.rename(store / OLD_SCANS)
 
 
 def _sweep(store: Path) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import signal
 from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +34,8 @@ from nodule_det.errors import NoduleDetError, StoreError
 from nodule_det.progress import Progress
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+CHECKERS = 4
+"""Stored scans whose checksums are compared at the same time."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ def ingest(entries: Sequence[ScanEntry], config: DataConfig) -> Outcome:
     with claimed(store, config.store, overwrite=config.overwrite) as folder:
         refuse_strangers(folder, entries)
         refuse_other_splits(store, entries, config.store)
-        missing = [entry for entry in entries if not stands(entry, folder)]
+        missing = [e for e, done in zip(entries, _stand(entries, folder), strict=True) if not done]
         failures = _ingest_all(missing, folder, config, len(entries))
         stored = [e.series_uid for e in entries if e.series_uid not in failures]
         write_splits(store, entries, stored, config.store)
@@ -81,13 +84,19 @@ def ingest(entries: Sequence[ScanEntry], config: DataConfig) -> Outcome:
     )
 
 
+def _stand(entries: Sequence[ScanEntry], folder: Path) -> list[bool]:
+    """Check the scans of the store, several at a time: checksums are computed beside Python."""
+    with ThreadPoolExecutor(CHECKERS) as pool:
+        return list(pool.map(partial(stands, folder=folder), entries))
+
+
 def stands(entry: ScanEntry, folder: Path) -> bool:
-    """Tell whether a scan is in the store, made from the files and findings that are there now."""
-    stamp = stored_stamp(folder, entry.series_uid)
+    """Return whether a scan is in the store undamaged, made from the present files and findings."""
     try:
+        stamp = stored_stamp(folder, entry.series_uid)
         return stamp is not None and stamp == source_stamp(entry)
     except (NoduleDetError, OSError):
-        return False  # its files are gone or damaged: reading them says how
+        return False  # damaged in the store, or in the source: reading that says how
 
 
 def _ingest_all(

@@ -8,7 +8,6 @@ because trainings were made that held this fold out.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,8 +17,8 @@ import numpy as np
 
 from nodule_det.config.data import StoreConfig
 from nodule_det.data.scan import ScanEntry
+from nodule_det.data.store import Splits, read_splits, write_splits_json
 from nodule_det.errors import StoreError
-from nodule_det.files import write_json
 
 OWN = {"by": "the layout's own folds"}
 
@@ -64,17 +63,15 @@ def write_splits(
     """
     how = split_by(entries, config)
     if how == OWN:
-        folds = {e.series_uid: e.fold for e in entries}
-        write_json(store / "splits.json", {"how": how, "folds": {u: folds[u] for u in stored}})
+        folds = {e.series_uid: e.fold for e in entries if e.fold is not None}
+        write_splits_json(store, Splits(how, {uid: folds[uid] for uid in stored}))
         return
     keys = {e.series_uid: e.patient_key for e in entries}
+    before = read_splits(store)
     patients = draw_folds(
-        set(keys.values()), config.folds, config.split_seed, _standing(store).get("patients")
+        set(keys.values()), config.folds, config.split_seed, before.patients if before else None
     )
-    write_json(
-        store / "splits.json",
-        {"how": how, "folds": {uid: patients[keys[uid]] for uid in stored}, "patients": patients},
-    )
+    write_splits_json(store, Splits(how, {uid: patients[keys[uid]] for uid in stored}, patients))
 
 
 def refuse_other_splits(store: Path, entries: Sequence[ScanEntry], config: StoreConfig) -> None:
@@ -83,12 +80,12 @@ def refuse_other_splits(store: Path, entries: Sequence[ScanEntry], config: Store
     Raises:
         StoreError: If that is asked for.
     """
-    before, how = _standing(store), split_by(entries, config)
-    if before and before["how"] != how:
+    before, how = read_splits(store), split_by(entries, config)
+    if before and before.how != how:
         raise StoreError(
-            f"the folds of {store} were given by {_words(before['how'])}, asked is {_words(how)}: "
-            "trainings of this store held other scans out; give another out=, or delete its "
-            "splits.json to have them drawn anew"
+            f"the folds of {store} were drawn by {_words(before.how)}, but you requested "
+            f"{_words(how)}: trainings of this store held other scans out; use another out=, or "
+            "delete its splits.json to have them drawn again"
         )
 
 
@@ -97,11 +94,6 @@ def split_by(entries: Sequence[ScanEntry], config: StoreConfig) -> dict[str, Any
     if all(e.fold is not None for e in entries):
         return dict(OWN)
     return {"by": "patient", "folds": config.folds, "seed": config.split_seed}
-
-
-def _standing(store: Path) -> dict[str, Any]:
-    file = store / "splits.json"
-    return dict(json.loads(file.read_text())) if file.exists() else {}
 
 
 def _words(how: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from nodule_det.config.train import AugmentConfig, OptimConfig, PatchConfig, Tra
 from nodule_det.data.feed.augment import ROTATIONS
 from nodule_det.data.feed.feed import AIR_HU, Feed, cut, odd_pitched
 from nodule_det.data.scan import Prepared, ScanEntry
-from nodule_det.data.store import open_store, write_scan, write_settings
+from nodule_det.data.store import StoreInfo, open_store, write_info, write_scan
 from nodule_det.errors import ConfigError
 from nodule_det.files import write_json
 from tests.data.memory_scan import MemoryScan, finding, noise
@@ -211,7 +211,7 @@ def test_a_stored_scan_gives_the_batches_of_the_same_scan_in_memory(tmp_path):
         for i, labels in enumerate([mask, None])
     ]
     (tmp_path / "scans").mkdir()
-    write_settings(tmp_path, {"spacing_mm": 1.0})
+    write_info(tmp_path, StoreInfo({"spacing_mm": 1.0}))
     write_json(tmp_path / "splits.json", {"folds": {"1.0": 0, "1.1": 1}})
     for scan in in_memory:
         write_scan(

@@ -11,7 +11,7 @@ import pytest
 from nodule_det.config.data import StoreConfig
 from nodule_det.data.ingest.claim import OLD_SCANS, claimed, refuse_strangers
 from nodule_det.data.scan import ScanEntry
-from nodule_det.data.store import open_store, read_settings
+from nodule_det.data.store import open_store, read_info
 from nodule_det.errors import BusyError, StoreError
 
 
@@ -34,7 +34,7 @@ def finished(store):
 
 def test_a_new_folder_becomes_a_store_of_these_settings(tmp_path):
     assert claim(tmp_path / "new/store").is_dir()
-    assert read_settings(tmp_path / "new/store") == {"spacing_mm": 1.0, "margin_mm": 12.0}
+    assert read_info(tmp_path / "new/store").settings == {"spacing_mm": 1.0, "margin_mm": 12.0}
 
 
 def test_a_folder_of_something_else_is_not_touched(tmp_path):
@@ -55,11 +55,30 @@ def test_a_store_of_other_settings_is_refused_with_both_values(tmp_path):
     assert (tmp_path / "scans/1.2.json").exists()
 
 
+def test_overwriting_never_follows_a_link_to_the_scans(tmp_path):
+    finished(tmp_path)
+    (tmp_path / "scans").rename(tmp_path / "elsewhere")
+    (tmp_path / "scans").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match=r"scans is a link to \S+elsewhere, which overwrite=true"):
+        claim(tmp_path, overwrite=True)
+    assert (tmp_path / "elsewhere/1.2.json").exists()
+    assert (tmp_path / "splits.json").exists()
+
+
+@pytest.mark.parametrize("content", ["{", "", '{"format": 1}'])
+def test_a_damaged_store_is_replaced_only_on_request(tmp_path, content):
+    finished(tmp_path)
+    (tmp_path / "store.json").write_text(content)
+    with pytest.raises(StoreError, match=r"store\.json is damaged .* overwrite=true"):
+        claim(tmp_path)
+    assert list(claim(tmp_path, overwrite=True).iterdir()) == []
+
+
 def test_overwriting_leaves_nothing_of_the_old_store(tmp_path):
     finished(tmp_path)
     assert list(claim(tmp_path, 0.7, overwrite=True).iterdir()) == []
-    assert read_settings(tmp_path) == {"spacing_mm": 0.7, "margin_mm": 12.0}
-    with pytest.raises(StoreError, match="is unfinished"):
+    assert read_info(tmp_path).settings == {"spacing_mm": 0.7, "margin_mm": 12.0}
+    with pytest.raises(StoreError, match="is incomplete"):
         open_store(tmp_path)
 
 

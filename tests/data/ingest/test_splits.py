@@ -23,7 +23,9 @@ def entry(uid, patient, fold=None):
 
 
 def splits(store):
-    return json.loads((store / "splits.json").read_text())
+    content = json.loads((store / "splits.json").read_text())
+    assert len(content.pop("checksum")) == 32
+    return content
 
 
 @given(PATIENTS, st.integers(2, 5), st.integers(0, 9))
@@ -72,6 +74,6 @@ def test_other_folds_for_a_store_that_has_some_are_refused(tmp_path):
     refuse_other_splits(tmp_path, entries, StoreConfig(folds=2))
     with pytest.raises(
         StoreError,
-        match=r"by store\.folds=2 store\.split_seed=0, asked is store\.folds=3 store\.split_seed=0",
+        match=r"by store\.folds=2 store\.split_seed=0, but you requested store\.folds=3 store\.",
     ):
         refuse_other_splits(tmp_path, entries, StoreConfig(folds=3))
