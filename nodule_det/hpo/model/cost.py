@@ -1,15 +1,15 @@
-"""What a training will need, from its architecture alone: memory and work, before any job is spent.
+"""Memory and time of a training, predicted from its architecture before a job is started.
 
     settings of a training ──footprint()──▶ memory, work of a step, steps
     footprints + times of complete trials ──fit_speed()──▶ seconds of the next one
 
-The network is counted layer by layer, as ``monai.networks.nets.UNet`` builds it.  Memory is what
-training holds at its peak: weights, gradients and both moments of Adam, what the forward pass
-saves for the backward pass, and the loss at full resolution.  Validation is left out, since it
-cuts scans into slabs that fit.  How fast a node computes is not known in advance; the complete
-trials of the study tell.
+The network is counted layer by layer, as ``monai.networks.nets.UNet`` builds it.  Memory is the
+peak of a training step: weights, gradients and both moments of Adam, what the forward pass saves
+for the backward pass, and the loss at full resolution.  Validation is left out, since it cuts scans
+into slabs that fit.  How fast a node computes is not known in advance: it is fitted to the
+completed trials of the study.
 
-``docs/tuning.md`` says how close it comes (``bench/forecast.py``).
+``docs/tuning.md`` says how accurate it is (``bench/forecast.py``).
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from nodule_det.config.train import ModelConfig, Precision, TrainConfig
 PARAMETER_BYTES = 22
 """fp32 weight, gradient and two moments, and the copies that autocast and the kernels make."""
 LOSS_BYTES = 40
-"""A voxel of a batch at full resolution: image, target, weight and what the loss saves of them."""
+"""Per voxel of a batch at full resolution: image, target, weight and what the loss saves."""
 WORKING_COPIES = 1.5
-"""Of input and output of the largest layer, while it is computed: gradients, and other layouts."""
+"""Copies of input and output of the largest layer while it is computed: gradients, layouts."""
 PADDED_CHANNELS = 16
-"""oneDNN computes on whole blocks of so many channels."""
+"""oneDNN computes on whole blocks of this many channels."""
 CPU_BASE_BYTES = 480_000_000
 """A process that has loaded torch and MONAI."""
 ENOUGH_TIMES = 6
-"""Complete trials before times are foretold."""
+"""Completed trials needed before times are predicted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class Layer:
     voxels: int
     """Voxels of the output."""
     kept: int
-    """Tensors like the output that wait for the backward pass."""
+    """Tensors the size of the output that are saved for the backward pass."""
     joined: int = 0
     """Channels of the skip connection that is joined to the input, which is a new tensor."""
     norm: bool = True
@@ -121,13 +121,13 @@ class Footprint:
     operations_per_step: float
     """Multiplications and additions, forward and backward."""
     bytes_per_step: float
-    """What a step saves for its way back."""
+    """What a step saves for its backward pass."""
     validation: float
     """Operations per voxel of a scan, times the number of validations."""
 
     @property
     def work(self) -> tuple[float, float, float, float]:
-        """What time goes into: a start, operations, memory traffic, validations."""
+        """Amounts that time is proportional to: start, operations, memory traffic, validations."""
         return (
             1.0,
             self.operations_per_step * self.steps,
@@ -137,14 +137,14 @@ class Footprint:
 
 
 def footprint(train: TrainConfig, *, gpu: bool) -> Footprint:
-    """Count what a training needs.
+    """Return what a training needs.
 
     Args:
         train: Its settings.
-        gpu: Whether it computes on a GPU; a CPU pads channels, and holds the process itself.
+        gpu: Whether it runs on a GPU; on a CPU channels are padded and the process itself counts.
 
     Returns:
-        Memory in bytes and work; where the precision is ``auto``, that of 16 bits.
+        Memory in bytes and work; 16-bit precision is assumed where it is ``auto``.
     """
     edge, batch = train.patches.size_vox, train.optim.batch_size
     network = list(layers(train.model, edge))
@@ -180,26 +180,26 @@ def _padded(channels: int, *, gpu: bool) -> int:
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast the trainings of a study went."""
+    """How fast the trainings of a study ran."""
 
     seconds_per: tuple[float, ...]
     """Seconds for one unit of each kind of :attr:`Footprint.work`."""
     off: float
-    """Largest factor by which it misses a training that it was fitted to, at least 1."""
+    """Largest factor between a time it was fitted to and its prediction, at least 1."""
 
     def seconds(self, needs: Footprint) -> float:
-        """Foretell the node time of a training."""
+        """Predict the run time of a training."""
         return math.fsum(s * w for s, w in zip(self.seconds_per, needs.work, strict=True))
 
 
 def fit_speed(needs: Sequence[Footprint], seconds: Sequence[float]) -> Speed | None:
-    """Learn from complete trainings how long the next one will take.
+    """Fit the speed of a node to completed trainings.
 
-    No kind of work takes less than no time, and an error counts by its share of the time.
+    All coefficients are non-negative, and errors are relative to the time.
 
     Args:
         needs: Of n trainings.
-        seconds: (n,) their node time, positive.
+        seconds: (n,) their run times, positive.
 
     Returns:
         None for fewer than :data:`ENOUGH_TIMES`.

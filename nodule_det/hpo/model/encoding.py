@@ -1,12 +1,12 @@
-"""What the models of tuning see of a point: numbers on scales where equal steps mean alike.
+"""Encoding of points as model inputs: numbers on scales where equal steps have equal meaning.
 
     params ──────Features.matrix()───▶ (n, d) float64
-    unit cube ──Features.of_units()──▶ the same, of the points that coordinates stand for
+    unit cube ──Features.of_units()──▶ the same, for the points at those coordinates
 
-A float or an ordered list is one column.  A whole number that spans a factor of four or more
-(filters, minibatch) acts through its logarithm: from 4 to 8 filters is as much as from 16 to 32.
-A list without order is one column per value.  What is absent lies in the middle of its scale, so
-that two points that differ only in settings without effect are one point.
+A float or an ordered list is one column.  An integer that spans a factor of four or more (filters,
+minibatch) acts through its logarithm: from 4 to 8 filters is the same step as from 16 to 32.  An
+unordered list is one column per value.  An absent parameter lies in the middle of its scale, so two
+points that differ only in settings without effect are one point.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nodule_det.arrays import BoolArray, FloatArray
 from nodule_det.hpo.space.space import INACTIVE, Kind, Parameter, Params, Space, Value
 
 LOG_SPAN = 4.0
-"""A positive integer with high / low of at least this is seen through its logarithm."""
+"""A positive integer with high / low of at least this is encoded by its logarithm."""
 
 ONE_HOT = math.sqrt(0.5)
 """Two different values of an unordered list then have distance 1, as two ends of a scale have."""
@@ -47,10 +47,10 @@ class Features:
         return np.concatenate([np.empty((len(points), 0)), *columns], axis=1)
 
     def of_units(self, units: FloatArray) -> FloatArray:
-        """Return (n, d) model inputs of the points that coordinates in [0, 1], (n, p), stand for.
+        """Return (n, d) model inputs of the points at coordinates in [0, 1], (n, p).
 
         The same as ``matrix([space.from_unit(u) for u in units])``, a hundred times faster: a
-        search asks it of thousands of candidates for each point that is run.
+        search encodes thousands of candidates for each point that is run.
         """
         seen = _Columns(len(units))
         coordinates = iter(np.clip(units, 0.0, 1.0).T)
@@ -62,7 +62,7 @@ class Features:
         )
 
     def column_names(self) -> list[str]:
-        """Name each column: the parameter, with its value where it is one of a list."""
+        """Return a name for each column: the parameter, with its value if it is one of a list."""
         return [
             name
             for p in self.space.free
@@ -71,7 +71,7 @@ class Features:
 
 
 class _Columns:
-    """The values of many points, a column for each parameter: numbers, or places in a list."""
+    """The values of many points, a column for each parameter: numbers, or indices in a list."""
 
     def __init__(self, n: int) -> None:
         self._n = n
@@ -156,7 +156,7 @@ def _columns(p: Parameter, points: Sequence[Mapping[str, Value]]) -> FloatArray:
 
 
 def _listed(p: Parameter, place: FloatArray) -> FloatArray:
-    """Return the model inputs of places in a list of values, (n, its columns)."""
+    """Return the model inputs of indices in a list of values, (n, its columns)."""
     if _unordered(p):
         return np.asarray(ONE_HOT * (place[:, None] == np.arange(len(p.values))))
     last = len(p.values) - 1
@@ -164,7 +164,7 @@ def _listed(p: Parameter, place: FloatArray) -> FloatArray:
 
 
 def _scaled(p: Parameter, value: FloatArray, upper: FloatArray) -> FloatArray:
-    """Put numbers on the scale from the lower bound (0) to the upper one (1), which may vary."""
+    """Scale numbers from the lower bound (0) to the upper one (1), which may vary by point."""
     counts = p.kind is Kind.INT and p.low >= 1 and p.high / p.low >= LOG_SPAN
     low, high = np.full(len(value), p.low), np.maximum(upper, p.low)
     if p.log or counts:
@@ -174,12 +174,15 @@ def _scaled(p: Parameter, value: FloatArray, upper: FloatArray) -> FloatArray:
 
 
 def neighbours(space: Space, params: Params, count: int, rng: np.random.Generator) -> list[Params]:
-    """Draw points near ``params``: a few values of each changed, most of them by a small step."""
+    """Draw points near ``params``; see :func:`nearby`."""
     return [space.from_unit(u) for u in nearby(space.to_unit(params)[None], count, rng)]
 
 
 def nearby(centers: FloatArray, count: int, rng: np.random.Generator) -> FloatArray:
-    """Draw ``count`` coordinates near each center, (n, p) -> (n * count, p), as neighbours do."""
+    """Draw ``count`` coordinates near each center, (n, p) -> (n * count, p).
+
+    A few of each are changed, most of them by a small step.
+    """
     u = np.repeat(centers, count, axis=0)
     n, d = u.shape
     changed = rng.random((n, d)) < max(0.2, 1.5 / d)

@@ -44,18 +44,18 @@ def test_memory_grows_with_batch_patch_and_filters():
         assert needs(**larger).memory_bytes > small.memory_bytes
 
 
-def test_of_activations_16_bits_need_less_than_32_and_a_gpu_less_than_a_process():
+def test_16_bits_need_less_memory_than_32_and_a_gpu_less_than_a_cpu():
     halves = needs(precision=Precision.bf16.value)
     assert halves.memory_bytes < needs(precision=Precision.fp32.value).memory_bytes
     assert halves.memory_bytes + CPU_BASE_BYTES <= needs(gpu=False).memory_bytes
 
 
-def test_steps_count_copies_and_drop_what_fills_no_batch():
+def test_steps_include_copies_and_drop_an_incomplete_batch():
     params = {"patches.per_epoch": 100, "augment.copies": 2, "optim.batch_size": 8}
     assert needs(**params, **{"limits.epochs": 3}).steps == 3 * (300 // 8)
 
 
-def test_times_are_learned_from_trainings_that_are_complete():
+def test_times_are_fitted_to_completed_trainings():
     rng = np.random.default_rng(0)
     filters, batches = rng.choice(range(4, 33, 2), 12), rng.choice(range(2, 17, 2), 12)
     known = [
@@ -71,5 +71,5 @@ def test_times_are_learned_from_trainings_that_are_complete():
     assert 1.0 < speed.off < 1.3
 
 
-def test_too_few_trainings_teach_no_speed():
+def test_too_few_trainings_give_no_speed():
     assert fit_speed([needs()] * 5, [60.0] * 5) is None

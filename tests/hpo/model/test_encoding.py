@@ -97,7 +97,7 @@ MANY = [
 
 
 @pytest.mark.parametrize("space", MANY)
-def test_inputs_of_many_coordinates_are_those_of_their_points(space):
+def test_encoding_coordinates_equals_encoding_their_points(space):
     rng = np.random.default_rng(3)
     units = rng.random((300, space.dimension))
     units[0], units[1] = 0.0, 1.0
@@ -115,7 +115,7 @@ def test_different_points_have_different_inputs(space):
     assert len(rows) == len(keys)
 
 
-def test_coordinates_near_several_centers_come_in_their_order():
+def test_coordinates_near_several_centers_keep_their_order():
     centers = np.array([[0.1] * 6, [0.9] * 6])
     near = nearby(centers, 400, np.random.default_rng(5))
     assert near.shape == (800, 6)

@@ -25,7 +25,7 @@ def test_proposals_are_valid_and_depend_on_the_trials_and_the_seed_alone():
         assert trials == ask_all(propose, SPACE, 8)
 
 
-def test_a_small_space_is_exhausted_before_a_point_comes_twice():
+def test_a_small_space_is_exhausted_before_a_point_repeats():
     for propose in (propose_random, propose_sobol):
         points = {tuple(t.params.items()) for t in ask_all(propose, TINY, 4)}
         assert len(points) == 4
@@ -38,7 +38,7 @@ def test_sobol_fills_each_quarter_of_every_axis_alike():
     assert [int(((lr >= q / 4) & (lr < (q + 1) / 4)).sum()) for q in range(4)] == [8] * 4
 
 
-def test_only_what_is_allowed_is_drawn_and_asking_changes_no_draw():
+def test_only_allowed_points_are_drawn_and_checking_changes_no_draw():
     def small(params):
         return params["model.filters"] <= 8
 
@@ -56,7 +56,7 @@ def test_only_what_is_allowed_is_drawn_and_asking_changes_no_draw():
             assert draw(small) == draw(None) or not small(draw(None))
 
 
-def test_where_all_that_is_allowed_was_tried_it_is_tried_again():
+def test_when_all_allowed_points_were_tried_one_is_repeated():
     trials = [Trial(number=1, params={"a": True, "b": True})]
     for propose in (propose_random, propose_sobol):
         rng = np.random.default_rng(0)
@@ -67,7 +67,7 @@ def test_where_all_that_is_allowed_was_tried_it_is_tried_again():
         ]
 
 
-def test_the_draws_of_a_generator_stay_what_they_were():
+def test_the_draws_of_a_seed_stay_the_same():
     rng = np.random.default_rng(5)
     units = np.random.default_rng(5).random(SPACE.dimension)
     assert propose_random(SPACE, [], CONFIG, rng) == SPACE.from_unit(units)
