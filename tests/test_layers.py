@@ -40,7 +40,7 @@ MAY_IMPORT = {
     "data.blocks": "arrays data.scan errors",
     "data.store": "arrays data.blocks data.scan errors files geometry untrusted",
     "data.feed": "arrays config data.blocks data.scan errors geometry",
-    "plots.findings": "arrays candidates data.scan data.store files froc geometry",
+    "plots.findings": "arrays candidates data.scan data.store files froc geometry plots.style",
     "data.readers": "arrays data.scan errors geometry",
     "data.layouts": "arrays config data.readers data.scan errors geometry progress tables",
     "data.preprocess": "arrays config data.scan errors geometry",
@@ -59,8 +59,8 @@ MAY_IMPORT = {
     "ensemble": "arrays checkpoint data.scan errors files froc inference model untrusted",
     "predict": "candidates ensemble cli config data.blocks data.ingest data.layouts "
     "data.preprocess data.readers data.scan errors files inference model locking",
-    "report": "arrays analysis cli config data.scan data.store errors evaluate files froc geometry "
-    "plots.froc_curve progress runs tables",
+    "report": "arrays analysis cli config data.readers data.scan data.store errors evaluate files "
+    "froc geometry plots.froc_curve plots.style progress runs tables",
     "demo": "cli config errors files runs tables",
     "hpo.space": "arrays config errors",
     "hpo.study": "config errors files hpo.space locking progress untrusted",
@@ -178,8 +178,9 @@ WITHOUT_TEST = [
     "hpo/strategy/strategy.py",
     "hpo/view/summary.py",
     "plots/style.py",
-    "report/__main__.py",
     "report/cases.py",
+    "report/scans.py",
+    "report/source.py",
     "train/loop.py",
     "train/provenance.py",
     "train/run_folder.py",

@@ -1,4 +1,4 @@
-"""Settings of ``python -m nodule_det.report``: one HTML page of a training run."""
+"""Settings of ``nodule-det report``: one HTML page about a detector."""
 
 from __future__ import annotations
 
@@ -10,32 +10,63 @@ from nodule_det.errors import ConfigError
 
 @dataclass(kw_only=True)
 class ReportConfig:
-    """A run folder -> one HTML page that opens without a server or network."""
+    """A training run, or the CSV files of any detector -> one HTML page that needs no server.
+
+    Set ``run``, or else ``candidates``, ``annotations``, ``scans`` and one of ``images`` and
+    ``store``.
+    """
 
     run: str = ""
-    """Run folder of a training."""
+    """Run folder of a training; it knows its files and its store."""
 
-    out: str = ""
-    """HTML file; by default ``report.html`` in the run folder."""
+    candidates: str = ""
+    """CSV of a detector: seriesuid, coordX, coordY, coordZ in world mm, probability (or score)."""
+
+    annotations: str = ""
+    """CSV of the lesions: seriesuid, coordX, coordY, coordZ, diameter_mm."""
+
+    scans: str = ""
+    """CSV of all evaluated scans, including those without lesions."""
+
+    excluded: str = ""
+    """CSV of findings that are neither lesion nor false positive (annotations_excluded)."""
+
+    images: str = ""
+    """Folder of the scans: DICOM series, MetaImage or NIfTI files, named by their seriesuid."""
 
     store: str = ""
-    """Store of the scans, if it has moved since the training."""
+    """Store of the scans.  A run's own is used by default."""
+
+    out: str = ""
+    """HTML file; by default ``report.html``, in the run folder if there is one."""
 
     false_positives_per_scan: int = 5
     """False positives shown of each scan, those of the highest score."""
 
-    window_low_hu: int = -1200
-    """HU shown black."""
+    bootstrap: int = 1000
+    """Resamples of the scans or patients for the 95 % CIs."""
 
-    window_high_hu: int = 400
-    """HU shown white."""
+    seed: int = 0
+    """Seed of the resamples."""
 
     def __post_init__(self) -> None:
+        tables = {name: getattr(self, name) for name in ("candidates", "annotations", "scans")}
         if not self.run:
-            raise ConfigError("run is not given; add run=FOLDER to the command")
-        require_range("false_positives_per_scan", self.false_positives_per_scan, 0, 1000)
-        if self.window_low_hu >= self.window_high_hu:
+            for name, path in tables.items():
+                if not path:
+                    raise ConfigError(
+                        f"{name} is not set: set run=FOLDER, or {name}=FILE.csv for any detector"
+                    )
+            if bool(self.images) == bool(self.store):
+                raise ConfigError(
+                    f"images={self.images} and store={self.store}: set exactly one of them, the "
+                    "folder of the scans or their store"
+                )
+        elif any(tables.values()) or self.excluded or self.images:
             raise ConfigError(
-                f"window_low_hu={self.window_low_hu} must be below "
-                f"window_high_hu={self.window_high_hu}"
+                f"run={self.run} has its own candidates, annotations, scans, excluded and images; "
+                "set run or these, not both"
             )
+        require_range("false_positives_per_scan", self.false_positives_per_scan, 0, 1000)
+        require_range("bootstrap", self.bootstrap, 2, 1_000_000)
+        require_range("seed", self.seed, 0, 2**31 - 1)

@@ -24,6 +24,7 @@ from nodule_det.data.scan import MIN_HU, HuVolume
 from nodule_det.data.store import StoredScan
 from nodule_det.files import replacing
 from nodule_det.froc import Matched
+from nodule_det.plots.style import FALSE_POSITIVE, HIT, MISS, Mark
 
 COLUMNS = 8
 HALF_MM = 24.0
@@ -32,21 +33,6 @@ LUNG_WINDOW_HU = (-1350.0, 150.0)
 """Level -600, width 1500: what radiologists set for the lungs."""
 SMALLEST_RING_MM = 10.0
 """Diameter of the smallest ring: a tighter one would hide the nodule that it marks."""
-
-
-@dataclass(frozen=True)
-class Mark:
-    """How an outcome is drawn: colours that colour-blind people tell apart (Okabe and Ito 2008),
-    and another line for those who print in grey."""
-
-    name: str
-    colour: str
-    line: str
-
-
-HIT = Mark("hits", "#009E73", "solid")
-MISS = Mark("misses", "#E69F00", "dashed")
-FALSE_POSITIVE = Mark("false positives", "#56B4E9", "dotted")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What all pictures of tuning share: colours, and how a figure becomes a file or part of a page.
+"""What all pictures share: colours, and how a figure becomes a file or part of a page.
 
     Figure ──save_png()──▶ .png
            └─as_svg()────▶ text to put into a page
@@ -9,6 +9,7 @@ Drawn without pyplot, so nothing depends on a display or on what was drawn befor
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib import rc_context
@@ -20,6 +21,20 @@ from nodule_det.files import replacing
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
 """That colour-blind people tell apart (Okabe and Ito 2008)."""
 DPI = 150
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How an outcome is drawn in every picture: its colour, and a line for prints in grey."""
+
+    name: str
+    colour: str
+    line: str
+
+
+HIT = Mark("found", "#009E73", "solid")
+MISS = Mark("missed", "#D55E00", "dashed")
+FALSE_POSITIVE = Mark("false positives", "#CC79A7", "dotted")
 
 
 def save_png(figure: Figure, path: Path) -> None:

@@ -1,18 +1,74 @@
 "use strict";
-// The case browser of a report: a list of findings, and three planes cut from one small cube each.
-// Every cube comes as one grey picture: its axial slices (z, from feet to head) tile it row by row.
+// The page of a report: operating point, table of scans, and the list of findings with its viewer.
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
-  const edge = data.edge, columns = data.columns, perTile = edge * edge;
+  const viewer = makeViewer(data);
   const byId = (id) => document.getElementById(id);
-  const rowsElement = byId("rows"), list = byId("list"), viewer = byId("viewer");
-  const words = { hit: "hit", miss: "missed", fp: "false positive", excluded: "excluded" };
-  const colour = { lesion: "#56b4e9", candidate: "#f0c040" };
-  const planes = ["axial", "coronal", "sagittal"];
+  const rowsElement = byId("rows"), viewerElement = byId("viewer"), rate = byId("rate");
+  const words = { hit: "found", miss: "missed", fp: "false positive" };
+  const firstOf = { miss: 0, hit: 1, fp: 2 };
+  const PRINTED = 40;
 
-  let shown = [], selected = null, cube = null, circles = true;
-  let at = { axial: 0, coronal: 0, sagittal: 0 };
-  let order = { key: "score", descending: true };
+  let shown = [], selected = null;
+  let order = { key: "outcome", descending: false };
+  let threshold = null;       // scores above it count; null: all candidates
+
+  // ---- operating point: the slider's last position keeps every candidate
+  const nScans = data.cases.length;
+  const fps = data.cases.flatMap((c) => c.fps).sort((a, b) => b - a);
+  const lesions = data.cases.flatMap((c) => c.lesions);
+  const rates = [1 / 8, 1 / 4, 1 / 2, 1, 2, 3, 4, 5, 6, 7, 8].filter((r) => r * nScans < fps.length);
+  const names = { 0.125: "1/8", 0.25: "1/4", 0.5: "1/2" };
+  rate.max = rates.length;
+  rate.value = rates.length;
+
+  const above = (score) => score !== null && (threshold === null || score > threshold);
+  const percent = (n, of) => (of ? `${((100 * n) / of).toFixed(1)} %` : "–");
+
+  function interval(r) {
+    const { rates: at, pairs } = data.band;
+    if (!pairs.length) return "";
+    const nearest = at.reduce((best, value, i) => (Math.abs(value - r) < Math.abs(at[best] - r) ? i : best), 0);
+    return ` (95 % CI ${(100 * pairs[nearest][0]).toFixed(1)} to ${(100 * pairs[nearest][1]).toFixed(1)} %)`;
+  }
+
+  function setRate() {
+    const chosen = rates[rate.value];
+    threshold = chosen === undefined ? null : fps[Math.floor(chosen * nScans)];
+    const name = chosen === undefined ? "all candidates" : `up to ${names[chosen] ?? chosen}`;
+    byId("rate-at").textContent = name;
+    rate.setAttribute("aria-valuetext", name);
+    const found = lesions.filter(above).length, wrong = fps.filter(above).length;
+    byId("operating").textContent = `Sensitivity ${percent(found, lesions.length)}`
+      + `${chosen === undefined ? "" : interval(chosen)}: ${found} of ${lesions.length} lesions found, `
+      + `${lesions.length - found} missed, ${wrong} false positives (${(wrong / nScans).toFixed(2)} per scan)`
+      + (threshold === null ? "" : `, score above ${threshold.toFixed(3)}`);
+    drawCases();
+    drawList();
+  }
+
+  const outcome = (f) => (f.outcome === "hit" && !above(f.score) ? "miss" : f.outcome);
+  const counted = (f) => f.outcome !== "fp" || above(f.score);
+
+  // ---- scans
+  function drawCases() {
+    const body = byId("cases").tBodies[0];
+    body.replaceChildren();
+    for (const c of data.cases) {
+      const row = body.insertRow(), button = document.createElement("button");
+      const found = c.lesions.filter(above).length;
+      button.type = "button";
+      button.textContent = c.uid;
+      button.addEventListener("click", () => {
+        byId("scan-filter").value = c.uid;
+        drawList();
+        byId("findings").scrollIntoView();
+      });
+      row.insertCell().append(button);
+      for (const n of [c.lesions.length, found, c.lesions.length - found, c.fps.filter(above).length])
+        row.insertCell().textContent = n;
+    }
+  }
 
   // ---- list: filter, sort, draw
   const number = (id) => { const v = parseFloat(byId(id).value); return Number.isNaN(v) ? null : v; };
@@ -21,7 +77,7 @@
     const outcomes = [...document.querySelectorAll("input[name=outcome]:checked")].map((e) => e.value);
     const low = number("min-diameter"), high = number("max-diameter"), score = number("min-score");
     const part = byId("scan-filter").value.trim();
-    return outcomes.includes(f.outcome)
+    return counted(f) && outcomes.includes(outcome(f))
       && (low === null || (f.diameter_mm !== null && f.diameter_mm >= low))
       && (high === null || (f.diameter_mm !== null && f.diameter_mm <= high))
       && (score === null || (f.score !== null && f.score >= score))
@@ -29,9 +85,14 @@
   }
 
   function compare(a, b) {
+    if (order.key === "outcome") {       // missed first; within an outcome the largest or strongest
+      const by = firstOf[outcome(a)] - firstOf[outcome(b)];
+      if (by) return order.descending ? -by : by;
+      return outcome(a) === "miss" ? b.diameter_mm - a.diameter_mm : (b.score ?? 0) - (a.score ?? 0);
+    }
     const x = a[order.key], y = b[order.key];
     if (x === y) return a.id - b.id;
-    if (x === null) return 1;            // what has no value stands last, whichever the order
+    if (x === null) return 1;            // without a value: last in either order
     if (y === null) return -1;
     const sign = typeof x === "string" ? x.localeCompare(y) : x - y;
     return order.descending ? -sign : sign;
@@ -46,68 +107,57 @@
     return td;
   }
 
+  // An id that is too long keeps its end, where ids of one data set differ.
+  const shortened = (uid) => (uid.length > 22 ? `…${uid.slice(-21)}` : uid);
+
   function drawList() {
     shown = data.findings.filter(accepted).sort(compare);
     rowsElement.replaceChildren();
     for (const f of shown) {
-      const row = rowsElement.insertRow();
+      const row = rowsElement.insertRow(), mark = document.createElement("span");
       row.dataset.id = f.id;
-      row.setAttribute("aria-selected", f === selected);
-      const mark = document.createElement("span");
-      mark.className = "mark " + f.outcome;
-      cell(row, words[f.outcome], "text").prepend(mark);
+      mark.className = "mark " + outcome(f);
+      cell(row, words[outcome(f)], "text").prepend(mark);
       cell(row, f.diameter_mm === null ? "–" : f.diameter_mm.toFixed(1) + " mm", "");
       cell(row, fixed(f.score, 3), "");
       cell(row, fixed(f.fp_per_scan, 2), "");
-      cell(row, f.scan, "scan").title = f.scan;
+      cell(row, shortened(f.scan), "scan").title = f.scan;
       row.addEventListener("click", () => select(f));
     }
-    byId("count").textContent = `${shown.length} of ${data.findings.length} findings`;
-    for (const button of document.querySelectorAll(".list button")) {
-      const mine = button.dataset.key === order.key;
-      button.setAttribute("aria-sort", mine ? (order.descending ? "descending" : "ascending") : "none");
+    byId("count").textContent = `${shown.length} of ${data.findings.filter(counted).length} findings`;
+    for (const th of document.querySelectorAll("th[data-key]")) {
+      const mine = th.dataset.key === order.key;
+      th.setAttribute("aria-sort", mine ? (order.descending ? "descending" : "ascending") : "none");
     }
-    if (!shown.includes(selected)) select(shown[0] ?? null);
+    select(shown.includes(selected) ? selected : (shown[0] ?? null));
   }
 
-  function move(step) {
+  // ---- selection: one row takes the focus, and arrow keys move it
+  async function select(f, focus = false) {
+    selected = f;
+    for (const row of rowsElement.rows) {
+      const mine = f !== null && +row.dataset.id === f.id;
+      row.setAttribute("aria-current", mine);
+      row.tabIndex = mine ? 0 : -1;
+      if (mine && focus) row.focus({ preventScroll: true });
+    }
+    viewerElement.hidden = f === null;
+    if (f !== null) byId("caption").textContent = caption(f);
+    if (await viewer.show(f, f && outcome(f))) viewerElement.dataset.shows = f.id;
+  }
+
+  function move(step, focus = false) {
     const next = shown[shown.indexOf(selected) + step];
     if (!next) return;
-    select(next);
-    rowsElement.querySelector("[aria-selected=true]")?.scrollIntoView({ block: "nearest" });
-  }
-
-  // ---- viewer: one cube, three planes
-  async function select(f) {
-    selected = f;
-    for (const row of rowsElement.rows) row.setAttribute("aria-selected", f !== null && +row.dataset.id === f.id);
-    viewer.hidden = f === null;
-    if (f === null) return;
-    at = { axial: f.center[0], coronal: f.center[1], sagittal: f.center[2] };
-    cube = null;
-    const image = new Image();
-    image.src = f.image;
-    await image.decode();
-    if (f !== selected) return;          // a faster click has overtaken this one
-    const canvas = new OffscreenCanvas(image.width, image.height);
-    const context = canvas.getContext("2d");
-    context.drawImage(image, 0, 0);
-    const rgba = context.getImageData(0, 0, image.width, image.height).data;
-    cube = new Uint8Array(edge * perTile);
-    for (let z = 0; z < edge; z++) {
-      const top = Math.floor(z / columns) * edge, left = (z % columns) * edge;
-      for (let y = 0; y < edge; y++)
-        for (let x = 0; x < edge; x++)
-          cube[z * perTile + y * edge + x] = rgba[4 * ((top + y) * image.width + left + x)];
-    }
-    byId("caption").textContent = caption(f);
-    drawPlanes();
-    viewer.dataset.shows = f.id;
+    select(next, focus);
+    const row = rowsElement.querySelector("[aria-current=true]"), list = byId("list");
+    const top = row.offsetTop - rowsElement.offsetTop;
+    if (top < list.scrollTop || top + 3 * row.offsetHeight > list.scrollTop + list.clientHeight) list.scrollTop = top;
   }
 
   function caption(f) {
     const where = f.world_mm.map((v) => v.toFixed(1)).join(", ");
-    const parts = [words[f.outcome], `at (${where}) mm LPS`];
+    const parts = [words[outcome(f)], `at (${where}) mm LPS`];
     if (f.diameter_mm !== null) parts.push(`${f.diameter_mm.toFixed(1)} mm`);
     if (f.score !== null) parts.push(`score ${f.score.toFixed(3)}`);
     if (f.fp_per_scan !== null) parts.push(`reached at ${f.fp_per_scan.toFixed(2)} false positives per scan`);
@@ -115,90 +165,90 @@
     return `${f.scan}: ${parts.join(", ")}`;
   }
 
-  // Voxel (z, y, x) of pixel (row, column) in each plane; the head is at the top of coronal and sagittal.
-  const voxel = {
-    axial: (k, row, column) => [k, row, column],
-    coronal: (k, row, column) => [edge - 1 - row, k, column],
-    sagittal: (k, row, column) => [edge - 1 - row, column, k],
-  };
-  const through = { axial: 0, coronal: 1, sagittal: 2 };
-  const onPlane = {
-    axial: ([, y, x]) => [y, x],
-    coronal: ([z, , x]) => [edge - 1 - z, x],
-    sagittal: ([z, y]) => [edge - 1 - z, y],
-  };
-
-  function drawPlane(plane) {
-    const k = at[plane], pixels = new ImageData(edge, edge);
-    for (let row = 0; row < edge; row++)
-      for (let column = 0; column < edge; column++) {
-        const [z, y, x] = voxel[plane](k, row, column);
-        const grey = cube[z * perTile + y * edge + x], i = 4 * (row * edge + column);
-        pixels.data[i] = pixels.data[i + 1] = pixels.data[i + 2] = grey;
-        pixels.data[i + 3] = 255;
-      }
-    const small = new OffscreenCanvas(edge, edge);
-    small.getContext("2d").putImageData(pixels, 0, 0);
-    const canvas = byId(plane), context = canvas.getContext("2d"), scale = canvas.width / edge;
-    context.imageSmoothingQuality = "high";
-    context.drawImage(small, 0, 0, canvas.width, canvas.height);
-    if (circles) for (const ring of selected.rings) drawRing(context, ring, plane, scale);
-    byId(plane + "-slider").value = k;
-    const mm = (k - selected.center[through[plane]]) * selected.voxel_mm;
-    byId(plane + "-at").textContent = `${mm > 0 ? "+" : ""}${mm.toFixed(1)} mm`;
+  function follow() {
+    const found = /^#finding-(\d+)$/.exec(location.hash), f = found && data.findings[+found[1]];
+    if (!f) return;
+    if (!shown.includes(f)) {
+      byId("filters").reset();
+      rate.value = rates.length;
+      setRate();
+    }
+    select(f, true);
+    byId("findings").scrollIntoView();
   }
 
-  function drawRing(context, ring, plane, scale) {
-    const off = ring.center[through[plane]] - at[plane];
-    const radius = Math.sqrt(Math.max(0, ring.radius ** 2 - off ** 2));   // the sphere's cut with this slice
-    if (radius === 0) return;
-    const [row, column] = onPlane[plane](ring.center);
-    context.beginPath();
-    context.setLineDash(ring.kind === "candidate" ? [7, 5] : []);
-    context.strokeStyle = colour[ring.kind];
-    context.lineWidth = 2;
-    context.arc((column + 0.5) * scale, (row + 0.5) * scale, Math.max(radius, 1.5) * scale, 0, 2 * Math.PI);
-    context.stroke();
-  }
-
-  const drawPlanes = () => planes.forEach(drawPlane);
-
-  function scroll(plane, step) {
-    if (cube === null) return;
-    at[plane] = Math.min(edge - 1, Math.max(0, at[plane] + step));
-    drawPlane(plane);
+  // ---- print: the findings that the list shows
+  async function printShown() {
+    const before = selected, section = byId("printed");
+    section.replaceChildren();
+    for (const f of shown.slice(0, PRINTED)) {
+      await select(f);
+      const figure = document.createElement("figure"), text = document.createElement("figcaption");
+      text.textContent = byId("caption").textContent;
+      figure.append(text, ...viewer.pictures().map((uri) => Object.assign(new Image(), { src: uri, alt: "" })));
+      section.append(figure);
+    }
+    await Promise.all([...section.querySelectorAll("img")].map((image) => image.decode()));
+    document.body.classList.add("printing");
+    window.print();
+    document.body.classList.remove("printing");
+    select(before);
   }
 
   // ---- events
+  rate.addEventListener("input", setRate);
   byId("filters").addEventListener("input", drawList);
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
-  for (const button of document.querySelectorAll(".list button"))
-    button.addEventListener("click", () => {
-      const same = order.key === button.dataset.key;
-      order = { key: button.dataset.key, descending: same ? !order.descending : true };
+  byId("print").addEventListener("click", printShown);
+  byId("previous").addEventListener("click", () => move(-1));
+  byId("next").addEventListener("click", () => move(1));
+  byId("circles").addEventListener("change", (event) => viewer.setCircles(event.target.checked));
+  window.addEventListener("hashchange", follow);
+  for (const th of document.querySelectorAll("th[data-key]"))
+    th.firstElementChild.addEventListener("click", () => {
+      const same = order.key === th.dataset.key;
+      order = { key: th.dataset.key, descending: same ? !order.descending : th.dataset.key !== "outcome" };
       drawList();
     });
-  for (const plane of planes) {
-    byId(plane).addEventListener("wheel", (event) => {
+  document.querySelectorAll("button.window").forEach((button, i) => {
+    button.addEventListener("click", () => viewer.setWindow(i));
+  });
+  for (const plane of viewer.planes) {
+    const canvas = byId(plane);
+    canvas.addEventListener("wheel", (event) => {
       event.preventDefault();
-      scroll(plane, Math.sign(event.deltaY));
+      viewer.scroll(plane, Math.sign(event.deltaY));
     }, { passive: false });
-    byId(plane + "-slider").addEventListener("input", (event) => {
-      scroll(plane, Number(event.target.value) - at[plane]);
+    canvas.addEventListener("pointerdown", (event) => canvas.setPointerCapture(event.pointerId));
+    canvas.addEventListener("pointermove", (event) => {
+      if (canvas.hasPointerCapture(event.pointerId)) viewer.changeWindow(4 * event.movementX, -2 * event.movementY);
     });
+    byId(plane + "-slider").addEventListener("input", (event) => viewer.to(plane, +event.target.value));
   }
+
+  // Keys without Ctrl, Cmd or Alt only, so that the browser keeps its own; up and down scroll the page
+  // unless a row or a slice has the focus.
+  const keys = {
+    n: () => move(1), p: () => move(-1),
+    c: () => { byId("circles").checked = viewer.toggleCircles(); },
+  };
+  data.windows.forEach((w, i) => { keys[w.key] = () => viewer.setWindow(i); });
+
   document.addEventListener("keydown", (event) => {
-    if (event.target.matches("input")) return;
-    const plane = planes.includes(document.activeElement?.id) ? document.activeElement.id : "axial";
-    const actions = {
-      ArrowUp: () => move(-1), ArrowDown: () => move(1),
-      ArrowLeft: () => scroll(plane, -1), ArrowRight: () => scroll(plane, 1),
-      c: () => { circles = !circles; if (cube) drawPlanes(); },
-    };
-    if (!actions[event.key]) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input")) return;
+    const focus = document.activeElement, plane = viewer.planes.includes(focus?.id) ? focus.id : null;
+    const onRow = focus?.parentElement === rowsElement;
+    const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -1, ArrowDown: 1 }[event.key];
+    const sideways = event.key === "ArrowLeft" || event.key === "ArrowRight";
+    let action = keys[event.key];
+    if (step && sideways && !focus?.classList.contains("scroll")) action = () => viewer.scroll(plane ?? "axial", step);
+    else if (step && plane) action = () => viewer.scroll(plane, step);
+    else if (step && onRow) action = () => move(step, true);
+    if (!action) return;
     event.preventDefault();
-    actions[event.key]();
+    action();
   });
 
-  drawList();
+  setRate();
+  follow();
 })();

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,8 @@ CANDIDATES = {
 """Two hits, one lesion missed, three false positives; (z, y, x) voxels."""
 
 
-def world(voxel):
-    return tuple(GRID.to_world(voxel).tolist())
+def world(voxel, grid=GRID):
+    return tuple(grid.to_world(voxel).tolist())
 
 
 def draw(uid):
@@ -35,8 +36,9 @@ def draw(uid):
     return volume
 
 
-def make_run(root: Path) -> RunFolder:
-    """Write the store and the run; gives the run."""
+def make_run(root: Path, origin_mm=GRID.origin_mm) -> RunFolder:
+    """Write the store and the run, and return the run."""
+    grid = replace(GRID, origin_mm=origin_mm)
     store, folder = root / "store", RunFolder(root / "run")
     folder.path.mkdir(parents=True)
     (store / "scans").mkdir(parents=True)
@@ -44,11 +46,11 @@ def make_run(root: Path) -> RunFolder:
     for uid, lesions in LESIONS.items():
         write_scan(
             store / "scans",
-            ScanEntry(uid, root, uid, tuple(Finding(world(v), d) for v, d in lesions)),
-            Prepared(draw(uid), GRID, np.ones(GRID.size_vox, bool), None, (1.0, 1.0, 1.0)),
+            ScanEntry(uid, root, uid, tuple(Finding(world(v, grid), d) for v, d in lesions)),
+            Prepared(draw(uid), grid, np.ones(GRID.size_vox, bool), None, (1.0, 1.0, 1.0)),
         )
     write_json(store / "splits.json", {"how": {}, "folds": dict.fromkeys(LESIONS, 0)})
-    _write_tables(folder)
+    _write_tables(folder, grid)
     settings = {"store": str(store), "seed": 0, "validation": {"bootstrap": 200}}
     write_text(folder.config, yaml.safe_dump(settings))
     write_text(folder.command, "python -m nodule_det.train\n")
@@ -56,16 +58,20 @@ def make_run(root: Path) -> RunFolder:
     return folder
 
 
-def _write_tables(folder: RunFolder) -> None:
+def _write_tables(folder: RunFolder, grid: Grid) -> None:
     write_table(folder.scans, [SERIES], [[uid] for uid in LESIONS])
     write_table(
         folder.annotations,
         (*ANNOTATION_COLUMNS, "texture"),
-        [(uid, *world(v), d, "</script>solid") for uid, rows in LESIONS.items() for v, d in rows],
+        [
+            (uid, *world(v, grid), d, "</script>solid")
+            for uid, rows in LESIONS.items()
+            for v, d in rows
+        ],
     )
     write_table(folder.excluded, ANNOTATION_COLUMNS, [])
     write_table(
         folder.candidates,
         (*CANDIDATE_COLUMNS, DIAMETER),
-        [(uid, *world(v), s, d) for uid, rows in CANDIDATES.items() for v, s, d in rows],
+        [(uid, *world(v, grid), s, d) for uid, rows in CANDIDATES.items() for v, s, d in rows],
     )

@@ -1,0 +1,102 @@
+"""What a report is about: a training run, or the CSV files of any detector.
+
+ReportConfig ──read_source()──▶ Source(job, scans, where to write, how to resample)
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import yaml
+
+from nodule_det import __version__
+from nodule_det.config.report import ReportConfig
+from nodule_det.errors import ConfigError
+from nodule_det.evaluate.reading import Job, read_job
+from nodule_det.report.scans import Scans, find_store, from_images, from_store
+from nodule_det.runs import RunFolder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Everything that the page is made from.
+
+    Attributes:
+        name: Of the detector, for the title.
+        job: Scans, lesions and candidates.
+        candidates: The file of the candidates, for their diameters.
+        scans: The voxels.
+        out: HTML file to write.
+        bootstrap: Resamples for the CIs.
+        seed: Of the resamples.
+        provenance: How the results came about.
+    """
+
+    name: str
+    job: Job
+    candidates: Path
+    scans: Scans
+    out: Path
+    bootstrap: int
+    seed: int
+    provenance: str
+
+
+def read_source(config: ReportConfig) -> Source:
+    """Read the tables, and open the scans.
+
+    Raises:
+        ConfigError: If ``run`` does not hold a validated run.
+        StoreError, ScanError: If a scan is missing.
+        TableError: If a table is missing or damaged.
+    """
+    return _of_run(config) if config.run else _of_tables(config)
+
+
+def _of_run(config: ReportConfig) -> Source:
+    folder = RunFolder(Path(config.run))
+    if not folder.candidates.exists():
+        raise ConfigError(
+            f"run={config.run} holds no {folder.candidates.name}: it is not a run folder, or the "
+            "run has not been validated yet"
+        )
+    settings = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+    job = read_job(folder.candidates, folder.annotations, folder.scans, folder.excluded)
+    store = config.store or find_store(settings["store"], folder.path)
+    return Source(
+        name=folder.path.resolve().name,
+        job=job,
+        candidates=folder.candidates,
+        scans=from_store(store, job.cases.tolist()),
+        out=Path(config.out) if config.out else folder.path / "report.html",
+        bootstrap=settings["validation"]["bootstrap"],
+        seed=settings["seed"],
+        provenance=_provenance(folder),
+    )
+
+
+def _of_tables(config: ReportConfig) -> Source:
+    candidates = Path(config.candidates)
+    excluded = Path(config.excluded) if config.excluded else None
+    job = read_job(candidates, Path(config.annotations), Path(config.scans), excluded)
+    uids = job.cases.tolist()
+    scans = from_images(config.images, uids) if config.images else from_store(config.store, uids)
+    return Source(
+        name=candidates.stem,
+        job=replace(job, patients=job.patients or scans.patients),
+        candidates=candidates,
+        scans=scans,
+        out=Path(config.out or "report.html"),
+        bootstrap=config.bootstrap,
+        seed=config.seed,
+        provenance=f"candidates {candidates} · annotations {config.annotations} · "
+        f"nodule_det {__version__}",
+    )
+
+
+def _provenance(folder: RunFolder) -> str:
+    environment = json.loads(folder.environment.read_text(encoding="utf-8"))
+    commit = f", commit {environment['commit'][:12]}" if environment.get("commit") else ""
+    return f"{folder.command.read_text().strip()} · nodule_det {__version__}{commit}"
