@@ -27,12 +27,14 @@ COMMANDS = {
     "baseline": "Run a blob detector, for comparison",
     "demo": "Run the whole chain on phantom scans",
     "hpo": "Tune the hyper-parameters of a training on this machine or a cluster",
+    "hpo init": "Write the files to start a study with, or an example for any program",
     "hpo status": "Show the trials of a study",
     "hpo report": "Write an HTML report of a study",
     "hpo show": "Show one trial and the command that reruns it",
     "hpo add": "Add points to try, or results of another study",
     "hpo cancel": "Cancel one trial",
     "hpo export": "Export the trials to CSV or Optuna",
+    "hpo prune": "Free disk space of finished trials",
     "hpo simulate": "Compare tuning strategies on simulated trainings",
 }
 """Words -> one line of help.  ``a b`` runs ``nodule_det.a.b``, a module or a package."""

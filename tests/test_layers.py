@@ -78,6 +78,8 @@ MAY_IMPORT = {
     "crossval": "analysis cli config data.store ensemble errors evaluate files froc hpo.driver "
     "hpo.space hpo.study hpo.training plots.folds plots.froc_curve plots.reliability runs tables",
     "hpo.__main__": "cli config hpo.driver",
+    "hpo.init": "cli config errors files",
+    "hpo.prune": "cli config hpo.study hpo.training",
     "hpo.add": "cli config errors hpo.space hpo.study untrusted",
     "hpo.cancel": "cli config errors hpo.dispatch hpo.study locking",
     "hpo.export": "cli config errors files hpo.space hpo.study untrusted",

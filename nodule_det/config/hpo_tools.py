@@ -1,5 +1,5 @@
-"""Settings of the commands beside ``python -m nodule_det.hpo``: status, show, add, cancel, export,
-report and simulate.
+"""Settings of the commands beside ``python -m nodule_det.hpo``: init, status, show, add, cancel,
+export, prune, report and simulate.
 """
 
 from __future__ import annotations
@@ -12,8 +12,48 @@ from nodule_det.errors import ConfigError
 
 
 @dataclass(kw_only=True)
+class InitConfig:
+    """Write the files to start a study of your own with: a search space and a command to run."""
+
+    out: str = ""
+    """New folder for the files."""
+
+    example: bool = False
+    """Write a small program in plain Python as well, to see how any program is tuned; false
+    prepares a study of nodule_det.train on a workstation."""
+
+    def __post_init__(self) -> None:
+        if not self.out:
+            raise ConfigError("out is missing; add out=FOLDER to the command")
+
+
+@dataclass(kw_only=True)
+class PruneConfig:
+    """Free disk space: checkpoints that are no longer needed, and small files of finished trials.
+
+    Without ``remove=true`` it only lists what it would do.
+    """
+
+    study: str = ""
+    """Folder of the study."""
+
+    remove: bool = False
+    """Do it; false only reports the space that would be freed."""
+
+    keep_best: int = 10
+    """Trials with the best values that stay as they are."""
+
+    pack: bool = True
+    """Pack the remaining small files of a finished trial (logs, tables, figures) into files.zip."""
+
+    def __post_init__(self) -> None:
+        require_study(self.study)
+        require_range("keep_best", self.keep_best, 0, 1_000_000)
+
+
+@dataclass(kw_only=True)
 class StatusConfig:
-    """Show where a study stands; works at any time, also beside a running driver."""
+    """Show the state of a study.  Works at any time, also beside a running driver."""
 
     study: str = ""
     """Folder of the study."""
@@ -24,7 +64,7 @@ class StatusConfig:
 
 @dataclass(kw_only=True)
 class ShowConfig:
-    """Show one trial: its values, its jobs, and its command line, to be pasted."""
+    """Show one trial: its parameters, its jobs, and its command line, ready to paste."""
 
     study: str = ""
     """Folder of the study."""
@@ -39,46 +79,46 @@ class ShowConfig:
 
 @dataclass(kw_only=True)
 class AddConfig:
-    """Put points into the queue of a study, or take over the results of an earlier study."""
+    """Add points to the queue of a study, or import the results of an earlier study."""
 
     study: str = ""
     """Folder of the study, which must exist."""
 
     points: str = ""
-    """YAML file with a list of points; each maps parameter names to values."""
+    """YAML file with a list of points, each a mapping of parameter names to values."""
 
     results: str = ""
-    """Folder of an earlier study whose finished trials are taken over as knowledge, each once."""
+    """Folder of an earlier study.  Its finished trials inform this one, each once."""
 
     other_trainings: bool = False
-    """Take results also of trainings whose settings beside the tuned ones were others."""
+    """Import results even if the settings that are not tuned were different."""
 
     def __post_init__(self) -> None:
         require_study(self.study)
         if bool(self.points) == bool(self.results):
-            raise ConfigError("give either points=FILE.yaml or results=STUDY_FOLDER")
+            raise ConfigError("set either points=FILE.yaml or results=STUDY_FOLDER")
 
 
 @dataclass(kw_only=True)
 class CancelConfig:
-    """Cancel one trial: end its job, do not try its point again, and learn nothing from it."""
+    """Cancel one trial.  Its job is ended, its point is not tried again, and it is not used."""
 
     study: str = ""
     """Folder of the study."""
 
     trial: int = 0
-    """Number of the trial, which must not be over yet."""
+    """Number of the trial, which must be pending."""
 
     def __post_init__(self) -> None:
         require_study(self.study)
         if not self.trial:
-            raise ConfigError("trial is not given; add trial=NUMBER to the command")
+            raise ConfigError("trial is missing; add trial=NUMBER to the command")
         require_range("trial", self.trial, 1, 1_000_000)
 
 
 @dataclass(kw_only=True)
 class ExportConfig:
-    """Write the trials of a study as a CSV file, or as an Optuna study for its dashboard."""
+    """Export the trials of a study as a CSV file, or as an Optuna study for its dashboard."""
 
     study: str = ""
     """Folder of the study."""
@@ -87,7 +127,7 @@ class ExportConfig:
     """CSV file to write; by default ``trials.csv`` in the study."""
 
     optuna: str = ""
-    """Optuna journal file to write (extra ``[dashboard]``); then: ``optuna-dashboard FILE``."""
+    """Optuna journal file to write (extra ``[dashboard]``).  To view it: optuna-dashboard FILE."""
 
     def __post_init__(self) -> None:
         require_study(self.study)
@@ -95,9 +135,9 @@ class ExportConfig:
 
 @dataclass(kw_only=True)
 class StudyReportConfig:
-    """Draw a study: one HTML page that needs neither network nor server, and its figures as PNGs.
+    """Write the report of a study: one HTML page that needs no network, and its figures as PNGs.
 
-    Works at any time, also beside a running driver; reads the journal alone.
+    Works at any time, also beside a running driver.
     """
 
     study: str = ""
@@ -107,7 +147,7 @@ class StudyReportConfig:
     """Folder for ``report.html`` and the PNGs; by default ``report`` in the study."""
 
     seed: int = 0
-    """Of the points and models that importance is estimated by."""
+    """Seed of the points and models from which importance is estimated."""
 
     def __post_init__(self) -> None:
         require_study(self.study)
@@ -116,31 +156,31 @@ class StudyReportConfig:
 
 @dataclass(kw_only=True)
 class SimulateConfig:
-    """Repeat the poster's experiment on simulated trainings: no GPU, no data, virtual time."""
+    """Repeat the poster's experiment on simulated trainings, without GPU or data."""
 
     out: str = "simulated"
-    """Folder for the figures, their numbers, and ``runs.csv``, from which an interrupted command
-    goes on."""
+    """Folder for the figures, their numbers, and runs.csv, from which an interrupted command
+    resumes."""
 
     strategies: list[Strategy] = field(
         default_factory=lambda: [Strategy.nei, Strategy.ei, Strategy.random]
     )
-    """Each is run with every number of workers."""
+    """Strategies to compare, each with every number of workers."""
 
     workers: list[int] = field(default_factory=lambda: [1, 2, 4, 8, 16])
     """Numbers of jobs at a time."""
 
     repetitions: int = 3
-    """Each on a function of its own, with other first points, noise and crashed nodes."""
+    """Repetitions, each with its own function, first points, noise and crashed nodes."""
 
     jobs: int = 100
     """Trials of a study."""
 
     function: int = 0
-    """Number of the first function; repetition r takes the r-th after it."""
+    """Number of the first function.  Repetition r uses the r-th after it."""
 
     processes: int = 1
-    """Studies simulated at a time; set OMP_NUM_THREADS=1 beside more than one."""
+    """Studies simulated at a time.  With more than one, set OMP_NUM_THREADS=1."""
 
     acquisition: AcquisitionConfig = field(default_factory=AcquisitionConfig)
     stopping: StoppingConfig = field(default_factory=StoppingConfig)
@@ -155,8 +195,8 @@ class SimulateConfig:
         if self.acquisition.strategy is not AcquisitionConfig().strategy:
             name = self.acquisition.strategy.value
             raise ConfigError(
-                f"acquisition.strategy={name} means nothing here, where several are compared: "
-                f"give strategies=[{name}]"
+                f"acquisition.strategy={name} has no effect here, where several are compared; "
+                f"use strategies=[{name}]"
             )
         for workers in self.workers:
             require_range("workers", workers, 1, 10_000)

@@ -64,6 +64,8 @@ class SessionState:
     """Whether the batch system has answered a poll in this step."""
     accepted: bool = False
     """Whether it has taken a job in this session."""
+    tidied: set[int] = field(default_factory=set)
+    """Trials that are over and whose checkpoints are gone."""
     failures: int = 0
     """Trainings that failed for their setup, or for no reason known, since the last good one."""
     refused: int = 0

@@ -28,6 +28,7 @@ from nodule_det.hpo.driver.collect import ask, collect, take_queue
 from nodule_det.hpo.driver.conclude import take_late_results
 from nodule_det.hpo.driver.context import PASSING, DriverContext, SessionState
 from nodule_det.hpo.driver.submit import check_setup, fill_workers, may_ask, settle
+from nodule_det.hpo.driver.tidy import tidy
 from nodule_det.hpo.study.study import Study
 
 LONGEST_WAIT_S = 600.0
@@ -130,3 +131,4 @@ class Driver:
         check_setup(context)
         settle(context)
         fill_workers(context)
+        tidy(context)
