@@ -60,6 +60,14 @@ class Stop(Enum):
     jobs = "jobs"
 
 
+class StudyWas(Enum):
+    """How a study came to a folder other than the one it was driven in before."""
+
+    in_place = "in_place"
+    moved = "moved"
+    copied = "copied"
+
+
 @dataclass(kw_only=True)
 class DispatcherConfig:
     """Where the trainings run, and what a job needs there."""
@@ -271,6 +279,10 @@ class HpoConfig:
 
     search_space: str = "nomura"
     """The name of a file in conf/space, or the path of a YAML file of your own."""
+
+    study_was: StudyWas = StudyWas.in_place
+    """Needed once after a study got another path: moved (its jobs are still its own) or copied (the
+    jobs belong to the original; the copy starts its own)."""
 
     stop: Stop = Stop.never
     """jobs cancels the jobs of the study, waits until they are gone, and leaves."""

@@ -1,4 +1,4 @@
-"""Open a study for writing: make it, or check that the settings are still those it was made with.
+"""Open a study for writing: create it, or check that its settings and its folder are the same.
 
 HpoConfig ──new_header()──▶ Header ──open_study()──▶ StudyWriter   (inside StudyLock)
 """
@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from nodule_det.config.hpo import DispatcherConfig, DispatcherKind, HpoConfig
+from nodule_det.config.hpo import DispatcherConfig, DispatcherKind, HpoConfig, StudyWas
 from nodule_det.config.train import TrainConfig
 from nodule_det.errors import ConfigError, StudyError
 from nodule_det.hpo.dispatch import DISPATCHERS
@@ -19,13 +19,14 @@ from nodule_det.hpo.driver.recovery import recover
 from nodule_det.hpo.space.parsing import read_space
 from nodule_det.hpo.study.journal import read_journal
 from nodule_det.hpo.study.objective import Objective
-from nodule_det.hpo.study.study import Header, Study, StudyFolder, StudyWriter
+from nodule_det.hpo.study.study import Header, Study, StudyFolder, StudyWriter, read_study
+from nodule_det.hpo.study.trial import Reason
 from nodule_det.hpo.training.check import check_space
 from nodule_det.hpo.training.command import overrides
 
 
 def new_header(config: HpoConfig, now_s: float) -> Header:
-    """Say what a study is to be, after trying its search space on the settings of the training.
+    """Describe a new study, after trying its search space on the settings of the training.
 
     Raises:
         ConfigError: If the space does not suit the training.
@@ -44,10 +45,10 @@ def new_header(config: HpoConfig, now_s: float) -> Header:
 
 
 def open_study(folder: StudyFolder, header: Header, now: Callable[[], float]) -> StudyWriter:
-    """Make a study, or go on with the one that is there; trials that its journal lost come back.
+    """Create a study, or resume the existing one; trials that its journal lost come back.
 
     Raises:
-        StudyError: If the study was made with another space or other trainings.
+        StudyError: If the study was created with another space or other trainings.
     """
     writer = StudyWriter(folder, now, None if has_study(folder) else header)
     try:
@@ -59,21 +60,75 @@ def open_study(folder: StudyFolder, header: Header, now: Callable[[], float]) ->
     return writer
 
 
+def require_in_place(writer: StudyWriter, was: StudyWas) -> None:
+    """Refuse a study that came to another folder, unless the settings say how.
+
+    A copy has the job names of its original: it would adopt, and cancel, jobs that are not its own.
+
+    Raises:
+        StudyError: Naming the folder in which it was driven before.
+    """
+    here = writer.folder.path
+    known = [s.folder for s in writer.study.sessions if s.folder]
+    if not known or _is_same_folder(Path(known[-1]), here):
+        return
+    before = StudyFolder(Path(known[-1]))
+    if was is StudyWas.copied:
+        _make_copy(writer)
+        return
+    if _holds(before, writer.study.header.id):
+        raise StudyError(
+            f"study={here} is a copy of {before.path}, which still exists: its jobs belong to the "
+            "original.  Continue there, or add study_was=copied once: the copy then starts jobs of "
+            "its own"
+        )
+    n_open = sum(t.attempt is not None for t in writer.study.pending)
+    if n_open and was is not StudyWas.moved:
+        raise StudyError(
+            f"study={here} was driven in {before.path} and has {n_open} open jobs, which work "
+            "there.  If the folder was moved, or has two paths, add study_was=moved once; if this "
+            "is a copy, study_was=copied"
+        )
+
+
+def _is_same_folder(one: Path, other: Path) -> bool:
+    try:
+        return one == other or one.samefile(other)
+    except OSError:  # not there, or not to be seen from this machine
+        return False
+
+
+def _holds(folder: StudyFolder, study_id: str) -> bool:
+    try:
+        return read_study(folder.path).header.id == study_id
+    except (StudyError, OSError):
+        return False
+
+
+def _make_copy(writer: StudyWriter) -> None:
+    """Give a copy an id of its own, and end the attempts whose jobs belong to the original."""
+    writer.write("copied", id=secrets.token_hex(3))
+    for trial in writer.study.pending:
+        if trial.attempt is not None:
+            fields = {"trial": trial.number, "attempt": trial.attempt.number}
+            writer.write("ended", **fields, reason=Reason.LOST)
+
+
 def has_study(folder: StudyFolder) -> bool:
-    """Say whether a folder holds a study, if only its first line."""
+    """Return whether a folder holds a study, if only its first line."""
     return os.path.lexists(folder.journal) and read_journal(folder.journal).whole_bytes > 0
 
 
 def require_reachable(study: Study, config: DispatcherConfig, place: str = "") -> None:
-    """Refuse a batch system that does not know the jobs which are open: they would run twice.
+    """Refuse a batch system that cannot see the open jobs: they would run twice.
 
     Args:
-        study: What is to be gone on with.
+        study: The study to resume.
         config: The batch system.
-        place: The name of its cluster or server; empty if it tells none.
+        place: The name of its cluster or server; empty if it has none.
 
     Raises:
-        StudyError: If another one has them, or another machine, for ``local``.
+        StudyError: If another one has them, or for ``local`` another machine.
     """
     jobs = [t.attempt for t in study.pending if t.attempt is not None]
     if not jobs or not study.sessions:
@@ -81,29 +136,34 @@ def require_reachable(study: Study, config: DispatcherConfig, place: str = "") -
     last, kind = study.sessions[-1], config.kind
     if last.dispatcher != kind.value:
         raise StudyError(
-            f"{len(jobs)} jobs of this study were given to {last.dispatcher} and may still run, "
-            f"which dispatcher.kind={kind.value} cannot know: go on by a dispatcher of kind "
-            f"{last.dispatcher} until they are over, or cancel them there by stop=jobs"
+            f"{len(jobs)} jobs of this study were submitted by dispatcher.kind={last.dispatcher} "
+            f"and may still run; dispatcher.kind={kind.value} cannot see them.  Continue with "
+            f"{last.dispatcher} until they finish, or cancel them there with stop=jobs"
         )
     before = next((s.place for s in reversed(study.sessions) if s.place), "")
-    if place and before and place != before:
+    if place and before and not _is_same_place(place, before):
         raise StudyError(
-            f"{len(jobs)} jobs of this study were given to {before} and may still run, which "
-            f"{place} cannot know: go on from a login node of {before} until they are over, or "
-            "cancel them there by stop=jobs"
+            f"{len(jobs)} jobs of this study were submitted to {before} and may still run; {place} "
+            f"cannot see them.  Continue from a login node of {before} until they finish, or "
+            "cancel them there with stop=jobs"
         )
     away = [a for a in jobs if not DISPATCHERS[kind].knows(a.job)]
     here = socket.gethostname()
     if last.host != here and away and not config.host_gone:
         raise StudyError(
-            f"{len(away)} jobs of this study are processes of {last.host} and may still run, which "
-            f"{here} cannot know: go on there, or, should that machine be gone for good, give "
-            "dispatcher.host_gone=true once: its trainings then go on here"
+            f"{len(away)} jobs of this study are processes of {last.host} and may still run; "
+            f"{here} cannot see them.  Continue there.  If that machine is gone for good, add "
+            "dispatcher.host_gone=true once: its trainings then resume here"
         )
 
 
+def _is_same_place(now: str, before: str) -> bool:
+    """Compare names of servers; earlier versions wrote the 15 letters that a table shows."""
+    return now == before or (len(before) == 15 and now.startswith(before))
+
+
 def missing_store(config: HpoConfig) -> str:
-    """Say that the scans cannot be seen from here, or nothing; other commands have their own.
+    """Return a warning if the scans cannot be seen from here; other programs have their own data.
 
     Raises:
         ConfigError: If the trainings run here and would all fail for it.
@@ -113,8 +173,8 @@ def missing_store(config: HpoConfig) -> str:
         return ""
     if site.kind is DispatcherKind.local and not site.container:
         raise ConfigError(
-            f"train.store={config.train.store} is not there, and every training would fail; make "
-            "it by python -m nodule_det.data, or name another one"
+            f"train.store={config.train.store} does not exist, so every training would fail; "
+            "create it with python -m nodule_det.data, or set another path"
         )
     return (
         f"train.store={config.train.store} cannot be seen from {Path.cwd()} on this machine; the "
@@ -123,7 +183,7 @@ def missing_store(config: HpoConfig) -> str:
 
 
 def require_same(path: Path, old: Header, new: Header) -> None:
-    """Refuse settings of trainings that are not those a study was made with.
+    """Refuse training settings other than those the study was created with.
 
     Raises:
         StudyError: Naming the difference.
@@ -143,10 +203,10 @@ def require_same(path: Path, old: Header, new: Header) -> None:
 
 
 _COMPARE = (
-    "Values of different trainings cannot be compared: give the same settings, or another study"
+    "Values of different trainings cannot be compared: use the same settings, or another study"
 )
 _REMEDY = {
-    "search_space": "Give the same space, or start another study and take over what is known: "
+    "search_space": "Use the same space, or start another study and import the known results: "
     "nodule_det.hpo.add study=NEW results=THIS",
     "train": _COMPARE,
     "command": _COMPARE,

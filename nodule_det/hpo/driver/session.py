@@ -28,6 +28,7 @@ from nodule_det.hpo.driver.open_study import (
     missing_store,
     new_header,
     open_study,
+    require_in_place,
     require_reachable,
 )
 from nodule_det.hpo.strategy.strategy import propose
@@ -86,6 +87,7 @@ def run_session(
     writer = open_study(folder, header, clock.now)
     display = Display(stream, config.trials, config.workers)
     try:
+        require_in_place(writer, config.study_was)
         dispatcher, failures = make_dispatcher(config.dispatcher), config.acquisition.failures
         place = dispatcher.place()
         require_reachable(writer.study, config.dispatcher, place)

@@ -118,6 +118,7 @@ def read_session(f: Fields) -> Session:
         started_s=f.time("t"),
         failures=Failures(failures),
         place=f.text("place") if f.has("place") else "",
+        folder=f.text("folder") if f.has("folder") else "",
     )
 
 

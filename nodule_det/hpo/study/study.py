@@ -10,7 +10,8 @@ which workers are busy, which value is the best: all of it is derived from ``Stu
 record     says
 =========  ==============================================================================
 study      id, space, objective and settings of every training; always the first line
-session    a driver was started: host, workers, dispatcher, how failures are used
+session    a driver was started: host, folder, workers, dispatcher, how failures are used
+copied     the study is a copy and has a new id, which distinguishes its jobs from the original's
 asked      a trial: its parameters and where they came from
 intent     attempt k of trial n is about to be submitted under this unique name
 submitted  the batch system knows it as this job
@@ -32,7 +33,7 @@ import os
 import re
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ from nodule_det.hpo.study.trial import Reason, Session, Source, Trial, TrialStat
 from nodule_det.untrusted import printable
 
 SCHEMA = 1
+STUDY_ID = re.compile(r"[\w-]{1,40}", re.ASCII)
 LARGEST_GAP = 100_000
 """Between the numbers of two trials, of which the records between them were lost."""
 
@@ -206,6 +208,9 @@ class Study:
             if kind == "session":
                 self.sessions.append(read_session(fields))
                 return
+            if kind == "copied":
+                self.header = replace(self.header, id=fields.matching("id", STUDY_ID))
+                return
             number = fields.whole("trial", 1, MOST)
             self.reserve(number)
             if kind == "asked":
@@ -276,7 +281,7 @@ def _header(record: Record) -> Header:
         raise StudyError(f"direction={direction} must be maximize or minimize")
     name = fields.text("objective") if fields.has("objective") else PAUC.name
     return Header(
-        id=fields.matching("id", re.compile(r"[\w-]{1,40}", re.ASCII)),
+        id=fields.matching("id", STUDY_ID),
         space=parse_space(record.get("space")),
         train=_words(record, "train"),
         command=_words(record, "command"),
@@ -348,7 +353,7 @@ class StudyWriter:
         """Record that a driver was started, where, and how it uses failures."""
         here = {"host": socket.gethostname(), "pid": os.getpid()}
         how = {"workers": workers, "dispatcher": dispatcher, "failures": failures.value}
-        self.write("session", **here, **how, place=place)
+        self.write("session", **here, **how, place=place, folder=str(self.folder.path))
 
     def close(self) -> None:
         """Close the journal."""

@@ -200,5 +200,7 @@ class Session:
     started_s: float
     failures: Failures = Failures.model
     """How the model used trainings that ran out of memory or diverged."""
+    folder: str = ""
+    """Folder of the study at that time; empty in records of earlier versions."""
     place: str = ""
     """Name of the cluster or server; empty if unknown."""

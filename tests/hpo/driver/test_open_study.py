@@ -1,15 +1,19 @@
 """What a session asks of the study that it goes on with."""
 
+import json
+import shutil
+
 import pytest
 
-from nodule_det.config.hpo import DispatcherConfig, DispatcherKind, HpoConfig
+from nodule_det.config.hpo import DispatcherConfig, DispatcherKind, HpoConfig, StudyWas
 from nodule_det.config.train import TrainConfig
 from nodule_det.errors import ConfigError, StudyError
 from nodule_det.hpo.dispatch.local import LocalDispatcher
 from nodule_det.hpo.driver import open_study as opening
-from nodule_det.hpo.driver.open_study import missing_store, require_reachable
+from nodule_det.hpo.driver.open_study import missing_store, require_in_place, require_reachable
 from nodule_det.hpo.space.parsing import parse_space
 from nodule_det.hpo.study.study import Header, StudyFolder, StudyWriter
+from nodule_det.hpo.study.trial import Reason
 
 SPACE = parse_space({"parameters": {"optim.lr": {"kind": "float", "low": 1e-6, "high": 1e-2}}})
 LOCAL = DispatcherConfig()
@@ -34,7 +38,9 @@ def give(writer, dispatcher, job):
 def test_another_batch_system_is_refused_while_jobs_are_open(writer):
     give(writer, "pbs", "5.pbs01")
     for other in (LOCAL, SLURM):
-        with pytest.raises(StudyError, match="1 jobs of this study were given to pbs and may"):
+        with pytest.raises(
+            StudyError, match=r"submitted by dispatcher\.kind=pbs and may still run"
+        ):
             require_reachable(writer.study, other)
     require_reachable(writer.study, DispatcherConfig(kind=DispatcherKind.pbs))
     writer.write("finished", trial=1, state="complete", value=0.5)
@@ -46,10 +52,21 @@ def test_another_cluster_of_the_same_kind_is_refused_while_jobs_are_open(writer)
     give(writer, "slurm", "5")  # a session that began while the controller was away
     require_reachable(writer.study, SLURM, "atlas")
     require_reachable(writer.study, SLURM, "")
-    with pytest.raises(StudyError, match="given to atlas and may still run, which hydra cannot"):
+    with pytest.raises(StudyError, match="submitted to atlas and may still run; hydra cannot see"):
         require_reachable(writer.study, SLURM, "hydra")
     writer.write("finished", trial=1, state="complete", value=0.5)
     require_reachable(writer.study, SLURM, "hydra")
+
+
+def test_servers_are_compared_by_their_whole_names(writer):
+    give(writer, "pbs", "5.pbs01")
+    pbs = DispatcherConfig(kind=DispatcherKind.pbs)
+    writer.start_session(1, "pbs", place="pbs-of-cluster-a")
+    require_reachable(writer.study, pbs, "pbs-of-cluster-a")
+    with pytest.raises(StudyError, match="submitted to pbs-of-cluster-a"):
+        require_reachable(writer.study, pbs, "pbs-of-cluster-b")
+    writer.start_session(1, "pbs", place="pbs-of-cluster-")  # by an earlier version, cut
+    require_reachable(writer.study, pbs, "pbs-of-cluster-a")
 
 
 @pytest.mark.parametrize("job", [None, "4711-99-0badb007"])
@@ -57,7 +74,7 @@ def test_processes_of_another_machine_are_not_started_again_here(writer, monkeyp
     give(writer, "local", job)
     require_reachable(writer.study, LOCAL)  # the same host name: it was started anew
     monkeypatch.setattr(opening.socket, "gethostname", lambda: "login2")
-    with pytest.raises(StudyError, match="may still run, which login2 cannot know"):
+    with pytest.raises(StudyError, match="may still run; login2 cannot see them"):
         require_reachable(writer.study, LOCAL)
     require_reachable(writer.study, DispatcherConfig(host_gone=True))
 
@@ -77,10 +94,87 @@ def boot():
 
 def test_a_store_that_is_not_there_is_refused_where_the_trainings_run_here(tmp_path):
     train = TrainConfig(store=str(tmp_path / "none"))
-    with pytest.raises(ConfigError, match="none is not there, and every training would fail"):
+    with pytest.raises(ConfigError, match="none does not exist, so every training would fail"):
         missing_store(HpoConfig(study="s", train=train))
     assert "none cannot be seen from" in missing_store(
         HpoConfig(study="s", train=train, dispatcher=SLURM)
     )
     assert missing_store(HpoConfig(study="s", train=TrainConfig(store=str(tmp_path)))) == ""
     assert missing_store(HpoConfig(study="s", train=train, command=["mine"])) == ""
+
+
+@pytest.fixture
+def driven(tmp_path):
+    """Return the folder of a study with an open job, and a function that opens a study."""
+    opened = []
+
+    def open_at(path):
+        opened.append(StudyWriter(StudyFolder(path), lambda: 0.0))
+        return opened[-1]
+
+    path = tmp_path / "original"
+    path.mkdir()
+    writer = StudyWriter(StudyFolder(path), lambda: 0.0, Header(id="cafe", space=SPACE))
+    give(writer, "pbs", "5.pbs01")
+    writer.close()
+    yield path, open_at
+    for writer in opened:
+        writer.close()
+
+
+def test_a_study_in_its_own_folder_is_in_place_by_any_of_its_paths(driven, tmp_path):
+    path, open_at = driven
+    (tmp_path / "link").symlink_to(path)
+    for same in (path, tmp_path / "link"):
+        require_in_place(open_at(same), StudyWas.in_place)
+
+
+@pytest.mark.parametrize("was", [StudyWas.in_place, StudyWas.moved])
+def test_a_copy_does_not_take_the_jobs_of_its_original(driven, tmp_path, was):
+    path, open_at = driven
+    shutil.copytree(path, tmp_path / "copy")
+    with pytest.raises(StudyError, match=f"is a copy of {path}, which still exists"):
+        require_in_place(open_at(tmp_path / "copy"), was)
+
+
+def test_a_copy_that_is_declared_gets_jobs_of_its_own(driven, tmp_path):
+    path, open_at = driven
+    shutil.copytree(path, tmp_path / "copy")
+    writer = open_at(tmp_path / "copy")
+    require_in_place(writer, StudyWas.copied)
+    assert writer.study.trial(1).attempt is None
+    assert writer.study.trial(1).attempts[0].reason is Reason.LOST
+    name = writer.study.header.job_name(1, 2)
+    assert name.endswith("-1-2")
+    assert not name.startswith("nd-cafe")
+    writer.start_session(1, "pbs")
+    writer.close()
+    again = open_at(tmp_path / "copy")
+    require_in_place(again, StudyWas.in_place)
+    assert again.study.header.job_name(1, 2) == name
+    assert again.study.problems == []
+
+
+def test_a_moved_study_with_open_jobs_asks_and_one_without_moves_silently(driven, tmp_path):
+    path, open_at = driven
+    path.rename(tmp_path / "moved")
+    writer = open_at(tmp_path / "moved")
+    with pytest.raises(
+        StudyError, match=r"has 1 open jobs, which work there\.  If the folder was m"
+    ):
+        require_in_place(writer, StudyWas.in_place)
+    require_in_place(writer, StudyWas.moved)
+    assert writer.study.trial(1).attempt.job == "5.pbs01"
+    writer.write("finished", trial=1, state="complete", value=0.5)
+    require_in_place(writer, StudyWas.in_place)
+
+
+def test_a_study_of_an_earlier_version_has_no_folder_to_compare(driven, tmp_path):
+    path, open_at = driven
+    journal = StudyFolder(path).journal
+    records = [json.loads(line) for line in journal.read_text().splitlines()]
+    for record in records:
+        record.pop("folder", None)
+    journal.write_text("".join(json.dumps(record) + "\n" for record in records))
+    path.rename(tmp_path / "moved")
+    require_in_place(open_at(tmp_path / "moved"), StudyWas.in_place)
