@@ -148,7 +148,6 @@ def test_a_copy_that_is_declared_gets_jobs_of_its_own(driven, tmp_path):
     assert name.endswith("-1-2")
     assert not name.startswith("nd-cafe")
     writer.start_session(1, "pbs")
-    writer.close()
     again = open_at(tmp_path / "copy")
     require_in_place(again, StudyWas.in_place)
     assert again.study.header.job_name(1, 2) == name
