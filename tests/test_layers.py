@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "analysis": "arrays errors froc",
     "candidates": "arrays config geometry tables",
     "plots.style": "files",
-    "plots.froc_curve": "analysis errors files",
+    "plots.froc_curve": "analysis arrays errors files",
     "plots.folds": "analysis plots.style",
     "plots.reliability": "arrays plots.style",
     "evaluate": "arrays analysis cli config errors files froc plots.froc_curve tables",

@@ -85,9 +85,6 @@ class EvaluateConfig:
     detect: float = 0.03
     """Difference for which the number of scans needed is reported."""
 
-    log_x: bool = False
-    """Draw false positives on a logarithmic axis."""
-
     def __post_init__(self) -> None:
         for name in ("candidates", "annotations", "scans"):
             if not getattr(self, name):

@@ -27,12 +27,12 @@ def main(config: EvaluateConfig) -> None:
     )
     done = evaluate(config, job)
     out = Path(config.out)
-    write(out, done, log_x=config.log_x)  # first: what reads the output may close it early
+    write(out, done)  # first: what reads the output may close it early
     print("\n\n".join(done.sections))
     print(f"\nwritten  {out / 'froc.json'}, froc_curve.csv, froc.png, froc.svg, froc.pdf")
 
 
-def write(out: Path, done: Evaluated, *, log_x: bool) -> None:
+def write(out: Path, done: Evaluated) -> None:
     """Write the record, the points of the curve, and its pictures."""
     from nodule_det.plots.froc_curve import save_curve
 
@@ -46,7 +46,7 @@ def write(out: Path, done: Evaluated, *, log_x: bool) -> None:
         ((f, s, "" if t is None else t) for f, s, t in rows),
     )
     for suffix in ("png", "svg", "pdf"):
-        save_curve(froc, out / f"froc.{suffix}", log_x=log_x)
+        save_curve(froc, out / f"froc.{suffix}")
 
 
 if __name__ == "__main__":

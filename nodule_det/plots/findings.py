@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -30,7 +31,10 @@ COLUMNS = 8
 HALF_MM = 24.0
 """Half the edge of a tile: a nodule of 3 cm and what is around it."""
 LUNG_WINDOW_HU = (-1350.0, 150.0)
-"""Level -600, width 1500: what radiologists set for the lungs."""
+"""Width 1500, level -600: what radiologists set for the lungs."""
+BELOW: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": 6.5}
+UID_END = 12
+"""Characters of a long id that are shown: ids of one data set differ at their end."""
 SMALLEST_RING_MM = 10.0
 """Diameter of the smallest ring: a tighter one would hide the nodule that it marks."""
 
@@ -68,7 +72,7 @@ def save_findings(
         (MISS, misses(scans, matched)),
         (FALSE_POSITIVE, false_positives(scans, candidates, matched)),
     ]
-    figure = Figure(figsize=(1.5 * COLUMNS, 1.8 * len(rows) + 0.4), layout="constrained")
+    figure = Figure(figsize=(1.5 * COLUMNS, 1.95 * len(rows) + 0.4), layout="constrained")
     grid = figure.subplots(len(rows), COLUMNS, squeeze=False)
     for (mark, (tiles, n)), axes in zip(rows, grid, strict=True):
         for ax in axes:
@@ -76,9 +80,11 @@ def save_findings(
         for ax, tile in zip(axes, tiles, strict=False):
             _draw(ax, tile, mark)
         axes[0].set_title(f"{n} {mark.name}", loc="left", color="black", fontsize=9)
+    low, high = LUNG_WINDOW_HU
     figure.supxlabel(
-        f"axial slices of {2 * HALF_MM:g} mm; hits by score, misses by size, "
-        "false positives by score",
+        f"Axial slices of {2 * HALF_MM:g} mm, window W {high - low:g} L {(low + high) / 2:g} HU.  "
+        "R: right of the patient.  Found lesions by score, missed ones by size, false positives by "
+        "score.  Slices are counted in the store, from the feet.",
         fontsize=8,
     )
     with replacing(path) as temporary:
@@ -139,9 +145,16 @@ def _draw(ax: Axes, tile: Tile, mark: Mark) -> None:
     ax.add_patch(
         Circle((x, y), radius_vox, fill=False, color=mark.colour, linestyle=mark.line, lw=1.4)
     )
-    ax.text(
-        0.5, -0.02, tile.text, transform=ax.transAxes, ha="center", va="top", fontsize=7
-    )  # fmt: skip
+    ax.text(0.5, -0.02, f"{tile.text}\n{place(tile)}", transform=ax.transAxes, **BELOW)
+    ax.text(0.03, 0.5, "R", transform=ax.transAxes, color="white", fontsize=7, va="center")
+
+
+def place(tile: Tile) -> str:
+    """Return the end of the scan's id, and the number of the slice in the store."""
+    slice_ = round(float(tile.scan.grid.to_voxel(tile.world_mm)[0])) + 1
+    uid = tile.scan.series_uid
+    short = uid if len(uid) <= UID_END else f"…{uid[-UID_END:]}"
+    return f"{short}, slice {slice_}/{tile.scan.grid.size_vox[0]}"
 
 
 def crop(

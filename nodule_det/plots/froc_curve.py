@@ -9,6 +9,7 @@ Drawn without pyplot, so nothing depends on a display or on what was drawn befor
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 
 import numpy as np
@@ -17,18 +18,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nodule_det.analysis import Froc
+from nodule_det.arrays import FloatArray
 from nodule_det.errors import ConfigError
 from nodule_det.files import replacing
 
 CURVE, AREA = "#0072B2", "#E69F00"
-"""Blue and orange that colour-blind people tell apart (Okabe and Ito 2008); the curve is a line
+"""Blue and orange that colour-blind people tell apart (Okabe and Ito 2008).  The curve is a line
 and the area a pale ground, so the picture also works in grey."""
 
 FURTHEST = 8.0
 """False positives per scan at the right edge: the last rate of LUNA16."""
 
-FIRST_LOG = 1 / 16
-"""Left edge of a logarithmic axis, which has no zero."""
+FIRST_LOG = 1 / 8
+"""Left edge of the logarithmic axis: the first rate of LUNA16."""
 
 FORMATS = (".png", ".svg", ".pdf")
 
@@ -37,13 +39,15 @@ STYLE = {"svg.fonttype": "none", "svg.hashsalt": "nodule_det", "pdf.fonttype": 4
 NO_DATE = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 
 
-def save_curve(froc: Froc, path: Path, *, log_x: bool = False) -> None:
-    """Draw the curve with its 95 % band; the format follows from the suffix.
+def save_curve(froc: Froc, path: Path) -> None:
+    """Draw the curve with its 95 % CI; the format follows from the suffix.
+
+    Two panels: the axis that papers use, 1/8 to 8 false positives per scan on a log2 scale, and a
+    linear one up to the limit of the partial area, where areas are what they seem.
 
     Args:
         froc: What to draw.
         path: File to write: .png, .svg or .pdf.
-        log_x: Whether false positives are drawn on a logarithmic axis, as LUNA16 does.
 
     Raises:
         ConfigError: If the suffix is another one.
@@ -52,72 +56,100 @@ def save_curve(froc: Froc, path: Path, *, log_x: bool = False) -> None:
     if path.suffix not in FORMATS:
         raise ConfigError(f"{path} must end in {', '.join(FORMATS)}: a figure has no other format")
     with replacing(path) as temporary, rc_context(STYLE):
-        draw_curve(froc, log_x=log_x).savefig(
+        draw_curve(froc).savefig(
             temporary, format=path.suffix[1:], dpi=150, metadata=NO_DATE[path.suffix]
         )
 
 
-def curve_svg(froc: Froc, *, log_x: bool = False) -> str:
-    """Draw the same picture as an ``<svg>`` element for an HTML page."""
+def curve_svg(froc: Froc) -> str:
+    """Draw the first panel, with the log2 axis, as an ``<svg>`` element for an HTML page."""
     out = io.StringIO()
     with rc_context(STYLE):
-        draw_curve(froc, log_x=log_x).savefig(out, format="svg", metadata=NO_DATE[".svg"])
+        draw_curve(froc, panels=1).savefig(out, format="svg", metadata=NO_DATE[".svg"])
     text = out.getvalue()
     return text[text.index("<svg") :]
 
 
-def draw_curve(froc: Froc, *, log_x: bool = False) -> Figure:
-    """Draw into a figure of its own.
+def draw_curve(froc: Froc, *, panels: int = 2) -> Figure:
+    """Draw into a figure of its own: the log2 axis, and beside it the linear one.
 
-    Shaded is what the partial area counts; the dots are the seven rates of the CPM.
+    The dots are the seven rates of the CPM.  Shaded on the linear axis is the partial area.
     """
-    figure = Figure(figsize=(5.6, 4.2), layout="constrained")
-    ax = figure.subplots()
-    _set_axes(ax, log_x)
+    figure = Figure(figsize=(0.8 + 4.8 * panels, 4.2), layout="constrained")
+    axes = figure.subplots(1, panels, squeeze=False)[0]
     if froc.pauc is None:
-        ax.text(0.5, 0.5, str(froc.reason), transform=ax.transAxes, ha="center", wrap=True)
+        for ax, set_axis in zip(axes, (_set_log, _set_linear), strict=False):
+            set_axis(ax, froc.upper)
+            ax.text(0.5, 0.5, str(froc.reason), transform=ax.transAxes, ha="center", wrap=True)
         return figure
-    fp = np.append(froc.fp_per_scan, max(FURTHEST, froc.fp_per_scan[-1]))
-    sensitivity = np.append(froc.curve_sensitivity, froc.curve_sensitivity[-1])
-    low, high = np.transpose(froc.band)
-    ax.fill_between(froc.band_rates, low, high, color=CURVE, alpha=0.2, lw=0, label="95 % interval")
-    upper = np.interp(froc.upper, fp, sensitivity)
-    inside = fp < froc.upper
-    ax.fill_between(
-        np.append(fp[inside], froc.upper),
-        np.append(sensitivity[inside], upper),
-        color=AREA,
-        alpha=0.18,
-        lw=0,
-        label=f"area up to {froc.upper:g} FP",
-    )
-    ax.axvline(froc.upper, color=AREA, lw=1, ls=":")
-    ax.plot(fp, sensitivity, color=CURVE, lw=1.8)
-    ax.plot(froc.rates, froc.sensitivity, "o", color=CURVE, ms=4, label="rates of the CPM")
-    ax.set_title(_title(froc), fontsize=10)
-    ax.legend(loc="lower right", fontsize=8, frameon=False)
+    for ax, set_axis in zip(axes, (_set_log, _set_linear), strict=False):
+        _draw_panel(ax, froc)
+        set_axis(ax, froc.upper)
+    if panels > 1:
+        _shade_area(axes[1], froc)
+    axes[-1].legend(loc="lower right", fontsize=8, frameon=False)
+    figure.suptitle(_title(froc), fontsize=10)
     return figure
 
 
-def _set_axes(ax: Axes, log_x: bool) -> None:
+def _draw_panel(ax: Axes, froc: Froc) -> None:
+    fp, sensitivity = _to_the_edge(froc)
+    low, high = monotone(np.array(froc.band)).T
+    ax.fill_between(froc.band_rates, low, high, color=CURVE, alpha=0.2, lw=0, label="95 % CI")
+    ax.plot(fp, sensitivity, color=CURVE, lw=1.8)
+    ax.plot(froc.rates, froc.sensitivity, "o", color=CURVE, ms=4, label="rates of the CPM")
+
+
+def _shade_area(ax: Axes, froc: Froc) -> None:
+    fp, sensitivity = _to_the_edge(froc)
+    inside = fp < froc.upper
+    ax.fill_between(
+        np.append(fp[inside], froc.upper),
+        np.append(sensitivity[inside], np.interp(froc.upper, fp, sensitivity)),
+        color=AREA,
+        alpha=0.18,
+        lw=0,
+        label=f"area, 0 to {froc.upper:g} FP",
+    )
+
+
+def monotone(band: FloatArray) -> FloatArray:
+    """Return a band (n, 2) of (low, high) that never falls, as a FROC curve never does."""
+    return np.maximum.accumulate(band, axis=0)
+
+
+def _to_the_edge(froc: Froc) -> tuple[FloatArray, FloatArray]:
+    """Return the curve, continued at its last sensitivity to the right edge."""
+    return (
+        np.append(froc.fp_per_scan, max(FURTHEST, froc.fp_per_scan[-1])),
+        np.append(froc.curve_sensitivity, froc.curve_sensitivity[-1]),
+    )
+
+
+def _set_axes(ax: Axes) -> None:
     ax.set_xlabel("false positives per scan")
     ax.set_ylabel("sensitivity")
     ax.set_ylim(0, 1.005)
-    if log_x:
-        ticks = [1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8]
-        names = ["1/16", "1/8", "1/4", "1/2", "1", "2", "4", "8"]
-        ax.set_xscale("log", base=2)
-        ax.set_xticks(ticks, names)
-        ax.set_xlim(FIRST_LOG, FURTHEST)
-    else:
-        ax.set_xlim(0, FURTHEST)
     ax.grid(alpha=0.25, lw=0.6)
 
 
+def _set_log(ax: Axes, upper: float) -> None:
+    _set_axes(ax)
+    ax.set_xscale("log", base=2)
+    ax.set_xlim(FIRST_LOG, FURTHEST)
+    ax.set_xticks([1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8], ["1/8", "1/4", "1/2", "1", "2", "4", "8"])
+    if FIRST_LOG < upper < FURTHEST:
+        ax.axvline(upper, color=AREA, lw=1, ls=":")
+
+
+def _set_linear(ax: Axes, upper: float) -> None:
+    _set_axes(ax)
+    ax.set_xlim(0, upper)
+
+
 def _title(froc: Froc) -> str:
-    assert froc.pauc_interval is not None
-    low, high = froc.pauc_interval
+    low, high = froc.pauc_interval or (math.nan, math.nan)
     return (
-        f"pAUC up to {froc.upper:g} FP: {froc.pauc:.3f} ({low:.3f} to {high:.3f}), "
+        f"pAUC 0 to {froc.upper:g} FP/scan: {froc.pauc:.3f} (95 % CI {low:.3f} to {high:.3f}), "
         f"CPM {froc.cpm:.3f}\n{froc.n_lesions} lesions in {froc.n_scans} scans"
     )

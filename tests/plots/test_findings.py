@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from matplotlib.image import imread
@@ -12,7 +14,15 @@ from nodule_det.data.store import StoreInfo, open_store, write_info, write_scan
 from nodule_det.files import write_json
 from nodule_det.froc import Candidates, Lesions, match
 from nodule_det.geometry import Grid
-from nodule_det.plots.findings import COLUMNS, crop, false_positives, hits, misses, save_findings
+from nodule_det.plots.findings import (
+    COLUMNS,
+    crop,
+    false_positives,
+    hits,
+    misses,
+    place,
+    save_findings,
+)
 
 SIZE_VOX = (20, 30, 40)
 PLACES_MM = [(5.0, 5.0, 5.0), (30.0, 20.0, 10.0)]
@@ -90,6 +100,13 @@ def test_hits_misses_and_false_positives_are_told_apart(scans, tmp_path):
     save_findings(scans, candidates, matched, tmp_path / "sheet.png")
     height, width, _ = imread(tmp_path / "sheet.png").shape
     assert width > height > 300
+
+
+def test_a_tile_names_its_scan_and_slice(scans):
+    (tile, _), _ = misses(scans, judged(scans, [found([PLACES_MM[0]], [0.9])] * 2))
+    assert place(tile) == "1.1, slice 11/20"  # the missed one is at z = 10 mm
+    long = replace(tile, scan=replace(tile.scan, series_uid="1.3.6.1.4.1.14519.5.2.1.6279"))
+    assert place(long) == "…9.5.2.1.6279, slice 11/20"
 
 
 def test_of_many_false_positives_the_surest_are_shown(scans):
