@@ -21,7 +21,7 @@ from nodule_det.evaluate.words import FEW
 from nodule_det.froc import NO_LESIONS, UPPER, FrocCurve, Lesions, Matched, froc_curve, match
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """The FROC analysis of one detector.
 
@@ -146,6 +146,11 @@ class Evaluation:
             f"{froc.n_found} of {froc.n_lesions} lesions detected in {froc.n_scans} scans"
             f"{patients}, {froc.n_false_positives} false positives"
         )
+
+    def __repr__(self) -> str:
+        froc = self.froc
+        interval = self._ci(froc.pauc_interval, 4)
+        return f"Evaluation(pAUC {froc.pauc:.4f} ({interval}), CPM {froc.cpm:.4f}; {self})"
 
     def _repr_html_(self) -> str:
         """Return a table for a notebook, with the warnings of the audit."""

@@ -104,6 +104,12 @@ def test_a_notebook_shows_a_table_and_the_warnings(done):
     assert "Warnings" not in page
 
 
+def test_a_terminal_shows_one_line(done):
+    froc = done.froc
+    assert repr(done).startswith(f"Evaluation(pAUC {froc.pauc:.4f} (")
+    assert f"lesions detected in 30 scans, {froc.n_false_positives} false positives" in repr(done)
+
+
 def test_warnings_are_escaped_and_shown(files):
     first, annotations, scans, _ = frames(files)
     twice = pd.concat([first, first])
