@@ -44,10 +44,11 @@ class FileScan:
     path: Path
     findings: tuple[Finding, ...]
     blocks: np.ndarray
+    size_vox: tuple[int, int, int] = SIZE_VOX
 
     @property
     def grid(self) -> Grid:
-        return Grid(SIZE_VOX, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+        return Grid(self.size_vox, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
 
     @property
     def series_uid(self) -> str:
@@ -65,20 +66,34 @@ class FileScan:
     def vessel_blocks(self) -> np.ndarray:
         return self.blocks
 
+    def search_mask(self) -> np.ndarray:
+        return np.ones(self.size_vox, bool)
 
-def make_scans(folder: Path, n: int) -> list[FileScan]:
+    def label_volume(self) -> np.ndarray:
+        label = np.zeros(self.size_vox, np.uint8)
+        for finding in self.findings:
+            r = int(finding.diameter_mm / 2)
+            x, y, z = (round(v) for v in finding.center_mm)
+            label[z - r : z + r, y - r : y + r, x - r : x + r] = 1
+        return label
+
+
+def make_scans(folder: Path, n: int, size_vox: tuple[int, int, int] = SIZE_VOX) -> list[FileScan]:
     """Write scans of noise: the time of a cut does not depend on what is cut."""
     rng = np.random.default_rng(0)
-    corners = np.argwhere(np.ones((50, 60, 60), bool)) * 4 + 40
+    rim = min(size_vox) // 8 * 4  # of blocks without lung: two thirds of the scan are lung
+    blocks = [max(1, (edge - 2 * rim) // 4) for edge in size_vox]
+    corners = np.argwhere(np.ones(blocks, bool)) * 4 + rim
+    low, high = min(size_vox) / 4, min(size_vox) * 3 / 4
     scans = []
     for i in range(n):
         path = folder / f"{i}.npy"
-        np.save(path, rng.integers(-1000, 400, SIZE_VOX, dtype=np.int16))
+        np.save(path, rng.integers(-1000, 400, size_vox, dtype=np.int16))
         findings = tuple(
             Finding((float(x), float(y), float(z)), d)
-            for (x, y, z), d in zip(rng.uniform(70, 210, (2, 3)), (6.0, 15.0), strict=True)
+            for (x, y, z), d in zip(rng.uniform(low, high, (2, 3)), (6.0, 15.0), strict=True)
         )
-        scans.append(FileScan(path, findings, corners))
+        scans.append(FileScan(path, findings, corners, size_vox))
     return scans
 
 
@@ -93,7 +108,9 @@ def ours(scans: list[FileScan], size_vox: int) -> Callable[[], object]:
     return itertools.chain.from_iterable(map(feed.batches, itertools.count())).__next__
 
 
-def monai(scans: list[FileScan], size_vox: int, *, tuned: bool) -> Callable[[], object]:
+def monai(
+    scans: list[FileScan], size_vox: int, *, tuned: bool, workers: int = 0
+) -> Callable[[], object]:
     """Return a function that makes the next batch of MONAI's dataset."""
     from monai.data import CacheDataset, DataLoader
     from monai.transforms import (
@@ -116,16 +133,12 @@ def monai(scans: list[FileScan], size_vox: int, *, tuned: bool) -> Callable[[], 
             *(RandRotate90d(keys, 0.5, spatial_axes=plane) for plane in ((0, 1), (1, 2), (0, 2))),
         ]
     )
-    items = []
-    for scan in scans:
-        label = np.zeros((1, *SIZE_VOX), np.uint8)
-        for finding in scan.findings:
-            r = int(finding.diameter_mm / 2)
-            x, y, z = (round(v) for v in finding.center_mm)
-            label[0, z - r : z + r, y - r : y + r, x - r : x + r] = 1
-        items.append({"image": scan.volume()[None].astype(np.float32), "label": label})
+    items = [
+        {"image": scan.volume()[None].astype(np.float32), "label": scan.label_volume()[None]}
+        for scan in scans
+    ]
     data = CacheDataset(items, transform, progress=False, copy_cache=not tuned)
-    loader = DataLoader(data, batch_size=BATCH // per_scan, shuffle=True)
+    loader = DataLoader(data, batch_size=BATCH // per_scan, shuffle=True, num_workers=workers)
     return itertools.chain.from_iterable(iter(loader) for _ in itertools.count()).__next__
 
 

@@ -8,16 +8,19 @@ centre and diameter come from the voxels around the peak that reach half of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
-from nodule_det.arrays import BoolArray, FloatArray
+from nodule_det.arrays import BoolArray, FloatArray, IntArray
 from nodule_det.config.train import CandidateConfig
 from nodule_det.geometry import Grid
 from nodule_det.tables import CANDIDATE_COLUMNS, DIAMETER, write_table
@@ -30,6 +33,15 @@ NO_COLUMNS: ScoreColumns = {}
 
 SMALLEST = 1e-6
 """A probability of 0 is nowhere a peak, whatever the threshold."""
+
+NEIGHBOURS_VOX = 1.8
+"""Between sqrt(3), the distance of the farthest of 26 neighbours, and 2."""
+
+MANY_PEAKS = 100_000
+"""Above this many voxels (a saturated network) groups are labelled in an array of the whole scan,
+below it by looking up neighbours: 0.1 s less for a scan of 28 million voxels."""
+
+Voxel = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -52,8 +64,61 @@ class ScanCandidates:
         return len(self.score)
 
 
+class PeakVolume(Protocol):
+    """A probability volume, in memory or on a GPU."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Voxels along (z, y, x)."""
+
+    def peaks(self, threshold: float) -> tuple[IntArray, NDArray[np.float32]]:
+        """Find the (n, 3) voxels that none of 26 neighbours exceeds, in array order, and values."""
+
+    def cubes(self, voxels: IntArray, reach: Voxel) -> Iterator[NDArray[np.float32]]:
+        """Cut the cube around each voxel that reaches so far along each axis, -1 outside."""
+
+
+class HostVolume:
+    """A (z, y, x) probability volume in memory."""
+
+    def __init__(self, probability: NDArray[np.float32]) -> None:
+        self._probability = probability
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Voxels along (z, y, x)."""
+        return self._probability.shape
+
+    def peaks(self, threshold: float) -> tuple[IntArray, NDArray[np.float32]]:
+        """Find the peaks; only voxels that are high enough are compared with neighbours."""
+        padded = np.pad(self._probability, 1, constant_values=-1.0)
+        flat = padded.ravel()
+        high = np.flatnonzero(flat >= max(threshold, SMALLEST))
+        here = np.ravel_multi_index((1, 1, 1), padded.shape)
+        for offset in np.ndindex(3, 3, 3):
+            if offset != (1, 1, 1):
+                neighbour = high + (np.ravel_multi_index(offset, padded.shape) - here)
+                high = high[flat[neighbour] <= flat[high]]
+        voxels = np.stack(np.unravel_index(high, padded.shape), axis=1) - 1
+        return voxels, flat[high]
+
+    def cubes(self, voxels: IntArray, reach: Voxel) -> Iterator[NDArray[np.float32]]:
+        """Cut the cube around each voxel, one after the other."""
+        size_vox = self._probability.shape
+        for voxel in voxels.tolist():
+            spans = list(zip(voxel, reach, size_vox, strict=True))
+            inside = tuple(slice(max(0, v - r), min(n, v + r + 1)) for v, r, n in spans)
+            out = np.full([2 * r + 1 for r in reach], -1.0, np.float32)
+            there = tuple(
+                slice(s.start - v + r, s.stop - v + r)
+                for s, (v, r, _) in zip(inside, spans, strict=True)
+            )
+            out[there] = self._probability[inside]
+            yield out
+
+
 def find_candidates(
-    probability: NDArray[np.float32],
+    probability: NDArray[np.float32] | PeakVolume,
     grid: Grid,
     config: CandidateConfig,
     search: BoolArray | None = None,
@@ -65,7 +130,7 @@ def find_candidates(
     stays.  So do peaks whose extents have their centres that close: two tops of one large lesion.
 
     Args:
-        probability: (z, y, x) in [0, 1].
+        probability: (z, y, x) in [0, 1], in memory or on a GPU.
         grid: Where its voxels lie.
         config: Threshold, merging distance and limit.
         search: (z, y, x) where a peak counts (the lungs); None takes all of it.
@@ -73,57 +138,62 @@ def find_candidates(
     Returns:
         At most ``max_per_scan`` candidates; ``n_dropped`` says how many more there were.
     """
-    voxels = _peaks(probability, config.threshold)
+    volume = HostVolume(probability) if isinstance(probability, np.ndarray) else probability
+    voxels, score = volume.peaks(config.threshold)
+    kept = _middles(voxels, volume.shape)
+    voxels, score = voxels[kept], score[kept]
     if search is not None:
-        voxels = voxels[search[tuple(voxels.T)]]
-    order = np.argsort(-probability[tuple(voxels.T)], kind="stable")
-    voxels = voxels[order]
-    peaks = voxels[_apart(grid.to_world(voxels), config.merge_mm)]
-    measured = peaks[: config.max_per_scan]
-    extents = [_extent(probability, tuple(v), grid) for v in measured]
+        inside = search[tuple(voxels.T)]
+        voxels, score = voxels[inside], score[inside]
+    order = np.argsort(-score, kind="stable")
+    voxels, score = voxels[order], score[order]
+    apart = _apart(grid.to_world(voxels), config.merge_mm)
+    measured = apart[: config.max_per_scan]
+    voxels, score = voxels[measured], score[measured]
+    z, y, x = (int(REACH_MM / s) for s in grid.spacing_mm)
+    cubes = volume.cubes(voxels, (z, y, x))
+    extents = [
+        _extent(cube, voxel, peak, grid)
+        for cube, voxel, peak in zip(cubes, voxels, score, strict=True)
+    ]
     world_mm = grid.to_world(np.array([center for center, _ in extents]).reshape(-1, 3))
     kept = _apart(world_mm, config.merge_mm)
     return ScanCandidates(
         world_mm=world_mm[kept],
-        score=probability[tuple(measured[kept].T)].astype(np.float64),
+        score=score[kept].astype(np.float64),
         diameter_mm=np.array([diameter for _, diameter in extents], np.float64)[kept],
-        n_dropped=len(peaks) - len(measured),
+        n_dropped=len(apart) - len(measured),
     )
 
 
-def _peaks(probability: NDArray[np.float32], threshold: float) -> NDArray[np.intp]:
-    """Return (n, 3) voxels that no neighbour of 26 exceeds, in array order.
-
-    Only voxels that are high enough are looked at, and after each neighbour only those left.  A
-    network that is sure says exactly 1 all through a nodule; such a plateau gives one voxel.
-    """
-    padded = np.pad(probability, 1, constant_values=-1.0)
-    flat = padded.ravel()
-    high = np.flatnonzero(flat >= max(threshold, SMALLEST))
-    here = np.ravel_multi_index((1, 1, 1), padded.shape)
-    for offset in np.ndindex(3, 3, 3):
-        if offset != (1, 1, 1):
-            neighbour = high + (np.ravel_multi_index(offset, padded.shape) - here)
-            high = high[flat[neighbour] <= flat[high]]
-    voxels = np.stack(np.unravel_index(high, padded.shape), axis=1) - 1
-    return voxels[_middles(voxels, probability.shape)]
-
-
-def _middles(voxels: NDArray[np.intp], shape: tuple[int, ...]) -> NDArray[np.intp]:
+def _middles(voxels: IntArray, shape: tuple[int, ...]) -> IntArray:
     """Return the index of one voxel for each connected group: the one nearest the group's centroid.
 
-    Two peaks that touch have the same height, because neither exceeds the other.
+    Two peaks that touch have the same height, because neither exceeds the other.  A network that
+    is sure predicts exactly 1 all through a nodule; such a plateau gives one voxel.
     """
-    there = np.zeros(shape, bool)
-    there[tuple(voxels.T)] = True
-    labels, n = ndimage.label(there, np.ones((3, 3, 3)))
-    group = labels[tuple(voxels.T)] - 1
+    if not len(voxels):
+        return np.empty(0, np.int64)
+    n, group = _groups(voxels, shape)
     size = np.bincount(group, minlength=n)
     centroid = np.stack([np.bincount(group, v, n) for v in voxels.T], axis=1) / size[:, None]
     away = np.linalg.norm(voxels - centroid[group], axis=1)
     by_group = np.lexsort((away, group))
     first = by_group[np.searchsorted(group[by_group], np.arange(n))]
     return np.sort(first)
+
+
+def _groups(voxels: IntArray, shape: tuple[int, ...]) -> tuple[int, IntArray]:
+    """Number the connected groups (26 neighbours) of voxels: how many, and which each is in."""
+    if len(voxels) > MANY_PEAKS:
+        there = np.zeros(shape, bool)
+        there[tuple(voxels.T)] = True
+        labels, n = ndimage.label(there, np.ones((3, 3, 3)))
+        return n, labels[tuple(voxels.T)].astype(np.int64) - 1
+    pairs = KDTree(voxels).query_pairs(NEIGHBOURS_VOX, output_type="ndarray")
+    links = coo_array((np.ones(len(pairs), bool), tuple(pairs.T)), shape=2 * (len(voxels),))
+    n, group = connected_components(links, directed=False)
+    return n, group.astype(np.int64)
 
 
 def _apart(world_mm: FloatArray, merge_mm: float) -> NDArray[np.intp]:
@@ -145,23 +215,25 @@ def _apart(world_mm: FloatArray, merge_mm: float) -> NDArray[np.intp]:
 
 
 def _extent(
-    probability: NDArray[np.float32], peak: tuple[int, ...], grid: Grid
+    cube: NDArray[np.float32], voxel: IntArray, peak: float, grid: Grid
 ) -> tuple[FloatArray, float]:
     """Measure the connected voxels around a peak that reach half of it.
+
+    Args:
+        cube: Probabilities around the peak, which is in its middle.
+        voxel: (3,) the peak's place in the volume.
+        peak: Its probability.
+        grid: Of the volume.
 
     Returns:
         Their centre as a continuous voxel, and the diameter of a sphere of their volume, mm.
     """
-    reach = [int(REACH_MM / s) for s in grid.spacing_mm]
-    low = [max(0, p - r) for p, r in zip(peak, reach, strict=True)]
-    high = [p + r + 1 for p, r in zip(peak, reach, strict=True)]
-    part = probability[tuple(map(slice, low, high))]
-    half = part >= probability[peak] / 2
-    labels, _ = ndimage.label(half)
-    own = labels == labels[tuple(np.subtract(peak, low))]
+    middle = tuple(n // 2 for n in cube.shape)
+    labels, _ = ndimage.label(cube >= peak / 2)
+    own = labels == labels[middle]
     voxels = np.argwhere(own)
-    weights = part[own].astype(np.float64)
-    center = (voxels * weights[:, None]).sum(0) / weights.sum() + low
+    weights = cube[own].astype(np.float64)
+    center = ((voxels + (voxel - middle)) * weights[:, None]).sum(0) / weights.sum()
     volume_mm3 = len(voxels) * float(np.prod(grid.spacing_mm))
     return center, float((6 * volume_mm3 / np.pi) ** (1 / 3))
 

@@ -1,4 +1,4 @@
-"""A network over a whole scan: exactly what one pass over everything would give, in pieces.
+"""A network over a whole scan: exactly what one pass over everything would compute, in pieces.
 
     volume (z, y, x) HU ──box──▶ slabs with halo ──network──▶ cores ──▶ probability of the box
 
@@ -7,37 +7,56 @@ nothing else.  So the box is cut into slabs along z, each computed with a halo o
 only cores are kept: no overlap to blend, no seam, the same numbers whatever box and slab.
 
 What is computed begins and ends at multiples of the network's stride.  Elsewhere its strided
-convolutions would look at other voxels, and the output would be off without a word.
+convolutions would look at other voxels, and the output would silently be off.
+
+Volume and probability stay on the device; of a scan that is searched for candidates only its peaks
+and the cubes around them come back.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
+from nodule_det.arrays import IntArray
+from nodule_det.candidates import SMALLEST
 from nodule_det.config.train import ModelConfig
 from nodule_det.data.scan import HuVolume
 from nodule_det.errors import DeviceMemoryError, DivergedError
-from nodule_det.model import WINDOW_HU, is_out_of_memory, normalise, stride
+from nodule_det.model import (
+    WINDOW_HU,
+    is_out_of_memory,
+    job_memory_bytes,
+    normalise,
+    stride,
+)
 
 Probability = NDArray[np.float32]
 Voxel = tuple[int, int, int]
 
-CPU_BUDGET_BYTES = 4 << 30
-"""Memory for a slab where nobody can say how much is free: a job's share of a node."""
+SLAB_BYTES = 768 << 20
+"""Memory of a slab on a CPU.  Larger ones are not faster: the halo of a slab of this size is a few
+percent of it, and its pages are reused."""
+
+CPU_SHARE = 0.25
+"""Most of the memory that the job may use for a slab on a CPU."""
 
 GPU_SHARE = 0.5
 """Share of a GPU's free memory for a slab; the rest is for what the estimate leaves out."""
 
 MOST_VOXELS = 100_000_000
 """Larger slabs gain nothing, and come near the 2^31 values that GPU kernels can count."""
+
+CUBES_AT_ONCE = 32
+"""Cubes around peaks that are copied from the device together: 5 MB at 1 mm."""
 
 log = logging.getLogger(__name__)
 
@@ -79,13 +98,38 @@ def predict_volume(
 
     Raises:
         DeviceMemoryError: If not even the thinnest slab fits.
-        DivergedError: If the network gives no numbers.
+        DivergedError: If the network's output is not finite.
     """
-    low, high = _bounds(box, volume_hu.shape)
+    volume = torch.from_numpy(np.array(volume_hu)).to(device)  # a copy: the map is read-only
+    corner, probability = probability_on_device(
+        model, config, volume, box, dtype=dtype, max_voxels=max_voxels
+    )
+    return Region(corner, np.asarray(probability.cpu().numpy()))
+
+
+@torch.inference_mode()
+def probability_on_device(
+    model: nn.Module,
+    config: ModelConfig,
+    volume_hu: Tensor,
+    box: tuple[slice, slice, slice] | None = None,
+    *,
+    dtype: torch.dtype,
+    max_voxels: int | None = None,
+) -> tuple[Voxel, Tensor]:
+    """Compute the probability of a box of a volume that lies on the device.
+
+    Args and errors as for :func:`predict_volume`.
+
+    Returns:
+        The first voxel of the box, and its float32 probability on the device of the volume.
+    """
+    device, shape = volume_hu.device, tuple(volume_hu.shape)
+    low, high = _bounds(box, shape)
     step, halo = stride(config), reach_vox(config)
-    # what the box depends on, in whole strides; beyond the scan's end air is put
+    # what the box depends on, in whole strides; beyond the scan's end lies air
     first = [max(0, a - halo) // step * step for a in low]
-    ends = [-(-n // step) * step for n in volume_hu.shape]
+    ends = [-(-n // step) * step for n in shape]
     last = [min(end, -(-(b + halo) // step) * step) for b, end in zip(high, ends, strict=True)]
     rows = (max_voxels or slab_voxels(config, device)) // math.prod(
         b - a for a, b in zip(first[1:], last[1:], strict=True)
@@ -94,7 +138,8 @@ def predict_volume(
     if rows < core:
         core = max(step, (rows - 2 * halo) // step * step)
 
-    probability = np.empty([b - a for a, b in zip(low, high, strict=True)], np.float32)
+    probability = torch.empty([b - a for a, b in zip(low, high, strict=True)], device=device)
+    finite = torch.tensor(True, device=device)
     inside = tuple(slice(a - f, b - f) for a, b, f in zip(low, high, first, strict=True))[1:]
     start = low[0] // step * step
     while start < high[0]:
@@ -103,17 +148,69 @@ def predict_volume(
         bottom = min(last[0], -(-(stop + halo) // step) * step)
         block = _padded(volume_hu, (top, first[1], first[2]), (bottom, last[1], last[2]))
         try:
-            out = _forward(model, block, device, dtype)
+            logits = _forward(model, block, dtype)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            core = _thinner(core, step, block, device, error)
+            core = _thinner(core, step, tuple(block.shape), device, error)
             continue
+        finite &= torch.isfinite(logits).all()
         begin = max(start, low[0])
-        rows_out = out[begin - top : stop - top]
-        probability[begin - low[0] : stop - low[0]] = rows_out[(slice(None), *inside)]
+        rows_out = logits[begin - top : stop - top]
+        probability[begin - low[0] : stop - low[0]] = rows_out[(slice(None), *inside)].sigmoid_()
         start += core
-    return Region(low, probability)
+    if not finite:
+        raise DivergedError(
+            "the network's output is not finite: its training diverged, or "
+            f"precision={dtype} is too narrow for it; try precision=fp32, or another checkpoint"
+        )
+    return low, probability
+
+
+class DeviceVolume:
+    """A probability volume on a device, searched for peaks there; see ``candidates.PeakVolume``.
+
+    Args:
+        probability: (z, y, x) float32.
+    """
+
+    def __init__(self, probability: Tensor) -> None:
+        self._probability = probability
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Voxels along (z, y, x)."""
+        return tuple(self._probability.shape)
+
+    @torch.inference_mode()
+    def peaks(self, threshold: float) -> tuple[IntArray, NDArray[np.float32]]:
+        """Find the peaks by a maximum over each voxel's neighbours, one axis after the other."""
+        highest = self._probability[None, None]
+        for axis in range(3):
+            kernel, padding = [1, 1, 1], [0, 0, 0]
+            kernel[axis], padding[axis] = 3, 1
+            highest = functional.max_pool3d(highest, kernel, 1, padding)
+        is_peak = highest[0, 0] == self._probability
+        is_peak &= self._probability >= max(threshold, SMALLEST)
+        voxels = is_peak.nonzero()
+        values = self._probability[voxels[:, 0], voxels[:, 1], voxels[:, 2]]
+        return voxels.cpu().numpy(), values.cpu().numpy()
+
+    @torch.inference_mode()
+    def cubes(self, voxels: IntArray, reach: Voxel) -> Iterator[NDArray[np.float32]]:
+        """Cut the cube around each voxel on the device, many at a time."""
+        device = self._probability.device
+        for start in range(0, len(voxels), CUBES_AT_ONCE):
+            center = torch.from_numpy(voxels[start : start + CUBES_AT_ONCE]).to(device)
+            index, inside = [], []
+            for axis, (n, r) in enumerate(zip(self.shape, reach, strict=True)):
+                along = center[:, axis, None] + torch.arange(-r, r + 1, device=device)
+                index.append(along.clamp(0, n - 1))
+                inside.append((along >= 0) & (along < n))
+            (z, y, x), (in_z, in_y, in_x) = index, inside
+            cubes = self._probability[z[:, :, None, None], y[:, None, :, None], x[:, None, None]]
+            known = in_z[:, :, None, None] & in_y[:, None, :, None] & in_x[:, None, None]
+            yield from torch.where(known, cubes, -1.0).cpu().numpy()
 
 
 def reach_vox(config: ModelConfig) -> int:
@@ -148,20 +245,31 @@ def _seen(a: int, b: int, level: int, config: ModelConfig) -> tuple[int, int]:
     return step * a - half, step * b + half
 
 
-def slab_voxels(config: ModelConfig, device: torch.device) -> int:
+def slab_voxels(config: ModelConfig, device: torch.device, slab_bytes: int = SLAB_BYTES) -> int:
     """Return the voxels of a slab that fit the memory of a device.
 
     Measured on a CPU (``docs/model.md``): 46 to 141 bytes a voxel without residual units, 135 to
     201 with them, whose last convolution works at full resolution on one channel, which oneDNN
-    pads to 16.  This stays above what was measured.
+    pads to 16.  This stays above what was measured.  At full resolution the first level's channels
+    are held about ten times at four bytes.
+
+    Args:
+        config: Architecture.
+        device: Where to compute.  A GPU uses half of its free memory.
+        slab_bytes: Most memory on a CPU; never more than a quarter of what the job may use.
     """
     bytes_per_voxel = 56 + 3 * config.filters + (100 if config.residual else 0)
+    if config.full_resolution:
+        bytes_per_voxel += 40 * config.filters
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         budget = int(GPU_SHARE * (free + unused))
     else:
-        budget = CPU_BUDGET_BYTES
+        available = job_memory_bytes()
+        budget = slab_bytes
+        if available is not None:
+            budget = min(budget, int(CPU_SHARE * available))
     return min(MOST_VOXELS, budget // bytes_per_voxel)
 
 
@@ -174,41 +282,34 @@ def _bounds(
     return (z, y, x), (z_end, y_end, x_end)
 
 
-def _padded(volume_hu: HuVolume, low: Voxel, high: Voxel) -> HuVolume:
-    """Copy a block, with air where it ends beyond the scan."""
-    inside = tuple(slice(a, min(b, n)) for a, b, n in zip(low, high, volume_hu.shape, strict=True))
-    block = np.array(volume_hu[inside])  # a copy: the map is read-only
-    missing = [(0, b - a - n) for a, b, n in zip(low, high, block.shape, strict=True)]
-    if not any(after for _, after in missing):
+def _padded(volume_hu: Tensor, low: Voxel, high: Voxel) -> Tensor:
+    """Cut a block, with air where it ends beyond the scan."""
+    block = volume_hu[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
+    missing = [b - a - n for a, b, n in zip(low, high, block.shape, strict=True)]
+    if not any(missing):
         return block
-    return np.pad(block, missing, constant_values=int(WINDOW_HU[0]))
+    after = [amount for n in reversed(missing) for amount in (0, n)]
+    return functional.pad(block, after, value=int(WINDOW_HU[0]))
 
 
 def _thinner(
-    core: int, step: int, block: HuVolume, device: torch.device, error: RuntimeError
+    core: int, step: int, shape: tuple[int, ...], device: torch.device, error: RuntimeError
 ) -> int:
     """Halve the slabs after one that did not fit."""
     if core <= step:
         raise DeviceMemoryError(
-            f"{device} has no memory left for {' x '.join(map(str, block.shape))} voxels, the "
+            f"{device} has no memory left for {' x '.join(map(str, shape))} voxels, the "
             "thinnest slab of this network; use device=cpu or a network of fewer filters"
         ) from error
     thinner = max(step, core // 2 // step * step)
-    log.warning("%s is out of memory at slabs of %d rows; goes on with %d", device, core, thinner)
+    log.warning(
+        "%s is out of memory at slabs of %d rows; continuing with %d", device, core, thinner
+    )
     return thinner
 
 
-@torch.inference_mode()
-def _forward(
-    model: nn.Module, block: HuVolume, device: torch.device, dtype: torch.dtype
-) -> Probability:
-    x = normalise(torch.from_numpy(block).to(device))[None, None]
-    x = x.to(memory_format=torch.channels_last_3d)
-    with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
-        logits = model(x)[0, 0].float()
-    if not torch.isfinite(logits).all():
-        raise DivergedError(
-            "the network gives values that are not finite numbers; its training diverged, or "
-            f"precision={dtype} is too narrow for it: try precision=fp32, or another checkpoint"
-        )
-    return np.asarray(functional.sigmoid(logits).cpu().numpy())
+def _forward(model: nn.Module, block: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the float32 logits of a (z, y, x) block of HU."""
+    x = normalise(block)[None, None].to(memory_format=torch.channels_last_3d)
+    with torch.autocast(block.device.type, dtype, enabled=dtype is not torch.float32):
+        return model(x)[0, 0].float()  # type: ignore[no-any-return]

@@ -122,6 +122,18 @@ def test_nothing_gives_no_candidate(threshold):
     assert (len(found), found.world_mm.shape, found.n_dropped) == (0, (0, 3), 0)
 
 
+def test_more_plateaus_than_are_looked_up_in_a_tree_are_labelled_alike(monkeypatch):
+    volume = np.zeros(SIZE_VOX, np.float32)
+    volume[4:7, 4:9, 4:6] = volume[4:7, 9, 6] = 1.0  # touches by an edge
+    volume[20:22, 20:22, 20:23] = volume[30, 30, 30] = 1.0
+    config = CandidateConfig(merge_mm=0)
+    few = find_candidates(volume, UPRIGHT, config)
+    monkeypatch.setattr("nodule_det.candidates.MANY_PEAKS", 3)
+    many = find_candidates(volume, UPRIGHT, config)
+    assert len(few) == 3
+    np.testing.assert_array_equal(few.world_mm, many.world_mm)
+
+
 def test_peaks_at_the_border_are_found():
     volume = np.zeros(SIZE_VOX, np.float32)
     volume[0, 0, 0] = volume[-1, -1, -1] = 0.5

@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "data.scan": "arrays errors geometry",
     "data.blocks": "arrays data.scan errors",
     "data.store": "arrays data.blocks data.scan errors files geometry untrusted",
-    "data.feed": "arrays config data.blocks data.scan errors geometry",
+    "data.feed": "arrays config cpus data.blocks data.scan errors geometry progress",
     "plots.findings": "arrays candidates data.scan data.store files froc geometry plots.style",
     "data.readers": "arrays data.scan errors geometry",
     "data.layouts": "arrays config data.readers data.scan errors geometry progress tables",
@@ -51,7 +51,7 @@ MAY_IMPORT = {
     "data.__main__": "cli config data.ingest data.layouts data.phantom",
     "model": "config errors",
     "checkpoint": "config errors files model",
-    "inference": "config data.scan errors model",
+    "inference": "arrays candidates config data.scan errors model",
     "baseline": "arrays candidates cli config data.ingest data.store errors geometry "
     "progress tables",
     "train": "analysis candidates checkpoint cli config data.feed data.scan data.store errors "

@@ -154,10 +154,11 @@ class AugmentConfig:
     """Add Gaussian noise to copies, with a standard deviation between 0 and this many HU."""
 
     contrast: float = 0.0
-    """Change the contrast of copies about their mean by a factor within 1 +- this, 0 to 0.9."""
+    """Change the contrast of copies about their mean HU by a factor within 1 +- this, 0-0.9."""
 
     scale: float = 0.0
-    """Multiply the windowed intensities of copies by a factor within 1 +- this, 0 to 0.9."""
+    """Multiply the intensity above air (HU + 1024) of copies by a factor within 1 +- this, 0 to
+    0.9."""
 
     def __post_init__(self) -> None:
         require_range("augment.copies", self.copies, 0, 64)

@@ -24,9 +24,10 @@ import torch
 from nodule_det import __version__
 from nodule_det.checkpoint import Meta, load_checkpoint
 from nodule_det.config.train import TrainConfig
-from nodule_det.data.feed.feed import Feed
+from nodule_det.data.feed.feed import make_feed
+from nodule_det.data.feed.plan import EpochPlan
 from nodule_det.data.store import Store, StoredScan, open_store
-from nodule_det.errors import ConfigError, ExitCode, NoduleDetError
+from nodule_det.errors import ConfigError, ExitCode, NoduleDetError, StoreError
 from nodule_det.files import write_json
 from nodule_det.model import (
     build_model,
@@ -46,7 +47,8 @@ from nodule_det.train.distributed import (
     world,
 )
 from nodule_det.train.interrupt import Stop
-from nodule_det.train.loop import BETA2, fit
+from nodule_det.train.loop import fit
+from nodule_det.train.optimizer import make_optimizer
 from nodule_det.train.provenance import command_line, environment
 from nodule_det.train.publish import publish
 from nodule_det.train.run_folder import (
@@ -67,7 +69,7 @@ log = logging.getLogger("nodule_det.train")
 
 
 def run(config: TrainConfig) -> int:
-    """Train, or go on with a run; prints its result in one line.
+    """Train, or resume a run; prints its result in one line.
 
     Returns:
         Exit code: ``ExitCode.COMPLETE`` or ``ExitCode.STOPPED``.
@@ -79,6 +81,8 @@ def run(config: TrainConfig) -> int:
     config = smoke(config) if config.fast else config
     device = choose_device(config.device, local_rank=int(os.environ.get("LOCAL_RANK", "0")))
     dtype = choose_precision(config.precision, device)
+    if config.run_dir is None or not RunFolder(Path(config.run_dir)).result.exists():
+        refuse_unfit_data(config)
     keep_freed_pages()
     set_up_backends(device, dtype)
     with world(device.type) as processes:
@@ -95,6 +99,20 @@ def run(config: TrainConfig) -> int:
             if processes.first:
                 print(in_one_line(result, folder))
         return ExitCode.STOPPED if result.status is RunStatus.STOPPED else ExitCode.COMPLETE
+
+
+def refuse_unfit_data(config: TrainConfig) -> None:
+    """Refuse data that no run can begin with, before there is a run folder.
+
+    Raises:
+        ConfigError: If the store or a fold of it does not exist, or patches do not fit its scans.
+    """
+    try:
+        store = open_store(config.store)
+        EpochPlan(trained_on(store, config), config)
+        held_out(store, config)
+    except StoreError as error:
+        raise ConfigError(str(error)) from error
 
 
 def smoke(config: TrainConfig) -> TrainConfig:
@@ -186,9 +204,14 @@ class Session:
             config=config,
             meta=_meta(config, store),
             model=model,
-            optimizer=torch.optim.Adam(model.parameters(), betas=(config.optim.beta1, BETA2)),
+            optimizer=make_optimizer(model, config.optim, self.device),
             scaler=torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16),
-            feed=Feed(trained_on(store, config), config),
+            feed=make_feed(
+                trained_on(store, config),
+                config,
+                self.device,
+                show_progress=self.processes.first,
+            ),
             validation_scans=held_out(store, config),
             folder=self.folder,
             world=self.processes,
@@ -197,7 +220,7 @@ class Session:
         )
         if last.exists():
             trainer.restore(load_checkpoint(last), last)
-            log.info("goes on at step %d of %d", trainer.state.step, trainer.total_steps)
+            log.info("resuming at step %d of %d", trainer.state.step, trainer.total_steps)
         if self.processes.first:
             state = trainer.state
             cut_metrics(self.folder, step=state.step, validated=state.validated)
@@ -228,7 +251,7 @@ class Session:
             device=self.device,
             dtype=self.dtype,
             world=self.processes,
-            go_on=lambda: self._stop.reason(0.0) is None,
+            proceed=lambda _: self._stop.reason(0.0) is None,
         )
         if found is None:
             return self.processes.first_of(self._stop.reason(0.0))
@@ -312,7 +335,7 @@ def in_one_line(result: RunResult, folder: RunFolder) -> str:
     if result.status is RunStatus.STOPPED:
         return (
             f"stopped ({result.reason}) at step {result.step}; the same command with "
-            f"run_dir={folder.path} goes on"
+            f"run_dir={folder.path} resumes it"
         )
     interval = ""
     if result.pauc_interval is not None:

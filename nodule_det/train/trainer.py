@@ -19,11 +19,12 @@ from nodule_det.data.store import StoredScan
 from nodule_det.errors import CheckpointError
 from nodule_det.runs import RunFolder
 from nodule_det.train.distributed import World
+from nodule_det.train.optimizer import restore_state, saved_state
 
 
 @dataclass
 class State:
-    """What a resumed run needs to know, beside weights and optimiser: plain values only."""
+    """What a resumed run needs beside weights and optimiser: plain values only."""
 
     step: int = 0
     """Optimiser steps done."""
@@ -34,7 +35,9 @@ class State:
     seconds: float = 0.0
     """Wall-clock time of all sessions."""
     validation_s: float = 0.0
-    """Duration of the last validation."""
+    """Duration of the last validation, or of its part in this session."""
+    scan_s: float = 0.0
+    """Longest time that the validation of one scan took."""
     best_pauc: float | None = None
     best_step: int | None = None
     worse: int = 0
@@ -51,7 +54,7 @@ class Trainer:
     config: TrainConfig
     meta: Meta
     model: nn.Module
-    optimizer: torch.optim.Adam
+    optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     feed: Feed
     validation_scans: Sequence[StoredScan]
@@ -60,8 +63,8 @@ class Trainer:
     device: torch.device
     dtype: torch.dtype
     state: State = field(default_factory=State)
-    told_dropped: bool = False
-    """Whether this session has said that candidates were left out."""
+    warned_dropped: bool = False
+    """Whether this session has reported that candidates were left out."""
 
     @property
     def total_steps(self) -> int:
@@ -75,7 +78,7 @@ class Trainer:
         state = None
         if training:
             state = {
-                "optimizer": self.optimizer.state_dict(),
+                "optimizer": saved_state(self.optimizer),
                 "scaler": self.scaler.state_dict(),
                 "state": asdict(self.state),
             }
@@ -83,7 +86,7 @@ class Trainer:
         save_checkpoint(path, Checkpoint(meta, self.model.state_dict(), state))
 
     def restore(self, checkpoint: Checkpoint, path: Path) -> None:
-        """Go on where a checkpoint was saved.
+        """Resume from a checkpoint.
 
         Raises:
             CheckpointError: If it is of another architecture or store, or holds weights only.
@@ -92,20 +95,20 @@ class Trainer:
         training, meta = checkpoint.training, checkpoint.meta
         if training is None:
             raise CheckpointError(
-                f"checkpoint {path} holds weights only, so no run can go on from it; put the "
-                "run's own last.pt back, or give another run_dir"
+                f"checkpoint {path} holds weights only, so no run can resume from it; put the "
+                "run's own last.pt back, or use another run_dir"
             )
         if meta.spacing_mm != self.meta.spacing_mm:
             raise CheckpointError(
                 f"checkpoint {path} was trained on voxels of {meta.spacing_mm} mm, "
-                f"store={self.config.store} has {self.meta.spacing_mm} mm; give another run_dir"
+                f"store={self.config.store} has {self.meta.spacing_mm} mm; use another run_dir"
             )
         try:
-            self.optimizer.load_state_dict(training["optimizer"])
+            restore_state(self.optimizer, training["optimizer"])
             self.scaler.load_state_dict(training["scaler"])
             self.state = State(**training["state"])
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise CheckpointError(
                 f"checkpoint {path} has a training state that does not fit ({error}); put the "
-                "run's own last.pt back, or give another run_dir"
+                "run's own last.pt back, or use another run_dir"
             ) from error

@@ -1,11 +1,14 @@
 """Validation: whole held-out scans -> candidates -> FROC, and nothing of its own.
 
-StoredScan ──predict_volume──▶ probability ──find_candidates──▶ candidates ──froc──▶ figures
+StoredScan ──network──▶ probability ──find_candidates──▶ candidates ──froc──▶ figures
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,15 +16,14 @@ import torch
 from torch import nn
 
 from nodule_det import analysis, froc
-from nodule_det.candidates import ScanCandidates, find_candidates
+from nodule_det.candidates import HostVolume, PeakVolume, ScanCandidates, find_candidates
 from nodule_det.config.train import TrainConfig
 from nodule_det.data.scan import Finding
 from nodule_det.data.store import StoredScan
-from nodule_det.inference import predict_volume
+from nodule_det.inference import DeviceVolume, probability_on_device, slab_voxels
 from nodule_det.model import fuse
 from nodule_det.train.distributed import World
-
-NO_CANDIDATES = ScanCandidates(np.empty((0, 3)), np.empty(0), np.empty(0))
+from nodule_det.train.partial import PartialValidation
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ def validate(
     device: torch.device,
     dtype: torch.dtype,
     world: World,
-    go_on: Callable[[], bool] = lambda: True,
+    proceed: Callable[[float], bool] = lambda scan_s: True,
+    partial: PartialValidation | None = None,
 ) -> Validation | None:
     """Run a network over whole scans, shared by the processes, and score what it finds.
 
@@ -62,23 +65,33 @@ def validate(
         device: Where to compute.
         dtype: Type of the forward pass.
         world: The processes that share the work; each gets the whole result.
-        go_on: Asked after each scan of this process.
+        proceed: Asked after each scan of this process, with the seconds that it took.
+        partial: Scans that are done already; each further one is added.
 
     Returns:
-        The result, or None where ``go_on`` said no in any process.
+        The result, or None where ``proceed`` said no in any process.
     """
     training = model.training
-    fused = fuse(model.eval())
-    mine: list[tuple[int, ScanCandidates]] = []
-    for i in range(world.rank, len(scans), world.size):
-        mine.append((i, scan_candidates(fused, scans[i], config, device=device, dtype=dtype)))
-        if not go_on():
-            break
+    searcher = Searcher(fuse(model.eval()), config, device, dtype)
+    done = {} if partial is None else dict(partial.found)
+    todo = [i for i, scan in enumerate(scans) if scan.series_uid not in done]
+    mine: dict[str, ScanCandidates] = {}
+    begun_s = time.monotonic()
+    with closing(searcher.search([scans[i] for i in todo[world.rank :: world.size]])) as searched:
+        for scan, found in searched:
+            mine[scan.series_uid] = found
+            if partial is not None:
+                partial.add(scan.series_uid, found)
+            now_s = time.monotonic()
+            if not proceed(now_s - begun_s):
+                break
+            begun_s = now_s
     model.train(training)
-    found = dict(pair for share in world.gather(mine) for pair in share)
-    if len(found) < len(scans):
+    for share in world.gather(mine):
+        done |= share
+    if len(done) < len(scans):
         return None
-    candidates = tuple(found[i] for i in range(len(scans)))
+    candidates = tuple(done[scan.series_uid] for scan in scans)
     matched = match(scans, candidates)
     result = analysis.analyse(
         matched,
@@ -89,17 +102,58 @@ def validate(
     return Validation(tuple(scans), candidates, matched, result)
 
 
-def scan_candidates(
-    model: nn.Module,
-    scan: StoredScan,
-    config: TrainConfig,
-    *,
-    device: torch.device,
-    dtype: torch.dtype,
-) -> ScanCandidates:
-    """Find the candidates of one stored scan; those outside the lungs are dropped."""
-    region = predict_volume(model, config.model, scan.volume(), device=device, dtype=dtype)
-    return find_candidates(region.probability, scan.grid, config.candidates, scan.search_mask())
+class Searcher:
+    """Finds the candidates of stored scans, one after the other, inside the lungs only.
+
+    While the device works on one scan, a thread reads the next, and another one measures the peaks
+    of the last.
+
+    Args:
+        model: Network on ``device``, in its fused form.
+        config: Settings of the run.
+        device: Where to compute.
+        dtype: Type of the forward pass.
+    """
+
+    def __init__(
+        self, model: nn.Module, config: TrainConfig, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self._model, self._config, self._device, self._dtype = model, config, device, dtype
+        self._slab_bytes = int(config.validation.slab_gb * 2**30)
+
+    def search(
+        self, scans: Sequence[StoredScan]
+    ) -> Generator[tuple[StoredScan, ScanCandidates], None, None]:
+        """Yield each scan with its candidates, in order."""
+        with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "measure") as measurer:
+            volumes = [reader.submit(self._read, scan) for scan in scans[:1]]
+            found: Future[ScanCandidates] | None = None
+            for i, scan in enumerate(scans):
+                volume = volumes.pop().result().to(self._device, non_blocking=True)
+                volumes += [reader.submit(self._read, after) for after in scans[i + 1 : i + 2]]
+                probability = self._probability(volume)
+                if found is not None:
+                    yield scans[i - 1], found.result()
+                found = measurer.submit(self._measure, scan, probability)
+            if found is not None:
+                yield scans[-1], found.result()
+
+    def _read(self, scan: StoredScan) -> torch.Tensor:
+        volume = torch.from_numpy(np.array(scan.volume()))
+        return volume.pin_memory() if self._device.type == "cuda" else volume
+
+    def _probability(self, volume: torch.Tensor) -> PeakVolume:
+        config = self._config.model
+        _, probability = probability_on_device(
+            self._model, config, volume, dtype=self._dtype,
+            max_voxels=slab_voxels(config, self._device, self._slab_bytes),
+        )  # fmt: skip
+        if self._device.type == "cpu":
+            return HostVolume(probability.numpy())
+        return DeviceVolume(probability)
+
+    def _measure(self, scan: StoredScan, probability: PeakVolume) -> ScanCandidates:
+        return find_candidates(probability, scan.grid, self._config.candidates, scan.search_mask())
 
 
 def match(scans: Sequence[StoredScan], candidates: Sequence[ScanCandidates]) -> froc.Matched:

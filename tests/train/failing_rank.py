@@ -6,7 +6,8 @@ import os
 import sys
 
 from nodule_det.errors import DeviceMemoryError
-from nodule_det.train import __main__, loop
+from nodule_det.train import __main__
+from nodule_det.train.step import Stepper
 
 ERRORS = {
     "memory": DeviceMemoryError("cuda:1 has no memory left"),
@@ -15,14 +16,14 @@ ERRORS = {
 
 
 def main(kind: str) -> None:
-    step = loop._step
+    step = Stepper.__call__
 
-    def failing(trainer, forward, batch):
-        if os.environ["RANK"] == "1" and trainer.state.step == 2:
+    def failing(stepper, batch):
+        if os.environ["RANK"] == "1" and stepper._trainer.state.step == 2:
             raise ERRORS[kind]
-        return step(trainer, forward, batch)
+        step(stepper, batch)
 
-    loop._step = failing
+    Stepper.__call__ = failing
     __main__.main()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
@@ -61,11 +60,11 @@ def test_ctrl_c_ends_a_sweep(store, tmp_path):
 def test_a_store_that_is_missing_ends_in_one_line(tmp_path):
     process = start(tmp_path / "nowhere", f"run_dir={tmp_path / 'run'}")
     code, out, err = ended(process)
-    assert code == ExitCode.ERROR
+    assert code == ExitCode.BAD_INPUT
     assert out == ""
     assert err.startswith("error: store=")
     assert err.count("\n") == 1
-    assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "failed"
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.fixture

@@ -15,7 +15,13 @@ import torch
 import yaml
 
 from nodule_det.checkpoint import load_model
-from nodule_det.config.train import CandidateConfig, LimitConfig, ModelConfig, ValidationConfig
+from nodule_det.config.train import (
+    CandidateConfig,
+    LimitConfig,
+    ModelConfig,
+    PatchConfig,
+    ValidationConfig,
+)
 from nodule_det.errors import (
     BusyError,
     CheckpointError,
@@ -158,18 +164,33 @@ def test_a_folder_that_cannot_be_made_is_refused(store, tmp_path):
         run(tiny(store, tmp_path / "file" / "run"))
 
 
-def test_a_missing_store_names_the_command_that_makes_one(tmp_path):
+def test_a_missing_store_is_refused_with_the_command_that_makes_one(tmp_path):
     config = tiny(tmp_path / "nowhere", tmp_path / "run")
-    with pytest.raises(StoreError, match=r"python -m nodule_det\.data"):
+    with pytest.raises(ConfigError, match=r"is not a store.*python -m nodule_det\.data"):
         run(config)
-    result = result_of(RunFolder(tmp_path / "run"))
-    assert (result.status, result.reason) == (RunStatus.FAILED, "error")
-    assert "is not a store" in result.message
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_fold_without_scans_is_refused(store, tmp_path):
-    with pytest.raises(StoreError, match=r"fold=7 has no scans .* it has \[0, 1\]"):
-        run(replace(tiny(store, tmp_path), fold=7))
+    with pytest.raises(ConfigError, match=r"fold=7 has no scans .* it has \[0, 1\]"):
+        run(replace(tiny(store, tmp_path / "run"), fold=7))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_patches_larger_than_a_scan_are_refused_before_there_is_a_folder(store, tmp_path):
+    large = PatchConfig(size_vox=64, per_epoch=12)
+    with pytest.raises(ConfigError, match=r"patches.size_vox=64 is larger than the lung box"):
+        run(replace(tiny(store, tmp_path / "run"), patches=large))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_whose_store_has_gone_says_so_in_its_result(halfway, tmp_path, store):
+    config, folder = halfway
+    elsewhere = tmp_path / "moved"
+    folder.config.write_text(folder.config.read_text().replace(str(store), str(elsewhere)))
+    with pytest.raises(StoreError, match="is not a store"):
+        run(replace(config, store=str(elsewhere)))
+    assert result_of(folder).status is RunStatus.FAILED
 
 
 def test_a_run_repeated_by_its_seed_is_the_same_to_the_bit(done, store, tmp_path):

@@ -6,7 +6,6 @@ import json
 import os
 import sys
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -22,7 +21,7 @@ CPU = torch.device("cpu")
 
 def gradient(model: nn.Module, forward: nn.Module, batch, share: float = 1.0) -> list[float]:
     """Return the gradient of the loss, all weights in a row."""
-    image, target, weight = map(torch.from_numpy, (batch.image_hu, batch.target, batch.weight))
+    image, target, weight = batch.parts()
     model.zero_grad()
     (share * detection_loss(forward(normalise(image)), target, weight)).backward()
     return torch.cat([p.grad.flatten() for p in model.parameters()]).tolist()
@@ -34,7 +33,7 @@ def agreed_on(feed: Feed, processes: World) -> dict[str, object]:
     model = nn.Sequential(nn.Conv3d(1, 2, 3, padding=1), nn.ReLU(), nn.Conv3d(2, 1, 1))
     forward = distributed_over(model, CPU, processes)
     half = feed.batch(0, 0, rank=processes.rank, world_size=2)
-    counted = torch.tensor(float(np.count_nonzero(half.weight)))
+    counted = (half.weight > 0).sum().float()
     share = 2 * float(counted / processes.total(counted))
     part = gradient(model, forward, half, share)
     whole = gradient(model, model, feed.batch(0, 0))

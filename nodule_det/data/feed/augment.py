@@ -1,8 +1,9 @@
-"""What makes a copy differ from the patch that was drawn: a shift, and one of 24 rotations.
+"""What makes a copy differ from the patch that was drawn: a shift, and an orientation.
 
-    Patch ──shifted_corner()──▶ where to cut ──rotated()──▶ how to lay it into the batch
+    Patches ──shifted_corners()──▶ where to cut
+            ──draw_orientations()──▶ how to lay it into the batch
 
-Drawing and applying are apart: :func:`rotated` and :func:`unrotated` are views of an array, so
+Drawing and applying are separate: :func:`rotated` and :func:`unrotated` are views of an array, so
 image, target and weight turn alike, and turning costs no more than copying.
 """
 
@@ -15,7 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nodule_det.data.feed.patches import Corner, Patch, admissible_corners
+from nodule_det.arrays import IntArray
+from nodule_det.data.feed.draws import Draws
+from nodule_det.data.feed.patches import Patches, admissible_corners
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +49,26 @@ _ALL = tuple(
 
 ROTATIONS = tuple(rotation for rotation in _ALL if rotation.handedness == 1)
 """The 24 rotations that turns by 0/90/180/270 degrees in the axial, coronal and sagittal planes
-reach one after the other; the first changes nothing.  Mirror images are not among them."""
+reach one after the other.  The first changes nothing."""
 
 
-def draw_rotation(rng: np.random.Generator) -> Rotation:
-    """Draw one of the 24 with equal chance.
+MIRRORED = tuple(Rotation(r.axes, (*r.flips[:2], not r.flips[2])) for r in ROTATIONS)
 
-    Three random turns one after the other would favour some of the 24: they have 64 ways.
+ORIENTATIONS = ROTATIONS + MIRRORED
+"""The 24 rotations, then the mirror image of each along the last axis."""
+
+AXES = np.array([o.axes for o in ORIENTATIONS], np.int64)
+FLIPS = np.array([o.flips for o in ORIENTATIONS], bool)
+
+
+def draw_orientations(draws: Draws, *, rotate: bool, mirror: bool) -> IntArray:
+    """Draw one of ``ORIENTATIONS`` per row, each that the settings allow with equal chance.
+
+    Three random turns one after the other would favour some of the 24 rotations: they can be
+    reached in 64 ways.
     """
-    return ROTATIONS[rng.integers(len(ROTATIONS))]
+    turned = draws.integers(len(ROTATIONS) if rotate else 1)
+    return turned + len(ROTATIONS) * draws.integers(2 if mirror else 1)
 
 
 def rotated(cube: NDArray[Any], rotation: Rotation) -> NDArray[Any]:
@@ -81,23 +95,22 @@ def _steps(rotation: Rotation) -> tuple[slice, ...]:
     return tuple(slice(None, None, -1 if flip else 1) for flip in rotation.flips)
 
 
-def shifted_corner(patch: Patch, shift_vox: int, size_vox: int, rng: np.random.Generator) -> Corner:
-    """Draw where to cut a shifted copy.
+def shifted_corners(patches: Patches, shift_vox: int, size_vox: int, draws: Draws) -> IntArray:
+    """Draw where to cut shifted copies.
 
     Args:
-        patch: The patch as drawn.
+        patches: The patches as drawn, n of them.
         shift_vox: Largest shift along each axis, in voxels.
-        size_vox: Edge of the patch.
-        rng: Generator of this copy.
+        size_vox: Edge of the patches.
+        draws: The generators of these copies.
 
     Returns:
-        (z, y, x) corner, with equal chance any within ``shift_vox`` of the patch's that keeps the
-        patch's point inside, a rim away from the faces.  The shift is thus limited where the
-        full range would push a lesion's centre out, and never zero for that reason.
+        (n, 3) corners, each of those within ``shift_vox`` of the patch's that keep the patch's
+        point inside, a rim away from the faces, with equal chance.  The shift is thus limited
+        where the full range would push a lesion's centre out, and never zero for that reason.
     """
-    low, high = admissible_corners(patch.point, size_vox)
-    corner = np.asarray(patch.corner)
-    z, y, x = rng.integers(
-        np.maximum(low, corner - shift_vox), np.minimum(high, corner + shift_vox), endpoint=True
-    )
-    return int(z), int(y), int(x)
+    lowest, highest = admissible_corners(patches.point, size_vox)
+    low = np.maximum(lowest, patches.corner - shift_vox)
+    high = np.minimum(highest, patches.corner + shift_vox)
+    moved = [draws.integers(high[:, axis] - low[:, axis] + 1) for axis in range(3)]
+    return low + np.stack(moved, axis=1)

@@ -1,249 +1,148 @@
-"""The training feed: patches, targets and weights, batch after batch, from memory-mapped scans.
+"""The training feed: patches, targets and weights, batch after batch, where the network runs.
 
-    PatchPlan ──▶ cut from the memory map ──rotate──▶ Batch(image, target, weight)
-                  draw_truth() ────────────rotate──▶
+    EpochPlan ──rows──▶ NumpyCutter (CPU) or DeviceCutter (GPU) ──▶ Batch(image, target, weight)
 
-A batch depends on ``(seed, epoch, step)`` alone, so a run resumed in the middle of an epoch goes
-on with the batches that it would have had.  There are no worker processes: cutting takes less
-time than handing the cut from one process to another, and numpy lets go of the interpreter's
-lock while it copies, so one thread keeps ahead of the network (``bench/feed.py``).
-
-Images leave as raw HU.  The network's device brings them to its window, a batch at a time.
+A batch depends on ``(seed, epoch, step)`` alone, so a run resumed in the middle of an epoch gets
+the batches that it would have had.  Images leave as HU; the network brings them to its window.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
 
-from nodule_det.arrays import IntArray
 from nodule_det.config.train import TrainConfig
-from nodule_det.data.feed.augment import (
-    ROTATIONS,
-    Rotation,
-    draw_rotation,
-    rotated,
-    shifted_corner,
-    unrotated,
-)
-from nodule_det.data.feed.patches import (
-    SCANS_AT_HAND,
-    Corner,
-    Patch,
-    PatchPlan,
-    Stream,
-    TrainingScan,
-    generator,
-)
-from nodule_det.data.feed.targets import FloatVolume, balls, draw_truth
-from nodule_det.data.scan import HuVolume
-from nodule_det.errors import ConfigError
+from nodule_det.cpus import available_cpus
+from nodule_det.data.feed.batch import Batch, noise_seed, vary_intensity
+from nodule_det.data.feed.cutter import NumpyCutter
+from nodule_det.data.feed.device_cutter import DeviceCutter
+from nodule_det.data.feed.patches import TrainingScan
+from nodule_det.data.feed.plan import EpochPlan, Samples
 
-AIR_HU = -1024
-"""What a patch holds where it reaches outside the scan.  The network's window turns it to 0, which
-is also what its convolutions see around a whole scan."""
-
-BATCHES_AHEAD = 2
-"""Batches made while the network works on one."""
-
-ODD_PITCH_VOX = 8
-"""Voxels added to the rows and planes of the scratch a patch is turned in.  With a pitch of a power
-of two the elements of a column fall into the same few cache lines: 5-8 times slower on two of
-the six orders of axes."""
+GIB = 1 << 30
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """What one optimiser step is made of; n patches of edge W.
+class Cutter(Protocol):
+    """Makes batches from samples: ``NumpyCutter`` or ``DeviceCutter``."""
 
-    Attributes:
-        image_hu: (n, 1, W, W, W) int16 HU.
-        target: (n, 1, W, W, W) float32 in [0, 1]: how much of a voxel lies in a lesion.
-        weight: (n, 1, W, W, W) float32: how much a voxel counts, 0 where nothing is known.
-    """
+    def cut(self, samples: Samples) -> Batch:
+        """Make one batch."""
 
-    image_hu: HuVolume
-    target: FloatVolume
-    weight: FloatVolume
+    def batches(self, steps: range, rows: Callable[[int], Samples]) -> Generator[Batch, None, None]:
+        """Make the batches of some steps, ahead of the network."""
 
 
 class Feed:
     """The batches of a training run.
 
-    An epoch is ``patches.per_epoch`` drawn patches and ``augment.copies`` augmented copies of
-    each, in an order shuffled anew for each epoch; what does not fill a batch at its end is left
-    out, and that is never the same patches.
-
     Args:
-        scans: Scans to train on, as ``Store.training(fold)`` gives them.
+        scans: Scans to train on, as ``Store.training(fold)`` returns them.
         config: Settings of the run.
+        cutter: What cuts them; by default NumPy, for a network on the CPU.
 
     Raises:
         ConfigError: If a scan is smaller than a patch, or an epoch smaller than a batch.
-        StoreError: If the scans lack what the shares of patches ask for.
+        StoreError: If the scans lack a kind of patch that is asked for.
     """
 
-    def __init__(self, scans: Sequence[TrainingScan], config: TrainConfig) -> None:
-        self._scans = scans
+    def __init__(
+        self,
+        scans: Sequence[TrainingScan],
+        config: TrainConfig,
+        cutter: Cutter | None = None,
+    ) -> None:
         self._config = config
-        self._size_vox = config.patches.size_vox
-        self._plan = PatchPlan(scans, config.patches, config.seed)
-        self._findings = [balls(scan) for scan in scans]
-        self._volume = lru_cache(SCANS_AT_HAND)(self._map_volume)
-        self._labels = lru_cache(SCANS_AT_HAND)(self._map_labels)
-        if self.steps_per_epoch < 1:
-            raise ConfigError(
-                f"patches.per_epoch={config.patches.per_epoch} with augment.copies="
-                f"{config.augment.copies} gives {self.epoch_size} patches, fewer than "
-                f"optim.batch_size={config.optim.batch_size}; draw more patches"
-            )
+        self.plan = EpochPlan(scans, config)
+        self._cutter: Cutter = cutter or NumpyCutter(scans, config.patches.size_vox)
 
     @property
     def epoch_size(self) -> int:
         """Patches of an epoch, copies included."""
-        return self._config.patches.per_epoch * (1 + self._config.augment.copies)
+        return self.plan.epoch_size
 
     @property
     def steps_per_epoch(self) -> int:
         """Whole batches of an epoch."""
-        return self.epoch_size // self._config.optim.batch_size
+        return self.plan.steps_per_epoch
 
     def batches(
         self, epoch: int, *, first_step: int = 0, rank: int = 0, world_size: int = 1
-    ) -> Iterator[Batch]:
-        """Make an epoch's batches from ``first_step`` on, in a thread that stays ahead.
+    ) -> Generator[Batch, None, None]:
+        """Make an epoch's batches from ``first_step`` on, ahead of the network.
 
         Args:
             epoch: Epoch, from 0.
-            first_step: Step to begin with: what a resumed run has behind it in this epoch.
+            first_step: Step to begin with: the steps of this epoch that a resumed run has done.
             rank: Which share of each batch.
             world_size: Processes that share a batch.
 
         Raises:
             ConfigError: If the processes cannot share a batch equally.
         """
+
+        def rows(step: int) -> Samples:
+            return self.plan.rows(epoch, step, rank=rank, world_size=world_size)
+
         steps = range(first_step, self.steps_per_epoch)
-        pool = ThreadPoolExecutor(1, thread_name_prefix="feed")
-        ahead: deque[Future[Batch]] = deque()
-        try:
-            for step in steps:
-                ahead.append(pool.submit(self.batch, epoch, step, rank=rank, world_size=world_size))
-                if len(ahead) > BATCHES_AHEAD:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        with closing(self._cutter.batches(steps, rows)) as batches:
+            for step, batch in zip(steps, batches, strict=True):
+                yield self._varied(batch, rows(step), epoch, step, rank)
 
     def batch(self, epoch: int, step: int, *, rank: int = 0, world_size: int = 1) -> Batch:
         """Make one batch, or one process's share of it: every ``world_size``-th patch."""
-        size = self._config.optim.batch_size
-        if size % world_size:
-            raise ConfigError(
-                f"optim.batch_size={size} cannot be shared equally by {world_size} processes; "
-                "start as many as divide it"
-            )
-        order = _order(self._config.seed, epoch, self.epoch_size)
-        samples = order[step * size : (step + 1) * size][rank::world_size]
-        cube = (len(samples), 1) + 3 * (self._size_vox,)
-        batch = Batch(
-            np.empty(cube, np.int16), np.zeros(cube, np.float32), np.ones(cube, np.float32)
-        )
-        scratch = odd_pitched(self._size_vox)
-        for i, sample in enumerate(samples):
-            self._fill(batch, i, epoch, int(sample), scratch)
-        return batch
+        samples = self.plan.rows(epoch, step, rank=rank, world_size=world_size)
+        return self._varied(self._cutter.cut(samples), samples, epoch, step, rank)
 
-    def sample(self, epoch: int, sample: int) -> tuple[Patch, Corner, Rotation]:
-        """Tell what sample ``0 ... epoch_size - 1`` of an epoch is, before any voxel is read.
-
-        Returns:
-            The patch that was drawn, where this copy of it is cut, and how it is turned.  Each
-            drawn patch is followed by its copies.
-        """
-        number, copy = divmod(sample, 1 + self._config.augment.copies)
-        patch = self._plan.draw(epoch, number)
-        if copy == 0:
-            return patch, patch.corner, ROTATIONS[0]
-        rng = generator(Stream.COPY, self._config.seed, epoch, number, copy)
-        corner = shifted_corner(patch, self._config.augment.shift_vox, self._size_vox, rng)
-        return patch, corner, draw_rotation(rng) if self._config.augment.rotate else ROTATIONS[0]
-
-    def _fill(self, batch: Batch, i: int, epoch: int, sample: int, scratch: HuVolume) -> None:
-        patch, corner, rotation = self.sample(epoch, sample)
-        inside = cut(self._volume(patch.scan), corner, scratch, AIR_HU)
-        batch.image_hu[i, 0] = rotated(scratch, rotation)
-        target, weight = (unrotated(v[i, 0], rotation) for v in (batch.target, batch.weight))
-        labels = self._labels(patch.scan)
-        if labels is not None:
-            mask = np.empty(target.shape, np.uint8)
-            cut(labels, corner, mask, 0)
-            labels = mask
-        draw_truth(self._findings[patch.scan], labels, corner, target, weight)
-        if not inside:
-            _ignore_outside(weight, corner, self._scans[patch.scan].grid.size_vox)
-
-    def _map_volume(self, scan: int) -> HuVolume:
-        return np.asarray(self._scans[scan].volume())
-
-    def _map_labels(self, scan: int) -> NDArray[np.uint8] | None:
-        labels = self._scans[scan].labels()
-        return None if labels is None else np.asarray(labels)
+    def _varied(self, batch: Batch, samples: Samples, epoch: int, step: int, rank: int) -> Batch:
+        if not self._config.augment.changes_intensity:
+            return batch
+        intensity = torch.from_numpy(samples.intensity.copy())
+        if batch.image_hu.is_cuda:
+            intensity = intensity.pin_memory().to(batch.image_hu.device, non_blocking=True)
+        return vary_intensity(batch, intensity, noise_seed(self._config.seed, epoch, step, rank))
 
 
-def odd_pitched(size_vox: int) -> HuVolume:
-    """Make an empty (W, W, W) scratch whose rows and planes are ``ODD_PITCH_VOX`` longer."""
-    pitch = size_vox + ODD_PITCH_VOX
-    return np.empty((size_vox, pitch, pitch), np.int16)[:, :size_vox, :size_vox]
+def cutting_threads(wanted: int) -> int:
+    """Return how many CPU threads cut patches for a GPU: the setting, or all cores but one, 1-8."""
+    if wanted:
+        return wanted
+    return min(8, max(1, available_cpus() - 1))
 
 
-def cut(volume: NDArray[Any], corner: Corner, out: NDArray[Any], outside: int) -> bool:
-    """Copy a cube out of a volume.
+def feed_budget_bytes(config: TrainConfig, device: torch.device) -> int:
+    """Return the GPU memory that training scans may take.
 
-    Args:
-        volume: (z, y, x) voxels.
-        corner: (z, y, x) first voxel of the cube; may lie outside.
-        out: (W, W, W) the cube, filled.
-        outside: Value of its voxels that lie outside the volume.
-
-    Returns:
-        Whether all of the cube lies in the volume.
+    ``feed.memory_gb``, or what is free but for a quarter of the card and twice the estimate of a
+    training step (16 bytes a parameter is little beside its activations: 10 bytes per input voxel
+    and filter, 54 at full resolution, see docs/performance.md), which leaves space for validation.
     """
-    there, here = _overlap(corner, volume.shape, out.shape[0])
-    whole = volume[there].shape == out.shape
-    if not whole:
-        out.fill(outside)
-    out[here] = volume[there]
-    return whole
+    if config.feed.memory_gb is not None:
+        return int(config.feed.memory_gb * GIB)
+    free, total = torch.cuda.mem_get_info(device)
+    per_voxel = config.model.filters * (54 if config.model.full_resolution else 10)
+    step = config.optim.batch_size * config.patches.size_vox**3 * per_voxel
+    return max(0, free - max(total // 4, 2 * step + 2 * GIB))
 
 
-def _ignore_outside(weight: FloatVolume, corner: Corner, size_vox: tuple[int, ...]) -> None:
-    """Set the weight of a patch's voxels outside a volume of ``size_vox`` to 0."""
-    _, here = _overlap(corner, size_vox, weight.shape[0])
-    known = weight[here].copy()
-    weight.fill(0.0)
-    weight[here] = known
-
-
-def _overlap(
-    corner: Corner, size_vox: tuple[int, ...], edge: int
-) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Return where a cube and a volume overlap, as slices of the volume and of the cube."""
-    spans = [
-        (min(max(c, 0), n), min(max(c + edge, 0), n), c)
-        for c, n in zip(corner, size_vox, strict=True)
-    ]
-    there = tuple(slice(start, stop) for start, stop, _ in spans)
-    return there, tuple(slice(start - c, stop - c) for start, stop, c in spans)
-
-
-@lru_cache(2)
-def _order(seed: int, epoch: int, n: int) -> IntArray:
-    return generator(Stream.ORDER, seed, epoch).permutation(n)
+def make_feed(
+    scans: Sequence[TrainingScan],
+    config: TrainConfig,
+    device: torch.device,
+    *,
+    show_progress: bool = False,
+) -> Feed:
+    """Build the feed that suits the device."""
+    if device.type == "cpu":
+        return Feed(scans, config)
+    cutter = DeviceCutter(
+        scans,
+        config.patches.size_vox,
+        device,
+        feed_budget_bytes(config, device),
+        threads=cutting_threads(config.feed.threads),
+        show_progress=show_progress,
+    )
+    return Feed(scans, config, cutter)

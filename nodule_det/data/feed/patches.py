@@ -1,6 +1,6 @@
 """Where to cut: which cubes of which scans an epoch is made of.
 
-    (seed, epoch, number) ──PatchPlan.draw()──▶ Patch(scan, corner, point) ──▶ feed
+    (seed, epoch, numbers) ──PatchPlan.draw()──▶ Patches(scan, corner, point) ──▶ feed
 
 Nothing is remembered between two draws.  Patch k of epoch e depends on ``(seed, e, k)`` alone,
 so a resumed run, another batch order or another number of GPUs sees the very same patches.
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from nodule_det.arrays import IntArray
 from nodule_det.config.train import PatchConfig
 from nodule_det.data.blocks import BLOCK_VOX
+from nodule_det.data.feed.draws import Draws, Stream, generator
 from nodule_det.data.scan import Finding, HuVolume
 from nodule_det.errors import ConfigError, StoreError
 from nodule_det.geometry import Grid
@@ -32,7 +33,7 @@ from nodule_det.geometry import Grid
 Corner = tuple[int, int, int]
 
 SCANS_AT_HAND = 128
-"""Scans whose index stays decoded, and whose file stays mapped: below the usual 1024 open files."""
+"""Scans whose file stays mapped: well below the usual limit of 1024 open files."""
 
 
 class TrainingScan(Protocol):
@@ -64,7 +65,7 @@ class TrainingScan(Protocol):
 
 
 class Kind(IntEnum):
-    """What a patch was drawn around; an epoch holds the kinds in this order."""
+    """What a patch was drawn around.  An epoch holds the kinds in this order."""
 
     LESION = 0
     VESSEL = 1
@@ -72,39 +73,21 @@ class Kind(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Patch:
-    """A cube to cut.
+class Patches:
+    """Cubes to cut, one per row.
 
     Attributes:
-        scan: Index into the scans of the plan.
-        corner: (z, y, x) first voxel; may lie outside the volume.
-        point: (z, y, x) voxel that it was drawn around: a lesion's centre, or a voxel of lung.
+        scan: (n,) index into the scans of the plan.
+        corner: (n, 3) first voxel, (z, y, x); may lie outside the volume.
+        point: (n, 3) voxel that the patch was drawn around: a lesion's centre, or a voxel of lung.
             It lies inside the patch, and copies of the patch must keep it there.
-        kind: What the point is.
+        kind: (n,) what the point is, a :class:`Kind`.
     """
 
-    scan: int
-    corner: Corner
-    point: Corner
-    kind: Kind
-
-
-class Stream(IntEnum):
-    """What random numbers are for: two purposes never share a sequence."""
-
-    PATCH = 0
-    COPY = 1
-    TURN = 2
-    ORDER = 3
-
-
-def generator(stream: Stream, *words: int) -> np.random.Generator:
-    """Make the generator of a purpose and a place, such as (seed, epoch, number).
-
-    A stream always takes the same number of words: numpy's SeedSequence cannot tell (1, 2) from
-    (1, 2, 0).
-    """
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([stream, *words])))
+    scan: IntArray
+    corner: IntArray
+    point: IntArray
+    kind: IntArray
 
 
 def rim_vox(size_vox: int) -> int:
@@ -117,10 +100,10 @@ def rim_vox(size_vox: int) -> int:
     return size_vox // 8
 
 
-def admissible_corners(point: Corner, size_vox: int) -> tuple[IntArray, IntArray]:
-    """Return the lowest and highest corner, (3,) each and inclusive, that keep a point inside."""
+def admissible_corners(point: IntArray, size_vox: int) -> tuple[IntArray, IntArray]:
+    """Return the lowest and highest corners, inclusive, that keep (n, 3) points inside."""
     rim = rim_vox(size_vox)
-    return np.asarray(point) - (size_vox - 1 - rim), np.asarray(point) - rim
+    return point - (size_vox - 1 - rim), point - rim
 
 
 class PatchPlan:
@@ -133,64 +116,108 @@ class PatchPlan:
 
     Raises:
         ConfigError: If a scan is smaller than a patch.
-        StoreError: If a share is asked for that no scan can give, or a lesion lies outside its
-            scan.
+        StoreError: If no scan can provide a kind of patch that is asked for, or a lesion lies
+            outside its scan.
     """
 
     def __init__(self, scans: Sequence[TrainingScan], config: PatchConfig, seed: int) -> None:
         for scan in scans:
             _refuse_small(scan, config.size_vox)
         self._scans = scans
+        self._sizes = np.array([scan.grid.size_vox for scan in scans], np.int64).reshape(-1, 3)
         self._size_vox = config.size_vox
         self._seed = seed
-        self._lesions = [place for i, scan in enumerate(scans) for place in _lesions(i, scan)]
-        self._blocks = lru_cache(SCANS_AT_HAND)(self._read_blocks)
+        lesions = [place for i, scan in enumerate(scans) for place in _lesions(i, scan)]
+        self._lesions = np.array(lesions, np.int64).reshape(-1, 4)  # scan, z, y, x
+        self._blocks: dict[tuple[int, int], NDArray[np.uint32]] = {}
         self.counts = _counts(config)
         """Patches of each kind in an epoch, in the order of :class:`Kind`."""
-        if self.counts[Kind.LESION] and not self._lesions:
+        if self.counts[Kind.LESION] and not lesions:
             raise StoreError(
                 f"none of the {len(scans)} scans to train on has a lesion, and "
                 f"patches.positive_fraction={config.positive_fraction} asks for patches around "
                 "lesions: was the data set ingested with its annotations?"
             )
 
-    def draw(self, epoch: int, number: int) -> Patch:
-        """Draw patch ``number`` (0 ... per_epoch - 1) of an epoch."""
-        kind, place = Kind.LESION, number
-        while place >= self.counts[kind]:
-            place -= self.counts[kind]
-            kind = Kind(kind + 1)
-        turn = epoch * self.counts[kind] + place
-        rng = generator(Stream.PATCH, self._seed, epoch, number)
-        if kind is Kind.LESION:
-            scan, point = self._lesions[self._whose_turn(kind, turn, len(self._lesions))]
-        else:
-            scan, point = self._draw_block(kind, turn, rng)
+    def draw(self, epoch: int, numbers: IntArray) -> Patches:
+        """Draw patches of an epoch, all at once.
+
+        Args:
+            epoch: Epoch, from 0.
+            numbers: (n,) which patches, 0 ... per_epoch - 1, in any order.
+
+        Raises:
+            StoreError: If no scan has blocks of a kind that is needed.
+        """
+        counts = np.array(self.counts)
+        ends = np.cumsum(counts)
+        kind = np.searchsorted(ends, numbers, side="right")
+        turn = epoch * counts[kind] + numbers - (ends - counts)[kind]
+        draws = Draws(Stream.PATCH, self._seed, epoch, numbers)
+        scan, point = np.zeros(len(kind), np.int64), np.zeros((len(kind), 3), np.int64)
+        rows = np.flatnonzero(kind == Kind.LESION)
+        whose = self._lesions[self._whose_turn(Kind.LESION, turn[rows], len(self._lesions))]
+        scan[rows], point[rows] = whose[:, 0], whose[:, 1:]
+        self._draw_blocks(kind, turn, draws, scan, point)
         low, high = admissible_corners(point, self._size_vox)
-        return Patch(scan, _corner(rng.integers(low, high, endpoint=True)), point, kind)
+        moved = [draws.integers(high[:, axis] - low[:, axis] + 1) for axis in range(3)]
+        return Patches(scan, low + np.stack(moved, axis=1), point, kind)
 
-    def _whose_turn(self, kind: Kind, turn: int, n: int) -> int:
-        round_, place = divmod(turn, n)
-        return int(_shuffled(self._seed, int(kind), round_, n)[place])
+    def _whose_turn(self, kind: Kind, turns: IntArray, n: int) -> IntArray:
+        """Return which of n lesions or scans each (m,) turn belongs to."""
+        rounds, place = np.divmod(turns, max(n, 1))
+        whose = np.zeros(len(turns), np.int64)
+        for round_ in np.unique(rounds).tolist():
+            rows = rounds == round_
+            whose[rows] = _shuffled(self._seed, int(kind), round_, n)[place[rows]]
+        return whose
 
-    def _draw_block(self, kind: Kind, turn: int, rng: np.random.Generator) -> tuple[int, Corner]:
-        """Draw a voxel of the scan whose turn it is, or of the next one that has such a block."""
+    def _draw_blocks(
+        self, kind: IntArray, turn: IntArray, draws: Draws, scan: IntArray, point: IntArray
+    ) -> None:
+        """Draw voxels of the scans whose turn it is; fills ``scan`` and ``point``."""
+        chosen = np.zeros(len(kind), np.int64)
+        n_blocks = np.ones(len(kind), np.int64)
+        for one in (Kind.VESSEL, Kind.LUNG):
+            rows = np.flatnonzero(kind == one)
+            first = self._whose_turn(one, turn[rows], len(self._scans))
+            having = {s: self._next_with_blocks(s, one) for s in np.unique(first).tolist()}
+            scan[rows] = [having[s] for s in first.tolist()]
+            n_blocks[rows] = [len(self._index(s, one)) for s in scan[rows].tolist()]
+        which = draws.integers(n_blocks)
+        for one in (Kind.VESSEL, Kind.LUNG):
+            for row in np.flatnonzero(kind == one).tolist():
+                chosen[row] = self._index(int(scan[row]), one)[which[row]]
+        rows = kind != Kind.LESION
+        _, y, x = self._sizes[scan].T
+        corner = np.stack([chosen // (y * x), chosen // x % y, chosen % x], axis=1)
+        choices = np.where(rows, BLOCK_VOX, 1)
+        inside = np.stack([draws.integers(choices) for _ in range(3)], axis=1)
+        point[rows] = (corner + inside)[rows]
+
+    def _next_with_blocks(self, first: int, kind: Kind) -> int:
+        """Return the scan whose turn it is, or the next one that has blocks of a kind."""
         n = len(self._scans)
-        first = self._whose_turn(kind, turn, n)
         for scan in (*range(first, n), *range(first)):
-            blocks = self._blocks(scan, kind)
-            if len(blocks):
-                block = blocks[rng.integers(len(blocks))]
-                return scan, _corner(block + rng.integers(BLOCK_VOX, size=3))
+            if len(self._index(scan, kind)):
+                return int(scan)
         raise StoreError(
             f"none of the {n} scans to train on has {kind.name.lower()} blocks in "
             "its index, to draw negatives from: look at the lung masks in the store's summary.png"
         )
 
-    def _read_blocks(self, scan: int, kind: Kind) -> IntArray:
-        stored = self._scans[scan]
-        blocks = stored.vessel_blocks() if kind is Kind.VESSEL else stored.lung_blocks()
-        return blocks.astype(np.int16)  # a quarter of the memory; scans are below 32768 voxels
+    def _index(self, scan: int, kind: Kind) -> NDArray[np.uint32]:
+        """Return the first voxel of each block of a kind, numbered in array order.
+
+        All are kept once read: 4 bytes a block, 0.4 MB for the lungs of an adult at 1 mm.
+        """
+        found = self._blocks.get((scan, kind))
+        if found is None:
+            stored = self._scans[scan]
+            blocks = stored.vessel_blocks() if kind is Kind.VESSEL else stored.lung_blocks()
+            flat = np.ravel_multi_index(tuple(np.asarray(blocks).T), stored.grid.size_vox)
+            found = self._blocks[scan, kind] = np.asarray(flat, np.uint32)
+        return found
 
 
 def _counts(config: PatchConfig) -> tuple[int, int, int]:
@@ -199,7 +226,8 @@ def _counts(config: PatchConfig) -> tuple[int, int, int]:
     return lesion, vessel, config.per_epoch - lesion - vessel
 
 
-def _lesions(index: int, scan: TrainingScan) -> list[tuple[int, Corner]]:
+def _lesions(index: int, scan: TrainingScan) -> list[tuple[int, int, int, int]]:
+    """Return (scan, z, y, x) of each lesion of a scan."""
     places = []
     for finding in scan.findings:
         if finding.excluded:
@@ -209,7 +237,8 @@ def _lesions(index: int, scan: TrainingScan) -> list[tuple[int, Corner]]:
                 f"scan {scan.series_uid}: the lesion at {finding.center_mm} mm lies outside the "
                 "stored volume; ingest the scan again"
             )
-        places.append((index, _corner(np.rint(scan.grid.to_voxel(finding.center_mm)))))
+        z, y, x = (int(v) for v in np.rint(scan.grid.to_voxel(finding.center_mm)))
+        places.append((index, z, y, x))
     return places
 
 
@@ -223,11 +252,6 @@ def _refuse_small(scan: TrainingScan, size_vox: int) -> None:
         )
 
 
-@lru_cache(8)
+@lru_cache(64)
 def _shuffled(seed: int, kind: int, round_: int, n: int) -> IntArray:
     return generator(Stream.TURN, seed, kind, round_).permutation(n)
-
-
-def _corner(values: NDArray[np.number]) -> Corner:
-    z, y, x = (int(v) for v in values)
-    return z, y, x

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodule_det.config.train import AugmentConfig, OptimConfig, PatchConfig, TrainConfig
-from nodule_det.data.feed.augment import ROTATIONS
-from nodule_det.data.feed.feed import AIR_HU, Feed, cut, odd_pitched
+from nodule_det.data.feed.batch import AIR_HU
+from nodule_det.data.feed.cutter import cut
+from nodule_det.data.feed.feed import Feed, cutting_threads
 from nodule_det.data.scan import Prepared, ScanEntry
 from nodule_det.data.store import StoreInfo, open_store, write_info, write_scan
 from nodule_det.errors import ConfigError
@@ -30,7 +31,7 @@ def settings_of(batch_size=4, per_epoch=8, copies=1, seed=0, **augment):
 
 
 def arrays(batch):
-    return batch.image_hu, batch.target, batch.weight
+    return tuple(part.numpy() for part in batch.parts())
 
 
 def assert_same(a, b):
@@ -57,7 +58,8 @@ def test_a_batch_depends_on_seed_epoch_and_step_alone():
     feed.batch(0, 1)
     assert_same(feed.batch(1, 2), later)
     assert_same(Feed(SCANS, settings_of()).batch(1, 2), later)
-    assert not np.array_equal(Feed(SCANS, settings_of(seed=1)).batch(1, 2).image_hu, later.image_hu)
+    other = Feed(SCANS, settings_of(seed=1)).batch(1, 2)
+    assert not np.array_equal(other.image_hu, later.image_hu)
 
 
 def test_a_sample_is_the_same_whatever_the_size_of_the_batches():
@@ -104,34 +106,18 @@ def test_an_error_in_the_thread_reaches_the_loop():
 def test_epochs_come_in_different_orders_that_hold_each_sample_once():
     feed = Feed(SCANS, settings_of(batch_size=2, per_epoch=6, copies=0))
     seen = [
-        sorted(b.image_hu[i].tobytes() for b in feed.batches(0) for i in range(2)) for _ in range(2)
+        sorted(b.image_hu[i].numpy().tobytes() for b in feed.batches(0) for i in range(2))
+        for _ in range(2)
     ]
     in_turn = [cut_of(feed, 0, sample) for sample in range(6)]
     assert seen[0] == seen[1] == sorted(in_turn)
 
 
 def cut_of(feed, epoch, sample):
-    patch, corner, _ = feed.sample(epoch, sample)
+    samples, _ = feed.plan.draw(epoch, np.array([sample]))
     out = np.empty((32, 32, 32), np.int16)
-    cut(SCANS[patch.scan].volume_hu, corner, out, AIR_HU)
+    cut(SCANS[samples.scan[0]].volume_hu, tuple(samples.corner[0].tolist()), out, AIR_HU)
     return out.tobytes()
-
-
-def test_the_first_of_each_group_is_the_patch_as_drawn_and_the_others_are_near_it():
-    feed = Feed(SCANS, settings_of(copies=3, shift_vox=5))
-    for number in range(8):
-        drawn, corner, rotation = feed.sample(0, 4 * number)
-        assert (corner, rotation) == (drawn.corner, ROTATIONS[0])
-        for copy in (1, 2, 3):
-            patch, moved, _ = feed.sample(0, 4 * number + copy)
-            assert patch == drawn
-            assert np.abs(np.subtract(moved, corner)).max() <= 5
-
-
-def test_copies_are_turned_only_if_asked_for():
-    still, turned = (Feed(SCANS, settings_of(copies=4, rotate=r)) for r in (False, True))
-    assert {still.sample(0, k)[2] for k in range(40)} == {ROTATIONS[0]}
-    assert len({turned.sample(0, k)[2] for k in range(40)}) > 12
 
 
 @settings(max_examples=20, deadline=None)
@@ -145,11 +131,11 @@ def test_image_target_and_weight_turn_alike(epoch):
     scan = MemoryScan(volume, (lesion,), label_volume=mask)
     config = settings_of(copies=4, shift_vox=8)
     config.patches.positive_fraction, config.patches.vessel_fraction = 1.0, 0.0
-    batch = Feed([scan], config).batch(epoch, 0)
-    arms = batch.image_hu > 0
+    image, target, weight = arrays(Feed([scan], config).batch(epoch, 0))
+    arms = image > 0
     assert arms.any(axis=(1, 2, 3, 4)).all()
-    assert (batch.target[arms] == 1).all()
-    assert (batch.weight[arms] == batch.weight[arms][0]).all()
+    assert (target[arms] == 1).all()
+    assert (weight[arms] == weight[arms][0]).all()
 
 
 def test_outside_the_scan_is_air_that_does_not_count():
@@ -157,37 +143,17 @@ def test_outside_the_scan_is_air_that_does_not_count():
     config = settings_of(copies=0, batch_size=4)
     config.patches.positive_fraction, config.patches.vessel_fraction = 1.0, 0.0
     feed = Feed([at_the_corner], config)
-    batch = feed.batch(0, 0)
-    outside = batch.image_hu == AIR_HU  # noise stays above -1000 HU
+    image, _, weight = arrays(feed.batch(0, 0))
+    outside = image == AIR_HU  # noise stays above -1000 HU
     assert outside.any(axis=(1, 2, 3, 4)).all()
-    assert (batch.weight[outside] == 0).all()
-    assert (batch.weight[~outside] > 0).all()
+    assert (weight[outside] == 0).all()
+    assert (weight[~outside] > 0).all()
 
 
 def test_an_excluded_finding_never_counts():
     config = settings_of(batch_size=16, per_epoch=64)
     weights = [b.weight.min() for b in Feed(SCANS[1:], config).batches(0)]
     assert 0 in weights
-
-
-def test_a_cut_inside_is_the_slice_itself():
-    volume = noise(size_vox=(40, 41, 42))
-    out = odd_pitched(32)
-    assert cut(volume, (3, 4, 5), out, AIR_HU)
-    np.testing.assert_array_equal(out, volume[3:35, 4:36, 5:37])
-
-
-def test_a_cut_beyond_all_faces_is_padded():
-    volume = noise(size_vox=(40, 41, 42))
-    padded = np.pad(volume, 40, constant_values=AIR_HU)
-    for corner in [(-5, 20, 30), (30, -31, 0), (-40, 0, 0), (41, 41, 41)]:
-        out = odd_pitched(32)
-        assert not cut(volume, corner, out, AIR_HU)
-        z, y, x = (c + 40 for c in corner)
-        expected = np.full((32, 32, 32), AIR_HU, np.int16)
-        found = padded[z : z + 32, y : y + 32, x : x + 32]
-        expected[: found.shape[0], : found.shape[1], : found.shape[2]] = found
-        np.testing.assert_array_equal(out, expected)
 
 
 def test_an_epoch_smaller_than_a_batch_is_refused():
@@ -221,3 +187,31 @@ def test_a_stored_scan_gives_the_batches_of_the_same_scan_in_memory(tmp_path):
         )
     stored = Feed(open_store(tmp_path).scans, settings_of(batch_size=16))
     assert_same(stored.batch(1, 0), Feed(in_memory, settings_of(batch_size=16)).batch(1, 0))
+
+
+@pytest.mark.parametrize("change", [{"noise_hu": 40.0}, {"contrast": 0.3}, {"scale": 0.2}])
+def test_intensities_of_copies_vary_by_seed_epoch_and_step_alone(change):
+    feed, plain = (Feed(SCANS, settings_of(copies=3, **c)) for c in (change, {}))
+    varied = feed.batch(1, 2)
+    assert_same(feed.batch(1, 2), varied)
+    for batch in feed.batches(1, first_step=2):
+        assert_same(batch, varied)
+        break
+    image = plain.batch(1, 2).image_hu.float()
+    drawn = (feed.plan.rows(1, 2).intensity == np.float32([0, 1, 1])).all(axis=1)
+    for i, as_drawn in enumerate(drawn):
+        assert bool((varied.image_hu[i] == image[i]).all()) is bool(as_drawn)
+    assert not drawn.all()
+    assert_same_truth(varied, plain.batch(1, 2))
+
+
+def assert_same_truth(a, b):
+    np.testing.assert_array_equal(a.target, b.target)
+    np.testing.assert_array_equal(a.weight, b.weight)
+
+
+def test_a_machine_without_processor_affinity_counts_its_cores(monkeypatch):
+    monkeypatch.delattr("os.sched_getaffinity", raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    assert cutting_threads(0) == 3
+    assert cutting_threads(5) == 5

@@ -1,6 +1,7 @@
 """Where patches are cut."""
 
 from collections import Counter
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nodule_det.config.train import PatchConfig
-from nodule_det.data.feed.patches import Kind, PatchPlan, Stream, generator, rim_vox
+from nodule_det.data.feed.draws import Stream, generator
+from nodule_det.data.feed.patches import Kind, PatchPlan, rim_vox
 from nodule_det.errors import ConfigError, StoreError
 from tests.data.memory_scan import MemoryScan, finding, noise
 
@@ -21,8 +23,70 @@ SCANS = (
 )
 
 
+class Patch(NamedTuple):
+    scan: int
+    corner: tuple[int, int, int]
+    point: tuple[int, int, int]
+    kind: Kind
+
+
+def draw(plan, epoch, numbers):
+    found = plan.draw(epoch, np.asarray(numbers))
+    columns = (found.scan.tolist(), found.corner.tolist(), found.point.tolist(), found.kind)
+    return [Patch(s, tuple(c), tuple(p), Kind(k)) for s, c, p, k in zip(*columns, strict=True)]
+
+
 def draw_epoch(plan, epoch):
-    return [plan.draw(epoch, number) for number in range(sum(plan.counts))]
+    return draw(plan, epoch, range(sum(plan.counts)))
+
+
+def drawn_one_by_one(scans, config, seed, epoch, number):
+    """Draw a patch as the first versions did, with a generator of NumPy's for each."""
+    counts = PatchPlan(scans, config, seed).counts
+    kind, place = Kind.LESION, number
+    while place >= counts[kind]:
+        place -= counts[kind]
+        kind = Kind(kind + 1)
+    turn = epoch * counts[kind] + place
+    rng = generator(Stream.PATCH, seed, epoch, number)
+    lesions = [
+        (i, tuple(np.rint(scan.grid.to_voxel(f.center_mm)).astype(int).tolist()))
+        for i, scan in enumerate(scans)
+        for f in scan.findings
+        if not f.excluded
+    ]
+    n = len(lesions) if kind is Kind.LESION else len(scans)
+    round_, place = divmod(turn, n)
+    whose = int(generator(Stream.TURN, seed, int(kind), round_).permutation(n)[place])
+    if kind is Kind.LESION:
+        scan, point = lesions[whose]
+    else:
+        for scan in (*range(whose, n), *range(whose)):
+            stored = scans[scan]
+            blocks = stored.vessels if kind is Kind.VESSEL else stored.lung
+            if len(blocks):
+                break
+        block = blocks[rng.integers(len(blocks))]
+        point = tuple((block + rng.integers(4, size=3)).tolist())
+    rim = config.size_vox // 8
+    low, high = np.asarray(point) - (config.size_vox - 1 - rim), np.asarray(point) - rim
+    corner = tuple(rng.integers(low, high, endpoint=True).tolist())
+    return Patch(scan, corner, point, kind)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**31 - 1), st.integers(0, 10**6), st.sampled_from([16, 32, 64]))
+def test_patches_are_those_that_were_drawn_one_by_one(seed, epoch, size_vox):
+    blocks = np.argwhere(np.ones((9, 11, 13), bool)) * 4
+    scans = (
+        *SCANS,
+        MemoryScan(AIR, lung=blocks, vessels=np.empty((0, 3), int)),
+        MemoryScan(AIR, lung=blocks[::7], vessels=blocks[::3]),
+    )
+    config = PatchConfig(per_epoch=40, size_vox=size_vox)
+    numbers = np.random.default_rng(seed).permutation(40)
+    expected = [drawn_one_by_one(scans, config, seed, epoch, int(k)) for k in numbers]
+    assert draw(PatchPlan(scans, config, seed), epoch, numbers) == expected
 
 
 def test_an_epoch_of_twenty_holds_ten_lesions_five_vessels_and_five_of_lung():
@@ -76,9 +140,8 @@ def test_a_negative_lies_in_a_block_of_its_kind():
 def test_a_patch_does_not_depend_on_what_was_drawn_before_it():
     plan = PatchPlan(SCANS, PatchConfig(per_epoch=12), seed=7)
     forward = draw_epoch(plan, 2)
-    assert [
-        PatchPlan(SCANS, PatchConfig(per_epoch=12), 7).draw(2, k) for k in range(11, -1, -1)
-    ] == (forward[::-1])
+    alone = [draw(PatchPlan(SCANS, PatchConfig(per_epoch=12), 7), 2, [k])[0] for k in range(12)]
+    assert alone == forward
 
 
 def test_seeds_and_epochs_differ():
@@ -86,11 +149,6 @@ def test_seeds_and_epochs_differ():
     first, other_seed = (PatchPlan(SCANS, config, seed) for seed in (0, 1))
     assert draw_epoch(first, 0) != draw_epoch(other_seed, 0)
     assert draw_epoch(first, 0) != draw_epoch(first, 1)
-
-
-def test_streams_of_random_numbers_are_apart():
-    draws = {generator(stream, 1, 2).integers(2**62) for stream in Stream}
-    assert len(draws) == len(Stream)
 
 
 def test_scans_without_lesions_give_negatives_only():
@@ -122,7 +180,7 @@ def test_scans_without_any_lung_are_refused():
     bare = MemoryScan(AIR, lung=np.empty((0, 3), int))
     plan = PatchPlan((bare,), PatchConfig(positive_fraction=0, vessel_fraction=0), seed=0)
     with pytest.raises(StoreError, match=r"none of the 1 scans .* lung blocks .* summary.png"):
-        plan.draw(0, 0)
+        draw(plan, 0, [0])
 
 
 def test_a_lesion_outside_its_scan_is_refused_by_name():

@@ -1,0 +1,94 @@
+"""A validation that was interrupted, kept scan by scan, so that the next session continues it.
+
+    scan ──add()──▶ .validation.RANK.jsonl ──open()──▶ candidates of the scans that are done
+
+A validation of 100 scans may take longer than a job's time limit.  Its first line names the weights
+that it is about: after another step, nothing of it is used.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from nodule_det.candidates import ScanCandidates
+from nodule_det.files import append_jsonl, read_jsonl, write_text
+from nodule_det.train.trainer import Trainer
+
+
+@dataclass
+class PartialValidation:
+    """The scans of a validation that are done.
+
+    Attributes:
+        path: File of this process.
+        found: Candidates by series_uid.
+    """
+
+    path: Path
+    found: dict[str, ScanCandidates] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, trainer: Trainer) -> PartialValidation:
+        """Read what earlier sessions found with these weights, and delete anything else."""
+        world, folder = trainer.world, trainer.folder.path
+        header = {"step": trainer.state.step, "weights": fingerprint(trainer.model)}
+        rows: list[dict[str, Any]] = []
+        if world.first:
+            for path in sorted(folder.glob(".validation.*.jsonl")):
+                first, *others = read_jsonl(path) or [{}]
+                rows += others if first == header else []
+                path.unlink()
+        rows = world.from_first(rows)
+        partial = cls(folder / f".validation.{world.rank}.jsonl")
+        write_text(partial.path, json.dumps(header) + "\n")
+        for row in rows:
+            try:
+                found = _from_row(row)
+            except (KeyError, TypeError, ValueError):
+                continue  # a damaged line: the scan is searched again
+            partial.found[row["series_uid"]] = found
+            if world.first:
+                append_jsonl(partial.path, row)
+        return partial
+
+    def add(self, series_uid: str, found: ScanCandidates) -> None:
+        """Keep the candidates of a scan."""
+        self.found[series_uid] = found
+        row = {
+            "series_uid": series_uid,
+            "world_mm": found.world_mm.tolist(),
+            "score": found.score.tolist(),
+            "diameter_mm": found.diameter_mm.tolist(),
+            "n_dropped": found.n_dropped,
+        }
+        append_jsonl(self.path, row)
+
+    def remove(self) -> None:
+        """Delete the files of all processes, once the validation is complete."""
+        for path in self.path.parent.glob(".validation.*.jsonl"):
+            path.unlink(missing_ok=True)
+
+
+def fingerprint(model: nn.Module) -> int:
+    """Return a checksum of a network's weights and running averages."""
+    checksum = 0
+    for tensor in model.state_dict().values():
+        checksum = zlib.crc32(tensor.cpu().contiguous().numpy().tobytes(), checksum)
+    return checksum
+
+
+def _from_row(row: dict[str, Any]) -> ScanCandidates:
+    score = np.array(row["score"], np.float64).reshape(-1)
+    return ScanCandidates(
+        world_mm=np.array(row["world_mm"], np.float64).reshape(len(score), 3),
+        score=score,
+        diameter_mm=np.array(row["diameter_mm"], np.float64).reshape(len(score)),
+        n_dropped=int(row["n_dropped"]),
+    )

@@ -1,0 +1,210 @@
+"""One optimiser step that never waits for the device, and what is read of it now and then.
+
+    Batch ──▶ Stepper: forward, loss, backward, clip, optimiser ──▶ sum of losses, first bad step
+                       (on a GPU replayed as one CUDA graph)          (kept on the device)
+
+Looking at a loss makes the host wait until the device has done everything before it, and the
+device wait until the host has enqueued the next step.  So the sum of losses and the number of the
+first step that was not finite stay on the device.  The loop reads them every ``LOG_EVERY_STEPS``
+steps and before every checkpoint, so no broken weights are ever saved.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from nodule_det.data.feed.batch import Batch
+from nodule_det.errors import DeviceMemoryError
+from nodule_det.model import is_out_of_memory, normalise
+from nodule_det.train.losses import detection_loss
+from nodule_det.train.optimizer import learning_rate, set_learning_rate
+from nodule_det.train.trainer import Trainer
+
+CLIP_NORM = 1.0
+"""Largest norm of a gradient.  One odd batch of a small size must not throw the optimiser off."""
+
+EAGER_STEPS = 3
+"""Ordinary steps before a graph is captured: cuDNN chooses its kernels, and the optimiser makes its
+state.  They are steps of the run like any other."""
+
+log = logging.getLogger("nodule_det.train")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Sum of losses and first bad step, on their way from the device.
+
+    Attributes:
+        values: (2,) float64: the sum, and the number of the first step whose loss or gradient was
+            not finite, -1 if there was none.
+        event: Passed when ``values`` has arrived; None on a CPU.
+    """
+
+    values: Tensor
+    event: torch.cuda.Event | None
+
+    def wait(self) -> tuple[float, int]:
+        """Return the sum of losses and the first bad step."""
+        if self.event is not None:
+            self.event.synchronize()
+        loss_sum, bad = self.values.tolist()
+        return loss_sum, int(bad)
+
+
+class Stepper:
+    """Does the optimiser steps of a session.
+
+    Args:
+        trainer: The run.
+        forward: Its network, or what shares it between processes.
+    """
+
+    def __init__(self, trainer: Trainer, forward: nn.Module) -> None:
+        self._trainer, self._forward = trainer, forward
+        self._parameters = list(trainer.model.parameters())
+        device = trainer.device
+        self._seen = torch.tensor(
+            [trainer.state.loss_sum, -1.0], dtype=torch.float64, device=device
+        )
+        self._number = torch.tensor(float(trainer.state.step), dtype=torch.float64, device=device)
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._static: Batch | None = None
+        self._may_capture = wants_graph(trainer)
+        self._done = 0
+        self._side = None
+        if self._may_capture:
+            self._side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def __call__(self, batch: Batch) -> None:
+        """Do one step; returns before the device has done it.
+
+        Raises:
+            DeviceMemoryError: If a batch does not fit on the device.
+        """
+        trainer = self._trainer
+        lr = learning_rate(trainer.state.step, trainer.total_steps, trainer.config.optim.lr)
+        set_learning_rate(trainer.optimizer, lr)
+        with _memory_of(trainer):
+            if self._may_capture and self._graph is None and self._done >= EAGER_STEPS:
+                self._capture(batch)
+            if self._graph is not None and self._static is not None:
+                for static, part in zip(self._static.parts(), batch.parts(), strict=True):
+                    static.copy_(part)
+                self._graph.replay()
+            elif self._may_capture and self._side is not None:
+                self._side.wait_stream(torch.cuda.current_stream(trainer.device))
+                with torch.cuda.stream(self._side):
+                    self._compute(*batch.parts())
+                torch.cuda.current_stream(trainer.device).wait_stream(self._side)
+            else:
+                self._compute(*batch.parts())
+        self._done += 1
+
+    def read(self, *, reset: bool) -> Reading:
+        """Copy the sum of losses and the first bad step to the host, without waiting.
+
+        Args:
+            reset: Whether the sum begins anew after this.
+        """
+        if self._seen.is_cuda:
+            values = torch.empty(2, dtype=torch.float64, pin_memory=True)
+            values.copy_(self._seen, non_blocking=True)
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            event.record()
+        else:
+            values, event = self._seen.clone(), None
+        if reset:
+            self._seen[0].zero_()
+        return Reading(values, event)
+
+    def _compute(self, image_hu: Tensor, target: Tensor, weight: Tensor) -> None:
+        trainer = self._trainer
+        image = normalise(image_hu).to(memory_format=torch.channels_last_3d)
+        with torch.autocast(
+            trainer.device.type,
+            trainer.dtype,
+            enabled=trainer.dtype is not torch.float32,
+            cache_enabled=not self._may_capture,
+        ):
+            logits = self._forward(image)
+        loss = detection_loss(logits, target, weight)
+        if trainer.world.size > 1:  # the mean over a batch weighs each share by what it counts
+            counted = (weight > 0).sum().float()
+            loss = loss * counted * trainer.world.size / trainer.world.total(counted).clamp(min=1)
+        trainer.optimizer.zero_grad(set_to_none=True)
+        trainer.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        trainer.scaler.unscale_(trainer.optimizer)
+        norm = nn.utils.clip_grad_norm_(self._parameters, CLIP_NORM)
+        trainer.scaler.step(trainer.optimizer)
+        trainer.scaler.update()
+        self._note(loss.detach(), norm)
+
+    def _note(self, loss: Tensor, norm: Tensor) -> None:
+        """Add a loss to the sum on the device, and remember the first step that was not finite."""
+        fine = torch.isfinite(loss)
+        if not self._trainer.scaler.is_enabled():
+            # With fp16 an infinite gradient is no failure: the scaler skips the step and scales
+            # less.
+            fine = fine & torch.isfinite(norm)
+        bad = torch.where((self._seen[1] < 0) & ~fine, self._number, self._seen[1])
+        self._seen[0].add_(loss)
+        self._seen[1].copy_(bad)
+        self._number.add_(1)
+
+    def _capture(self, batch: Batch) -> None:
+        """Capture the step as a graph; on any failure go on with ordinary steps."""
+        device = self._trainer.device
+        self._static = Batch(*(part.clone() for part in batch.parts()))
+        self._trainer.optimizer.zero_grad(set_to_none=True)
+        graph = torch.cuda.CUDAGraph()
+        try:
+            # other threads make batches meanwhile: their calls must not end the capture
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                self._compute(*self._static.parts())
+        except RuntimeError as error:
+            log.warning(
+                "the training step cannot be captured as a CUDA graph (%s); continuing with "
+                "ordinary steps", str(error).partition("\n")[0],
+            )  # fmt: skip
+            self._may_capture, self._static = False, None
+            torch.cuda.synchronize(device)
+            return
+        self._graph = graph
+        log.info("the training step is replayed as a CUDA graph (gpu.cuda_graph)")
+
+
+def wants_graph(trainer: Trainer) -> bool:
+    """Return whether to capture the step, and log why not where the setting asks for it."""
+    if trainer.device.type != "cuda" or not trainer.config.gpu.cuda_graph:
+        return False
+    reasons = {
+        "several processes share a step": trainer.world.size > 1,
+        "fp16 scales its loss": trainer.scaler.is_enabled(),
+    }
+    for reason, applies in reasons.items():
+        if applies:
+            log.info("no CUDA graph: %s", reason)
+            return False
+    return True
+
+
+@contextmanager
+def _memory_of(trainer: Trainer) -> Iterator[None]:
+    """Turn a full device into an error that names the settings to lower."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        config = trainer.config
+        raise DeviceMemoryError(
+            f"{trainer.device} has no memory left at optim.batch_size={config.optim.batch_size}, "
+            f"patches.size_vox={config.patches.size_vox}, model.filters={config.model.filters}; "
+            "lower one of them"
+        ) from error

@@ -1,0 +1,125 @@
+"""Batches made on the device are those that NumPy cuts, whatever the patch and its truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nodule_det.config.train import AugmentConfig, OptimConfig, PatchConfig, TrainConfig
+from nodule_det.data.feed.augment import ORIENTATIONS
+from nodule_det.data.feed.cutter import NumpyCutter
+from nodule_det.data.feed.device_cutter import DeviceCutter
+from nodule_det.data.feed.feed import Feed
+from nodule_det.data.feed.plan import Samples
+from tests.data.memory_scan import MemoryScan, finding, noise
+
+CPU = torch.device("cpu")
+ALL, NOTHING = 1 << 40, 0
+SIZES = ((64, 72, 80), (70, 64, 66), (65, 100, 67))
+
+
+def random_scan(number, *, masked):
+    """Make a scan with 40 findings that overlap, a third excluded, of 2 to 30 voxels."""
+    rng = np.random.default_rng(number)
+    size_vox = SIZES[number % 3]
+    places, diameters = rng.uniform(0, 0.97, (40, 3)) * size_vox, rng.uniform(2, 30, 40)
+    findings = tuple(
+        finding(tuple(place), float(d), excluded=bool(k % 3 == 0))
+        for k, (place, d) in enumerate(zip(places, diameters, strict=True))
+    )
+    labels = (rng.random(size_vox) < 0.02).astype(np.uint8) if masked else None
+    return MemoryScan(noise(number, size_vox), findings, f"1.{number}", labels)
+
+
+SCANS = tuple(random_scan(i, masked=i in (1, 3)) for i in range(5))
+SOME = 2 * 64 * 72 * 80 + 3 * 70 * 64 * 66  # the first two scans, the second with labels
+
+
+def samples_of(scan, corner, orientation):
+    n = len(scan)
+    arrays = (np.asarray(v, np.int64) for v in (scan, corner, orientation))
+    return Samples(*arrays, np.tile(np.float32([0, 1, 1]), (n, 1)))
+
+
+def assert_same(batch, expected):
+    image, target, weight = (part.numpy() for part in batch.parts())
+    np.testing.assert_array_equal(image, expected.image_hu.numpy())
+    np.testing.assert_allclose(target, expected.target.numpy(), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(weight, expected.weight.numpy(), rtol=1e-6, atol=1e-6)
+    assert image.dtype == np.int16
+
+
+@pytest.mark.parametrize("size_vox", [32, 64])
+@pytest.mark.parametrize("memory_bytes", [ALL, SOME, NOTHING])
+def test_every_orientation_over_every_border_is_what_numpy_cuts(size_vox, memory_bytes):
+    rng = np.random.default_rng(size_vox)
+    n = len(ORIENTATIONS)
+    scan = np.arange(n) % len(SCANS)
+    sizes = np.array([SIZES[s % 3] for s in scan])
+    corner = rng.integers(-size_vox // 2, sizes - size_vox // 2)
+    samples = samples_of(scan, corner, np.arange(n))
+    cutter = DeviceCutter(SCANS, size_vox, CPU, memory_bytes)
+    assert_same(cutter.cut(samples), NumpyCutter(SCANS, size_vox).cut(samples))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([16, 18, 48]), st.sampled_from([ALL, SOME]))
+def test_patches_of_any_size_at_any_place_are_what_numpy_cuts(seed, size_vox, memory_bytes):
+    rng = np.random.default_rng(seed)
+    scan = rng.integers(len(SCANS), size=6)
+    corner = rng.integers(-size_vox - 2, 90, (6, 3))
+    samples = samples_of(scan, corner, rng.integers(48, size=6))
+    cutter = DeviceCutter(SCANS, size_vox, CPU, memory_bytes)
+    assert_same(cutter.cut(samples), NumpyCutter(SCANS, size_vox).cut(samples))
+
+
+def config(size_vox=32, batch_size=6, copies=2):
+    return TrainConfig(
+        patches=PatchConfig(size_vox=size_vox, per_epoch=50),
+        optim=OptimConfig(batch_size=batch_size),
+        augment=AugmentConfig(copies=copies, noise_hu=20.0, mirror=True),
+    )
+
+
+@pytest.mark.parametrize("memory_bytes", [ALL, SOME])
+@pytest.mark.parametrize("shares", [(0, 1), (1, 3)])
+def test_an_epoch_made_in_chunks_is_the_one_that_numpy_cuts(memory_bytes, shares):
+    rank, world_size = shares
+    numpy, device = (
+        Feed(SCANS, config(), cutter)
+        for cutter in (None, DeviceCutter(SCANS, 32, CPU, memory_bytes, threads=2))
+    )
+    for first_step in (0, 7):
+        place = {"first_step": first_step, "rank": rank, "world_size": world_size}
+        made, cut = list(device.batches(3, **place)), list(numpy.batches(3, **place))
+        assert len(made) == len(cut) == 25 - first_step
+        for one, other in zip(made, cut, strict=True):
+            np.testing.assert_array_equal(one.image_hu, other.image_hu)
+            np.testing.assert_allclose(one.weight, other.weight, rtol=1e-6)
+
+
+def test_a_batch_larger_than_one_gather_is_made_in_parts(monkeypatch):
+    monkeypatch.setattr("nodule_det.data.feed.device_cutter.VOXELS_AT_ONCE", 4 * 32**3)
+    feed = Feed(SCANS, config(batch_size=10), DeviceCutter(SCANS, 32, CPU, SOME))
+    expected = Feed(SCANS, config(batch_size=10))
+    for one, other in zip(feed.batches(0), expected.batches(0), strict=True):
+        np.testing.assert_array_equal(one.image_hu, other.image_hu)
+
+
+def test_scans_lie_on_the_device_until_the_memory_is_used():
+    held = [DeviceCutter(SCANS, 32, CPU, b).volumes for b in (ALL, SOME, SOME - 1, NOTHING)]
+    assert [int(v.resident.sum()) for v in held] == [5, 2, 1, 0]
+    n_vox = [int(np.prod(s.grid.size_vox)) for s in SCANS]
+    assert held[0].voxels.numel() == sum(n_vox)
+    assert held[0].labels.numel() == n_vox[1] + n_vox[3]
+    assert held[1].voxels.numel() == sum(n_vox[:2]) + (1 << 22)
+
+
+def test_what_the_scans_take_is_logged(caplog):
+    with caplog.at_level("INFO", "nodule_det.data.feed.volumes"):
+        DeviceCutter(SCANS, 32, CPU, SOME)
+    assert "2 of 5 training scans are on cpu" in caplog.text
+    assert "feed.memory_gb); patches of the others are cut on the CPU" in caplog.text

@@ -1,0 +1,134 @@
+"""Steps that nobody looks at: what is known of them afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from nodule_det.config.train import LimitConfig, OptimConfig, Optimizer
+from nodule_det.data.feed.feed import Feed
+from nodule_det.data.store import open_store
+from nodule_det.errors import DeviceMemoryError, DivergedError
+from nodule_det.model import build_model
+from nodule_det.runs import RunFolder
+from nodule_det.train.distributed import World
+from nodule_det.train.loop import fit
+from nodule_det.train.optimizer import make_optimizer
+from nodule_det.train.step import Stepper, wants_graph
+from nodule_det.train.trainer import Trainer
+from tests.train.tiny_run import tiny
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def trainer(store, tmp_path):
+    """Return a function that makes a fresh trainer; settings replace those of a tiny run."""
+
+    def make(**others):
+        config = replace(tiny(store, tmp_path, epochs=3), **others)
+        torch.manual_seed(0)
+        model = build_model(config.model)
+        opened = open_store(store)
+        return Trainer(
+            config=config,
+            meta=None,
+            model=model,
+            optimizer=make_optimizer(model, config.optim, CPU),
+            scaler=torch.amp.GradScaler("cpu", enabled=False),
+            feed=Feed(opened.training(0), config),
+            validation_scans=opened.validation(0),
+            folder=RunFolder(tmp_path),
+            world=World(),
+            device=CPU,
+            dtype=torch.float32,
+        )
+
+    return make
+
+
+def test_the_sum_of_losses_is_that_of_the_steps_and_begins_anew_when_reset(trainer):
+    one = trainer()
+    step, batches = Stepper(one, one.model), list(one.feed.batches(0))
+    sums = []
+    for batch in batches[:3]:
+        step(batch)
+        sums.append(step.read(reset=False).wait())
+    assert 0 < sums[0][0] < sums[1][0] < sums[2][0]
+    assert {bad for _, bad in sums} == {-1}
+    assert step.read(reset=True).wait() == sums[2]
+    assert step.read(reset=True).wait() == (0, -1)
+
+
+def test_a_sum_that_was_interrupted_is_continued_to_the_bit(trainer):
+    one, other = trainer(), trainer()
+    steps = Stepper(one, one.model), Stepper(other, other.model)
+    for batch in list(one.feed.batches(0))[:2]:
+        steps[0](batch)
+        steps[1](batch)
+    other.state.loss_sum, _ = steps[1].read(reset=False).wait()
+    resumed = Stepper(other, other.model)
+    batch = one.feed.batch(0, 2)
+    steps[0](batch)
+    resumed(batch)
+    assert resumed.read(reset=False).wait() == steps[0].read(reset=False).wait()
+
+
+def poisoned_at(trainer, number):
+    """Make the loss of one step infinite, whatever comes after."""
+    batches = trainer.feed.batches
+
+    def poisoned(epoch, *, first_step, rank, world_size):
+        steps = batches(epoch, first_step=first_step, rank=rank, world_size=world_size)
+        for step, batch in enumerate(steps, epoch * trainer.feed.steps_per_epoch + first_step):
+            if step == number:
+                batch.weight.fill_(torch.inf)
+            yield batch
+
+    trainer.feed.batches = poisoned
+
+
+def test_a_divergence_is_reported_later_with_its_own_step_and_nothing_is_saved(trainer):
+    one = trainer(limits=LimitConfig(epochs=3))
+    poisoned_at(one, 3)  # of 6 steps an epoch: steps 4 and 5 are done as well
+    with pytest.raises(DivergedError, match=r"not finite at step 3 with optim.lr=0.001; lower"):
+        fit(one, lambda needed_s: None, lambda validation: None)
+    assert one.state.step == 6
+    assert not one.folder.checkpoint_last.exists()
+
+
+def test_a_stop_right_after_a_bad_step_saves_nothing(trainer):
+    one = trainer()
+    poisoned_at(one, 2)
+    reasons = iter([None, None, "sigterm"])
+    with pytest.raises(DivergedError, match="at step 2"):
+        fit(one, lambda needed_s: next(reasons), lambda validation: None)
+    assert not one.folder.checkpoint_last.exists()
+
+
+@pytest.mark.parametrize("kind", list(Optimizer))
+def test_every_kind_of_optimiser_lowers_the_loss(trainer, kind):
+    one = trainer(optim=OptimConfig(kind=kind, lr=3e-2, batch_size=2, weight_decay=1e-4))
+    one.state.step = 3  # past the rise of the learning rate
+    step, batch = Stepper(one, one.model), one.feed.batch(0, 0)
+    losses = []
+    for _ in range(8):
+        step(batch)
+        losses.append(step.read(reset=True).wait()[0])
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_a_full_device_names_the_settings_to_lower(trainer):
+    one = trainer()
+
+    def full(image):
+        raise torch.OutOfMemoryError("full")
+
+    with pytest.raises(DeviceMemoryError, match=r"cpu has no memory left at optim.batch_size=2, "):
+        Stepper(one, full)(one.feed.batch(0, 0))
+
+
+def test_a_cpu_has_no_graph_to_capture(trainer):
+    assert wants_graph(trainer()) is False
