@@ -2,10 +2,9 @@
 
     Candidates ──capped()──▶ rows ──match()──▶ Matched ──challenge_figures()──▶ ChallengeFigures
 
-The script matches and reads its curve as this package does (:mod:`nodule_det.froc`,
-:mod:`nodule_det.froc`), with two habits of its own.  It looks at 100 candidates a scan at
-most, which it does not say.  And it bootstraps: what papers call the CPM is often the mean over
-its resamples rather than the figure of the data.
+The script matches and reads its curve as :mod:`nodule_det.froc` does, with two habits of its own.
+It reads at most 100 candidates per scan, without saying so.  And it bootstraps: what papers call
+the CPM is often the mean over its resamples rather than the figure of the data.
 
 References:
     Setio et al. (2017), Validation, comparison, and combination of algorithms for automatic
@@ -26,7 +25,7 @@ from nodule_det.errors import FrocInputError
 from nodule_det.froc import CPM_RATES, Candidates, Matched, froc_curve, sensitivity_at
 
 CAP = 100
-"""Candidates of a scan that the challenge looks at."""
+"""Candidates of a scan that the challenge reads."""
 
 TAIL = 0.025
 """Share of resamples beyond either end of its intervals."""
@@ -47,24 +46,24 @@ class ChallengeFigures:
     high: tuple[float, ...]
     cpm_of_means: float
     n_capped: int
-    """Candidates beyond the cap, which were not looked at."""
+    """Candidates beyond the cap, which were discarded."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return asdict(self)
 
 
 def capped(candidates: Candidates, limit: int = CAP) -> IntArray:
-    """Return the rows that the challenge looks at.
+    """Return the rows that the challenge reads.
 
-    Of a scan with more than ``limit`` rows those strictly above the score of the row of rank
-    ``limit + 1`` count: of a tie at the cut, none does.  A NaN stays, for ``match`` to refuse.
+    In a scan with more than ``limit`` rows, those with a score strictly above that of the row of
+    rank ``limit + 1`` count: of a tie at the cut, none does.  A NaN stays, for ``match`` to refuse.
 
     Raises:
         FrocInputError: If ``limit`` is less than 1.
     """
     if limit < 1:
-        raise FrocInputError(f"limit={limit} must be at least 1 candidate per scan; LUNA16 has 100")
+        raise FrocInputError(f"limit={limit} must be at least 1 candidate per scan: LUNA16 has 100")
     _, case = np.unique(candidates.case, return_inverse=True)
     # NaN sorts last within its scan, behind every score.
     order = np.lexsort((-candidates.score, case))
@@ -90,7 +89,7 @@ def challenge_figures(
     if not len(drawn):
         raise FrocInputError(
             f"none of {bootstrap} resamples of {matched.n_cases} scans holds a lesion, so there is "
-            "nothing to report of them; give more resamples"
+            "nothing to report of them; use more resamples"
         )
     ordered = np.sort(drawn, axis=0)
     low, high = (ordered[math.floor(share * len(ordered))] for share in (TAIL, 1 - TAIL))

@@ -2,9 +2,9 @@
 
     Matched + a label per lesion ──analyse_strata()──▶ label -> Froc
 
-Only lesions can be told apart: a false positive has no size or texture of its own.  So all strata
-share all false positives, and a stratum's curve says what share of *its* lesions is found at the
-price that *the detector* has.
+Only lesions can be grouped: a false positive has no size or texture of its own.  So all strata
+share all false positives, and the curve of a stratum is the share of *its* lesions that is found at
+the false positives of *the detector*.
 """
 
 from __future__ import annotations

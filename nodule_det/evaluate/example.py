@@ -2,8 +2,8 @@
 
     seed ──write_example()──▶ scans.csv, annotations*.csv, first.csv, second.csv
 
-Scores are logits.  A lesion is found the more surely the larger it is; the second detector reads
-the same scans (its scores are correlated with the first's) and is a little better at small ones.
+Scores are logits.  Large lesions score higher than small ones.  The second detector reads the same
+scans (its scores are correlated with the first's) and is a little better at small lesions.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ FALSE_POSITIVES_PER_SCAN = 20
 EXCLUDED_PER_SCAN = 4
 SOLID_SHARE = 0.87
 COMMON = 0.7
-"""Correlation of the two detectors' scores: they look at the same scan."""
+"""Correlation of the two detectors' scores: they read the same scan."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """Where the files lie."""
+    """Paths of the files."""
 
     scans: Path
     annotations: Path
