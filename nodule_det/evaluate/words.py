@@ -38,11 +38,15 @@ def figures_table(froc: Froc, merits: dict[str, Jafroc] | None = None) -> str:
     rows = [("", "", CI, "step-wise", "threshold"), *_rows(froc)]
     if not _ties_matter(froc):
         rows = [(*row[:3], row[4]) for row in rows]
+    reasons = []
     for name, merit in (merits or {}).items():
-        interval = merit.reason or span(merit.interval, merit.few_scans)
+        if merit.reason:
+            reasons.append(f"no {name}: {merit.reason}")
+            continue
+        interval = span(merit.interval, merit.few_scans)
         rows.append((name, _number(merit.figure), interval, *[""] * (len(rows[0]) - 3)))
     few = [] if froc.few_scans is None else ["", f"{froc.few_scans}: read these figures as counts"]
-    return "\n".join([count, "", *aligned(rows), *few])
+    return "\n".join([count, "", *aligned(rows), *reasons, *few])
 
 
 def strata_table(column: str, strata: dict[str, Froc]) -> str:

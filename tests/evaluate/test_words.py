@@ -51,7 +51,7 @@ def test_too_few_scans_are_said_in_words():
 def test_a_missing_figure_of_merit_has_its_reason():
     all_ill = matched([(0, 0.9)], [])
     text = figures_table(analyse(all_ill, bootstrap=20), {"JAFROC": jafroc(all_ill)})
-    assert cells(text)["JAFROC"] == ["none", "there is no scan without lesions among 1 scans"]
+    assert "no JAFROC: there is no scan without lesions among 1 scans" in text.splitlines()
 
 
 def test_patients_are_counted():
