@@ -1,7 +1,7 @@
 """Settings of ``python -m nodule_det.hpo`` and its parts: one tuning study.
 
-Settings of the trainings stand below ``train``, by the names of the train command; what is tuned
-stands in a file of ``conf/space``.
+Settings of the trainings are below ``train``, under the names of the train command.  What is tuned
+is in a file of ``conf/space``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Strategy(Enum):
 
 
 class Failures(Enum):
-    """What a training that ran out of memory or diverged teaches."""
+    """How a training that ran out of memory or diverged is used."""
 
     model = "model"
     zero = "zero"
@@ -54,7 +54,7 @@ class Direction(Enum):
 
 
 class Stop(Enum):
-    """What to do with jobs that are there already."""
+    """What to do with the jobs of an existing study."""
 
     never = "never"
     jobs = "jobs"
@@ -70,29 +70,29 @@ class StudyWas(Enum):
 
 @dataclass(kw_only=True)
 class DispatcherConfig:
-    """Where the trainings run, and what a job needs there."""
+    """Where the trainings run, and what a job requests there."""
 
     kind: DispatcherKind = DispatcherKind.local
     """local (processes of this machine), pbs (qsub, qstat, qdel) or slurm (sbatch, squeue)."""
 
     queue: str = ""
-    """Queue (PBS) or partition (Slurm); empty takes the site's default."""
+    """Queue (PBS) or partition (Slurm); empty uses the site's default."""
 
     select: str = "1:ncpus=1"
     """PBS select statement of one job."""
 
     walltime_s: float = 0.0
-    """Wall-clock limit of a job; the training saves a checkpoint before it and goes on in the
-    next job.  0 asks for none."""
+    """Wall-clock limit of a job.  The training saves a checkpoint before it and resumes in the
+    next job.  0 requests none."""
 
     walltime_margin_s: float = 300.0
-    """How long before ``walltime_s`` the training must be done with saving."""
+    """How long before ``walltime_s`` the training must have saved its checkpoint."""
 
     join_resources: bool = False
-    """Return PBS resources in one ``-l`` option: Slurm's qsub wrapper heeds only the last one."""
+    """Put PBS resources into one ``-l`` option: Slurm's qsub wrapper uses only the last one."""
 
     submit_args: list[str] = field(default_factory=list)
-    """More arguments of qsub or sbatch: project group, account, mail, GPUs."""
+    """Additional arguments of qsub or sbatch: project group, account, mail, GPUs."""
 
     setup: list[str] = field(default_factory=list)
     """Shell lines that a job runs first: ``module load ...``, ``source .../activate``."""
@@ -101,35 +101,35 @@ class DispatcherConfig:
     """Variables exported in a job."""
 
     container: str = ""
-    """Words put before the training command: ``apptainer exec --nv image.sif``."""
+    """Words before the training command, such as ``apptainer exec --nv image.sif``."""
 
     python: str = ""
-    """Python of the compute side; by default the one that runs the driver."""
+    """Python on the compute nodes; by default the one that runs the driver."""
 
     memory_gb: float = 0.0
-    """What a training may use: the memory of its GPU, or on a CPU what its job is given (ask for
-    that by ``select`` or ``submit_args``).  0: not known, nothing is refused for it."""
+    """Memory limit of a training: that of its GPU, or on a CPU that of its job (request it with
+    ``select`` or ``submit_args``).  0 means unknown: nothing is refused for its memory."""
 
     gpus: list[int] = field(default_factory=list)
-    """local: GPUs to share out, one to a job; empty leaves the jobs on the CPU (or as they are)."""
+    """local: GPUs to use, one per job.  Empty: jobs see what the driver sees."""
 
     cpus_per_job: int = 1
     """local: threads of a job (OMP_NUM_THREADS)."""
 
     host_gone: bool = False
-    """local: the machine that ran the jobs of this study is gone for good; they go on here."""
+    """local: the machine that ran the jobs of this study no longer exists; resume them here."""
 
     poll_s: float = 30.0
-    """Seconds between two questions to the batch system, one for all jobs."""
+    """Seconds between two polls of the batch system, each for all jobs together."""
 
     poll_details: bool = True
     """PBS: ask by ``qstat -f``, which tells why a job waits; false asks by plain qstat."""
 
     timeout_s: float = 60.0
-    """Longest wait for an answer of the batch system; a frozen server never answers."""
+    """Longest wait for an answer of the batch system."""
 
     grace_s: float = 60.0
-    """How long a result may still show up after its job is gone (network file systems)."""
+    """How long a result may take to appear after its job is gone (network file systems)."""
 
     def __post_init__(self) -> None:
         require_range("dispatcher.walltime_s", self.walltime_s, 0, 1e8)
@@ -146,29 +146,29 @@ class DispatcherConfig:
             )
         for name in self.environment:
             if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
-                raise ConfigError(f"dispatcher.environment.{name} is no name of a variable")
+                raise ConfigError(f"dispatcher.environment.{name} is not a valid variable name")
         if self.gpus and self.kind is not DispatcherKind.local:
             raise ConfigError(
-                f"dispatcher.gpus={list(self.gpus)} is for the local dispatcher; ask "
-                f"{self.kind.value} for GPUs by dispatcher.select or dispatcher.submit_args"
+                f"dispatcher.gpus={list(self.gpus)} is for the local dispatcher; request GPUs from "
+                f"{self.kind.value} with dispatcher.select or dispatcher.submit_args"
             )
 
 
 @dataclass(kw_only=True)
 class RetryConfig:
-    """How often a trial is started again, for each reason.  Diverged and out of memory: never."""
+    """How often a trial is started again, by reason.  Diverged and out of memory: never."""
 
     lost: int = 3
     """The job vanished without a result, as in a node crash, or its disk was full."""
 
     killed: int = 1
-    """Killed by a signal that was not ours."""
+    """Killed by a signal that the driver did not send."""
 
     error: int = 0
-    """The training ended with an error; the same settings mostly give the same error."""
+    """The training ended with an error, which usually occurs again."""
 
     stopped: int = 100
-    """Stopped at the wall-clock limit with a checkpoint; goes on where it was."""
+    """Stopped at the wall-clock limit with a checkpoint, from which it resumes."""
 
     def __post_init__(self) -> None:
         for name in ("lost", "killed", "error", "stopped"):
@@ -177,17 +177,17 @@ class RetryConfig:
 
 @dataclass(kw_only=True)
 class ForecastConfig:
-    """Refuse trainings that no job has room for, by a forecast from their architecture."""
+    """Refuse trainings that are predicted to exceed the memory or time limit of a job."""
 
     refuse: bool = True
-    """Fail such a trial before it becomes a job.  Nothing is refused while no limit is known, nor
-    with a ``command`` of your own."""
+    """Fail such a trial before it becomes a job.  Nothing is refused without a limit, or with a
+    ``command`` of your own."""
 
     margin: float = 1.5
-    """How many times over the limit a forecast must be: it is no measurement."""
+    """Factor by which a prediction must exceed the limit, since predictions have errors."""
 
     hours: float = 0.0
-    """Node hours that one trial may take; 0 takes ``dispatcher.walltime_s`` times the jobs that
+    """Node hours that one trial may take; 0 means ``dispatcher.walltime_s`` times the jobs that
     ``retries.stopped`` allows."""
 
     def __post_init__(self) -> None:
@@ -269,23 +269,23 @@ class HpoConfig:
     """Folder of the study: its journal, and a folder for each trial."""
 
     workers: int = 1
-    """M, jobs at a time."""
+    """Jobs at a time (M)."""
 
     trials: int = 100
-    """Trials in all, those of earlier sessions included."""
+    """Trials in total, including those of earlier sessions."""
 
     node_hours: float = 0.0
-    """Start no more trials once the jobs have used this many hours on nodes; 0 sets no limit."""
+    """Start no more trials once the jobs have used this many node hours; 0 sets no limit."""
 
     search_space: str = "nomura"
-    """The name of a file in conf/space, or the path of a YAML file of your own."""
+    """Name of a file in conf/space, or path of a YAML file of your own."""
 
     study_was: StudyWas = StudyWas.in_place
     """Needed once after a study got another path: moved (its jobs are still its own) or copied (the
     jobs belong to the original; the copy starts its own)."""
 
     stop: Stop = Stop.never
-    """jobs cancels the jobs of the study, waits until they are gone, and leaves."""
+    """jobs cancels the jobs of the study, waits until they are gone, and ends."""
 
     dry_run: bool = False
     """Print the next job script and submit nothing."""
@@ -318,7 +318,7 @@ class HpoConfig:
         self._check_objective()
         if self.train.run_dir is not None:
             raise ConfigError(
-                f"train.run_dir={self.train.run_dir} cannot be given: each trial has its own "
+                f"train.run_dir={self.train.run_dir} cannot be set: each trial has its own "
                 f"folder in study={self.study}"
             )
         gpus = self.dispatcher.gpus
@@ -344,8 +344,9 @@ class HpoConfig:
 def require_study(study: str) -> None:
     """Refuse a path that batch systems mangle on their command lines."""
     if not study:
-        raise ConfigError("study is not given; add study=FOLDER to the command")
+        raise ConfigError("study is missing; add study=FOLDER to the command")
     if not re.fullmatch(r"[\w./+@~-]+", study, re.ASCII):
         raise ConfigError(
-            f"study={study} holds a blank or a sign that qsub mangles; use letters, digits, . _ - /"
+            f"study={study} contains a blank or a character that qsub mangles; use letters, "
+            "digits, . _ - /"
         )

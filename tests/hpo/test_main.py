@@ -95,7 +95,9 @@ def test_jobs_are_not_started_again_by_another_batch_system(quick_training, tmp_
 
 def test_a_path_that_qsub_would_mangle_is_refused():
     run = hpo("nodule_det.hpo", "study='a b'", code=2)
-    assert run.stderr.startswith("error: study=a b holds a blank or a sign that qsub mangles")
+    assert run.stderr.startswith(
+        "error: study=a b contains a blank or a character that qsub mangles"
+    )
 
 
 def test_a_blank_in_a_folder_above_the_study_is_refused_as_well(tmp_path):
@@ -104,4 +106,4 @@ def test_a_blank_in_a_folder_above_the_study_is_refused_as_well(tmp_path):
     command = [sys.executable, "-m", "nodule_det.hpo", "study=s", "dispatcher=pbs"]
     run = subprocess.run(command, cwd=above, capture_output=True, text=True, timeout=60)
     assert run.returncode == 2
-    assert run.stderr.startswith(f"error: study={above}/s holds a blank")
+    assert run.stderr.startswith(f"error: study={above}/s contains a blank")

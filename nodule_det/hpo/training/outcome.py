@@ -110,6 +110,11 @@ def _reason(result: Result | None, exit_: Exit | None) -> tuple[Reason | None, s
         return Reason.LOST, None
     if reason := Reason.of(exit_.code):
         return reason, message
+    ended_by_itself = exit_.code in (ExitCode.COMPLETE, ExitCode.ERROR)
+    if ended_by_itself and result is not None and result.status is RunStatus.FAILED:
+        # another program: it writes why it failed, and may know none of our exit codes
+        reason = Reason.of(ExitCode.of(result.reason)) or Reason.ERROR
+        return reason, message
     if exit_.code > 128:  # a shell's way to say: killed by signal code - 128
         return Reason.KILLED, f"killed by signal {exit_.code - 128}"
     if exit_.code == ExitCode.COMPLETE:

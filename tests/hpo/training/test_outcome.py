@@ -46,6 +46,9 @@ FAILED, STOPPED, RUNNING = RunStatus.FAILED, RunStatus.STOPPED, RunStatus.RUNNIN
         (None, {"status": RUNNING}, Reason.LOST),
         (None, {}, Reason.LOST),
         (0, {}, Reason.ERROR),
+        (0, {"status": FAILED, "reason": "diverged"}, Reason.DIVERGED),  # of another program
+        (1, {"status": FAILED, "reason": "out_of_memory"}, Reason.OUT_OF_MEMORY),
+        (0, {"status": FAILED}, Reason.ERROR),
     ],
 )
 def test_exit_code_and_result_show_how_a_job_ended(tmp_path, code, result, reason):
