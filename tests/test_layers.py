@@ -68,7 +68,7 @@ MAY_IMPORT = {
     "hpo.training": "cli config errors files hpo.dispatch hpo.space hpo.study runs untrusted",
     "hpo.model": "arrays config files hpo.space hpo.study untrusted",
     "hpo.strategy": "arrays config hpo.model hpo.space hpo.study",
-    "hpo.view": "hpo.space hpo.study progress untrusted",
+    "hpo.view": "hpo.model hpo.space hpo.study progress untrusted",
     "hpo.driver": "config errors hpo.dispatch hpo.model hpo.space hpo.strategy hpo.study "
     "hpo.training hpo.view progress",
     "hpo.simulate": "arrays cli config errors files hpo.dispatch hpo.driver hpo.model hpo.space "
@@ -83,8 +83,8 @@ MAY_IMPORT = {
     "hpo.add": "cli config errors hpo.space hpo.study untrusted",
     "hpo.cancel": "cli config errors hpo.dispatch hpo.study locking",
     "hpo.export": "cli config errors files hpo.space hpo.study untrusted",
-    "hpo.show": "cli config errors hpo.study hpo.training hpo.view untrusted",
-    "hpo.status": "cli config hpo.study hpo.view locking",
+    "hpo.show": "cli config errors hpo.model hpo.study hpo.training hpo.view untrusted",
+    "hpo.status": "cli config hpo.model hpo.study hpo.view locking",
 }
 
 

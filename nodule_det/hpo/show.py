@@ -21,8 +21,9 @@ def main(config: ShowConfig) -> None:
     import time
 
     from nodule_det.errors import StudyError
+    from nodule_det.hpo.model.expected import load_expected
     from nodule_det.hpo.study.study import StudyFolder, read_study
-    from nodule_det.hpo.view.summary import columns, trial_row
+    from nodule_det.hpo.view.summary import columns, expected_text, trial_row
     from nodule_det.untrusted import printable
 
     folder = StudyFolder(Path(config.study))
@@ -33,6 +34,9 @@ def main(config: ShowConfig) -> None:
     row = trial_row(trial, time.time(), study.objective)
     for name, cell in zip(columns(study.objective), row, strict=True):
         print(f"{name}: {cell}")
+    expected = load_expected(folder.path, study)
+    if expected is not None and not config.trial:
+        print(expected_text(expected, study))
     for name, value in trial.params.items():
         print(f"  {name}: {printable(str(value))}")
     for attempt in trial.attempts:

@@ -15,9 +15,10 @@ def main(config: StatusConfig) -> None:
 
     from rich.console import Console
 
+    from nodule_det.hpo.model.expected import load_expected
     from nodule_det.hpo.study.study import StudyFolder, read_study
     from nodule_det.hpo.view.live import table
-    from nodule_det.hpo.view.summary import one_line, summarise
+    from nodule_det.hpo.view.summary import expected_text, one_line, summarise
     from nodule_det.locking import why_gone
 
     folder = StudyFolder(Path(config.study))
@@ -28,10 +29,13 @@ def main(config: StatusConfig) -> None:
     for problem in study.problems:
         console.print(f"problem: {problem}", markup=False)
     summary = summarise(study, now)
+    expected = load_expected(folder.path, study)
     failures = ", ".join(f"{n} {reason}" for reason, n in sorted(summary.failures.items()))
     holder, gone = why_gone(folder.lock)
     console.print(
-        f"{one_line(summary)}\n{summary.node_h:.2f} node hours"
+        one_line(summary)
+        + (f"; {expected_text(expected, study)}" if expected else "")
+        + f"\n{summary.node_h:.2f} node hours"
         + (f"; failed: {failures}" if failures else "")
         + (f"; driver: {holder}{gone and f', {gone}'}" if holder else "; no driver"),
         markup=False,

@@ -1,7 +1,8 @@
+import re
 import subprocess
 import sys
 
-from tests.hpo.command_line import hpo
+from tests.hpo.command_line import hpo, tune
 
 
 def test_status_needs_no_torch_and_shows_every_trial(study):
@@ -27,3 +28,13 @@ def test_a_folder_without_a_study_is_named(tmp_path):
 def test_every_command_knows_the_home_folder(study, monkeypatch):
     monkeypatch.setenv("HOME", str(study.parent))
     assert "complete" in hpo("nodule_det.hpo.status", f'study="~/{study.name}"').stdout
+
+
+def test_a_searched_study_names_the_trial_that_its_model_expects_most_of(tmp_path, quick_training):
+    study = tmp_path / "s"
+    run = tune(study, quick_training, "workers=2", "trials=6", "acquisition.strategy=nei")
+    (expected,) = re.findall(r"highest expected pAUC 0\.9\d+ \[.*\] in trial (\d)", run.stdout)
+    line = f"in trial {expected}\n"
+    assert line in hpo("nodule_det.hpo.status", f"study={study}").stdout
+    assert line in hpo("nodule_det.hpo.show", f"study={study}").stdout
+    assert line not in hpo("nodule_det.hpo.show", f"study={study}", "trial=1").stdout

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
-from nodule_det.config.hpo import DispatcherKind, HpoConfig, Stop, require_study
+from nodule_det.config.hpo import DispatcherKind, HpoConfig, Stop, Strategy, require_study
 from nodule_det.errors import StudyError
 from nodule_det.hpo.dispatch import make_dispatcher, require_commands
 from nodule_det.hpo.driver.clock import WallClock
@@ -31,11 +31,12 @@ from nodule_det.hpo.driver.open_study import (
     require_in_place,
     require_reachable,
 )
+from nodule_det.hpo.model.expected import expect, save_expected
 from nodule_det.hpo.strategy.strategy import propose
 from nodule_det.hpo.study.lock import StudyLock
 from nodule_det.hpo.study.study import Header, Study, StudyFolder
 from nodule_det.hpo.view.live import Display
-from nodule_det.hpo.view.summary import one_line, summarise
+from nodule_det.hpo.view.summary import expected_text, one_line, summarise
 
 INTERRUPTED = 128 + signal.SIGINT
 """Exit code after Ctrl-C, as of any command."""
@@ -119,6 +120,17 @@ def run_session(
     return None if done else INTERRUPTED
 
 
+def _expectation(study: Study, config: HpoConfig, folder: StudyFolder) -> str:
+    """Write what the model expects of a study that it has searched, and keep it for ``status``."""
+    if config.acquisition.strategy in (Strategy.random, Strategy.sobol):
+        return ""  # no model was ever used, and torch need not be loaded now
+    expected = expect(study)
+    if expected is None:
+        return ""
+    save_expected(folder.path, study, expected)
+    return f"; {expected_text(expected, study)}"
+
+
 def closing_words(
     study: Study, config: HpoConfig, folder: StudyFolder, done: bool, name: str
 ) -> str:
@@ -126,7 +138,7 @@ def closing_words(
     summary = summarise(study, time.time())
     text = f"{folder.path}: {one_line(summary)}"
     if done:
-        return text
+        return text + _expectation(study, config, folder)
     again = shlex.join(["python", "-m", f"nodule_det.{name}", *sys.argv[1:]])
     return (
         f"{text}\n{summary.running + summary.queued} jobs go on without the driver.  "

@@ -11,23 +11,34 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
+from nodule_det.arrays import FloatArray
 from nodule_det.config.hpo import Failures
 from nodule_det.files import write_json
 from nodule_det.hpo.model.encoding import Features
 from nodule_det.hpo.model.outcomes import standardise
 from nodule_det.hpo.model.training_data import training_data
 from nodule_det.hpo.study.study import Study
+from nodule_det.hpo.study.trial import Trial
 from nodule_det.untrusted import parse_object, read_bytes
 
 MIN_VALUES = 5
 """Values below which a model shows little but its own priors."""
 FILE_NAME = "expected.json"
 MAX_BYTES = 10_000
+
+
+class Model(Protocol):
+    """What is read off a surrogate."""
+
+    def predict(self, features: FloatArray, /) -> tuple[FloatArray, FloatArray]:
+        """Return mean and standard deviation, (c,) each, at points (c, d)."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +64,12 @@ def expect(study: Study) -> Expected | None:
     surrogate = fit_surrogate(
         data.features, standardise(data.values, data.se), sheared=data.sheared
     )
-    mean, sd = surrogate.predict(features.matrix([t.params for t in complete]))
+    return most_expected(surrogate, features, complete)
+
+
+def most_expected(model: Model, features: Features, complete: Sequence[Trial]) -> Expected:
+    """Return the one of at least one completed trial with the highest posterior mean."""
+    mean, sd = model.predict(features.matrix([t.params for t in complete]))
     best = int(np.argmax(mean))
     return Expected(complete[best].number, float(mean[best]), float(sd[best]))
 

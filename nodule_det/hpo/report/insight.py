@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from scipy.stats import qmc
@@ -18,6 +17,7 @@ from scipy.stats import qmc
 from nodule_det.arrays import FloatArray
 from nodule_det.config.hpo import Failures
 from nodule_det.hpo.model.encoding import Features
+from nodule_det.hpo.model.expected import Expected, Model, most_expected
 from nodule_det.hpo.model.outcomes import standardise
 from nodule_det.hpo.model.training_data import training_data
 from nodule_det.hpo.space.space import Parameter, Params, Space, Value
@@ -36,13 +36,6 @@ MANY = 300
 """Values from which on a fit takes long enough that two such models must do."""
 FLAT = 1e-12
 """Variance over the space below which no parameter matters."""
-
-
-class Model(Protocol):
-    """What is shown of a surrogate."""
-
-    def predict(self, features: FloatArray, /) -> tuple[FloatArray, FloatArray]:
-        """Return mean and standard deviation, (c,) each, at points (c, d)."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +71,8 @@ class Insight:
     expected: float
     """What the model expects at the best point: it has seen all trials, not the lucky one alone."""
     expected_sd: float
+    most_expected: Expected
+    """The trial that the model expects most of, which may be another."""
     n_values: int
     slices: tuple[Slice, ...]
     importance: tuple[Importance, ...]
@@ -109,6 +104,9 @@ def learn(study: Study, seed: int = 0) -> Insight | None:
         best=best,
         expected=float(mean[0]),
         expected_sd=float(sd[0]),
+        most_expected=most_expected(
+            surrogate, features, [t for t in study.trials if t.value is not None]
+        ),
         n_values=len(data.values),
         slices=tuple(cut(p, best.params, features, surrogate) for p in space.free),
         importance=weigh(space, features, models, rng),

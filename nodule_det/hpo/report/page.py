@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from nodule_det import __version__
 from nodule_det.config.hpo_tools import StudyReportConfig
 from nodule_det.files import write_text
+from nodule_det.hpo.model.expected import save_expected
 from nodule_det.hpo.report.figures import draw_best, draw_states, draw_workers
 from nodule_det.hpo.report.history import (
     best_so_far,
@@ -39,7 +40,7 @@ from nodule_det.hpo.report.space_figures import (
 from nodule_det.hpo.study.objective import INTERVAL, Objective
 from nodule_det.hpo.study.study import Study, StudyFolder, read_study
 from nodule_det.hpo.study.trial import Trial
-from nodule_det.hpo.view.summary import columns, one_line, summarise, trial_row
+from nodule_det.hpo.view.summary import columns, expected_text, one_line, summarise, trial_row
 from nodule_det.locking import why_gone
 from nodule_det.plots.style import as_svg, save_png
 from nodule_det.progress import duration
@@ -80,6 +81,8 @@ def write_report(config: StudyReportConfig) -> tuple[Path, Study]:
     out = Path(config.out) if config.out else folder.report
     out.mkdir(parents=True, exist_ok=True)
     insight = learn(study, config.seed)
+    if insight is not None and not config.out:  # the study itself may be read-only
+        save_expected(folder.path, study, insight.most_expected)
     figures = draw_all(moment, insight)
     for name, figure in figures.items():
         save_png(figure, out / f"{name}.png")
@@ -147,6 +150,7 @@ def render(moment: Moment, insight: Insight | None, figures: dict[str, Figure]) 
         insight=insight,
         model_from=MODEL_FROM,
         expected=_expected(insight, study.objective),
+        most_expected="" if insight is None else expected_text(insight.most_expected, study),
         endings=endings(study),
         problems=study.problems,
         svg={name: as_svg(figure, name) for name, figure in figures.items()},

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nodule_det.hpo.model.expected import Expected
 from nodule_det.hpo.study.objective import Objective
 from nodule_det.hpo.study.study import Study
 from nodule_det.hpo.study.trial import Source, Trial, TrialState
@@ -103,6 +104,12 @@ def one_line(summary: Summary, trials: int | None = None, workers: int | None = 
     if trials and workers and (eta := summary.eta_s(trials, workers)) is not None:
         text += f"; about {duration(eta)} remaining"
     return text
+
+
+def expected_text(expected: Expected, study: Study) -> str:
+    """Write which trial the model expects most of, with the 95 % CI of its expected value."""
+    text = study.objective.text(expected.mean, expected.sd)
+    return f"highest expected {study.objective.title} {text} in trial {expected.trial}"
 
 
 def columns(objective: Objective) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import pytest
 from selenium.webdriver.common.by import By
 
 from nodule_det.config.hpo import AcquisitionConfig, StoppingConfig, Strategy
+from nodule_det.hpo.model.expected import expect, load_expected
 from nodule_det.hpo.simulate.functions import Objective
 from nodule_det.hpo.simulate.study import Plan, run_study
 from nodule_det.hpo.strategy.random_search import propose_random
@@ -51,6 +52,11 @@ def study(tmp_path_factory):
 def page(study):
     report(study)
     return study / "report" / "report.html"
+
+
+def test_the_report_keeps_what_the_model_expects_for_status(study, page):
+    found = read_study(study)
+    assert load_expected(study, found) == expect(found)
 
 
 def cut(study, folder, keep):
