@@ -16,12 +16,14 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from nodule_det.config.data import DataConfig, PhantomConfig, StoreConfig
 from nodule_det.data.ingest.ingest import ingest_scan
+from nodule_det.data.ingest.keys import Keys
 from nodule_det.data.layouts.detect import list_scans
 from nodule_det.data.phantom.write import write_dataset
 from nodule_det.data.preprocess.lungs import lung_mask
@@ -29,6 +31,7 @@ from nodule_det.data.preprocess.prepare import prepare
 from nodule_det.data.readers.read import read_scan
 from nodule_det.data.scan import ScanEntry
 
+KEYS = Keys(bytes(32), anonymise=False)
 SIZE_VOX = [300, 512, 512]
 LUNA16_SCANS = 948
 """Scans of the published system's data set."""
@@ -45,7 +48,8 @@ def measure(entry: ScanEntry, folder: Path) -> dict[str, Any]:
     """Ingest one scan, and its stages again one by one."""
     read_scan(entry.path, entry.series_uid)
     failures: list[object] = []
-    wall_s, cpu_s = seconds(lambda: failures.append(ingest_scan(entry, folder, StoreConfig())))
+    task = partial(ingest_scan, entry, folder, StoreConfig(), KEYS)
+    wall_s, cpu_s = seconds(lambda: failures.append(task()))
     if failures != [None]:
         raise SystemExit(f"error: {failures}")
     scan = read_scan(entry.path, entry.series_uid)

@@ -128,8 +128,13 @@ def _run_hydra(this: Command[Config]) -> int:
 
 def _run_once(this: Command[Config], cfg: DictConfig) -> int:
     """Run a command's function on one set of settings; an error becomes a line and a code."""
+    before = os.umask(0o077)
+    os.umask(before)
     try:
-        code = this.main(to_config(cfg, this.schema)) or ExitCode.COMPLETE
+        config = to_config(cfg, this.schema)
+        if not getattr(config, "shared", False):  # images and results are their owner's
+            os.umask(before | 0o077)
+        code = this.main(config) or ExitCode.COMPLETE
         sys.stdout.flush()  # here, so that a reader that is gone counts
         return code
     except NoduleDetError as error:
@@ -145,6 +150,8 @@ def _run_once(this: Command[Config], cfg: DictConfig) -> int:
         )
     except MemoryError as error:
         print_error(f"out of memory ({error}); request more memory for the job")
+    finally:
+        os.umask(before)
     return ExitCode.ERROR
 
 

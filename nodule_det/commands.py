@@ -18,6 +18,7 @@ from nodule_det.errors import ConfigError
 
 COMMANDS = {
     "data": "Ingest CT scans into a store",
+    "data names": "Map the results of an anonymised store back to the original scans",
     "data verify": "Compare the voxels of a store with their checksums",
     "train": "Train a network on a store",
     "predict": "Find nodule candidates in new scans",

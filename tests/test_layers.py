@@ -46,8 +46,9 @@ MAY_IMPORT = {
     "data.preprocess": "arrays config data.scan errors geometry",
     "data.phantom": "arrays config cpus data.scan errors files geometry progress tables",
     "data.verify": "cli config data.store errors",
+    "data.names": "cli config errors tables",
     "data.ingest": "config cpus data.layouts data.preprocess data.readers data.scan data.store "
-    "errors files locking progress",
+    "errors files locking progress tables untrusted",
     "data.__main__": "cli config data.ingest data.layouts data.phantom",
     "model": "config errors",
     "checkpoint": "config errors files model",

@@ -23,5 +23,8 @@ class BaselineConfig:
     workers: int = 0
     """Processes; 0 takes the processors this job may use.  The result is the same."""
 
+    shared: bool = False
+    """Let the umask decide who may read what is written; by default only its owner may."""
+
     def __post_init__(self) -> None:
         require_range("workers", self.workers, 0, 1024)

@@ -51,6 +51,9 @@ class CrossvalConfig:
     retries: RetryConfig = field(default_factory=RetryConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
+    shared: bool = False
+    """Let the umask decide who may read what is written; by default only its owner may."""
+
     def __post_init__(self) -> None:
         if not self.out:
             raise ConfigError("out is not set; add out=FOLDER to the command")

@@ -91,11 +91,23 @@ class StoreConfig:
     split_seed: int = 0
     """Seed of that split."""
 
+    test_fraction: float = 0.0
+    """Share of the patients held out as a test set, which neither train nor hpo uses."""
+
+    test_scans: str | None = None
+    """CSV with the column seriesuid: scans whose patients are the test set."""
+
     def __post_init__(self) -> None:
         require_range("store.spacing_mm", self.spacing_mm, 0.25, 5)
         require_range("store.margin_mm", self.margin_mm, 0, 100)
         require_range("store.folds", self.folds, 2, 1000)
         require_range("store.split_seed", self.split_seed, 0, 2**31 - 1)
+        require_range("store.test_fraction", self.test_fraction, 0, 0.9)
+        if self.test_fraction and self.test_scans:
+            raise ConfigError(
+                f"store.test_fraction={self.test_fraction} and store.test_scans={self.test_scans} "
+                "both choose the test set; set one of them"
+            )
 
 
 @dataclass(kw_only=True)
@@ -107,6 +119,25 @@ class VerifyConfig:
 
 
 @dataclass(kw_only=True)
+class NamesConfig:
+    """Map the scans in a table of results back to their original names."""
+
+    names: str = ""
+    """The private table beside an anonymised store, STORE.names.csv."""
+
+    table: str = ""
+    """CSV with the column seriesuid, such as candidates.csv."""
+
+    out: str = ""
+    """CSV to write, readable by its owner only."""
+
+    def __post_init__(self) -> None:
+        for name in ("names", "table", "out"):
+            if not getattr(self, name):
+                raise ConfigError(f"{name} is not set; add {name}=FILE to the command")
+
+
+@dataclass(kw_only=True)
 class DataConfig:
     """Ingest: scans of any layout -> resampled store."""
 
@@ -114,7 +145,7 @@ class DataConfig:
     """Folder of the data set, or the word ``phantom``."""
 
     out: str = "stores/phantom"
-    """Folder of the store; an unfinished one is gone on with."""
+    """Folder of the store; an incomplete one is resumed."""
 
     layout: Layout = Layout.auto
     """auto, luna16, lidc, msd or folder."""
@@ -126,7 +157,8 @@ class DataConfig:
     """CSV of findings that are neither lesion nor background."""
 
     masks: str | None = None
-    """Folder of lung masks, one file per scan of the same name; wins over our own."""
+    """Folder of lung masks, one file per scan with the same name; overrides the built-in lung
+    segmentation."""
 
     partial: bool = False
     """Take a data set of which only some scans are on disk; otherwise a listed scan that is
@@ -136,7 +168,30 @@ class DataConfig:
     """Processes; 0 takes the processors this job may use."""
 
     overwrite: bool = False
-    """Make the store anew where one of other settings stands."""
+    """Replace a store that exists, for instance one made with other settings."""
+
+    patients: str | None = None
+    """CSV with the columns seriesuid and patient: which scans are of the same patient.  Overrides
+    PatientID; needed where that is empty, the same for all, or the format has none (NIfTI)."""
+
+    secret: str | None = None
+    """File of the secret from which the store's keys are computed, for stores that share patients.
+    By default a new file beside the store, OUT.secret."""
+
+    anonymise: bool = False
+    """Replace the names and UIDs of scans by random UIDs in the store and everything made from it.
+    OUT.names.csv beside the store, readable by its owner only, maps them back."""
+
+    columns: list[str] = field(default_factory=list)
+    """Columns of the annotation tables to keep beside those that describe a lesion (texture,
+    spiculation, malignancy ...).  Others are not stored."""
+
+    migrate: bool = False
+    """Give a store of an earlier version keys from a secret, in place of plain hashes of
+    PatientID, which can be reversed."""
+
+    shared: bool = False
+    """Let the umask decide who may read the store; by default only its owner may."""
 
     phantom: PhantomConfig = field(default_factory=PhantomConfig)
     lidc: LidcConfig = field(default_factory=LidcConfig)

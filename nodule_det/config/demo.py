@@ -26,3 +26,6 @@ class DemoConfig:
 
     train: list[str] = field(default_factory=lambda: ["experiment=demo"])
     """Settings handed to ``nodule_det.train``."""
+
+    shared: bool = False
+    """Let the umask decide who may read what is written; by default only its owner may."""

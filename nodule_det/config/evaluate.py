@@ -85,6 +85,9 @@ class EvaluateConfig:
     detect: float = 0.03
     """Difference for which the number of scans needed is reported."""
 
+    shared: bool = False
+    """Let the umask decide who may read what is written; by default only its owner may."""
+
     def __post_init__(self) -> None:
         for name in ("candidates", "annotations", "scans"):
             if not getattr(self, name):

@@ -47,6 +47,9 @@ class PredictConfig:
 
     candidates: CandidateConfig = field(default_factory=CandidateConfig)
 
+    shared: bool = False
+    """Let the umask decide who may read what is written; by default only its owner may."""
+
     @property
     def checkpoints(self) -> tuple[str, ...]:
         """The checkpoint files that are named, none where a model folder is."""

@@ -49,6 +49,9 @@ class ReportConfig:
     seed: int = 0
     """Seed of the resamples."""
 
+    shared: bool = False
+    """Let the umask decide who may read what is written; by default only its owner may."""
+
     def __post_init__(self) -> None:
         tables = {name: getattr(self, name) for name in ("candidates", "annotations", "scans")}
         if not self.run:

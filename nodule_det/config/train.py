@@ -311,6 +311,9 @@ class TrainConfig:
     candidates: CandidateConfig = field(default_factory=CandidateConfig)
     limits: LimitConfig = field(default_factory=LimitConfig)
 
+    shared: bool = False
+    """Let the umask decide who may read what is written; by default only its owner may."""
+
     def __post_init__(self) -> None:
         require_range("fold", self.fold, 0, 10_000)
         if self.test_fold is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +14,25 @@ from nodule_det.config.data import DataConfig, Layout
 def main(config: DataConfig) -> int:
     """Ingest a data set; the heavy imports wait until the settings are known to be right."""
     from nodule_det.data.ingest.ingest import ingest
+    from nodule_det.data.ingest.keys import left_out
+    from nodule_det.data.ingest.patients import with_patients
+    from nodule_det.data.ingest.privacy import privacy_notes
     from nodule_det.data.layouts.detect import list_scans
 
     if config.source == "phantom":
         config = _make_phantom(config)
-    outcome = ingest(list_scans(config), config)
+    entries = list_scans(config)
+    if config.patients:
+        entries = with_patients(entries, Path(config.patients))
+    notes = privacy_notes(entries, anonymise=config.anonymise, patients=config.patients is not None)
+    if dropped := left_out(entries, config.columns):
+        notes.append(
+            f"{len(dropped)} columns of the annotations are not stored; to keep those without "
+            "names or free text, list them in columns="
+        )
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    outcome = ingest(entries, config)
     for uid, reason in sorted(outcome.failures.items()):
         print_error(f"scan {uid} is left out: {reason}")
     print(

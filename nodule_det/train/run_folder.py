@@ -23,6 +23,7 @@ from nodule_det.train.provenance import command_line
 
 FREE_SETTINGS = (
     "run_dir",
+    "shared",
     "device",
     "feed.memory_gb",
     "feed.threads",

@@ -10,12 +10,22 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from nodule_det.config.data import StoreConfig
+from nodule_det.data.ingest.keys import PLAIN_KEY, Keys
 from nodule_det.data.scan import ScanEntry
-from nodule_det.data.store import StoreInfo, read_info, write_info
+from nodule_det.data.store import (
+    MAX_JSON_BYTES,
+    StoreInfo,
+    read_info,
+    read_splits,
+    write_info,
+    write_splits_json,
+)
 from nodule_det.errors import StoreError
+from nodule_det.files import read_sealed, write_sealed
 from nodule_det.locking import Lock
 
 MADE_BY = ("spacing_mm", "margin_mm")
@@ -25,8 +35,15 @@ OLD_SCANS = ".scans.old"
 
 
 @contextmanager
-def claimed(store: Path, settings: StoreConfig, *, overwrite: bool) -> Iterator[Path]:
-    """Make a folder a store of these settings, or go on with one; gives its folder of scans.
+def claimed(
+    store: Path,
+    settings: StoreConfig,
+    keys: Keys,
+    *,
+    overwrite: bool = False,
+    migrate: bool = False,
+) -> Iterator[Path]:
+    """Make a folder a store of these settings, or resume one; yields its folder of scans.
 
     Raises:
         StoreError: If it is a store of other settings or holds anything else, or it cannot be
@@ -37,7 +54,10 @@ def claimed(store: Path, settings: StoreConfig, *, overwrite: bool) -> Iterator[
         refuse_foreign(store)
         store.mkdir(parents=True, exist_ok=True)
         with Lock(store / LOCK, f"out={store} is in use by another ingest"):
-            _settle(store, settings, overwrite=overwrite)
+            found = None if overwrite else read_info(store)
+            if overwrite:
+                _take_away(store)
+            _settle(store, settings, keys, found, migrate=migrate)
             yield store / "scans"
     except OSError as error:
         raise StoreError(
@@ -62,21 +82,60 @@ def refuse_foreign(store: Path) -> None:
             )
 
 
-def _settle(store: Path, settings: StoreConfig, *, overwrite: bool) -> None:
+def _settle(
+    store: Path, settings: StoreConfig, keys: Keys, found: StoreInfo | None, *, migrate: bool
+) -> None:
     wanted = {name: getattr(settings, name) for name in MADE_BY}
-    info = None if overwrite else read_info(store)
-    found = None if info is None else info.settings
-    if found is not None and found != wanted:
-        odd = next(name for name in MADE_BY if found.get(name) != wanted[name])
+    if found is not None and found.settings != wanted:
+        odd = next(name for name in MADE_BY if found.settings.get(name) != wanted[name])
         raise StoreError(
-            f"out={store} holds a store made with store.{odd}={found.get(odd)}, asked is "
-            f"{wanted[odd]}; give another out=, or overwrite=true to make it anew"
+            f"out={store} holds a store made with store.{odd}={found.settings.get(odd)}, but you "
+            f"requested {wanted[odd]}; use another out=, or overwrite=true to replace it"
         )
-    if overwrite:
-        _take_away(store)
-    write_info(store, StoreInfo(wanted))
+    if found is not None:
+        _refuse_other_keys(store, found, keys, migrate=migrate)
     (store / "scans").mkdir(exist_ok=True)
     _sweep(store)
+    if found is not None and not found.secret_id:
+        _migrate(store, keys)
+    write_info(store, StoreInfo(wanted, keys.secret_id, keys.anonymise))
+
+
+def _refuse_other_keys(store: Path, found: StoreInfo, keys: Keys, *, migrate: bool) -> None:
+    if found.anonymised != keys.anonymise:
+        raise StoreError(
+            f"out={store} holds a store made with anonymise={str(found.anonymised).lower()}, but "
+            f"you requested {str(keys.anonymise).lower()}; use another out=, or overwrite=true to "
+            "replace it"
+        )
+    if not found.secret_id and not migrate and any((store / "scans").glob("*.json")):
+        raise StoreError(
+            f"out={store} knows patients by plain hashes of PatientID, from which hospital numbers "
+            "can be computed; add migrate=true to replace them by keys from a secret"
+        )
+    if found.secret_id and found.secret_id != keys.secret_id:
+        raise StoreError(
+            f"out={store} was made with another secret; set secret= to its file, or overwrite=true "
+            "to replace the store"
+        )
+
+
+def _migrate(store: Path, keys: Keys) -> None:
+    """Replace the plain hashes of a store of an earlier version; again after an interruption."""
+    for file in sorted((store / "scans").glob("[!.]*.json")):
+        content = read_sealed(file, MAX_JSON_BYTES)
+        if PLAIN_KEY.fullmatch(content["patient_key"]):
+            content["patient_key"] = keys.patient(content["patient_key"])
+            content["source_stamp"] = keys.stamp(content.get("source_stamp", ""))
+            content.pop("source_hash", None)
+            write_sealed(file, content)
+    splits = read_splits(store)
+    if splits is not None:
+        patients = {
+            keys.patient(key) if PLAIN_KEY.fullmatch(key) else key: fold
+            for key, fold in splits.patients.items()
+        }
+        write_splits_json(store, replace(splits, patients=patients))
 
 
 def _take_away(store: Path) -> None:

@@ -20,18 +20,30 @@ from functools import partial
 from pathlib import Path
 
 from nodule_det.config.data import DataConfig, StoreConfig
-from nodule_det.data.ingest.claim import claimed, refuse_strangers
+from nodule_det.data.ingest.claim import claimed, refuse_foreign, refuse_strangers
+from nodule_det.data.ingest.keys import (
+    Keys,
+    allowed,
+    make_secret,
+    names_file,
+    read_secret,
+    secret_file,
+    write_names,
+)
+from nodule_det.data.ingest.privacy import scrubber
 from nodule_det.data.ingest.source import source_stamp
-from nodule_det.data.ingest.splits import refuse_other_splits, write_splits
+from nodule_det.data.ingest.splits import Plan, refuse_other_splits, write_splits
 from nodule_det.data.ingest.summary import write_summary
 from nodule_det.data.ingest.workers import Died, crew_size, spread
 from nodule_det.data.layouts.detect import check_findings
 from nodule_det.data.preprocess.prepare import prepare
 from nodule_det.data.readers.read import read_mask, read_scan
 from nodule_det.data.scan import ScanEntry
-from nodule_det.data.store import stored_stamp, write_scan
-from nodule_det.errors import NoduleDetError, StoreError
+from nodule_det.data.store import read_info, stored_stamp, write_scan
+from nodule_det.errors import NoduleDetError, StoreError, TableError
 from nodule_det.progress import Progress
+from nodule_det.tables import SERIES, read_table
+from nodule_det.untrusted import printable
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 CHECKERS = 4
@@ -63,65 +75,138 @@ def ingest(entries: Sequence[ScanEntry], config: DataConfig) -> Outcome:
     """Bring all scans into the store.
 
     Raises:
-        StoreError: If something else stands there (a store of other settings or of another data
-            set), another ingest is at work, the folder cannot be written, or the disk is full.
+        StoreError: If ``out`` holds something else (a store of other settings or of another data
+            set), the folder cannot be written, or the disk is full.
+        BusyError: If another ingest is writing to it.
     """
     store = Path(config.out)
-    with claimed(store, config.store, overwrite=config.overwrite) as folder:
-        refuse_strangers(folder, entries)
-        refuse_other_splits(store, entries, config.store)
-        missing = [e for e, done in zip(entries, _stand(entries, folder), strict=True) if not done]
-        failures = _ingest_all(missing, folder, config, len(entries))
-        stored = [e.series_uid for e in entries if e.series_uid not in failures]
-        write_splits(store, entries, stored, config.store)
+    keys = open_keys(config)
+    entries = [allowed(entry, config.columns) for entry in entries]
+    private = [keys.entry(entry) for entry in entries]
+    plan = Plan(entries, config.store, keys.patient, named_test_set(entries, config.store))
+    with claimed(
+        store, config.store, keys, overwrite=config.overwrite, migrate=config.migrate
+    ) as folder:
+        refuse_strangers(folder, private)
+        refuse_other_splits(store, plan)
+        missing = [
+            e for e, ok in zip(entries, _stand(entries, folder, keys), strict=True) if not ok
+        ]
+        reasons = _ingest_all(missing, folder, config, keys, len(entries))
+        if config.anonymise:
+            write_names(names_file(config.out), entries, keys, reasons)
+        failures = _publishable(reasons, entries, keys, config)
+        stored = {e.series_uid: keys.scan(e.series_uid) for e in entries}
+        write_splits(store, plan, {u: key for u, key in stored.items() if key not in reasons})
         summary = write_summary(store, failures)
     return Outcome(
         store,
-        len(stored),
+        len(entries) - len(failures),
         summary["n_lesions"],
         sum(summary["lesions_outside_lungs"].values()),
         failures,
     )
 
 
-def _stand(entries: Sequence[ScanEntry], folder: Path) -> list[bool]:
+def open_keys(config: DataConfig) -> Keys:
+    """Read the secret of a store; make one for a new store.
+
+    Raises:
+        StoreError: If the store has one, and its file is missing.
+    """
+    path = secret_file(config.out, config.secret)
+    secret = read_secret(path)
+    if secret is None:
+        info = None if config.overwrite else read_info(Path(config.out))
+        if info is not None and info.secret_id:
+            raise StoreError(
+                f"the secret of out={config.out} is not at {path}; restore that file, set secret= "
+                "to it, or use overwrite=true to replace the store"
+            )
+        refuse_foreign(Path(config.out))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            secret = make_secret(path)
+        except OSError as error:
+            raise StoreError(
+                f"out={config.out} cannot be written ({error.strerror}: {path}); use a folder that "
+                "you may write to, or set secret=FILE to a place for the store's secret"
+            ) from error
+    return Keys(secret, config.anonymise)
+
+
+def named_test_set(entries: Sequence[ScanEntry], config: StoreConfig) -> frozenset[str]:
+    """Return the patients of the scans that ``store.test_scans`` names.
+
+    Raises:
+        TableError: If one of the scans is not in the data set.
+    """
+    if config.test_scans is None:
+        return frozenset()
+    patients = {e.series_uid: e.patient_key for e in entries}
+    names = read_table(Path(config.test_scans), (SERIES,)).text(SERIES)
+    unknown = [name for name in names if name not in patients]
+    if unknown:
+        raise TableError(
+            f"store.test_scans={config.test_scans} names {len(unknown)} scans that source= does "
+            f"not have, the first is {unknown[0]}"
+        )
+    return frozenset(patients[name] for name in names)
+
+
+def _publishable(
+    reasons: dict[str, str], entries: Sequence[ScanEntry], keys: Keys, config: DataConfig
+) -> dict[str, str]:
+    """Return the failures as they may be shown: without the folder of the data set, or names."""
+    if config.anonymise:
+        return dict.fromkeys(reasons, f"see {names_file(config.out).name} beside the store")
+    by_key = {keys.scan(e.series_uid): e for e in entries}
+    return {
+        key: printable(scrubber(Path(config.source), by_key[key])(reason))
+        for key, reason in reasons.items()
+    }
+
+
+def _stand(entries: Sequence[ScanEntry], folder: Path, keys: Keys) -> list[bool]:
     """Check the scans of the store, several at a time: checksums are computed beside Python."""
     with ThreadPoolExecutor(CHECKERS) as pool:
-        return list(pool.map(partial(stands, folder=folder), entries))
+        return list(pool.map(partial(stands, folder=folder, keys=keys), entries))
 
 
-def stands(entry: ScanEntry, folder: Path) -> bool:
+def stands(entry: ScanEntry, folder: Path, keys: Keys) -> bool:
     """Return whether a scan is in the store undamaged, made from the present files and findings."""
     try:
-        stamp = stored_stamp(folder, entry.series_uid)
-        return stamp is not None and stamp == source_stamp(entry)
+        stamp = stored_stamp(folder, keys.scan(entry.series_uid))
+        return stamp is not None and stamp == keys.stamp(source_stamp(entry))
     except (NoduleDetError, OSError):
         return False  # damaged in the store, or in the source: reading that says how
 
 
 def _ingest_all(
-    entries: Sequence[ScanEntry], folder: Path, config: DataConfig, total: int
+    entries: Sequence[ScanEntry], folder: Path, config: DataConfig, keys: Keys, total: int
 ) -> dict[str, str]:
+    """Ingest scans; returns key -> reason of those that failed."""
     failures: dict[str, str] = {}
-    with Progress("ingest", total) as progress, closing(_run(entries, folder, config)) as results:
+    results = _run(entries, folder, config, keys)
+    with Progress("ingest", total) as progress, closing(results):
         progress.start_at(total - len(entries))
         for entry, failure in results:
             if failure is not None and failure.disk_full:
                 raise StoreError(
-                    f"{failure.reason}; {progress.done} of {total} scans stand in {folder.parent}; "
-                    "free some room there and give the same command again"
+                    f"{failure.reason}; {progress.done} of {total} scans are complete in "
+                    f"{folder.parent}; free some space there and run the same command again"
                 )
             if failure is not None:
-                failures[entry.series_uid] = failure.reason
+                failures[keys.scan(entry.series_uid)] = failure.reason
             progress.advance(f"{len(failures)} failed" if failures else "")
     return failures
 
 
 def _run(
-    entries: Sequence[ScanEntry], folder: Path, config: DataConfig
+    entries: Sequence[ScanEntry], folder: Path, config: DataConfig, keys: Keys
 ) -> Generator[tuple[ScanEntry, Failure | None], None, None]:
     """Ingest scans, in worker processes if there is more than one; yields in the order they end."""
-    task = partial(ingest_scan, folder=folder, config=config.store)
+    task = partial(ingest_scan, folder=folder, config=config.store, keys=keys)
     workers = crew_size(config.workers, len(entries))
     if workers == 1:
         yield from ((entry, task(entry)) for entry in entries)
@@ -142,7 +227,7 @@ def _death(died: Died) -> Failure:
     )
 
 
-def ingest_scan(entry: ScanEntry, folder: Path, config: StoreConfig) -> Failure | None:
+def ingest_scan(entry: ScanEntry, folder: Path, config: StoreConfig, keys: Keys) -> Failure | None:
     """Bring one scan into the store; gives the reason if that fails."""
     try:
         # Before reading: a file that changes under our hands is then read again next time.
@@ -152,11 +237,11 @@ def ingest_scan(entry: ScanEntry, folder: Path, config: StoreConfig) -> Failure 
         lung = read_mask(entry.lung_mask, scan.grid) if entry.lung_mask else None
         labels = read_mask(entry.lesion_mask, scan.grid) if entry.lesion_mask else None
         prepared = prepare(scan, config, entry.findings, mask=lung, labels=labels)
-        write_scan(folder, entry, prepared, stamp)
+        write_scan(folder, keys.entry(entry), prepared, keys.stamp(stamp))
     except NoduleDetError as error:
         return Failure(str(error))
     except OSError as error:
-        where = error.filename or f"{folder} (scan {entry.series_uid})"
+        where = error.filename or f"{folder} (scan {keys.scan(entry.series_uid)})"
         full = error.errno in DISK_FULL
         return Failure(f"{where}: {error.strerror or error}", disk_full=full)
     except MemoryError as error:

@@ -1,15 +1,17 @@
-"""Which scan is held out when: folds by patient, fixed by a seed, and written down.
+"""Which scan is held out when: folds and a test set by patient, fixed by a seed, and recorded.
 
     entries ──draw_folds()──▶ splits.json
 
-What is written down stays: a patient who has a fold keeps it when scans are added, mended or fail,
-because trainings were made that held this fold out.
+A patient who has a fold keeps it when scans are added, repaired or fail, because trainings were
+made that held this fold out.  The test set has no fold: neither train nor hpo sees it.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import numpy as np
 
 from nodule_det.config.data import StoreConfig
 from nodule_det.data.scan import ScanEntry
-from nodule_det.data.store import Splits, read_splits, write_splits_json
+from nodule_det.data.store import TEST, Splits, read_splits, write_splits_json
 from nodule_det.errors import StoreError
 
 OWN = {"by": "the layout's own folds"}
@@ -28,59 +30,101 @@ def draw_folds(
     folds: int,
     seed: int,
     standing: Mapping[str, int] | None = None,
+    test: Collection[str] | float = 0.0,
 ) -> dict[str, int]:
-    """Deal the patients to folds of nearly equal size, in an order shuffled by the seed.
+    """Assign the patients to folds of nearly equal size, in an order shuffled by the seed.
 
     Args:
         patients: Keys of the patients; their order does not matter.
         folds: Number of folds.
         seed: Of the shuffle.
         standing: patient -> fold, for those who have one already; they keep it.
+        test: Patients of the test set, or the share of the patients to draw for it.
 
     Returns:
-        patient -> fold, of these patients and the standing ones.
+        patient -> fold or ``TEST``, of these patients and the standing ones.
     """
     drawn = dict(standing or {})
     new = sorted(set(patients) - set(drawn))
     sizes = Counter(drawn.values())
-    for place in np.random.default_rng(seed).permutation(len(new)):
-        fold = min(range(folds), key=lambda f: (sizes[f], f))
-        drawn[new[place]] = fold
+    missing = 0
+    if isinstance(test, float | int):
+        missing = round(test * (len(drawn) + len(new))) - sizes[TEST]
+    for n, place in enumerate(np.random.default_rng(seed).permutation(len(new))):
+        patient = new[place]
+        chosen = n < missing if isinstance(test, float | int) else patient in test
+        fold = TEST if chosen else min(range(folds), key=lambda f: (sizes[f], f))
+        drawn[patient] = fold
         sizes[fold] += 1
     return drawn
 
 
-def write_splits(
-    store: Path, entries: Sequence[ScanEntry], stored: Sequence[str], config: StoreConfig
-) -> None:
+@dataclass(frozen=True)
+class Plan:
+    """How the scans of a data set are to be split.
+
+    Attributes:
+        entries: All scans, those that fail too: they keep a place.  Their patients are known by
+            the hashes of the readers, so that the same data set is split in the same way whatever
+            the secret of the store.
+        config: Number of folds, seed, test set.
+        key: Turns a patient's hash into the key that the store uses.
+        test: Hashes of the patients that ``store.test_scans`` names.
+    """
+
+    entries: Sequence[ScanEntry]
+    config: StoreConfig
+    key: Callable[[str], str] = str
+    test: frozenset[str] = frozenset()
+
+    def how(self) -> dict[str, Any]:
+        """Describe the split: the layout's own folds if every scan has one, else drawn."""
+        how = {"by": "patient", "folds": self.config.folds, "seed": self.config.split_seed}
+        if all(e.fold is not None for e in self.entries):
+            how = dict(OWN)
+        if self.config.test_fraction:
+            how["test_fraction"] = self.config.test_fraction
+        if self.test:
+            names = ",".join(sorted(map(self.key, self.test)))
+            how["test_patients"] = hashlib.blake2b(names.encode(), digest_size=8).hexdigest()
+        return how
+
+
+def write_splits(store: Path, plan: Plan, stored: Mapping[str, str]) -> None:
     """Write the folds of the scans that are in the store.
 
     Args:
         store: Its folder.
-        entries: All scans of the data set, those that failed too: they keep a place.
-        stored: series_uid of the scans that are there.
-        config: Number of folds and seed, where the layout has no folds of its own.
+        plan: How they are drawn.
+        stored: series_uid -> key of the scan, for those that are in the store.
     """
-    how = split_by(entries, config)
-    if how == OWN:
-        folds = {e.series_uid: e.fold for e in entries if e.fold is not None}
-        write_splits_json(store, Splits(how, {uid: folds[uid] for uid in stored}))
-        return
-    keys = {e.series_uid: e.patient_key for e in entries}
-    before = read_splits(store)
-    patients = draw_folds(
-        set(keys.values()), config.folds, config.split_seed, before.patients if before else None
-    )
-    write_splits_json(store, Splits(how, {uid: patients[keys[uid]] for uid in stored}, patients))
+    config, before = plan.config, read_splits(store)
+    plain = {plan.key(e.patient_key): e.patient_key for e in plan.entries}
+    standing = {plain.get(key, key): f for key, f in (before.patients if before else {}).items()}
+    test = plan.test or config.test_fraction
+    drawn = draw_folds(set(plain.values()), config.folds, config.split_seed, standing, test)
+    own = OWN["by"] == plan.how()["by"]
+    folds, tests = {}, []
+    for e in plan.entries:
+        if e.series_uid not in stored:
+            continue
+        fold = drawn[e.patient_key]
+        if fold == TEST:
+            tests.append(stored[e.series_uid])
+        else:
+            folds[stored[e.series_uid]] = e.fold if own and e.fold is not None else fold
+    known = {key: drawn[hashed] for key, hashed in plain.items()}
+    patients = {} if own and not test else (before.patients if before else {}) | known
+    write_splits_json(store, Splits(plan.how(), folds, patients, tuple(sorted(tests))))
 
 
-def refuse_other_splits(store: Path, entries: Sequence[ScanEntry], config: StoreConfig) -> None:
+def refuse_other_splits(store: Path, plan: Plan) -> None:
     """Refuse to draw the folds of a store in another way than they were drawn.
 
     Raises:
-        StoreError: If that is asked for.
+        StoreError: If that is requested.
     """
-    before, how = read_splits(store), split_by(entries, config)
+    before, how = read_splits(store), plan.how()
     if before and before.how != how:
         raise StoreError(
             f"the folds of {store} were drawn by {_words(before.how)}, but you requested "
@@ -89,14 +133,10 @@ def refuse_other_splits(store: Path, entries: Sequence[ScanEntry], config: Store
         )
 
 
-def split_by(entries: Sequence[ScanEntry], config: StoreConfig) -> dict[str, Any]:
-    """Say how the folds come about: the layout's own if every scan has one, else drawn."""
-    if all(e.fold is not None for e in entries):
-        return dict(OWN)
-    return {"by": "patient", "folds": config.folds, "seed": config.split_seed}
-
-
 def _words(how: Mapping[str, Any]) -> str:
-    if "folds" not in how:
-        return str(how["by"])
-    return f"store.folds={how['folds']} store.split_seed={how['seed']}"
+    text = str(how.get("by", "an earlier version"))
+    if "folds" in how:
+        text = f"store.folds={how['folds']} store.split_seed={how['seed']}"
+    if "test_fraction" in how:
+        text += f" store.test_fraction={how['test_fraction']}"
+    return text + (" store.test_scans" if "test_patients" in how else "")

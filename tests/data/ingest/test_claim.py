@@ -10,13 +10,17 @@ import pytest
 
 from nodule_det.config.data import StoreConfig
 from nodule_det.data.ingest.claim import OLD_SCANS, claimed, refuse_strangers
+from nodule_det.data.ingest.keys import Keys
 from nodule_det.data.scan import ScanEntry
 from nodule_det.data.store import open_store, read_info
 from nodule_det.errors import BusyError, StoreError
 
+KEYS = Keys(b"s" * 32, anonymise=False)
+
 
 def claim(store, spacing_mm=1.0, overwrite=False):
-    with claimed(store, StoreConfig(spacing_mm=spacing_mm), overwrite=overwrite) as folder:
+    settings = StoreConfig(spacing_mm=spacing_mm)
+    with claimed(store, settings, KEYS, overwrite=overwrite) as folder:
         return folder
 
 
@@ -49,7 +53,7 @@ def test_a_folder_of_something_else_is_not_touched(tmp_path):
 def test_a_store_of_other_settings_is_refused_with_both_values(tmp_path):
     finished(tmp_path)
     with pytest.raises(
-        StoreError, match=r"store\.spacing_mm=1\.0, asked is 0\.7; .* overwrite=true"
+        StoreError, match=r"store\.spacing_mm=1\.0, but you requested 0\.7; .* overwrite=true"
     ):
         claim(tmp_path, 0.7)
     assert (tmp_path / "scans/1.2.json").exists()
@@ -96,7 +100,7 @@ def test_two_ingests_do_not_meet_in_one_store(tmp_path):
         with pytest.raises(BusyError, match=r"out=\S+ is in use by another ingest"):
             claim(tmp_path)
     with (
-        claimed(tmp_path, StoreConfig(), overwrite=False),
+        claimed(tmp_path, StoreConfig(), KEYS),
         pytest.raises(BusyError, match=r"out=\S+ is in use by another ingest"),
     ):
         claim(tmp_path)
@@ -114,6 +118,6 @@ def test_scans_of_another_data_set_are_not_mixed_in(tmp_path):
 def test_an_error_while_the_store_is_held_names_the_store(tmp_path):
     with (
         pytest.raises(StoreError, match=r"out=.*store cannot be written \(No space left on device"),
-        claimed(tmp_path / "store", StoreConfig(), overwrite=False),
+        claimed(tmp_path / "store", StoreConfig(), KEYS),
     ):
         raise OSError(28, "No space left on device")

@@ -136,7 +136,9 @@ def test_a_store_of_other_settings_is_refused_and_replaced_only_on_request(tmp_p
     run_ingest(source, tmp_path / "store")
     other = config(source, tmp_path / "store")
     other.store = StoreConfig(spacing_mm=4.0)
-    with pytest.raises(StoreError, match=r"store\.spacing_mm=2\.5, asked is 4\.0.*overwrite=true"):
+    with pytest.raises(
+        StoreError, match=r"spacing_mm=2\.5, but you requested 4\.0.*overwrite=true"
+    ):
         ingest(list_scans(other), other)
     other.overwrite = True
     ingest(list_scans(other), other)
@@ -205,9 +207,10 @@ def test_a_disk_that_fills_up_leaves_no_half_scan(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_an_ingest_that_is_killed_goes_on_to_the_same_store(tmp_path, number):
     source = write_folder(tmp_path, 16)  # enough that the end cannot come before the kill
-    run_ingest(source, tmp_path / "whole")
+    secret = tmp_path / "site.secret"  # two stores of one secret have the same keys
+    run_ingest(source, tmp_path / "whole", secret=str(secret))
     process = subprocess.Popen(
-        command(source, tmp_path / "store", "workers=2"),
+        command(source, tmp_path / "store", "workers=2", f"secret={secret}"),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -221,7 +224,7 @@ def test_an_ingest_that_is_killed_goes_on_to_the_same_store(tmp_path, number):
         assert process.returncode == 130
         assert errors.splitlines()[-1] == "error: interrupted"
     assert "Traceback" not in errors
-    run_ingest(source, tmp_path / "store")
+    run_ingest(source, tmp_path / "store", secret=str(secret))
     assert files(tmp_path / "store/scans") == files(tmp_path / "whole/scans")
 
 
@@ -256,7 +259,8 @@ def test_a_full_disk_stops_ingest_in_one_line_and_leaves_whole_scans(tmp_path, s
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert re.search(
-        r"error: .*No space left on device; [01] of 4 scans stand in .*free some room", done.stderr
+        r"error: .*No space left on device; [01] of 4 scans are complete in .*free some space",
+        done.stderr,
     )
     left = {p.suffix for p in (disk / "store/scans").iterdir()}
     assert left <= {".npy", ".json"}
