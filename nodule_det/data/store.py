@@ -242,6 +242,8 @@ def read_info(path: Path) -> StoreInfo | None:
         StoreError: If it is damaged or of another format.
     """
     file = path / "store.json"
+    if not path.is_dir():
+        return None
     try:
         content = read_sealed(file, MAX_JSON_BYTES)
         if content["format"] != FORMAT:
