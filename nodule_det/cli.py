@@ -27,6 +27,7 @@ from nodule_det import __version__
 from nodule_det.commands import COMMANDS
 from nodule_det.config.files import CONF_DIR
 from nodule_det.errors import ConfigError, ExitCode, NoduleDetError
+from nodule_det.untrusted import printable
 from nodule_det.usage import explain, help_text
 
 Config = TypeVar("Config")
@@ -168,7 +169,7 @@ def _settings_first(words: Sequence[str]) -> list[str]:
 
 def print_error(message: str) -> None:
     """Print an error as every command does: one line on standard error."""
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {printable(message, 4000)}", file=sys.stderr)
 
 
 def to_config(cfg: DictConfig, schema: type[Config]) -> Config:

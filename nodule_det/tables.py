@@ -25,6 +25,8 @@ ANNOTATION_COLUMNS = (SERIES, X, Y, Z, DIAMETER)
 """LUNA16's ``annotations.csv``; world mm, LPS."""
 CANDIDATE_COLUMNS = (SERIES, X, Y, Z, PROBABILITY)
 """LUNA16's submission format; ours adds ``diameter_mm`` as a sixth column."""
+FORMULA = ("=", "+", "-", "@")
+"""A spreadsheet runs a cell that begins with one of these."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,11 @@ class Table:
         return len(self.line)
 
     def text(self, column: str) -> list[str]:
-        """Return a column without the blanks around each cell."""
-        return [cell.strip() for cell in self.columns[column]]
+        """Return a column without the blanks around each cell; undoes :func:`write_table`."""
+        cells = [cell.strip() for cell in self.columns[column]]
+        return [
+            cell[1:] if cell[:1] == "'" and cell[1:].startswith(FORMULA) else cell for cell in cells
+        ]
 
     def numbers(self, column: str) -> FloatArray:
         """Return a column as (n,) float64.
@@ -117,8 +122,27 @@ def _check_header(path: Path, header: list[str], required: Sequence[str]) -> Non
 
 
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a CSV file atomically; floats keep all their digits."""
+    """Write a CSV file atomically; floats keep all their digits.
+
+    A text that a spreadsheet would run (``=1+1``) gets an apostrophe before it, which
+    :meth:`Table.text` takes away again; control characters become blanks.
+    """
     with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as f:
         writer = csv.writer(f, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+        writer.writerow([_harmless(name) for name in header])
+        writer.writerows([_harmless(cell) for cell in row] for row in rows)
+
+
+def _harmless(cell: object) -> object:
+    if not isinstance(cell, str):
+        return cell
+    text = "".join(c if c.isprintable() else " " for c in cell)
+    return f"'{text}" if text.startswith(FORMULA) and not _is_number(text) else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

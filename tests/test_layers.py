@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "commands": "errors",
     "config": "errors",
     "usage": "commands config errors",
-    "cli": "commands config errors usage",
+    "cli": "commands config errors usage untrusted",
     "completion": "commands config errors",
     "__main__": "commands completion errors",
     "tables": "arrays errors files",

@@ -86,3 +86,15 @@ def test_floats_are_written_with_all_their_digits(tmp_path):
     path = tmp_path / "b.csv"
     write_table(path, ["v"], [[0.1 + 0.2], [1e-300]])
     np.testing.assert_array_equal(read_table(path, ["v"]).numbers("v"), [0.1 + 0.2, 1e-300])
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)"])
+def test_a_cell_that_a_spreadsheet_would_run_is_written_as_text_and_read_back(tmp_path, text):
+    write_table(tmp_path / "a.csv", ["seriesuid", "x"], [[text, "-1.5"], ["plain", -2.5]])
+    assert (tmp_path / "a.csv").read_text().splitlines()[1] == f"'{text},-1.5"
+    assert read_table(tmp_path / "a.csv", ["seriesuid"]).text("seriesuid") == [text, "plain"]
+
+
+def test_control_characters_do_not_reach_a_table(tmp_path):
+    write_table(tmp_path / "a.csv", ["seriesuid"], [["a\x1b[31mb\nc\u202e"]])
+    assert (tmp_path / "a.csv").read_text() == "seriesuid\na [31mb c \n"
