@@ -91,8 +91,8 @@ def test_an_unknown_choice_of_a_group_lists_the_known_ones(tmp_path):
     done = run("nodule_det.hpo", "dispatcher=slrm")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        "error: dispatcher=slrm does not exist; did you mean slurm? dispatcher can be: local, pbs, "
-        "pbs_over_slurm, reedbush, slurm\n"
+        "error: dispatcher=slrm does not exist; did you mean slurm? dispatcher can be: abci3, cx3, "
+        "gadi, local, miyabi, nas, pbs, pbs_over_slurm, reedbush, slurm\n"
     )
 
 
