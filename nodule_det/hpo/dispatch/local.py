@@ -1,8 +1,8 @@
 """Trainings as processes of this machine, which outlive the driver and are found again.
 
 A job is a session of its own.  Its id is the process number, its start time and the boot, so a
-number that the system gave to somebody else is never mistaken for it.  After a driver was killed
-between starting a job and noting its id, the job is found by its folder in ``/proc``.
+later process of the same number is never mistaken for it.  If a driver was killed between starting
+a job and noting its id, the job is found by its folder in ``/proc``.
 """
 
 from __future__ import annotations

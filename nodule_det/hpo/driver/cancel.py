@@ -1,4 +1,4 @@
-"""What is to be ended: trainings that fall behind, and those that a person gives up.
+"""What should end: trainings that fall behind, and those that a user gives up.
 
     metrics.jsonl ──observe()──▶ Trial.curve ──stop_early()──▶ cancel ──send_cancellations()──▶ jobs
 
@@ -12,13 +12,13 @@ from nodule_det.hpo.driver.early_stopping import should_stop
 from nodule_det.hpo.study.trial import Reason, Trial, TrialState
 
 CANCEL_AGAIN_S = 300.0
-"""After this time without effect a job is asked to end once more."""
+"""After this time without effect a job is cancelled once more."""
 
 
 def stop_early(context: DriverContext) -> None:
-    """Cancel running trainings that fall behind, where the settings say so.
+    """Cancel running trainings that fall behind, if the settings say so.
 
-    Their validations are noted where the choice of the next point learns from them as well.
+    Their validations are also written down if the model uses them.
     """
     if not (context.config.stopping.on or context.config.acquisition.running_curves):
         return
@@ -31,14 +31,14 @@ def stop_early(context: DriverContext) -> None:
 
 
 def cancel_all(context: DriverContext) -> None:
-    """Cancel every trial that is, or was, a job; points that wait for their first go on waiting."""
+    """Cancel every trial that is, or was, a job; points without a job keep waiting."""
     for trial in context.study.pending:
         if trial.attempts and not trial.cancelling:
             cancel(context, trial, Reason.USER)
 
 
 def give_up(context: DriverContext, number: int) -> None:
-    """Cancel one trial because a person wants it; twice is once, and too late is no error."""
+    """Cancel one trial for a user.  Twice is the same as once, and too late is not an error."""
     trial = next((t for t in context.study.trials if t.number == number), None)
     if trial is None or not trial.pending:
         state = "not in this study" if trial is None else f"{trial.state} already"
@@ -48,13 +48,13 @@ def give_up(context: DriverContext, number: int) -> None:
 
 
 def cancel(context: DriverContext, trial: Trial, reason: Reason) -> None:
-    """Write that a trial is to end; its job is told by :func:`send_cancellations`."""
+    """Write down that a trial should end; :func:`send_cancellations` ends its job."""
     context.writer.write("cancel", trial=trial.number, reason=reason)
-    context.say(f"trial {trial.number} is to end: {reason}")
+    context.say(f"cancelling trial {trial.number} ({reason})")
 
 
 def send_cancellations(context: DriverContext) -> None:
-    """Ask for the end of cancelled jobs; their workers are free once they are gone."""
+    """Cancel jobs of cancelled trials; their workers are free once the jobs are gone."""
     now = context.clock.monotonic()
     ids: dict[int, str] = {}
     for trial in context.study.pending:

@@ -158,7 +158,7 @@ class DriverContext:
         self.writer.write("submitted", trial=trial.number, **fields)
 
     def say_once(self, text: str) -> None:
-        """Say what is worth saying, but not at every step."""
+        """Say something once in this session."""
         if text not in self.notes.told:
             self.notes.told.add(text)
             self.say(text)

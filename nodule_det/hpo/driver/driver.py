@@ -4,7 +4,7 @@
     └───────────────────────────────── sleep ◀──────────────────────────────────────────────────┘
 
 Nothing is remembered between two steps but the journal's replay, so a driver that was killed at any
-moment goes on where it was.  The rules that make every job run exactly once:
+moment resumes where it was.  The rules that make every job run exactly once:
 
 1. the intent to submit, with a unique job name, is on the disk before the submission;
 2. an intent without an answer is settled by asking for the name before anything is submitted again;
@@ -13,9 +13,9 @@ moment goes on where it was.  The rules that make every job run exactly once:
 4. only files that the job wrote say how it ended; the batch system only says that it is gone;
 5. no answer, or an answer that does not mention a job, changes nothing.
 
-Time is an argument, and so is the batch system: simulations run this very code.  The steps
-are those of ``collecting`` (what has happened), ``cancelling`` (what is to end) and ``submitting``
-(what is to start); what they share lies on a ``DriverContext``.
+Time is an argument, and so is the batch system: simulations run this very code.  The steps are in
+``collect`` and ``conclude`` (what has happened), ``cancel`` (what should end) and ``submit`` (what
+should start).  They share a ``DriverContext``.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Driver:
         return self._context.notes
 
     def stop_jobs(self) -> None:
-        """Cancel every job from the next step on, and ask for no more trials."""
+        """Cancel every job from the next step on, and start no more trials."""
         self._context.stopping = True
 
     def run(
@@ -66,9 +66,9 @@ class Driver:
         before_step: Callable[[], None] = lambda: None,
         after_step: Callable[[], None] = lambda: None,
     ) -> bool:
-        """Step until everything is done; returns False if it was interrupted before.
+        """Step until everything is done; return False if interrupted before.
 
-        A study that is done gets one step: somebody may have left points in its queue.
+        A study that is done gets one step, because its queue folder may hold new points.
         """
         while not interrupted():
             wait_s = self.try_step(before_step)
@@ -79,16 +79,16 @@ class Driver:
         return False
 
     def done(self) -> bool:
-        """Whether no job is under way, no trial waits for one, and none is to be asked for."""
+        """Whether no job is open, no trial waits for one, and no new trial is due."""
         if self._context.stopping:  # what never was a job waits for the next session
             return not any(t.attempts for t in self.study.pending)
         return not self.study.pending and not may_ask(self._context)
 
     def try_step(self, before: Callable[[], None] = lambda: None) -> float:
-        """Do one step; returns how long to wait for the next, longer after a trouble that passes.
+        """Do one step; return how long to wait for the next, longer after a passing trouble.
 
         Args:
-            before: Done first; its troubles with files may pass, too, and the step then waits.
+            before: Called first.  The step also waits if this meets a passing file error.
 
         Raises:
             StudyError, DispatchError, ConfigError: What waiting would not cure.
@@ -100,9 +100,9 @@ class Driver:
             if isinstance(error, OSError) and error.errno not in PASSING:
                 raise
             if isinstance(error, MissingCommand) and not self.study.has_jobs:
-                raise  # a module that was never loaded; later ones vanish in an upgrade, and return
+                raise  # never loaded; once it has answered, it vanished in an upgrade
             self.notes.troubles += 1
-            self.notes.ended_since.clear()  # who does not answer cannot say why a job ended either
+            self.notes.ended_since.clear()  # without an answer nothing explains why a job ended
             longest_s = LONGEST_REFUSED_S if self.notes.answered else LONGEST_WAIT_S
             poll_s = self._context.config.dispatcher.poll_s
             wait_s = max(poll_s, min(longest_s, poll_s * 2.0 ** min(self.notes.troubles, 20)))

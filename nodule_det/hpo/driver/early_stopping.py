@@ -1,14 +1,14 @@
-"""Early stopping: end trainings that will not come near the best one.
+"""Early stopping: end trainings that will not come close to the best one.
 
-    Trial.curve of all trials ──should_stop(trial, trials)──▶ cancel, or go on
+    Trial.curve of all trials ──should_stop(trial, trials)──▶ cancel, or continue
 
-A training ends early where what it will come to, foretold by those that are complete
-(``learning_curves``), lies clearly below the best value so far: by ``sure`` standard errors of what
-is foretold.  So nothing ends before three trainings are complete, and what was stopped teaches the
-surrogate the same value, with the same error, that it was stopped for.
+A training is stopped if its final value, extrapolated with the curves of complete trainings
+(``learning_curve``), is clearly below the best value so far: by ``sure`` standard errors of the
+extrapolation.  So nothing is stopped before three trainings are complete, and the model gets the
+same value, with the same error, for which a training was stopped.
 
-Why not successive halving, which keeps the best third at each of some epochs: it ends two of three
-trainings whatever they promise, and in a search that closes in, two of three are among the best.
+Successive halving, which keeps the best third at certain epochs, ends two of three trainings
+however good they are.  In a search that converges, two of three are among the best.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nodule_det.hpo.study.trial import Trial, TrialState
 
 
 def should_stop(trial: Trial, trials: Iterable[Trial], config: StoppingConfig) -> bool:
-    """Say whether a running trial will not come near the best one.
+    """Return whether a running trial will not come close to the best one.
 
     Args:
         trial: The trial, with its validations so far.

@@ -1,11 +1,11 @@
-"""Refuse a training for which no job has room, before it becomes one.
+"""Memory and time limits of a job: refuse a training that is predicted to exceed them.
 
     trials, limits ──▶ ResourceLimits ──forecast──▶ allows(params): what may be proposed
                                      └──▶ why_not(params): why not, or None
 
-Refused is only what lies clearly beyond a limit: by the margin of the settings and, for times, by
-the factor that the forecast missed the study's own trainings.  What ran is stronger than what was
-foretold: no training is refused that asks for no more than one that is complete.
+Only what is clearly beyond a limit is refused: by the margin of the settings and, for times, by the
+factor by which the prediction missed the study's own trainings.  No training is refused that is
+predicted to need no more than one that is complete.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from nodule_det.progress import duration
 
 
 class ResourceLimits:
-    """What the jobs of a study have room for.
+    """Memory and time limits of the jobs of a study.
 
     Args:
         trials: All trials of the study; the complete ones show what fits and how long it takes.
         config: Settings of the study; those of a training command of the user's own
-            (``command``) tell nothing of its architecture.
+            (``command``) say nothing about its architecture.
     """
 
     def __init__(self, trials: Sequence[Trial], config: HpoConfig) -> None:
@@ -44,11 +44,11 @@ class ResourceLimits:
         return bool(forecast and limits)
 
     def allows(self, params: Params) -> bool:
-        """Say whether a training may succeed, as far as is known."""
+        """Return False if a training is predicted to exceed a limit."""
         return self.why_not(params) is None
 
     def why_not(self, params: Params) -> str | None:
-        """Say why a training cannot succeed; None for one that may."""
+        """Return the limit that a training is predicted to exceed; None if none."""
         if not self.limited:
             return None
         try:
@@ -82,7 +82,7 @@ class ResourceLimits:
 
     @cached_property
     def _largest_gb(self) -> float:
-        """Memory foretold of the largest training that is complete."""
+        """Predicted memory of the largest training that is complete."""
         needs = [needs_of(t.params, self._config).memory_bytes for t in self._complete]
         return max(needs, default=0) / 1e9
 
@@ -95,7 +95,7 @@ class ResourceLimits:
 
 
 def needs_of(params: Params, config: HpoConfig) -> Footprint:
-    """Foretell what a training needs; with device=auto, the smaller figure of a GPU."""
+    """Predict what a training needs; with device=auto, the smaller figure of a GPU."""
     train = with_params(config.train, params)
     return footprint(train, gpu=train.device is not Device.cpu)
 

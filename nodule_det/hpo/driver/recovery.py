@@ -1,10 +1,10 @@
-"""Take back trials whose folders are there, and whose records the journal has lost.
+"""Restore trials whose folders exist, but whose records the journal has lost.
 
     trials/0017/overrides.txt, attempt_2/ ──recover()──▶ asked, intent ──▶ settled like any other
 
-A trial is written down before its folder is made.  A folder that the journal does not know says
-that more than a torn line is missing: a backup was put back, or a file system gave less than it
-promised.  Were its number used again, the result of one point would be taken for that of another.
+A trial is written down before its folder is made.  A folder that the journal does not know means
+that more than a torn line is missing: a backup was restored, or a file system lost synced data.  If
+its number were used again, the result of one point would be taken for that of another.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nodule_det.hpo.training.command import read_params
 
 
 def recover(writer: StudyWriter) -> None:
-    """Write down again every trial, and every job, that only folders tell of.
+    """Write down again every trial, and every job, that only folders show.
 
     What became of such a job is read from its files, or asked of the batch system, as for any
     submission without an answer.  Lost trials are named among the study's problems.

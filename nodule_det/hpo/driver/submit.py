@@ -1,4 +1,4 @@
-"""What is to be started: every free worker gets the oldest trial that waits, else a new point.
+"""What should start: every free worker gets the oldest waiting trial, else a new point.
 
     may_ask() ──next_point()──▶ params ──intent──▶ journal ──submit──▶ id ──▶ journal
                                             └── no answer ──settle()──▶ found by name, or submitted
@@ -26,13 +26,13 @@ from nodule_det.hpo.training import command
 from nodule_det.hpo.training.files import close, read_claim
 
 FAILURES_AT_START = 3
-"""Trainings that fail so, one after the other before any succeeds, end the driver: it is the setup,
-not the point."""
+"""Suspicious failures in a row, before any success, that end the driver: the setup is wrong, not
+the point."""
 FAILURES_IN_A_ROW = 10
-"""The same once some have succeeded: a node without the data would eat the whole study."""
+"""The same once some have succeeded: a node without the data would use up the whole study."""
 HOPELESS_IN_A_ROW = 10
-"""Proposals refused by their forecast, one after the other, that end the driver: whoever proposes
-was told what has room, and found nothing."""
+"""Proposals in a row refused by the predicted memory or time that end the driver: the strategy knew
+the limits, and found no point within them."""
 
 
 def settle(context: DriverContext) -> None:
@@ -83,7 +83,7 @@ def check_setup(context: DriverContext) -> None:
 
 
 def may_ask(context: DriverContext) -> bool:
-    """Say whether the limits of the study allow one more trial."""
+    """Return whether the limits of the study allow one more trial."""
     limit_s = context.config.node_hours * 3600
     used_up = limit_s > 0 and context.study.node_seconds(context.clock.now()) >= limit_s
     return context.study.n_counted < context.config.trials and not used_up
@@ -117,10 +117,10 @@ def _ask(context: DriverContext) -> int:
 
 
 def _refuse(context: DriverContext, trial: Trial) -> bool:
-    """Fail a trial that no job has room for; says whether it did.
+    """Fail a trial that exceeds the limits of a job; return whether it did.
 
     Raises:
-        StudyError: If nothing else was proposed for a long time.
+        StudyError: If the last ten proposals were all refused.
     """
     why = ResourceLimits(context.study.trials, context.config).why_not(trial.params)
     if why is None:
@@ -132,16 +132,16 @@ def _refuse(context: DriverContext, trial: Trial) -> bool:
         raise StudyError(
             f"the last {context.notes.refused} proposals were refused before they became jobs, "
             f"trial {trial.number} because it is {why}: the search space seems to have no point "
-            "with room.  Widen it, correct the limit, or give forecast.refuse=false.  Then start "
-            "the same command again"
+            "within the limits.  Widen it, correct the limit, or use forecast.refuse=false.  Then "
+            "start the same command again"
         )
     return True
 
 
 def next_point(study: Study, propose: Propose, config: HpoConfig) -> tuple[Params, str]:
-    """Choose the next point, and say where it is from.
+    """Return the next point and its source.
 
-    The given first ones come first, then what ``propose`` says; it is told what has no room.
+    The first points of the space come first, then proposals, which know the limits of a job.
     """
     trials, space, acquisition = study.trials, study.space, config.acquisition
     n_first = sum(t.source == Source.FIRST for t in trials)

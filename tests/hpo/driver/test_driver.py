@@ -206,7 +206,7 @@ def test_giving_up_twice_is_once_and_giving_up_what_is_over_is_said(lab):
     assert driver.run()
     enqueue_cancel(made.folder.queue, 2)
     driver.try_step()
-    assert sum("is to end: user" in line for line in made.said) == 1
+    assert sum("cancelling trial 1 (user)" in line for line in made.said) == 1
     assert "trial 99 cannot be cancelled: it is not in this study" in made.said
     assert "trial 2 cannot be cancelled: it is complete already" in made.said
 
