@@ -35,6 +35,7 @@ COMMANDS = {
     "hpo add": "Add points to try, or results of another study",
     "hpo cancel": "Cancel one trial",
     "hpo export": "Export the trials to CSV or Optuna",
+    "hpo finish": "Cross-validate the best settings of a study and write a model",
     "hpo prune": "Free disk space of finished trials",
     "hpo simulate": "Compare tuning strategies on simulated trainings",
 }

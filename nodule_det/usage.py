@@ -7,7 +7,9 @@ import inspect
 import re
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
@@ -70,6 +72,27 @@ def explain(error: Exception, schema: type, command: str = "") -> str:
             return _unknown_key(found[1], schema, groups(command))
     first_lines = [str(link).strip().splitlines()[0] for link in chain if str(link).strip()]
     return ": ".join(dict.fromkeys(first_lines[:1] + first_lines[-1:]))
+
+
+def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
+    """Read ``NAME=VALUE`` words as Hydra does; a later one of the same name wins.
+
+    Example:
+        >>> parse_overrides(["optim.lr=1e-3", "model.residual=true"])
+        {'optim.lr': 0.001, 'model.residual': True}
+
+    Raises:
+        ConfigError: If a word cannot be read.
+    """
+    parser = OverridesParser.create()
+    values: dict[str, Any] = {}
+    for word in words:
+        try:
+            override = parser.parse_override(word)
+        except OverrideParseException:
+            raise ConfigError(_unreadable(word)) from None
+        values[override.key_or_group] = override.value()
+    return values
 
 
 def _unreadable(word: str) -> str:

@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "candidates": "arrays config geometry tables",
     "plots.style": "files",
     "plots.froc_curve": "analysis arrays errors files",
+    "plots.optimism": "plots.style",
     "plots.folds": "analysis plots.style",
     "plots.reliability": "arrays plots.style",
     "evaluate": "arrays analysis cli config errors files froc plots.froc_curve tables",
@@ -78,6 +79,8 @@ MAY_IMPORT = {
     "progress locking",
     "crossval": "analysis cli config data.store ensemble errors evaluate files froc hpo.driver "
     "hpo.space hpo.study hpo.training plots.folds plots.froc_curve plots.reliability runs tables",
+    "hpo.finish": "analysis cli config crossval data.store errors files hpo.driver hpo.model "
+    "hpo.study hpo.training plots.optimism plots.style runs usage",
     "hpo.__main__": "cli config hpo.driver",
     "hpo.init": "cli config errors files",
     "hpo.prune": "cli config hpo.study hpo.training",

@@ -18,7 +18,13 @@ def main(config: CrossvalConfig) -> int | None:
     """Train what is missing, then pool, evaluate and hand on what is complete."""
     os.umask(0o077)
     calculate_in_one_thread()
-    from nodule_det.crossval.folds import enqueue_missing, fold_study, require_complete
+    from nodule_det.crossval.folds import (
+        enqueue_missing,
+        fold_parameters,
+        fold_points,
+        require_complete,
+        training_plan,
+    )
     from nodule_det.crossval.pool import hand_on, pool, report
     from nodule_det.data.store import open_store
     from nodule_det.hpo.driver.session import drive
@@ -26,16 +32,25 @@ def main(config: CrossvalConfig) -> int | None:
 
     out = Path(os.path.abspath(os.path.expanduser(config.out)))
     store = open_store(config.train.store)
-    plan = fold_study(config, store.folds, out)
+    points = fold_points(config.train.store, store.folds, config.folds, config.selection)
+    plan = training_plan(
+        out,
+        fold_parameters(store.folds, config.selection),
+        {f"fold{fold}": point for fold, point in points.items()},
+        config,
+        config.train,
+    )
     if not (config.dry_run or plan.stopping):
         enqueue_missing(plan)
     code = drive(plan.study, "crossval")
     if code or config.dry_run or plan.stopping:
         return code
-    runs = require_complete(plan)
+    complete = require_complete(plan)
+    runs = {fold: complete[f"fold{fold}"] for fold in points}
     pooled = pool(out, runs, config.selection)
-    print(report(out, pooled, config.bootstrap))
-    print(hand_on(out, runs, pooled, overrides(config.train, TrainConfig())))
+    print(report(out, pooled, config.bootstrap).text)
+    settings = overrides(config.train, TrainConfig())
+    print(hand_on(out / "model", list(runs.values()), pooled, settings))
     return None
 
 

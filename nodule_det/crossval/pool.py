@@ -18,15 +18,16 @@ from typing import Any
 
 import numpy as np
 
+from nodule_det.analysis import Froc
 from nodule_det.config.crossval import Selection
 from nodule_det.config.evaluate import EvaluateConfig
 from nodule_det.ensemble.calibration import fit_calibration, thresholds
 from nodule_det.ensemble.folder import Model, write_model
 from nodule_det.errors import FrocInputError, TableError
-from nodule_det.evaluate.reading import read_job
+from nodule_det.evaluate.reading import Job, read_job
 from nodule_det.evaluate.sections import evaluate
 from nodule_det.files import write_json, write_text
-from nodule_det.froc import match
+from nodule_det.froc import Matched, match
 from nodule_det.runs import RunFolder
 from nodule_det.tables import (
     ANNOTATION_COLUMNS,
@@ -50,6 +51,7 @@ LABEL = {
 class Pooled:
     """The pooled tables of a cross-validation, and the figures of each fold."""
 
+    folder: Path
     candidates: Path
     annotations: Path
     excluded: Path
@@ -72,6 +74,7 @@ def pool(out: Path, runs: Mapping[int, RunFolder], selection: Selection) -> Pool
     """
     sources = {k: run if selection is Selection.same else run.test for k, run in runs.items()}
     pooled = Pooled(
+        folder=out,
         candidates=out / "candidates.csv",
         annotations=out / "annotations.csv",
         excluded=out / "annotations_excluded.csv",
@@ -148,15 +151,23 @@ def _write_luna16(folder: Path, pooled: Pooled) -> None:
     write_text(folder / "seriesuids.csv", "".join(f"{uid}\n" for uid in uids))
 
 
-def report(out: Path, pooled: Pooled, bootstrap: int) -> str:
-    """Evaluate the pooled tables and write the record and the figures; returns the text to print.
+@dataclass(frozen=True)
+class Report:
+    """The pooled figures, and the text that says them."""
+
+    froc: Froc
+    text: str
+
+
+def report(out: Path, pooled: Pooled, bootstrap: int) -> Report:
+    """Evaluate the pooled tables, and write the record and the figures.
 
     ``python -m nodule_det.evaluate`` on the same files gives the same ``froc.json``.
     """
     from nodule_det.plots.folds import save_folds
     from nodule_det.plots.froc_curve import save_curve
 
-    job = read_job(pooled.candidates, pooled.annotations, pooled.scans, pooled.excluded)
+    job = _job(pooled)
     config = EvaluateConfig(
         candidates=str(pooled.candidates),
         annotations=str(pooled.annotations),
@@ -181,27 +192,41 @@ def report(out: Path, pooled: Pooled, bootstrap: int) -> str:
     save_folds(pooled.folds, done.froc, out / "folds.png")
     lines = [f"{LABEL[pooled.selection]}", "", *done.sections, "", *map(_line, pooled.folds)]
     files = "froc.json, crossval.json, froc.png, folds.png, candidates.csv, luna16/"
-    return "\n".join([*lines, "", f"written  {out}: {files}"])
+    return Report(done.froc, "\n".join([*lines, "", f"written  {out}: {files}"]))
+
+
+def matched_of(pooled: Pooled) -> tuple[Matched, dict[str, str] | None]:
+    """Return what each pooled candidate hit, and the patient of each scan where that is known."""
+    job = _job(pooled)
+    return match(job.cases, job.lesions, job.candidates, job.excluded), job.patients
+
+
+def _job(pooled: Pooled) -> Job:
+    return read_job(pooled.candidates, pooled.annotations, pooled.scans, pooled.excluded)
 
 
 def hand_on(
-    out: Path, runs: Mapping[int, RunFolder], pooled: Pooled, settings: Sequence[str]
+    folder: Path,
+    runs: Sequence[RunFolder],
+    pooled: Pooled,
+    settings: Sequence[str],
+    licence: str = "",
 ) -> str:
-    """Write the networks of all folds as a model folder; returns the text to print.
+    """Write the networks of some runs as a model folder; returns the text to print.
 
     Thresholds and calibration come from the out-of-fold candidates, of one network each.
 
     Args:
-        out: Folder of the cross-validation.
-        runs: The training of each fold.
-        pooled: Its pooled tables.
+        folder: Where the model goes.
+        runs: The trainings whose best networks are the members.
+        pooled: Their out-of-fold results, after :func:`report`.
         settings: Overrides that the trainings share.
+        licence: Under which the model may be used.
     """
     from nodule_det.plots.reliability import save_reliability
 
-    job = read_job(pooled.candidates, pooled.annotations, pooled.scans, pooled.excluded)
-    matched = match(job.cases, job.lesions, job.candidates, job.excluded)
-    folder, note, calibration = out / "model", "", None
+    matched, _ = matched_of(pooled)
+    note, calibration = "", None
     try:
         calibration = fit_calibration(matched)
     except FrocInputError as error:
@@ -210,18 +235,19 @@ def hand_on(
         true, false = matched.lesion_score[matched.found], matched.fp_score
         is_true = np.repeat([True, False], [len(true), len(false)])
         probability = calibration.probability(np.concatenate([true, false]))
-        save_reliability(probability, is_true, out / "reliability.png")
-    figures = json.loads((out / "crossval.json").read_text(encoding="utf-8"))
+        save_reliability(probability, is_true, pooled.folder / "reliability.png")
+    figures = json.loads((pooled.folder / "crossval.json").read_text(encoding="utf-8"))
     names = ("label", "pauc", "pauc_interval", "cpm")
     write_model(
         Model(
             path=folder,
-            members=tuple(run.checkpoint_best for run in runs.values()),
+            members=tuple(run.checkpoint_best for run in runs),
             thresholds=thresholds(matched) if matched.n_lesions else {},
             calibration=calibration,
             figures={name: figures[name] for name in names},
             settings=dict(word.split("=", 1) for word in settings),
-            data=hashlib.sha256("\n".join(sorted(job.cases.tolist())).encode()).hexdigest(),
+            data=hashlib.sha256("\n".join(sorted(matched.cases.tolist())).encode()).hexdigest(),
+            licence=licence,
         )
     )
     return f"model    {folder}: {len(runs)} networks{note}; use it with predict model={folder}"

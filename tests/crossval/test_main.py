@@ -106,7 +106,7 @@ def test_a_fold_that_failed_is_named_and_tried_again(three_folds, tmp_path):
     out, broken = tmp_path / "out", "retries.lost=0"
     words = ("folds=[2]", broken, "train.optim.lr=1e-2", "dispatcher.setup=['exit 86']")
     error = crossval(three_folds, out, *words, code=1).stderr
-    assert "1 of 1 folds have no result: fold 2 failed: diverged" in error
+    assert "1 of 1 trainings have no result: fold2 failed: " in error
     crossval(three_folds, out, "folds=[2]", broken, "train.optim.lr=1e-2")
     assert [t.state.value for t in read_study(out / "trainings").trials] == ["failed", "complete"]
 

@@ -54,9 +54,17 @@ class Expected:
 
 def expect(study: Study) -> Expected | None:
     """Fit the model to a study; None while fewer than ``MIN_VALUES`` trials have a value."""
+    return next(iter(rank(study)), None)
+
+
+def rank(study: Study) -> list[Expected]:
+    """Fit the model, and return the completed trials by falling posterior mean.
+
+    Empty while fewer than ``MIN_VALUES`` trials have a value.
+    """
     complete = [t for t in study.trials if t.value is not None]
     if len(complete) < MIN_VALUES or study.space.dimension == 0:
-        return None
+        return []
     from nodule_det.hpo.model.gp import fit_surrogate  # torch
 
     features = Features(study.space)
@@ -64,14 +72,19 @@ def expect(study: Study) -> Expected | None:
     surrogate = fit_surrogate(
         data.features, standardise(data.values, data.se), sheared=data.sheared
     )
-    return most_expected(surrogate, features, complete)
+    return ranking(surrogate, features, complete)
 
 
 def most_expected(model: Model, features: Features, complete: Sequence[Trial]) -> Expected:
     """Return the one of at least one completed trial with the highest posterior mean."""
+    return ranking(model, features, complete)[0]
+
+
+def ranking(model: Model, features: Features, complete: Sequence[Trial]) -> list[Expected]:
+    """Return completed trials by falling posterior mean."""
     mean, sd = model.predict(features.matrix([t.params for t in complete]))
-    best = int(np.argmax(mean))
-    return Expected(complete[best].number, float(mean[best]), float(sd[best]))
+    order = np.argsort(-mean, kind="stable")
+    return [Expected(complete[i].number, float(mean[i]), float(sd[i])) for i in order]
 
 
 def save_expected(folder: Path, study: Study, expected: Expected) -> None:

@@ -1,0 +1,1 @@
+"""From a study to a model: ``python -m nodule_det.hpo.finish study=...``."""

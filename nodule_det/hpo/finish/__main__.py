@@ -1,0 +1,63 @@
+"""``python -m nodule_det.hpo.finish``: retrain the best settings of a study, and write a model.
+
+    Study ──plan──▶ trainings of every fold ──choose──▶ finish.json, finish.html, model/
+
+The driver of tuning runs the trainings, so they survive kills and run on every batch system.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from nodule_det.cli import calculate_in_one_thread, command
+from nodule_det.config.hpo_finish import FinishConfig
+
+
+@command("hpo finish", FinishConfig)
+def main(config: FinishConfig) -> int | None:
+    """Train what is missing, then compare, choose and write the model."""
+    os.umask(0o077)
+    calculate_in_one_thread()
+    from nodule_det.crossval.folds import enqueue_missing, require_complete
+    from nodule_det.crossval.pool import hand_on
+    from nodule_det.data.store import open_store
+    from nodule_det.files import write_json
+    from nodule_det.hpo.driver.session import drive
+    from nodule_det.hpo.finish.choose import choose, cross_validate
+    from nodule_det.hpo.finish.page import summary, write_page
+    from nodule_det.hpo.finish.plan import best_settings, finish_plan, train_settings
+    from nodule_det.hpo.study.study import read_study
+    from nodule_det.hpo.training.command import override_words
+
+    folder = Path(os.path.abspath(os.path.expanduser(config.study)))
+    out = Path(os.path.abspath(os.path.expanduser(config.out or str(folder / "finish"))))
+    study = read_study(folder)
+    store = open_store(train_settings(study.header).store)
+    contenders = best_settings(study, config.settings)
+    plan, folds = finish_plan(config, study.header, contenders, store.folds, out)
+    if not (config.dry_run or plan.stopping):
+        print(
+            f"{len(contenders)} settings x {len(config.seeds)} seeds x {len(folds)} folds: "
+            f"{len(plan.points)} trainings",
+            flush=True,
+        )
+        enqueue_missing(plan)
+    code = drive(plan.study, "hpo.finish")
+    if code or config.dry_run or plan.stopping:
+        return code
+    complete = require_complete(plan)
+    finalists = [cross_validate(config, c, complete, folds, out) for c in contenders]
+    record = choose(config, finalists)
+    winner = next(f for f in finalists if f.number == record["chosen"])
+    settings = [*study.header.train, *override_words(winner.contender.trial.params)]
+    text = hand_on(out / "model", winner.runs, winner.pooled[0], settings, config.licence)
+    write_json(out / "finish.json", record)
+    write_page(out / "finish.html", record, folder.name)
+    print(summary(record))
+    print(f"page     {out / 'finish.html'}\n{text}")
+    return None
+
+
+if __name__ == "__main__":
+    main()

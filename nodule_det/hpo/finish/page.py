@@ -1,0 +1,71 @@
+"""What finish came to, for a terminal and as one HTML page.
+
+record of finish.json ──summary()──▶ lines
+                      └─write_page()──▶ finish.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from nodule_det import __version__
+from nodule_det.files import write_text
+
+HERE = Path(__file__).parent
+LABEL = {
+    "other": "cross-validated: each fold evaluated once, its checkpoint chosen on another fold",
+    "same": "cross-validated, optimistic: each fold also chose its own checkpoint",
+}
+
+
+def summary(record: Mapping[str, Any]) -> str:
+    """Write a line for each setting, the best first, and how lucky the best trial was."""
+    rows = sorted(record["settings"], key=lambda row: -row["pauc"])
+    lines = [LABEL[record["selection"]]]
+    for row in rows:
+        low, high = row["pauc_interval"]
+        text = f"trial {row['trial']}: pAUC {row['pauc']:.3f} (95% CI {low:.3f} to {high:.3f})"
+        text += f", in the study {row['observed']:.3f}"
+        if row["expected"] is not None:
+            text += f", expected by the model {row['expected']:.3f}"
+        lines.append(text + (" <- chosen" if row["chosen"] else _against(row)))
+    lucky = next(row for row in rows if row["largest_observed"])
+    lines.append(
+        f"the largest value of the study (trial {lucky['trial']}) was {lucky['optimism']:+.3f} "
+        "above its cross-validated pAUC"
+        if lucky["optimism"] >= 0
+        else f"the largest value of the study (trial {lucky['trial']}) was "
+        f"{-lucky['optimism']:.3f} below its cross-validated pAUC"
+    )
+    return "\n".join(lines)
+
+
+def _against(row: Mapping[str, Any]) -> str:
+    low, high = row["difference_interval"]
+    return (
+        f", difference {row['difference']:+.3f} ({low:+.3f} to {high:+.3f}), p {row['p_value']:.3f}"
+    )
+
+
+def write_page(path: Path, record: Mapping[str, Any], study: str) -> None:
+    """Write the page, whole or not at all."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    from nodule_det.plots.optimism import draw_optimism
+    from nodule_det.plots.style import as_svg
+
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined
+    )
+    rows = sorted(record["settings"], key=lambda row: -row["pauc"])
+    html = environment.get_template("page.html.j2").render(
+        study=study,
+        label=LABEL[record["selection"]],
+        n_seeds=len(record["seeds"]),
+        rows=rows,
+        picture=as_svg(draw_optimism(rows), "optimism"),
+        version=__version__,
+    )
+    write_text(path, html)

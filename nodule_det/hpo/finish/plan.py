@@ -1,0 +1,116 @@
+"""Which trainings turn a study into a model: its best settings, on every fold, with every seed.
+
+Study ──best_settings()──▶ Contender ──finish_plan()──▶ TrainingPlan
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nodule_det.config.hpo_finish import MAX_SEED, FinishConfig
+from nodule_det.config.train import TrainConfig
+from nodule_det.crossval.folds import TrainingPlan, fold_parameters, fold_points, training_plan
+from nodule_det.errors import ConfigError, StudyError
+from nodule_det.hpo.model.expected import rank
+from nodule_det.hpo.study.study import Header, Study
+from nodule_det.hpo.study.trial import Trial
+from nodule_det.hpo.training.check import with_params
+from nodule_det.usage import parse_overrides
+
+OWN = ("fold", "test_fold", "seed")
+"""Settings that finish chooses itself, so that no study can have tuned them."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One setting of a study that is retrained."""
+
+    trial: Trial
+    expected: float | None
+    """Posterior mean of its value; None in a study too small for a model."""
+    expected_sd: float | None
+
+    def training(self, seed: int, fold: int) -> str:
+        """Return the name of one of its trainings."""
+        return f"trial{self.trial.number}-seed{seed}-fold{fold}"
+
+
+def best_settings(study: Study, n: int) -> list[Contender]:
+    """Return the ``n`` settings with the highest posterior mean, and the trial with the best value.
+
+    The largest of many noisy values is partly luck, so it does not choose; it is retrained to show
+    how much.  A study too small for a model is ranked by its values.
+
+    Raises:
+        StudyError: If no trial is complete.
+    """
+    best = study.best()
+    if best is None:
+        raise StudyError(
+            "the study has no complete trial yet; continue it with nodule_det.hpo, or see why its "
+            "trials failed with nodule_det.hpo.status"
+        )
+    ranked = [Contender(study.trial(e.trial), e.mean, e.sd) for e in rank(study)]
+    if not ranked:
+        complete = [t for t in study.trials if t.value is not None]
+        complete.sort(key=lambda t: -(t.value or 0.0))
+        ranked = [Contender(trial, None, None) for trial in complete]
+    unique: list[Contender] = []
+    for contender in ranked:  # a setting that was tried twice is retrained once
+        if all(contender.trial.params != other.trial.params for other in unique):
+            unique.append(contender)
+    lucky = next(c for c in ranked if c.trial.number == best.number)
+    chosen = unique[:n]
+    if all(lucky.trial.params != c.trial.params for c in chosen):
+        chosen.append(lucky)
+    return chosen
+
+
+def train_settings(header: Header) -> TrainConfig:
+    """Return the settings that all trainings of a study share.
+
+    Raises:
+        ConfigError: If the study tuned another program, or settings that finish sets itself.
+    """
+    if header.command:
+        raise ConfigError(
+            f"the study tuned another program ({' '.join(header.command)}); finish retrains "
+            "networks of nodule_det only"
+        )
+    train = parse_overrides(header.train)
+    taken = sorted({p.name for p in header.space} & set(OWN))
+    if taken:
+        raise ConfigError(f"the study tuned {', '.join(taken)}, which finish sets itself")
+    for name in OWN:
+        train.pop(name, None)
+    return with_params(TrainConfig(), train)
+
+
+def finish_plan(
+    config: FinishConfig,
+    header: Header,
+    contenders: Sequence[Contender],
+    folds: Sequence[int],
+    out: Path,
+) -> tuple[TrainingPlan, tuple[int, ...]]:
+    """Plan the trainings of all contenders; also returns the folds that are evaluated.
+
+    Raises:
+        ConfigError: If the store has too few folds, or lacks one that is asked for.
+    """
+    train = train_settings(header)
+    of_fold = fold_points(train.store, folds, config.folds, config.selection)
+    points = {
+        contender.training(seed, fold): {**contender.trial.params, **held_out, "seed": seed}
+        for contender in contenders
+        for seed in config.seeds
+        for fold, held_out in of_fold.items()
+    }
+    parameters = {
+        **header.space.as_dict()["parameters"],
+        **fold_parameters(folds, config.selection),
+        "seed": {"kind": "int", "low": 0, "high": MAX_SEED},
+    }
+    return training_plan(out, parameters, points, config, train), tuple(of_fold)

@@ -1,0 +1,50 @@
+"""What a finished study came to, in words and as a page."""
+
+from nodule_det.hpo.finish.page import summary, write_page
+
+ROW = {
+    "params": {"optim.lr": 0.01},
+    "observed": 0.9,
+    "observed_se": 0.05,
+    "largest_observed": False,
+    "expected": None,
+    "pauc": 0.8,
+    "pauc_interval": [0.7, 0.87],
+    "cpm": 0.75,
+    "optimism": 0.1,
+    "chosen": True,
+}
+LUCKY = {
+    **ROW,
+    "trial": 2,
+    "largest_observed": True,
+    "expected": 0.82,
+    "pauc": 0.7,
+    "optimism": 0.25,
+    "observed": 0.95,
+    "chosen": False,
+    "difference": -0.1,
+    "difference_interval": [-0.15, -0.02],
+    "p_value": 0.02,
+}
+RECORD = {"selection": "other", "seeds": [0], "settings": [LUCKY, {**ROW, "trial": 1}]}
+
+
+def test_the_summary_names_the_choice_and_the_luck_of_the_best_trial():
+    lines = summary(RECORD).splitlines()
+    assert lines[1] == ("trial 1: pAUC 0.800 (95% CI 0.700 to 0.870), in the study 0.900 <- chosen")
+    assert lines[2].endswith(
+        "expected by the model 0.820, difference -0.100 (-0.150 to -0.020), p 0.020"
+    )
+    assert lines[3] == (
+        "the largest value of the study (trial 2) was +0.250 above its cross-validated pAUC"
+    )
+
+
+def test_the_page_escapes_what_a_study_is_called(tmp_path):
+    write_page(tmp_path / "page.html", RECORD, "<b>s")
+    page = (tmp_path / "page.html").read_text()
+    assert "&lt;b&gt;s" in page
+    assert page.index("1 (chosen)") < page.index("optim.lr=0.01")
+    assert "-0.100 (-0.150 to -0.020), 0.020" in page
+    assert "<svg" in page

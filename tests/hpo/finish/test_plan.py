@@ -1,0 +1,72 @@
+"""Which settings of a study are retrained, and with which seeds and folds."""
+
+import pytest
+
+from nodule_det.config.hpo_finish import FinishConfig
+from nodule_det.errors import ConfigError, StudyError
+from nodule_det.hpo.finish.plan import best_settings, finish_plan, train_settings
+from nodule_det.hpo.space.parsing import parse_space
+from nodule_det.hpo.study.study import Header, Study
+from nodule_det.hpo.study.trial import TrialState
+
+SPACE = parse_space({"parameters": {"optim.lr": {"kind": "float", "low": 0.001, "high": 0.1}}})
+
+
+def study(*values, space=SPACE, **header):
+    """Return a study of one complete trial per (learning rate, value)."""
+    made = Study(Header(id="abc", space=space, **header))
+    for number, (lr, value) in enumerate(values, 1):
+        record = {"trial": number, "t": float(number)}
+        made.apply({**record, "kind": "asked", "params": {"optim.lr": lr}, "source": "sobol"})
+        made.apply(
+            {**record, "kind": "finished", "state": TrialState.COMPLETE, "value": value,
+             "value_se": 0.05, "reason": None}
+        )  # fmt: skip
+    return made
+
+
+def test_a_small_study_is_ranked_by_its_values():
+    chosen = best_settings(study((0.01, 0.5), (0.02, 0.9), (0.03, 0.7)), 2)
+    assert [c.trial.number for c in chosen] == [2, 3]
+    assert [c.expected for c in chosen] == [None, None]
+
+
+def test_a_setting_that_was_tried_twice_is_retrained_once():
+    chosen = best_settings(study((0.01, 0.8), (0.01, 0.9), (0.02, 0.7)), 2)
+    assert [c.trial.params["optim.lr"] for c in chosen] == [0.01, 0.02]
+
+
+def test_the_largest_value_is_always_retrained_to_show_its_luck():
+    # a smooth bump around 0.05, and one lucky value far from it
+    values = [(0.01 * k, 0.8 - 10 * (0.01 * k - 0.05) ** 2) for k in range(1, 10)]
+    chosen = best_settings(study(*values, (0.0999, 0.83)), 1)
+    numbers = [c.trial.number for c in chosen]
+    assert 10 in numbers
+    assert chosen[0].expected is not None
+
+
+def test_a_study_without_a_value_is_refused():
+    with pytest.raises(StudyError, match="no complete trial yet"):
+        best_settings(study(), 3)
+
+
+def test_every_setting_meets_every_seed_and_fold(tmp_path):
+    config = FinishConfig(study=str(tmp_path / "s"), seeds=[0, 7])
+    made = study((0.01, 0.5), train=("store=stores/a", "fold=2", "model.depth=4"))
+    contenders = best_settings(made, 1)
+    plan, folds = finish_plan(config, made.header, contenders, (0, 1, 2), tmp_path)
+    assert folds == (0, 1, 2)
+    assert plan.points["trial1-seed7-fold2"] == {
+        "optim.lr": 0.01, "fold": 0, "test_fold": 2, "seed": 7,
+    }  # fmt: skip
+    assert len(plan.points) == 6
+    assert (plan.study.train.store, plan.study.train.model.depth) == ("stores/a", 4)
+    assert plan.study.train.fold == 0
+
+
+def test_a_study_that_tuned_the_seed_or_another_program_is_refused():
+    space = parse_space({"parameters": {"seed": {"kind": "int", "low": 0, "high": 9}}})
+    with pytest.raises(ConfigError, match="the study tuned seed, which finish sets itself"):
+        train_settings(Header(id="abc", space=space))
+    with pytest.raises(ConfigError, match=r"tuned another program \(bash my\.sh\)"):
+        train_settings(Header(id="abc", space=SPACE, command=("bash", "my.sh")))
