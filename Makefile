@@ -33,7 +33,7 @@ setup: $(VENV)/.dev
 
 # torch comes first and by itself: as a dependency, pip would take the newest CUDA build.
 $(VENV)/.torch:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "nodule_det needs Python 3.11 or newer; say make PYTHON=python3.X")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "nodule_det needs Python 3.11 or newer; run make PYTHON=python3.X")'
 	@$(PYTHON) -m venv $(VENV) || { echo "error: $(PYTHON) cannot make a virtual environment (Debian: apt install python3-venv)" >&2; exit 1; }
 	@echo "installing $(TORCH) into $(VENV)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH)

@@ -2,7 +2,7 @@
 
     store scan ──respond()──▶ strongest blob at each voxel ──peaks──▶ candidates.csv
 
-It knows no training: a lung nodule is a bright blob, so the Laplacian of a Gaussian, taken at the
+It needs no training: a lung nodule is a bright blob, so the Laplacian of a Gaussian, taken at the
 sizes of nodules, peaks at its centre (Lindeberg 1998).  Vessel branchings are bright blobs, too.
 
 References:
@@ -40,16 +40,16 @@ these find nodules of 5 to 28 mm, and smaller ones less strongly."""
 RADIUS_PER_SCALE = math.sqrt(3)
 
 WINDOW_HU = (-1000.0, 150.0)
-"""Bone and metal are no better nodules than soft tissue is."""
+"""Bone and metal are not more like a nodule than soft tissue."""
 
 FULL_RESPONSE = math.sqrt(2 / math.pi) * 3**1.5 * math.exp(-1.5) * (WINDOW_HU[1] - WINDOW_HU[0])
-"""Answer to a ball of 150 HU in -1000 HU at its best scale, and no image can give more."""
+"""Response to a ball of 150 HU in -1000 HU at its best scale: the largest possible."""
 
 HALVED_AFTER_MM = 2.8
-"""After this scale every second voxel of 1 mm is enough: the Gaussian has taken away the rest."""
+"""After this scale every second voxel of 1 mm is enough: the Gaussian has removed finer detail."""
 
 WEAKEST = 0.02
-"""Weaker peaks are noise: no nodule of the phantom answers so little."""
+"""Weaker peaks are noise: every nodule of the phantom responds more strongly."""
 
 PEAK_MM, APART_MM, APART_SCALES = 2.0, 4.0, 1.2
 """A peak is the highest within ``PEAK_MM``; of two closer than ``APART_MM`` or than 1.2 of
@@ -61,7 +61,7 @@ MOST_PEAKS = 600
 
 @command("baseline", BaselineConfig)
 def main(config: BaselineConfig) -> None:
-    """Write the candidates of all scans asked for."""
+    """Write the candidates of the requested scans."""
     scans = _chosen(config)
     out = Path(config.out)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -143,7 +143,7 @@ def find_blobs(
 def respond(
     volume_hu: NDArray[np.int16], spacing_mm: float
 ) -> tuple[FloatVolume, NDArray[np.uint8]]:
-    """Compute the strongest answer over all scales.
+    """Compute the strongest response over all scales.
 
     Args:
         volume_hu: (z, y, x) HU.

@@ -4,7 +4,7 @@
                               └──blob detector──▶ candidates ──evaluate──┴──▶ one table
 
 It runs the ordinary commands, each printed as a user would type it, and adds nothing to them.
-What stands already is reused: a second demo only prints the result.
+Existing results are reused: running it again only prints the result.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from nodule_det.tables import SERIES, read_table
 
 @command("demo", DemoConfig)
 def main(config: DemoConfig) -> None:
-    """Run the chain and print what it came to."""
+    """Run the chain and print its result."""
     folder = Path(config.dir)
     store = folder / "store"
     run = RunFolder(folder / f"run-seed{config.seed}")
@@ -47,7 +47,7 @@ def main(config: DemoConfig) -> None:
 
 
 def find_blobs(out: Path, store: Path, run: RunFolder) -> None:
-    """Evaluate the blob detector on a run's scans, unless that was done: no training changes it."""
+    """Evaluate the blob detector on a run's scans, unless that is already done."""
     made_from, wanted = out / "made_from.txt", fingerprint(store, run.scans)
     if made_from.exists() and made_from.read_text() == wanted:
         return

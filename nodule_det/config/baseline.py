@@ -18,10 +18,10 @@ class BaselineConfig:
     """CSV with a column ``seriesuid``: only these scans; by default all of the store."""
 
     out: str = "candidates.csv"
-    """Where the candidates go: LUNA16's columns and ``diameter_mm``."""
+    """Output file: LUNA16's columns and ``diameter_mm``."""
 
     workers: int = 0
-    """Processes; 0 takes the processors this job may use.  The result is the same."""
+    """Processes; 0 uses the processors of this job.  The result does not depend on it."""
 
     shared: bool = False
     """Let the umask decide who may read what is written; by default only its owner may."""
