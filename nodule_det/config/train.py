@@ -220,7 +220,7 @@ class ValidationConfig:
     bootstrap: int = 1000
     """Resamples of the cases for the confidence interval and the standard error."""
 
-    slab_gb: float = 0.75
+    slab_gb: float = 2.5
     """CPU memory for the slab of a scan that is computed at once, never more than a quarter of
     the memory that the job may use.  A GPU uses half of its free memory."""
 

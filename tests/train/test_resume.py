@@ -97,3 +97,22 @@ def test_seconds_add_up_over_sessions(store, tmp_path):
     before_s = json.loads(RunFolder(tmp_path).result.read_text())["seconds"]
     run(config)
     assert json.loads(RunFolder(tmp_path).result.read_text())["seconds"] > before_s > 0
+
+
+def test_a_validation_longer_than_every_session_is_done_scan_by_scan(store, tmp_path):
+    whole, parts = (
+        tiny(store, tmp_path / "whole", epochs=1),
+        tiny(store, tmp_path / "parts", epochs=1),
+    )
+    assert run(whole) == ExitCode.COMPLETE
+    short = replace(parts, limits=LimitConfig(epochs=1, wall_s=0.001))
+    folder, kept = RunFolder(tmp_path / "parts"), []
+    codes = [run(short)]
+    while codes[-1] == ExitCode.STOPPED and len(codes) < 12:
+        codes.append(run(short))
+        lines = folder.path.glob(".validation.*.jsonl")
+        kept.append(sum(len(path.read_text().splitlines()) - 1 for path in lines))
+    assert codes == [*8 * [ExitCode.STOPPED], ExitCode.COMPLETE]  # 6 steps, then 3 scans
+    assert kept == [*5 * [0], 1, 2, 0]
+    assert folder.candidates.read_bytes() == RunFolder(tmp_path / "whole").candidates.read_bytes()
+    assert metrics(folder) == metrics(RunFolder(tmp_path / "whole"))
