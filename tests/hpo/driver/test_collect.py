@@ -54,5 +54,8 @@ def test_every_file_of_a_job_that_is_over_is_read_once_in_the_step_that_ends_its
     made.clock.sleep(3600.0)
     seen = step_opens(made)
     assert made.driver.done()
-    assert set(seen.values()) == {1}
-    assert "0001/result.json" in seen
+    # then its disk is tidied, which makes sure by the files of the job that it is over
+    again = {p for p, n in seen.items() if n > 1}
+    assert again <= {f"0001/attempt_1/{name}" for name in ("claim", "exit_code", "heartbeat")}
+    assert max(seen.values()) <= 2
+    assert seen["0001/result.json"] == seen["0001/metrics.jsonl"] == 1
