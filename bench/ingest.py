@@ -26,7 +26,7 @@ from nodule_det.data.ingest.ingest import ingest_scan
 from nodule_det.data.ingest.keys import Keys
 from nodule_det.data.layouts.detect import list_scans
 from nodule_det.data.phantom.write import write_dataset
-from nodule_det.data.preprocess.lungs import lung_mask
+from nodule_det.data.preprocess.lungs import find_lungs
 from nodule_det.data.preprocess.prepare import prepare
 from nodule_det.data.readers.read import read_scan
 from nodule_det.data.scan import ScanEntry
@@ -57,7 +57,7 @@ def measure(entry: ScanEntry, folder: Path) -> dict[str, Any]:
         "wall_s": wall_s,
         "cpu_s": cpu_s,
         "read_cpu_s": seconds(lambda: read_scan(entry.path, entry.series_uid))[1],
-        "lungs_cpu_s": seconds(lambda: lung_mask(scan.volume_hu, scan.grid, "scan"))[1],
+        "lungs_cpu_s": seconds(lambda: find_lungs(scan.volume_hu, scan.grid, "scan"))[1],
         "prepare_cpu_s": seconds(lambda: prepare(scan, StoreConfig()))[1],
         "volume_bytes": (folder / f"{entry.series_uid}.npy").stat().st_size,
         "json_bytes": (folder / f"{entry.series_uid}.json").stat().st_size,

@@ -96,6 +96,8 @@ class Prepared:
         lung: (z, y, x) mask of the lungs in the same grid.
         labels: (z, y, x) uint8 lesion labels in the same grid, where the data set has them.
         source_spacing_mm: (z, y, x) spacing of the scan before it was resampled.
+        lung_ml: Volume of the right and of the left lung, in ml.
+        notes: What was corrected in the scan and what is implausible, for the summary.
     """
 
     volume_hu: HuVolume
@@ -103,6 +105,8 @@ class Prepared:
     lung: BoolArray
     labels: NDArray[np.uint8] | None
     source_spacing_mm: Triple
+    lung_ml: tuple[float, float] = (0.0, 0.0)
+    notes: tuple[str, ...] = ()
 
 
 def to_hu(values: NDArray[Any], name: str) -> HuVolume:

@@ -12,9 +12,16 @@ from numpy.typing import NDArray
 
 from nodule_det.arrays import FloatArray
 from nodule_det.config.data import StoreConfig
-from nodule_det.data.preprocess.lungs import Mask, coarse_steps, lung_mask
+from nodule_det.data.preprocess.lungs import (
+    Mask,
+    coarse_steps,
+    find_lungs,
+    lung_volumes,
+    volume_notes,
+)
 from nodule_det.data.preprocess.resample import canonical, resample, target_grid
 from nodule_det.data.scan import Finding, Prepared, Scan
+from nodule_det.errors import ScanError
 from nodule_det.geometry import Grid
 
 LESION_ROOM_MM = 8.0
@@ -42,14 +49,18 @@ def prepare(
         labels: (z, y, x) lesion labels of the scan's own grid.
 
     Raises:
-        ScanError: If no lungs are found.
+        ScanError: If no lungs are found, or the mask is empty.
     """
     volume, grid = canonical(scan.volume_hu, scan.grid)
     if mask is None:
-        lung = lung_mask(volume, grid, scan.series_uid)
-        steps = coarse_steps(grid)
+        lungs = find_lungs(volume, grid, scan.series_uid)
+        lung, lung_ml, steps = lungs.mask, (lungs.right_ml, lungs.left_ml), coarse_steps(grid)
     else:
         lung, steps = canonical(mask, scan.grid)[0] > 0, (1, 1, 1)
+        if not lung.any():
+            raise ScanError(f"the lung mask of {scan.series_uid} is empty; make it again")
+        middle = lung.shape[2] / 2
+        lung_ml = lung_volumes(lung, float(np.prod(grid.spacing_mm)) / 1000, middle)
     low, high = _box(lung, steps, grid, config.margin_mm, findings)
     target = target_grid(grid, low, high, config.spacing_mm)
     return Prepared(
@@ -60,6 +71,8 @@ def prepare(
         if labels is None
         else nearest(canonical(labels, scan.grid)[0], (1, 1, 1), grid, target),
         scan.grid.spacing_mm,
+        lung_ml,
+        (*scan.notes, *volume_notes(*lung_ml)),
     )
 
 
