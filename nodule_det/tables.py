@@ -83,6 +83,8 @@ def read_table(path: Path, required: Sequence[str], *, allow_empty: bool = False
     """
     path = Path(path)
     try:
+        if path.exists() and not path.is_file():
+            raise TableError(f"{path} is not a regular file; give the path of a CSV file")
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise TableError(f"{path} does not exist: use the path of a CSV file") from None
@@ -93,7 +95,10 @@ def read_table(path: Path, required: Sequence[str], *, allow_empty: bool = False
         raise TableError(f"{path} is empty: it needs a header line {','.join(required)}")
     delimiter = max(",;\t", key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    try:
+        rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
+    except csv.Error as error:
+        raise TableError(f"{path} line {reader.line_num} cannot be read as CSV ({error})") from None
     header = [name.strip() for name in rows[0][1]]
     _check_header(path, header, required)
     for line, row in rows[1:]:

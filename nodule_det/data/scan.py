@@ -58,6 +58,9 @@ class ScanEntry:
         fold: Fold that the layout itself gives (LUNA16's subsets), or None.
         lesion_mask: Label image of the lesions in the scan's own grid, where the layout has one.
         lung_mask: User's lung mask in the scan's own grid, where given.
+        folders: Further folders with slices of the same DICOM series.
+        problem: Why the scan cannot be read, where listing it showed that already: it costs this
+            scan, not the others.
     """
 
     series_uid: str
@@ -67,6 +70,8 @@ class ScanEntry:
     fold: int | None = None
     lesion_mask: Path | None = None
     lung_mask: Path | None = None
+    folders: tuple[Path, ...] = ()
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,16 +11,18 @@ once (``predictions.py``), so the same command goes on after any interruption.
 from __future__ import annotations
 
 import hashlib
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nodule_det.cli import command, print_error
 from nodule_det.config.predict import PredictConfig
 from nodule_det.config.train import Precision
-from nodule_det.errors import NoduleDetError
+from nodule_det.errors import NoduleDetError, ScanError
 
 if TYPE_CHECKING:  # torch and MONAI take seconds: they wait until the settings are read
     from nodule_det.candidates import ScanCandidates, ScoreColumns
@@ -114,11 +116,10 @@ def list_input(config: PredictConfig) -> list[ScanEntry]:
         LayoutError: If a scan has no mask in ``masks``.
     """
     from nodule_det.data.layouts.detect import with_masks
-    from nodule_det.data.readers.read import scan_paths
-    from nodule_det.data.scan import ScanEntry
+    from nodule_det.data.readers.read import find_scans
 
     masks = Path(config.masks) if config.masks else None
-    scans = [ScanEntry(*scan) for scan in scan_paths(Path(config.input), exclude=masks)]
+    scans = find_scans(Path(config.input), exclude=masks)
     return scans if masks is None else with_masks(scans, masks)
 
 
@@ -159,8 +160,8 @@ def predictor(config: PredictConfig, members: Sequence[Path]) -> tuple[Predict, 
     from nodule_det.candidates import find_candidates
     from nodule_det.config.data import StoreConfig
     from nodule_det.data.blocks import grown, mostly
-    from nodule_det.data.preprocess.prepare import prepare
-    from nodule_det.data.readers.read import read_mask, read_scan
+    from nodule_det.data.ingest.prepared import try_prepared
+    from nodule_det.data.ingest.workers import Apart, Died, why_died
     from nodule_det.ensemble.members import load_ensemble
     from nodule_det.model import choose_device, choose_precision
 
@@ -176,10 +177,17 @@ def predictor(config: PredictConfig, members: Sequence[Path]) -> tuple[Predict, 
             flush=True,
         )
 
+    # A reader that crashes takes its own process with it, and one scan.
+    apart = Apart(partial(try_prepared, config=settings))
+
     def predict(entry: ScanEntry) -> ScanCandidates:
-        scan = read_scan(entry.path, entry.series_uid)
-        mask = read_mask(entry.lung_mask, scan.grid) if entry.lung_mask else None
-        prepared = prepare(scan, settings, mask=mask)
+        prepared = apart(entry)
+        if isinstance(prepared, Died):
+            raise ScanError(f"{entry.path}: {why_died(prepared)}")
+        if isinstance(prepared, Exception):
+            raise prepared
+        for note in prepared.notes:
+            print(f"warning: {entry.series_uid}: {note}", file=sys.stderr, flush=True)
         region = ensemble.probability(prepared.volume_hu)
         search = grown(mostly(prepared.lung), prepared.grid.size_vox)
         return find_candidates(region.probability, prepared.grid, config.candidates, search)

@@ -11,7 +11,6 @@ everything: every further scan would be computed for nothing.
 from __future__ import annotations
 
 import errno
-import signal
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -30,14 +29,12 @@ from nodule_det.data.ingest.keys import (
     secret_file,
     write_names,
 )
+from nodule_det.data.ingest.prepared import read_prepared
 from nodule_det.data.ingest.privacy import scrubber
 from nodule_det.data.ingest.source import source_stamp
 from nodule_det.data.ingest.splits import Plan, refuse_other_splits, write_splits
 from nodule_det.data.ingest.summary import write_summary
-from nodule_det.data.ingest.workers import Died, crew_size, spread
-from nodule_det.data.layouts.detect import check_findings
-from nodule_det.data.preprocess.prepare import prepare
-from nodule_det.data.readers.read import read_mask, read_scan
+from nodule_det.data.ingest.workers import Died, crew_size, spread, why_died
 from nodule_det.data.scan import ScanEntry
 from nodule_det.data.store import read_info, stored_stamp, write_scan
 from nodule_det.errors import NoduleDetError, StoreError, TableError
@@ -205,39 +202,20 @@ def _ingest_all(
 def _run(
     entries: Sequence[ScanEntry], folder: Path, config: DataConfig, keys: Keys
 ) -> Generator[tuple[ScanEntry, Failure | None], None, None]:
-    """Ingest scans, in worker processes if there is more than one; yields in the order they end."""
+    """Ingest scans in worker processes, even if only one: a reader that crashes costs one scan."""
     task = partial(ingest_scan, folder=folder, config=config.store, keys=keys)
-    workers = crew_size(config.workers, len(entries))
-    if workers == 1:
-        yield from ((entry, task(entry)) for entry in entries)
-        return
-    for entry, result in spread(task, entries, workers):
-        yield entry, _death(result) if isinstance(result, Died) else result
-
-
-def _death(died: Died) -> Failure:
-    if died.exit_code == -signal.SIGKILL:
-        return Failure(
-            "its worker process was killed (out of memory?); the same command goes on, and "
-            "workers=1 needs the least memory"
-        )
-    return Failure(
-        f"its worker process ended with exit code {died.exit_code}, see above; the same command "
-        "tries it again"
-    )
+    for entry, result in spread(task, entries, crew_size(config.workers, len(entries))):
+        yield entry, Failure(why_died(result)) if isinstance(result, Died) else result
 
 
 def ingest_scan(entry: ScanEntry, folder: Path, config: StoreConfig, keys: Keys) -> Failure | None:
     """Bring one scan into the store; gives the reason if that fails."""
     try:
+        if entry.problem is not None:
+            return Failure(entry.problem)
         # Before reading: a file that changes under our hands is then read again next time.
         stamp = source_stamp(entry)
-        scan = read_scan(entry.path, entry.series_uid)
-        check_findings(entry, scan.grid)
-        lung = read_mask(entry.lung_mask, scan.grid) if entry.lung_mask else None
-        labels = read_mask(entry.lesion_mask, scan.grid) if entry.lesion_mask else None
-        prepared = prepare(scan, config, entry.findings, mask=lung, labels=labels)
-        write_scan(folder, keys.entry(entry), prepared, keys.stamp(stamp))
+        write_scan(folder, keys.entry(entry), read_prepared(entry, config), keys.stamp(stamp))
     except NoduleDetError as error:
         return Failure(str(error))
     except OSError as error:

@@ -15,7 +15,7 @@ from nodule_det.data.scan import ScanEntry
 
 
 def source_files(path: Path) -> list[Path]:
-    """List the files of a scan: all of a DICOM folder, or an image and the file of its voxels.
+    """List the files of an image: all of a DICOM folder, or the file and that of its voxels.
 
     Raises:
         ScanError: If a MetaImage's header does not say where its voxels are.
@@ -33,7 +33,8 @@ def source_stamp(entry: ScanEntry) -> str:
     Of the files it takes name, size and time of change; a data set that moves as a whole keeps
     its stamps.
     """
-    paths = [p for p in (entry.path, entry.lung_mask, entry.lesion_mask) if p is not None]
+    images = (entry.path, *entry.folders, entry.lung_mask, entry.lesion_mask)
+    paths = [p for p in images if p is not None]
     files = [(f.name, f.stat()) for path in paths for f in source_files(path)]
     known = {
         "files": [(name, stat.st_size, stat.st_mtime_ns) for name, stat in files],

@@ -32,6 +32,24 @@ class Died:
     """Of the process; -9 if it was killed by signal 9, 1 if it left by an error (it is printed)."""
 
 
+def why_died(died: Died) -> str:
+    """Say what ended a worker, and what to do."""
+    if died.exit_code == -signal.SIGKILL:
+        return (
+            "its worker process was killed (out of memory?); the same command resumes, and "
+            "workers=1 needs the least memory"
+        )
+    if died.exit_code < 0:
+        return (
+            f"its worker process was ended by signal {-died.exit_code}: a library crashed on a "
+            "damaged file; copy the scan again"
+        )
+    return (
+        f"its worker process ended with exit code {died.exit_code}, see above; the same command "
+        "tries it again"
+    )
+
+
 @dataclass
 class _Worker(Generic[Item]):
     process: SpawnProcess
@@ -79,6 +97,28 @@ def spread(
         for worker in crew.values():
             worker.process.terminate()
             worker.process.join()
+
+
+class Apart(Generic[Item, Result]):
+    """A task that is done in a process of its own, one item at a time.
+
+    The process starts with the first item, is replaced when it dies, and ends with this object.
+    """
+
+    def __init__(self, task: Callable[[Item], Result]) -> None:
+        self._task = task
+        self._worker: tuple[Connection, SpawnProcess] | None = None
+
+    def __call__(self, item: Item) -> Result | Died:
+        """Do the task for an item, and return its result or how the process died of it."""
+        self._worker = self._worker or _start(self._task)
+        connection, process = self._worker
+        _hand(connection, item)
+        result: Result | Died = _result(connection, process)
+        if isinstance(result, Died):
+            connection.close()
+            self._worker = None
+        return result
 
 
 def _start(task: Callable[[Item], Result]) -> tuple[Connection, SpawnProcess]:

@@ -8,7 +8,6 @@ one scan shows when that scan is read, and stops that scan.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,8 @@ from nodule_det.data.layouts.lidc import list_lidc
 from nodule_det.data.layouts.lidc_xml import ROOT, is_reading
 from nodule_det.data.layouts.luna16 import list_luna16
 from nodule_det.data.layouts.msd import list_msd
-from nodule_det.data.readers.read import SUFFIXES
+from nodule_det.data.readers.read import SUFFIXES, folders_below
+from nodule_det.data.readers.voxels import is_regular
 from nodule_det.data.scan import ScanEntry
 from nodule_det.errors import LayoutError
 from nodule_det.geometry import Grid
@@ -81,9 +81,11 @@ def detect(root: Path, config: DataConfig) -> Layout:
 
 
 def _walk(root: Path) -> Iterator[Path]:
-    for name, folders, files in os.walk(root, followlinks=True):
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        yield from (Path(name) / file for file in sorted(files))
+    for here in folders_below(root):
+        try:
+            yield from sorted(file for file in here.iterdir() if is_regular(file))
+        except OSError:  # listing the scans says it
+            continue
 
 
 def with_masks(entries: Sequence[ScanEntry], masks: Path) -> list[ScanEntry]:

@@ -7,11 +7,12 @@ scan without lesions.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from nodule_det.config.data import DataConfig
 from nodule_det.data.layouts.annotations import read_findings, refuse_strangers
-from nodule_det.data.readers.read import scan_paths
+from nodule_det.data.readers.read import find_scans
 from nodule_det.data.scan import ScanEntry
 from nodule_det.errors import LayoutError
 
@@ -36,17 +37,15 @@ def list_folder(root: Path, config: DataConfig) -> list[ScanEntry]:
     lesions = read_findings(lesions_path)
     has_excluded = config.excluded is not None or excluded_path.is_file()
     excluded = read_findings(excluded_path, excluded=True) if has_excluded else {}
-    scans = scan_paths(root, exclude=Path(config.masks) if config.masks else None)
+    scans = find_scans(root, exclude=Path(config.masks) if config.masks else None)
     if not config.partial:
         known = {scan.series_uid for scan in scans}
         refuse_strangers(lesions_path, lesions, known, str(root))
         refuse_strangers(excluded_path, excluded, known, str(root))
     return [
-        ScanEntry(
-            scan.series_uid,
-            scan.path,
-            scan.patient_key,
-            (*lesions.get(scan.series_uid, ()), *excluded.get(scan.series_uid, ())),
+        replace(
+            scan,
+            findings=(*lesions.get(scan.series_uid, ()), *excluded.get(scan.series_uid, ())),
         )
         for scan in scans
     ]

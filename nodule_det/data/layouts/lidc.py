@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -36,7 +36,8 @@ from nodule_det.data.layouts.lidc_xml import RATINGS, Mark, MarkKind, ScanMarks,
 from nodule_det.data.layouts.outline import region_pixels
 from nodule_det.data.readers import dicom_header as tags
 from nodule_det.data.readers.dicom_header import SliceHeader
-from nodule_det.data.readers.read import ScanPath, folders_below, refuse_twins, scans_in
+from nodule_det.data.readers.read import folders_below, join_twins, scans_in
+from nodule_det.data.readers.voxels import is_regular
 from nodule_det.data.scan import DEFAULT_EXCLUDED_MM, Finding, ScanEntry
 from nodule_det.errors import LayoutError, ScanError
 from nodule_det.geometry import Triple
@@ -81,28 +82,41 @@ def list_lidc(root: Path, config: DataConfig) -> list[ScanEntry]:
         LayoutError: If an XML file is damaged, two contradict each other, a series has none, or
             the scan of one is missing (the last two not if ``partial``).
     """
-    scans: list[ScanPath] = []
+    found: list[ScanEntry] = []
     slices: dict[str, list[SliceHeader]] = {}
     readings: dict[str, ScanMarks] = {}
+    damaged: list[str] = []
     for folder in folders_below(root, Path(config.masks) if config.masks else None):
-        here, content = scans_in(folder)
-        scans += [scan for scan in here if scan.path == folder]  # DICOM only
-        slices |= content.ct
+        here, content = scans_in(folder, root)
+        found += [scan for scan in here if scan.path == folder]  # DICOM only
+        for uid, there in content.ct.items():
+            slices.setdefault(uid, []).extend(there)
         for path in sorted(folder.glob("*.xml")):
-            _add_reading(readings, path)
-    if not scans or not readings:
+            try:
+                if is_regular(path):
+                    _add_reading(readings, path)
+            except LayoutError as error:
+                damaged.append(str(error))
+    scans = join_twins(found)
+    if damaged:  # whose they are cannot be told: a scan without a reading fails with their reason
+        scans = [
+            scan
+            if scan.series_uid in readings or scan.series_uid not in slices
+            else replace(scan, problem=f"its readers' XML is missing or damaged: {damaged[0]}")
+            for scan in scans
+        ]
+    if not scans or not (readings or damaged):
         raise LayoutError(
             f"{root} has {len(scans)} DICOM CT series and {len(readings)} readers' XML files of "
             "CT; LIDC-IDRI needs both, the XML files anywhere below it"
         )
-    refuse_twins(scans)
     if not config.partial:
         _refuse_unread(scans, slices, readings)
         refuse_missing(root, readings, [scan.series_uid for scan in scans])
     return [
         _entry(scan, slices.get(scan.series_uid, []), readings.get(scan.series_uid), config.lidc)
         for scan in scans
-        if scan.series_uid in readings or scan.series_uid not in slices
+        if scan.series_uid in readings or scan.series_uid not in slices or scan.problem
     ]
 
 
@@ -112,6 +126,7 @@ def _add_reading(readings: dict[str, ScanMarks], path: Path) -> None:
         return
     before = readings.setdefault(found.series_uid, found)
     if before is not found and before.path.read_bytes() != path.read_bytes():
+        del readings[found.series_uid]
         raise LayoutError(
             f"{before.path} and {path} are different readings of series {found.series_uid}; "
             "take one of them out"
@@ -119,21 +134,22 @@ def _add_reading(readings: dict[str, ScanMarks], path: Path) -> None:
 
 
 def _refuse_unread(
-    scans: Sequence[ScanPath],
+    scans: Sequence[ScanEntry],
     slices: dict[str, list[SliceHeader]],
     readings: dict[str, ScanMarks],
 ) -> None:
     """Refuse a scan that no XML speaks of: nobody looked is not the same as nothing there."""
-    for uid, path, _ in scans:
-        if uid in slices and uid not in readings:
+    for scan in scans:
+        uid = scan.series_uid
+        if uid in slices and uid not in readings and scan.problem is None:
             raise LayoutError(
-                f"{path} holds series {uid}, which no XML file below the data set's folder is "
+                f"{scan.path} holds series {uid}, which no XML file below the data set's folder is "
                 "about; add its XML, or set partial=true to leave such scans out"
             )
 
 
 def _entry(
-    scan: ScanPath, slices: Sequence[SliceHeader], reading: ScanMarks | None, config: LidcConfig
+    scan: ScanEntry, slices: Sequence[SliceHeader], reading: ScanMarks | None, config: LidcConfig
 ) -> ScanEntry:
     findings: tuple[Finding, ...] = ()
     try:
@@ -141,7 +157,7 @@ def _entry(
             findings = tuple(find(reading.marks, plane_of(slices), config))
     except ScanError:
         pass  # headers without geometry: reading the scan fails for the same reason, and says it
-    return ScanEntry(scan.series_uid, scan.path, scan.patient_key, findings)
+    return replace(scan, findings=findings)
 
 
 def plane_of(slices: Sequence[SliceHeader]) -> Plane:

@@ -10,6 +10,7 @@ References:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
@@ -24,6 +25,9 @@ from nodule_det.errors import LayoutError
 ROOT = "LidcReadMessage"
 NAMESPACES = "{*}"
 """ElementTree's word for any namespace: LIDC's files use http://www.nih.gov, copies use none."""
+LARGEST_PIXEL = 100_000
+"""Larger coordinates are damage, and would take gigabytes to fill in."""
+LONGEST_REASON = 200
 RATINGS = ("subtlety", "sphericity", "margin", "lobulation", "spiculation", "texture", "malignancy")
 
 
@@ -77,7 +81,7 @@ def is_reading(path: Path) -> bool:
     try:
         for _, element in ElementTree.iterparse(path, events=("start",)):
             return str(element.tag).rpartition("}")[2] == ROOT
-    except (ElementTree.ParseError, UnicodeDecodeError):
+    except (ElementTree.ParseError, ValueError, LookupError, OSError):
         return False
     return False
 
@@ -90,8 +94,8 @@ def read_marks(path: Path) -> ScanMarks | None:
     """
     try:
         root = ElementTree.parse(path).getroot()
-    except (ElementTree.ParseError, UnicodeDecodeError) as error:
-        raise LayoutError(f"{path} is damaged ({error}); copy it again") from None
+    except (ElementTree.ParseError, ValueError, LookupError, OSError) as error:
+        raise LayoutError(f"{path} is damaged ({in_short(error)}); copy it again") from None
     if root.tag.rpartition("}")[2] != ROOT:
         return None
     uid = root.findtext(f"{NAMESPACES}ResponseHeader/{NAMESPACES}SeriesInstanceUid", "").strip()
@@ -99,9 +103,9 @@ def read_marks(path: Path) -> ScanMarks | None:
         raise LayoutError(f"{path} has no ResponseHeader/SeriesInstanceUid; copy it again")
     try:
         return ScanMarks(path, uid, tuple(_marks(root)))
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise LayoutError(
-            f"{path} has a mark that cannot be read ({error}); copy it again"
+            f"{path} has a mark that cannot be read ({in_short(error)}); copy it again"
         ) from None
 
 
@@ -115,7 +119,7 @@ def _marks(root: ElementTree.Element) -> Iterator[Mark]:
             kind = MarkKind.SMALL if point else MarkKind.NODULE
             yield Mark(reader, kind, outlines, _ratings(nodule))
         for other in session.findall(f"{NAMESPACES}nonNodule"):
-            z_mm = float(_text(other, "imageZposition"))
+            z_mm = _height(other)
             points = _points(other.findall(f"{NAMESPACES}locus"))
             yield Mark(reader, MarkKind.OTHER, (Outline(z_mm, points),))
 
@@ -125,13 +129,29 @@ def _outline(roi: ElementTree.Element) -> Outline:
     inclusion = _text(roi, "inclusion").upper()
     if inclusion not in ("TRUE", "FALSE"):
         raise ValueError(f"inclusion={inclusion!r}")
-    return Outline(float(_text(roi, "imageZposition")), points, inclusion == "TRUE")
+    return Outline(_height(roi), points, inclusion == "TRUE")
 
 
 def _points(elements: list[ElementTree.Element]) -> IntArray:
     if not elements:
         raise ValueError("an outline without points")
-    return np.array([[int(_text(e, "xCoord")), int(_text(e, "yCoord"))] for e in elements])
+    points = np.array([[int(_text(e, "xCoord")), int(_text(e, "yCoord"))] for e in elements])
+    if np.abs(points).max() > LARGEST_PIXEL:
+        raise ValueError(f"a point at pixel {np.abs(points).max()}")
+    return points
+
+
+def _height(element: ElementTree.Element) -> float:
+    z_mm = float(_text(element, "imageZposition"))
+    if not math.isfinite(z_mm):
+        raise ValueError(f"imageZposition={z_mm}")
+    return z_mm
+
+
+def in_short(error: Exception) -> str:
+    """Return what an error says, without the thousands of digits that it may quote."""
+    text = str(error)
+    return text if len(text) < LONGEST_REASON else text[:LONGEST_REASON] + "..."
 
 
 def _text(element: ElementTree.Element, name: str) -> str:

@@ -17,16 +17,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from nodule_det.config.data import DataConfig
 from nodule_det.data.layouts.annotations import (
-    Findings,
     read_findings,
     refuse_missing,
     refuse_strangers,
 )
-from nodule_det.data.readers.read import ScanPath, folders_below, refuse_twins, scans_in
+from nodule_det.data.readers.read import folders_below, join_twins, scans_in
 from nodule_det.data.scan import ScanEntry
 from nodule_det.errors import LayoutError
 
@@ -42,19 +42,18 @@ def list_luna16(root: Path, config: DataConfig) -> list[ScanEntry]:
         TableError: If a CSV is damaged, or names an unknown series.
     """
     masks = Path(config.masks) if config.masks else None
-    folds = dict(_scans(root, masks))
-    if not folds:
+    scans = join_twins(list(_scans(root, masks)))
+    if not scans:
         raise LayoutError(
-            f"{root} has no scan in a folder subset0 ... subset9; give LUNA16's own folder"
+            f"{root} has no scan in a folder subset0 ... subset9; use LUNA16's own folder"
         )
-    refuse_twins(list(folds))
     lesions_path = Path(config.annotations) if config.annotations else nearest(root, ANNOTATIONS)
     if lesions_path is None:
         raise LayoutError(f"{root} has no {ANNOTATIONS}; add annotations=FILE.csv")
     excluded_path = Path(config.excluded) if config.excluded else nearest(root, EXCLUDED)
     lesions = read_findings(lesions_path)
     excluded = read_findings(excluded_path, excluded=True) if excluded_path else {}
-    on_disk = {scan.series_uid for scan in folds}
+    on_disk = {scan.series_uid for scan in scans}
     listed = _listed(root)
     if listed is not None:
         _refuse_unlisted(root, on_disk, listed)
@@ -63,20 +62,21 @@ def list_luna16(root: Path, config: DataConfig) -> list[ScanEntry]:
             if path is not None:
                 refuse_strangers(path, findings, on_disk | (listed or set()), str(root))
         refuse_missing(root, listed or set(), on_disk)
-    return [_entry(scan, fold, lesions, excluded) for scan, fold in folds.items()]
+    return [
+        replace(
+            scan,
+            findings=(*lesions.get(scan.series_uid, ()), *excluded.get(scan.series_uid, ())),
+        )
+        for scan in scans
+    ]
 
 
-def _entry(scan: ScanPath, fold: int, lesions: Findings, excluded: Findings) -> ScanEntry:
-    found = (*lesions.get(scan.series_uid, ()), *excluded.get(scan.series_uid, ()))
-    return ScanEntry(scan.series_uid, scan.path, scan.patient_key, found, fold)
-
-
-def _scans(root: Path, masks: Path | None) -> Iterator[tuple[ScanPath, int]]:
+def _scans(root: Path, masks: Path | None) -> Iterator[ScanEntry]:
     for folder in folders_below(root, masks):
         fold = fold_of(folder.relative_to(root.parent))
         if fold is not None:
-            for scan in scans_in(folder)[0]:
-                yield scan, fold
+            for scan in scans_in(folder, root)[0]:
+                yield replace(scan, fold=fold)
 
 
 def fold_of(folder: Path) -> int | None:
@@ -116,7 +116,8 @@ def _listed(root: Path) -> set[str] | None:
     path = nearest(root, SERIES)
     if path is None:
         return None
-    lines = (line.strip(" ,;\t\r") for line in path.read_text(encoding="utf-8-sig").splitlines())
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    lines = (line.strip(" ,;\t\r") for line in text.splitlines())
     uids = {line for line in lines if line} - {"seriesuid"}
     if not uids:
         raise LayoutError(f"{path} is empty; it needs one series UID a line, or delete it")

@@ -14,6 +14,7 @@ References:
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,9 @@ from numpy.typing import NDArray
 from nodule_det.config.data import DataConfig
 from nodule_det.data.layouts.annotations import refuse_missing
 from nodule_det.data.readers.dicom_header import patient_key
-from nodule_det.data.readers.read import image_stem, read_grid, read_mask
+from nodule_det.data.readers.read import clean_name, image_stem, join_twins, read_grid, read_mask
 from nodule_det.data.scan import Finding, ScanEntry
-from nodule_det.errors import LayoutError
+from nodule_det.errors import GeometryError, LayoutError, ScanError
 from nodule_det.geometry import Grid
 from nodule_det.progress import Progress
 
@@ -51,7 +52,7 @@ def list_msd(root: Path, config: DataConfig) -> list[ScanEntry]:
         for image, label in there:
             entries.append(_entry(image, label))
             progress.advance()
-    return entries
+    return join_twins(entries)
 
 
 def _pairs(root: Path) -> list[tuple[Path, Path]]:
@@ -60,23 +61,37 @@ def _pairs(root: Path) -> list[tuple[Path, Path]]:
         index = json.loads(path.read_text(encoding="utf-8-sig"))
         modality = "".join(index.get("modality", {"0": "CT"}).values())
         pairs = [(root / case["image"], root / case["label"]) for case in index["training"]]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        outside = [
+            str(p) for pair in pairs for p in pair if ".." in p.parts or root not in p.parents
+        ]
+        if outside:
+            raise ValueError(f"{outside[0]} is not in its folder")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise LayoutError(
             f"{path} is no index of a Decathlon task ({type(error).__name__}: {error}); it needs "
             "'training': a list of {'image', 'label'}"
         ) from None
     if modality.upper() != "CT":
-        raise LayoutError(f"{path} is of modality {modality}, needed is CT (Task06_Lung)")
+        raise LayoutError(f"{path} is of modality {modality}, expected CT (Task06_Lung)")
     return pairs
 
 
 def _entry(image: Path, label: Path) -> ScanEntry:
+    """List an image with the components of its label; a damaged one costs this image only."""
+    uid = clean_name(image_stem(image))
+    entry = ScanEntry(uid, image, patient_key(uid), lesion_mask=label)
     if not label.is_file():
-        raise LayoutError(f"{image} needs its label {label}, which is missing; copy both")
-    uid = image_stem(image)
-    grid = read_grid(image)
-    found = tuple(components(read_mask(label, like=grid), grid))
-    return ScanEntry(uid, image, patient_key(uid), found, lesion_mask=label)
+        return replace(
+            entry, problem=f"{image} needs its label {label}, which is missing; copy both"
+        )
+    try:
+        grid = read_grid(image)
+        found = tuple(components(read_mask(label, like=grid), grid))
+    except (ScanError, GeometryError) as error:
+        return replace(entry, problem=str(error))
+    except (OSError, MemoryError) as error:
+        return replace(entry, problem=f"{label} cannot be read ({error})")
+    return replace(entry, findings=found)
 
 
 def components(labels: NDArray[np.uint8], grid: Grid) -> list[Finding]:

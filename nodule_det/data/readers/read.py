@@ -1,7 +1,7 @@
 """Image files -> voxels in Hounsfield units and where they lie: the one door for all formats.
 
-    path ──scan_paths()──▶ [ScanPath] ──read_scan()──▶ Scan (int16 HU, Grid)
-                                      └─read_mask()──▶ uint8 in the grid of its scan
+    path ──find_scans()──▶ [ScanEntry] ──read_entry()──▶ Scan (int16 HU, Grid)
+                                       └─read_mask()──▶ uint8 in the grid of its scan
 
 | format | what is opened |
 | --- | --- |
@@ -16,10 +16,12 @@ libraries pass over damage in silence.
 
 from __future__ import annotations
 
+import filecmp
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,13 +30,13 @@ from nodule_det.arrays import FloatArray
 from nodule_det.data.readers import dicom_header as tags
 from nodule_det.data.readers.dicom import SeriesFolder, check_series, choose, list_series
 from nodule_det.data.readers.dicom_header import patient_key
-from nodule_det.data.readers.metaimage import metaimage_grid, metaimage_source
+from nodule_det.data.readers.metaimage import metaimage_grid, metaimage_source, voxel_file
 from nodule_det.data.readers.nifti import nifti_grid, nifti_values
 from nodule_det.data.readers.nrrd import nrrd_grid, nrrd_source
 from nodule_det.data.readers.pixels import read_pixels
 from nodule_det.data.readers.stack import assemble
 from nodule_det.data.readers.voxels import is_regular, read_voxels
-from nodule_det.data.scan import HuVolume, Scan, to_hu
+from nodule_det.data.scan import HuVolume, Scan, ScanEntry, to_hu
 from nodule_det.errors import GeometryError, ScanError
 from nodule_det.geometry import Grid
 
@@ -48,14 +50,6 @@ PLAUSIBLE_SPACING_MM = (0.05, 25.0)
 """CT has voxels of 0.1 mm (temporal bone) to 10 mm."""
 FARTHEST_MM = 10_000.0
 """Larger coordinates are not of a scanner: its table is two metres long."""
-
-
-class ScanPath(NamedTuple):
-    """A scan on disk: its key, what :func:`read_scan` opens, and the key of its patient."""
-
-    series_uid: str
-    path: Path
-    patient_key: str
 
 
 def image_stem(path: Path) -> str:
@@ -77,13 +71,26 @@ def is_image_file(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".")
 
 
-def read_scan(path: Path, series_uid: str | None = None) -> Scan:
+def read_entry(entry: ScanEntry) -> Scan:
+    """Read the scan of an entry.
+
+    Raises:
+        ScanError: As :func:`read_scan`, or if listing it showed a problem.
+        GeometryError: As :func:`read_scan`.
+    """
+    if entry.problem is not None:
+        raise ScanError(entry.problem)
+    return read_scan(entry.path, entry.series_uid, entry.folders)
+
+
+def read_scan(path: Path, series_uid: str | None = None, folders: Sequence[Path] = ()) -> Scan:
     """Read a CT scan.
 
     Args:
         path: An image file of one of ``SUFFIXES``, or the folder of a DICOM series.
         series_uid: Which series of a DICOM folder; it may be left out where there is one.  For
             a file it is the key that the scan gets, by default the file's stem.
+        folders: Further folders with slices of the series.
 
     Returns:
         The scan: int16 HU clipped to [-1024, 3071], in the file's own grid.
@@ -95,7 +102,7 @@ def read_scan(path: Path, series_uid: str | None = None) -> Scan:
     """
     path = Path(path)
     if path.is_dir():
-        scan = _read_series(path, series_uid)
+        scan = _read_series((path, *folders), series_uid)
     else:
         values, grid = _read_image(path)
         scan = Scan(series_uid or image_stem(path), to_hu(values, str(path)), grid)
@@ -103,9 +110,9 @@ def read_scan(path: Path, series_uid: str | None = None) -> Scan:
     return scan
 
 
-def _read_series(path: Path, series_uid: str | None) -> Scan:
-    ordered, stack = check_series(choose([list_series(path)], series_uid))
-    check_plausible(stack.grid, path)
+def _read_series(folders: Sequence[Path], series_uid: str | None) -> Scan:
+    ordered, stack = check_series(choose([list_series(f) for f in folders], series_uid))
+    check_plausible(stack.grid, folders[0])
     first = ordered[0]
     volume = read_pixels(ordered, first.integer(tags.ROWS), first.integer(tags.COLUMNS))
     return Scan(first.series_uid, assemble(volume, stack), stack.grid, stack.notes)
@@ -242,88 +249,157 @@ _FORMATS: dict[str, Opened] = {
 }
 
 
-def scan_paths(path: Path, exclude: Path | None = None) -> list[ScanPath]:
+def find_scans(path: Path, exclude: Path | None = None) -> list[ScanEntry]:
     """List the scans of a file or folder, with all folders below it; reads DICOM headers only.
 
-    A DICOM folder with a damaged file is listed all the same: reading it says what is wrong.
+    What is wrong with one scan does not stop the others: it is the entry's ``problem``, or shows
+    when it is read.  Folders of masks (``seg-lungs...``, labels beside images) are left out.
 
     Args:
         path: An image file, a DICOM folder, or a folder with any number of them.
         exclude: A folder to leave out (masks).
 
     Returns:
-        The scans, sorted by path; a DICOM folder of several series gives one entry each.
+        The scans, sorted by path; a DICOM folder of several series gives one entry each, a series
+        in several folders one entry.
 
     Raises:
-        ScanError: If there is no scan, or two scans have the same key.
+        ScanError: If there is no scan.
     """
     path = Path(path)
     if not path.is_dir():
         _check_image_file(path)
         return [_file_scan(path)]
-    found: list[ScanPath] = []
+    found: list[ScanEntry] = []
     other: set[str] = set()
     for folder in folders_below(path, exclude):
-        scans, content = scans_in(folder)
+        scans, content = scans_in(folder, path)
         found += scans
         other |= content.other
     if not found:
         only = f"; it holds DICOM files of modality {', '.join(sorted(other))}" if other else ""
         raise ScanError(f"{path} holds no scan: looked for {FORMATS} of CT, in all folders{only}")
-    refuse_twins(found)
-    return found
+    return join_twins(found)
 
 
 def folders_below(root: Path, exclude: Path | None = None) -> Iterator[Path]:
-    """Return a folder and all below it, in the order of their names; hidden ones are left out.
+    """Return a folder and all below it, in the order of their names, each once.
 
-    Raises:
-        ScanError: If a folder may not be read.
+    Hidden folders and folders of masks are left out.  One that may not be read is returned, and
+    nothing below it.
     """
-    for name, folders, _ in os.walk(root, onerror=_refuse_closed, followlinks=True):
-        here = Path(name)
-        folders[:] = sorted(
-            f for f in folders if not f.startswith(".") and not _same(here / f, exclude)
-        )
-        yield here
+    seen: set[tuple[int, int]] = set()
+    waiting = [root]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            stat = folder.stat()
+        except OSError:  # gone meanwhile
+            continue
+        if (stat.st_dev, stat.st_ino) in seen or (exclude is not None and _same(folder, exclude)):
+            continue  # links may lead round in a circle
+        seen.add((stat.st_dev, stat.st_ino))
+        yield folder
+        try:
+            below = [f for f in folder.iterdir() if not f.name.startswith(".") and f.is_dir()]
+        except OSError:
+            continue
+        names = {f.name.lower() for f in below}
+        waiting += sorted((f for f in below if not _holds_masks(f, names)), reverse=True)
 
 
-def _refuse_closed(error: OSError) -> None:
-    raise ScanError(
-        f"{error.filename} cannot be listed ({error.strerror}); ask for the right to read it"
+def _holds_masks(folder: Path, beside: set[str]) -> bool:
+    name = folder.name.lower()
+    return name.startswith("seg-lungs") or (
+        name.startswith("labels") and name.replace("labels", "images", 1) in beside
     )
 
 
-def _same(folder: Path, other: Path | None) -> bool:
-    return other is not None and folder.resolve() == other.resolve()
+def _same(folder: Path, other: Path) -> bool:
+    return folder.resolve() == other.resolve()
 
 
-def scans_in(folder: Path) -> tuple[list[ScanPath], SeriesFolder]:
-    """List the scans that lie directly in a folder, and its DICOM series."""
-    content = list_series(folder)
-    scans = [_file_scan(file) for file in sorted(folder.iterdir()) if is_image_file(file)]
+def scans_in(folder: Path, root: Path) -> tuple[list[ScanEntry], SeriesFolder]:
+    """List the scans that lie directly in a folder, and its DICOM series.
+
+    Args:
+        folder: Where to look.
+        root: The data set's folder: a scan that cannot be named otherwise is called by its path
+            below it.
+    """
+    name = clean_name(str(folder.relative_to(root)) if folder != root else folder.name)
+    try:
+        content = list_series(folder)
+        scans = [_file_scan(file) for file in sorted(folder.iterdir()) if is_image_file(file)]
+    except OSError as error:
+        problem = f"{folder} cannot be listed ({error.strerror}); ask for the right to read it"
+        return [ScanEntry(name, folder, patient_key(name), problem=problem)], SeriesFolder(folder)
     for uid, slices in sorted(content.ct.items()):
-        scans.append(ScanPath(uid, folder, slices[0].patient_key))
+        scans.append(ScanEntry(uid, folder, slices[0].patient_key))
     if content.damaged and not content.ct:
-        scans.append(ScanPath(folder.name, folder, patient_key(folder.name)))
+        scans.append(ScanEntry(name, folder, patient_key(name)))
     return scans, content
 
 
-def _file_scan(path: Path) -> ScanPath:
-    return ScanPath(image_stem(path), path, patient_key(image_stem(path)))
+def _file_scan(path: Path) -> ScanEntry:
+    stem = clean_name(image_stem(path))
+    return ScanEntry(stem, path, patient_key(stem))
 
 
-def refuse_twins(scans: Sequence[ScanPath]) -> None:
-    """Refuse two scans of the same key.
+def clean_name(name: str) -> str:
+    """Return a name as text that every file and terminal takes.
 
-    Raises:
-        ScanError: If there are two.
+    Bytes that are not UTF-8 (names from a Windows archive) are read as Latin-1, and control
+    characters become ``_``.
+
+    Example:
+        >>> clean_name(os.fsdecode(bytes([77, 252, 108])))
+        'Mül'
     """
-    first: dict[str, Path] = {}
-    for uid, path, _ in scans:
-        if uid in first:
-            raise ScanError(
-                f"two scans are called {uid}: {first[uid]} and {path}; take one of them out, or "
-                "rename it"
-            )
-        first[uid] = path
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        name = os.fsencode(name).decode("latin-1")
+    return "".join(c if c.isprintable() else "_" for c in name)
+
+
+def join_twins(scans: Sequence[ScanEntry]) -> list[ScanEntry]:
+    """Make one entry of those with the same key.
+
+    A DICOM series that lies in several folders is one scan, and so are identical files.  Two
+    different scans of one name are one entry whose ``problem`` says so.
+    """
+    by_uid: dict[str, list[ScanEntry]] = {}
+    for scan in scans:
+        by_uid.setdefault(scan.series_uid, []).append(scan)
+    return [_joined(twins) for twins in by_uid.values()]
+
+
+def _joined(twins: list[ScanEntry]) -> ScanEntry:
+    first, *others = twins
+    if not others:
+        return first
+    if len({t.fold for t in twins}) == 1:
+        if all(t.path.is_dir() for t in twins):
+            return replace(first, folders=tuple(t.path for t in others))
+        if all(_same_files(first.path, t.path) for t in others):
+            return first
+    places = " and ".join(str(t.path) for t in twins)
+    problem = (
+        f"{len(twins)} scans are called {first.series_uid}: {places}; take one of them out, or "
+        "rename it"
+    )
+    return replace(first, problem=problem)
+
+
+def _same_files(one: Path, other: Path) -> bool:
+    """Return whether two image files hold the same bytes, with the voxel files beside them."""
+    try:
+        pairs = [(one, other)]
+        if one.suffix.lower() == other.suffix.lower() == ".mhd":
+            pairs.append((voxel_file(one), voxel_file(other)))
+        return _suffix(one) == _suffix(other) and all(
+            is_regular(a) and is_regular(b) and filecmp.cmp(a, b, shallow=False) for a, b in pairs
+        )
+    except (OSError, ScanError):
+        return False

@@ -14,7 +14,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
-from nodule_det.data.readers.read import read_scan, scan_paths
+from nodule_det.data.readers.read import find_scans, read_scan
 from nodule_det.errors import ScanError
 from tests.data.dicom_files import (
     ORIGIN_MM,
@@ -74,7 +74,7 @@ def test_a_dicom_directory_of_any_name_is_passed_over(tmp_path, files, name):
     d.FileSetID, d.FileSetConsistencyFlag, d.DirectoryRecordSequence = "", 0, []
     d.save_as(tmp_path / name, enforce_file_format=True)
     whole(tmp_path)
-    assert [e.series_uid for e in scan_paths(tmp_path)] == [SERIES]
+    assert [e.series_uid for e in find_scans(tmp_path)] == [SERIES]
 
 
 @pytest.mark.parametrize("series", ["1.2.9", SERIES], ids=["own series", "series of the CT"])
@@ -101,7 +101,7 @@ def test_what_is_not_a_slice_is_passed_over(tmp_path, files, sop, modality, seri
         del d.PixelData, d.Rows, d.Columns
     d.save_as(tmp_path / "other.dcm", enforce_file_format=True)
     whole(tmp_path)
-    assert [e.series_uid for e in scan_paths(tmp_path)] == [SERIES]
+    assert [e.series_uid for e in find_scans(tmp_path)] == [SERIES]
 
 
 @pytest.mark.parametrize("series", ["1.2.9", SERIES], ids=["own series", "series of the CT"])
@@ -110,7 +110,7 @@ def test_an_overview_image_is_passed_over(tmp_path, files, series):
     d.ImageOrientationPatient, d.SOPInstanceUID = [1, 0, 0, 0, 0, -1], "1.2.9.9"
     d.save_as(tmp_path / "scout.dcm", enforce_file_format=True)
     whole(tmp_path)
-    assert [e.series_uid for e in scan_paths(tmp_path)] == [SERIES]
+    assert [e.series_uid for e in find_scans(tmp_path)] == [SERIES]
 
 
 # --- slices that used to vanish
@@ -122,7 +122,7 @@ def test_a_series_without_preamble_is_read(tmp_path, implicit, name):
     for k, dataset in enumerate(chest_series()):
         naked(dataset, tmp_path / name.format(k), implicit=implicit)
     whole(tmp_path)
-    assert [e.series_uid for e in scan_paths(tmp_path)] == [SERIES]
+    assert [e.series_uid for e in find_scans(tmp_path)] == [SERIES]
 
 
 @pytest.mark.parametrize("which", [0, 20, 47], ids=["first", "middle", "last"])

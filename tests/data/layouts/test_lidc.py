@@ -9,7 +9,7 @@ import pytest
 from nodule_det.config.data import DataConfig, LidcConfig
 from nodule_det.data.layouts.lidc import Measured, Plane, cluster, list_lidc, measure
 from nodule_det.data.layouts.lidc_xml import Mark, MarkKind, read_marks
-from nodule_det.data.readers.read import read_scan
+from nodule_det.data.readers.read import read_entry, read_scan
 from nodule_det.errors import LayoutError, ScanError
 from nodule_det.geometry import Grid
 from tests.data.lidc_files import nodule, other, outline, write_xml
@@ -140,10 +140,9 @@ def test_the_same_file_twice_is_fine_and_another_reading_is_refused(tmp_path):
     write_xml(tmp_path / "b.xml", SERIES_UID, [block()])
     assert len(list_lidc(tmp_path, DataConfig(source=str(tmp_path)))) == 1
     write_xml(tmp_path / "c.xml", SERIES_UID, [])
-    with pytest.raises(
-        LayoutError, match=r"a\.xml and \S+c\.xml are different readings of series 1"
-    ):
-        list_lidc(tmp_path, DataConfig(source=str(tmp_path)))
+    (entry,) = list_lidc(tmp_path, DataConfig(source=str(tmp_path)))
+    with pytest.raises(ScanError, match=r"a\.xml and \S+c\.xml are different readings of ser"):
+        read_entry(entry)
 
 
 def test_a_series_that_nobody_read_is_refused_or_left_out_on_request(tmp_path):
@@ -183,8 +182,9 @@ def test_a_damaged_xml_is_refused_by_name(tmp_path, old, new, words):
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
-    with pytest.raises(LayoutError, match=words):
-        list_lidc(tmp_path, DataConfig(source=str(tmp_path)))
+    (entry,) = list_lidc(tmp_path, DataConfig(source=str(tmp_path)))
+    with pytest.raises(ScanError, match=words):
+        read_entry(entry)
 
 
 def test_a_scan_whose_slices_are_damaged_is_listed_so_that_reading_can_say_why(tmp_path):

@@ -8,6 +8,7 @@ from nodule_det.config.data import DataConfig, Layout
 from nodule_det.data.layouts.detect import list_scans
 from nodule_det.data.layouts.luna16 import list_luna16
 from nodule_det.data.readers.dicom_header import patient_key
+from nodule_det.data.readers.read import read_entry
 from nodule_det.data.scan import Finding
 from nodule_det.errors import LayoutError, ScanError, TableError
 from tests.data.scan_files import SERIES_UID, noise, write_file, write_series
@@ -131,8 +132,9 @@ def test_an_empty_list_of_series_is_refused(luna16):
 
 def test_a_scan_in_two_subsets_is_refused(luna16):
     write_file(luna16 / "subset5" / "1.1.mhd", noise())
-    with pytest.raises(ScanError, match=r"two scans are called 1\.1: \S+subset0\S+ and \S+subset5"):
-        listed(luna16)
+    words = r"2 scans are called 1\.1: \S+subset0\S+ and \S+subset5"
+    with pytest.raises(ScanError, match=words):
+        read_entry(next(e for e in listed(luna16).values() if e.series_uid == "1.1"))
 
 
 def test_a_folder_without_subsets_is_refused(tmp_path):

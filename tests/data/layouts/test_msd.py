@@ -1,13 +1,14 @@
 """The Decathlon's lung task: lesions are the connected components of label masks."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 
 from nodule_det.config.data import DataConfig
 from nodule_det.data.layouts.msd import components, list_msd
-from nodule_det.errors import GeometryError, LayoutError
+from nodule_det.errors import LayoutError
 from nodule_det.geometry import Grid
 from tests.data.scan_files import ROTATED, UPRIGHT, noise, write_file
 
@@ -69,16 +70,14 @@ def test_the_diameter_of_a_ball_is_its_own():
 
 def test_a_label_of_another_shape_is_refused(task):
     write_file(task / "labelsTr" / "lung_001.nii.gz", np.zeros((5, 9, 8), np.uint8))
-    with pytest.raises(GeometryError, match=r"mask \S+lung_001\.nii\.gz has 5 x 9 x 8 voxels"):
-        listed(task)
+    problem = next(e.problem for e in list_msd(task, DataConfig(source=str(task))) if e.problem)
+    assert re.search(r"mask \S+lung_001\.nii\.gz has 5 x 9 x 8 voxels", problem)
 
 
 def test_a_missing_label_is_refused(task):
     (task / "labelsTr" / "lung_002.nii.gz").unlink()
-    with pytest.raises(
-        LayoutError, match=r"needs its label \S+lung_002\.nii\.gz, which is missing"
-    ):
-        listed(task)
+    problem = next(e.problem for e in list_msd(task, DataConfig(source=str(task))) if e.problem)
+    assert re.search(r"needs its label \S+lung_002\.nii\.gz, which is missing", problem)
 
 
 def test_a_missing_image_is_refused_or_left_out_on_request(task):
@@ -96,7 +95,7 @@ def test_a_missing_image_is_refused_or_left_out_on_request(task):
         ("{", r"dataset\.json is no index of a Decathlon task \(JSONDecodeError"),
         ('{"name": "Lung"}', r"is no index .*needs 'training': a list of"),
         ('{"training": [1]}', r"is no index of a Decathlon task \(TypeError"),
-        ('{"modality": {"0": "MRI"}, "training": []}', r"is of modality MRI, needed is CT"),
+        ('{"modality": {"0": "MRI"}, "training": []}', r"is of modality MRI, expected CT"),
         ('{"training": []}', r"has none of the images that its dataset\.json names"),
     ],
 )

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 
 from nodule_det.data.readers import dicom_header as tags
 from nodule_det.data.readers.dicom_header import patient_key, read_header
-from nodule_det.data.readers.read import read_scan, scan_paths
+from nodule_det.data.readers.read import find_scans, read_scan
 from nodule_det.errors import GeometryError, ScanError
 from nodule_det.geometry import Grid
 from tests.data.scan_files import (
@@ -112,7 +112,7 @@ def test_the_patient_is_a_hash_and_no_name_is_kept(series):
 def test_scans_without_a_patient_are_not_all_one_patient_s(tmp_path):
     for folder in ("a", "b"):
         write_series(tmp_path / folder, VOLUME, t0010_0020="", t0020_000e=f"1.2.{ord(folder)}")
-    one, two = scan_paths(tmp_path)
+    one, two = find_scans(tmp_path)
     assert one.patient_key != two.patient_key
 
 
@@ -360,7 +360,7 @@ def test_the_real_series_is_refused_for_its_damaged_slice(damaged):
 
 
 def test_the_repaired_real_series_has_its_nodule_where_luna16_says(repaired):
-    (found,) = scan_paths(repaired)
+    (found,) = find_scans(repaired)
     assert found.patient_key == patient_key("LIDC-IDRI-0314")
     scan = read_scan(repaired)
     assert scan.series_uid.endswith("154677396354641150280013275227")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nodule_det.data.readers.read import read_grid, read_mask, read_scan, scan_paths
+from nodule_det.data.readers.read import find_scans, read_entry, read_grid, read_mask, read_scan
 from nodule_det.errors import GeometryError, ScanError
 from nodule_det.geometry import Grid, grid_from_ras_affine
 from tests.data.scan_files import (
@@ -400,56 +400,57 @@ def test_scans_are_listed_in_all_folders(tmp_path):
     write_series(tmp_path / "b" / "c" / "d", noise())
     write_file(tmp_path / ".trash" / "no.mhd", noise())
     shutil.copy(tmp_path / "a.mhd", tmp_path / "._a.mhd")
-    found = scan_paths(tmp_path)
-    assert [(uid, path.relative_to(tmp_path).as_posix()) for uid, path, _ in found] == [
+    found = find_scans(tmp_path)
+    assert [(e.series_uid, e.path.relative_to(tmp_path).as_posix()) for e in found] == [
         ("a", "a.mhd"),
         ("two", "b/two.nii.gz"),
         (SERIES_UID, "b/c/d"),
     ]
-    assert len({key for _, _, key in found}) == 3
+    assert len({entry.patient_key for entry in found}) == 3
 
 
 def test_one_file_or_one_dicom_folder_lists_itself(tmp_path):
     path = write_file(tmp_path / "one.mhd", noise())
-    assert [scan.path for scan in scan_paths(path)] == [path]
+    assert [scan.path for scan in find_scans(path)] == [path]
     write_series(tmp_path / "series", noise())
-    assert [scan.path for scan in scan_paths(tmp_path / "series")] == [tmp_path / "series"]
+    assert [scan.path for scan in find_scans(tmp_path / "series")] == [tmp_path / "series"]
 
 
 def test_each_series_of_a_folder_is_listed(tmp_path):
     write_series(tmp_path, noise()[:3])
     for k in range(3):
         write_slice(tmp_path / f"b{k}.dcm", noise()[k], (0, 0, k), t0020_000e="1.2.826.2")
-    assert [scan.series_uid for scan in scan_paths(tmp_path)] == [SERIES_UID, "1.2.826.2"]
+    assert [scan.series_uid for scan in find_scans(tmp_path)] == [SERIES_UID, "1.2.826.2"]
 
 
 def test_a_folder_with_a_damaged_slice_is_listed_so_that_reading_can_say_why(tmp_path):
     series = write_series(tmp_path, noise())
     series[1].write_bytes(b"")
-    assert [scan.series_uid for scan in scan_paths(tmp_path)] == [SERIES_UID]
+    assert [scan.series_uid for scan in find_scans(tmp_path)] == [SERIES_UID]
     with pytest.raises(ScanError, match=r"1\.dcm is empty"):
         read_scan(tmp_path)
 
 
 def test_a_folder_without_scans_says_what_was_looked_for(tmp_path):
     with pytest.raises(ScanError, match=r"holds no scan: looked for \.mhd, .* DICOM series of CT"):
-        scan_paths(tmp_path)
+        find_scans(tmp_path)
     write_slice(tmp_path / "1.dcm", noise()[0], (0, 0, 0), t0008_0060="MR")
     with pytest.raises(ScanError, match=r"it holds DICOM files of modality MR$"):
-        scan_paths(tmp_path)
+        find_scans(tmp_path)
 
 
 def test_two_scans_of_one_name_are_refused(tmp_path):
     write_file(tmp_path / "a" / "s.mhd", noise())
     write_file(tmp_path / "b" / "s.nii", noise())
-    with pytest.raises(ScanError, match=r"two scans are called s: \S*a/s\.mhd and \S*b/s\.nii"):
-        scan_paths(tmp_path)
+    (entry,) = find_scans(tmp_path)
+    with pytest.raises(ScanError, match=r"2 scans are called s: \S*a/s\.mhd and \S*b/s\.nii"):
+        read_entry(entry)
 
 
 def test_a_folder_of_masks_is_left_out(tmp_path):
     write_file(tmp_path / "s.mhd", noise())
     write_file(tmp_path / "masks" / "s.mhd", noise())
-    assert len(scan_paths(tmp_path, exclude=tmp_path / "masks")) == 1
+    assert len(find_scans(tmp_path, exclude=tmp_path / "masks")) == 1
 
 
 def test_an_image_with_several_channels_is_refused(tmp_path):
