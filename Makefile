@@ -1,6 +1,7 @@
 # make demo   set up, make phantom scans, train, and print how well the nodules are found
 # make test   set up, and run every check and test
 # make check  format, lint and types only
+# make fuzz   5,000 mutated scans, masks and tables: each must be read right or refused
 #
 # Everything lives in this checkout (.venv, demo/); the system's Python is not touched.
 #   PYTHON=python3.12                      another interpreter (3.11 or newer)
@@ -14,7 +15,7 @@ WORKERS ?= auto
 
 TORCH_VERSION := from importlib.metadata import version; print(version("torch"))
 
-.PHONY: demo test check setup clean
+.PHONY: demo test check fuzz setup clean
 
 demo: $(VENV)/.package
 	@$(BIN)/python -m nodule_det.demo
@@ -28,6 +29,9 @@ check: $(VENV)/.dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy
+
+fuzz: $(VENV)/.dev
+	@$(BIN)/python -m tests.fuzz.readers
 
 setup: $(VENV)/.dev
 

@@ -28,6 +28,9 @@ CANDIDATE_COLUMNS = (SERIES, X, Y, Z, PROBABILITY)
 FORMULA = ("=", "+", "-", "@")
 """A spreadsheet runs a cell that begins with one of these."""
 
+LONGEST_CELL = 200
+"""What an error quotes of a file."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -67,7 +70,8 @@ class Table:
         except ValueError:
             hint = ": write decimals with a point" if "," in cell else ""
             raise TableError(
-                f"{self.path} line {self.line[row]}: {column}={cell!r} is not a number{hint}"
+                f"{self.path} line {self.line[row]}: {column}={cell[:LONGEST_CELL]!r} is not a "
+                f"number{hint}"
             ) from None
 
 
@@ -99,13 +103,15 @@ def read_table(path: Path, required: Sequence[str], *, allow_empty: bool = False
         rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
     except csv.Error as error:
         raise TableError(f"{path} line {reader.line_num} cannot be read as CSV ({error})") from None
+    if not rows:
+        raise TableError(f"{path} has no cell with text; it needs a header {','.join(required)}")
     header = [name.strip() for name in rows[0][1]]
     _check_header(path, header, required)
     for line, row in rows[1:]:
         if len(row) != len(header):
             raise TableError(
                 f"{path} line {line} has {len(row)} cells, its header has {len(header)}: "
-                f"{delimiter.join(row)!r}"
+                f"{delimiter.join(row)[:LONGEST_CELL]!r}"
             )
     if len(rows) == 1 and not allow_empty:
         raise TableError(f"{path} has a header but no rows")
@@ -118,12 +124,13 @@ def _check_header(path: Path, header: list[str], required: Sequence[str]) -> Non
     missing = [name for name in required if name not in header]
     if missing:
         raise TableError(
-            f"{path} lacks the column {', '.join(missing)}; its header is {','.join(header)!r}, "
+            f"{path} lacks the column {', '.join(missing)}; its header is "
+            f"{','.join(header)[:LONGEST_CELL]!r}, "
             f"expected {','.join(required)}"
         )
     twice = {name for name in header if header.count(name) > 1}
     if twice:
-        raise TableError(f"{path} has the column {', '.join(sorted(twice))} twice")
+        raise TableError(f"{path} has the column {', '.join(sorted(twice))[:LONGEST_CELL]} twice")
 
 
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -43,7 +43,8 @@ MAY_IMPORT = {
     "data.feed": "arrays config cpus data.blocks data.scan errors geometry progress",
     "plots.findings": "arrays candidates data.scan data.store files froc geometry plots.style",
     "data.readers": "arrays data.scan errors geometry",
-    "data.layouts": "arrays config data.readers data.scan errors geometry progress tables",
+    "data.layouts": "arrays config data.readers data.scan errors geometry progress tables "
+    "untrusted",
     "data.preprocess": "arrays config data.scan errors geometry",
     "data.phantom": "arrays config cpus data.scan errors files geometry progress tables",
     "data.verify": "cli config data.store errors",

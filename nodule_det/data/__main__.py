@@ -33,6 +33,9 @@ def main(config: DataConfig) -> int:
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     outcome = ingest(entries, config)
+    for uid, corrected in sorted(outcome.notes.items()):
+        for note in corrected:
+            print(f"warning: scan {uid}: {note}", file=sys.stderr)
     for uid, reason in sorted(outcome.failures.items()):
         print_error(f"scan {uid} is left out: {reason}")
     print(

@@ -62,6 +62,10 @@ class StoredScan:
     vessel_packed: str
     checksums: dict[str, str] = field(default_factory=dict)
     """File name -> checksum; empty in stores of earlier versions."""
+    lung_ml: tuple[float, ...] = ()
+    """Volume of the right and of the left lung; empty in stores of earlier versions."""
+    notes: tuple[str, ...] = ()
+    """What was corrected in the scan and what is implausible."""
 
     @property
     def lesions(self) -> tuple[Finding, ...]:
@@ -335,6 +339,8 @@ def write_scan(folder: Path, entry: ScanEntry, prepared: Prepared, source_stamp:
             "source_spacing_mm": list(prepared.source_spacing_mm),
             "findings": [asdict(f) for f in entry.findings],
             "lung_share": float(prepared.lung.mean()),
+            "lung_ml": list(prepared.lung_ml),
+            "notes": list(prepared.notes),
             "lung_blocks": pack(lung),
             "vessel_blocks": pack(lung & dense(prepared.volume_hu)),
             "checksums": {name: file_checksum(folder / name) for name in arrays},
@@ -386,6 +392,8 @@ def read_scan_json(folder: Path, series_uid: str, fold: int) -> StoredScan:
             _text(content["lung_blocks"]),
             _text(content["vessel_blocks"]),
             {name: _text(checksum) for name, checksum in checksums.items()},
+            tuple(_number(v, "lung_ml", 0, 1e6) for v in content.get("lung_ml", ())),
+            tuple(map(_text, content.get("notes", ()))),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(

@@ -66,6 +66,8 @@ class Outcome:
     """Lesions whose centre lies where no candidate is looked for."""
     failures: dict[str, str]
     """series_uid -> reason."""
+    notes: dict[str, list[str]]
+    """series_uid -> what was corrected in the scan, or is implausible."""
 
 
 def ingest(entries: Sequence[ScanEntry], config: DataConfig) -> Outcome:
@@ -102,6 +104,7 @@ def ingest(entries: Sequence[ScanEntry], config: DataConfig) -> Outcome:
         summary["n_lesions"],
         sum(summary["lesions_outside_lungs"].values()),
         failures,
+        summary["notes"],
     )
 
 
@@ -174,7 +177,8 @@ def stands(entry: ScanEntry, folder: Path, keys: Keys) -> bool:
     """Return whether a scan is in the store undamaged, made from the present files and findings."""
     try:
         stamp = stored_stamp(folder, keys.scan(entry.series_uid))
-        return stamp is not None and stamp == keys.stamp(source_stamp(entry))
+        unchanged = stamp is not None and stamp == keys.stamp(source_stamp(entry))
+        return unchanged and entry.problem is None
     except (NoduleDetError, OSError):
         return False  # damaged in the store, or in the source: reading that says how
 

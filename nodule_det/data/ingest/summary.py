@@ -49,6 +49,8 @@ def summarise(store: Store) -> dict[str, Any]:
         "n_lesions": len(diameters),
         "n_excluded": sum(f.excluded for s in store.scans for f in s.findings),
         "lesions_outside_lungs": _unsearched(store),
+        "lung_ml": {s.series_uid: list(s.lung_ml) for s in store.scans},
+        "notes": {s.series_uid: list(s.notes) for s in store.scans if s.notes},
         "spacing_mm": store.spacing_mm,
         "size_vox_median": [
             int(v) for v in np.median([s.grid.size_vox for s in store.scans] or [(0, 0, 0)], 0)

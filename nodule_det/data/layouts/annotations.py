@@ -16,6 +16,7 @@ import numpy as np
 from nodule_det import tables
 from nodule_det.data.scan import DEFAULT_EXCLUDED_MM, Finding
 from nodule_det.errors import LayoutError, TableError
+from nodule_det.untrusted import printable
 
 Findings = dict[str, list[Finding]]
 
@@ -78,7 +79,8 @@ def refuse_strangers(path: Path, findings: Findings, known: Collection[str], whe
     strangers = sorted(set(findings) - set(known))
     if strangers:
         raise TableError(
-            f"{path} names the unknown series {strangers[0]}{_and_more(strangers)}, which "
+            f"{path} names the unknown series {printable(strangers[0], 200)}"
+            f"{_and_more(strangers)}, which "
             f"{where} does not have; correct the CSV, or set partial=true to leave such lines out"
         )
 

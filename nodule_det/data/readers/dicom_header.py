@@ -103,6 +103,8 @@ NATIVE_SYNTAXES = {"", IMPLICIT_SYNTAX, EXPLICIT_SYNTAX, BIG_ENDIAN_SYNTAX, DEFL
 PREAMBLE = 128
 LONGEST_VALUE = 2**16
 """Wanted values are short: a longer one is damage."""
+LONGEST_TEXT = 300
+"""What is longer is damage, and cut so that an error stays a line."""
 MOST_FRAMES = 20_000
 LARGEST_DEFLATED = 2**31
 DEEPEST = 40
@@ -448,7 +450,7 @@ class _Walker:
         """Decode a value; an empty one is an absent one."""
         if tag in BINARY:
             return int(struct.unpack(f"{self._order}H", data[:2])[0]) if data else None
-        return data.decode("latin-1").strip(" \0") or None
+        return data[:LONGEST_TEXT].decode("latin-1").strip(" \0") or None
 
     def _exactly(self, n: int) -> bytes:
         data = self._file.read(n) if n <= LONGEST_VALUE else b""

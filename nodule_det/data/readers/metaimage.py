@@ -42,6 +42,8 @@ SIMILAR = 0.85
 AGREE = 1e-6
 LARGEST_AXIS = 100_000
 HEADER_BYTES = 65536
+LONGEST_VALUE = 300
+"""What is longer is damage, and cut so that an error stays a line."""
 
 
 def metaimage_grid(path: Path) -> Grid:
@@ -183,7 +185,7 @@ def _read_header(path: Path) -> tuple[dict[str, str], int]:
     for line in head.splitlines(keepends=True):
         at += len(line)
         key, equals, value = line.decode("utf-8", "surrogateescape").partition("=")
-        key, value = key.strip(), value.strip()
+        key, value = key.strip()[:LONGEST_VALUE], value.strip()[:LONGEST_VALUE]
         if not equals:
             break
         if fields.get(key, value) != value:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nodule_det.data.readers.metaimage import LARGEST_AXIS, beside
+from nodule_det.data.readers.metaimage import LARGEST_AXIS, LONGEST_VALUE, beside
 from nodule_det.data.readers.voxels import Packing, VoxelSource, check_claim, is_regular
 from nodule_det.errors import GeometryError, ScanError
 from nodule_det.geometry import Grid
@@ -132,7 +132,7 @@ def _read_header(path: Path) -> tuple[dict[str, str], int]:
     at = 0
     for line in head.splitlines(keepends=True):
         at += len(line)
-        text = line.decode("utf-8", "surrogateescape").rstrip("\r\n")
+        text = line.decode("utf-8", "surrogateescape").rstrip("\r\n")[:LONGEST_VALUE]
         if not text:
             return fields, at
         if text.startswith(("#", "NRRD")) or ":=" in text:
