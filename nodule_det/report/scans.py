@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nodule_det.data.readers.read import read_scan, scan_paths
+from nodule_det.data.readers.read import find_scans, read_entry
 from nodule_det.data.scan import HuVolume
 from nodule_det.data.store import open_store
 from nodule_det.errors import ScanError, StoreError
@@ -58,7 +58,7 @@ def from_images(folder: str, uids: Sequence[str]) -> Scans:
     Raises:
         ScanError: If one of the scans is not there, or cannot be read.
     """
-    paths = {scan.series_uid: scan.path for scan in scan_paths(Path(folder))}
+    paths = {scan.series_uid: scan for scan in find_scans(Path(folder))}
     missing = [uid for uid in uids if uid not in paths]
     if missing:
         raise ScanError(
@@ -67,7 +67,7 @@ def from_images(folder: str, uids: Sequence[str]) -> Scans:
         )
 
     def read(uid: str) -> tuple[HuVolume, Grid]:
-        scan = read_scan(paths[uid], uid)
+        scan = read_entry(paths[uid])
         return scan.volume_hu, scan.grid
 
     return Scans(read=read, patients=None, resampled=False)

@@ -36,6 +36,8 @@ HEADER_BYTES = {348: b"n+1", 540: b"n+2"}
 """Length of the header and its magic word, of NIfTI-1 and NIfTI-2."""
 UNIT_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 """Millimetres of the spatial units of ``xyzt_units``: unknown, metre, millimetre, micrometre."""
+CODES = set(range(6))
+"""Codes of sform and qform that NIfTI defines."""
 LARGEST_VOXEL_BYTES = 8
 LONGEST_EXTENSION = 2**24
 """Largest vox_offset: headers with extensions of more than 16 MiB are damaged."""
@@ -86,6 +88,11 @@ def _affine(path: Path, header: Any, size_xyz: tuple[int, ...]) -> FloatArray:
     from nibabel.spatialimages import HeaderDataError
 
     s_code, q_code = int(header["sform_code"]), int(header["qform_code"])
+    if not {s_code, q_code} <= CODES:
+        raise GeometryError(
+            f"{path} has the unknown sform_code={s_code} or qform_code={q_code}: its header is "
+            "damaged; copy it again"
+        )
     if not s_code and not q_code:
         raise GeometryError(
             f"{path} does not say where its voxels lie (sform_code and qform_code are 0); "

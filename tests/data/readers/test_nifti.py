@@ -114,6 +114,8 @@ def test_a_slope_of_nothing_means_no_scaling(tmp_path, slope):
         (108, np.float32([352.5]), "header is damaged"),
         (108, np.float32([356]), "is truncated"),
         (252, np.int16([0, 0]), "does not say where its voxels lie"),
+        (252, np.int16([1, 77]), "unknown sform_code=77 or qform_code=1"),
+        (252, np.int16([-3, 0]), "unknown sform_code=0 or qform_code=-3"),
     ],
 )
 def test_a_damaged_nifti_header_is_refused(tmp_path, offset, values, words):
