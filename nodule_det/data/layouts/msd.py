@@ -1,6 +1,8 @@
-"""Medical Segmentation Decathlon, Task06_Lung: ``dataset.json``, images and label masks.
+"""Medical Segmentation Decathlon (Task06_Lung) and nnU-Net v2: images and label masks.
 
     dataset.json ──training──▶ (imagesTr/X.nii.gz, labelsTr/X.nii.gz) ──▶ one finding per component
+
+nnU-Net v2 names its images ``imagesTr/X_0000.nii.gz`` and lists none: each label is a case.
 
 A lesion is a connected component of its label (voxels that share a face, an edge or a corner).
 Its centre is the mean of its voxels, its diameter that of the ball of its volume: the measure
@@ -8,7 +10,8 @@ that LUNA16's diameters follow, and one that a frayed border moves little.  Imag
 (``imagesTs``) are left out.
 
 References:
-    Antonelli et al., Nature Communications 13:4128 (2022).
+    Antonelli et al., Nature Communications 13:4128 (2022); nnU-Net v2's
+    documentation/dataset_format.md.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from nodule_det.data.scan import Finding, ScanEntry
 from nodule_det.errors import GeometryError, LayoutError, ScanError
 from nodule_det.geometry import Grid
 from nodule_det.progress import Progress
+from nodule_det.untrusted import printable
 
 INDEX = "dataset.json"
 
@@ -59,26 +63,53 @@ def _pairs(root: Path) -> list[tuple[Path, Path]]:
     path = root / INDEX
     try:
         index = json.loads(path.read_text(encoding="utf-8-sig"))
-        modality = "".join(index.get("modality", {"0": "CT"}).values())
-        pairs = [(root / case["image"], root / case["label"]) for case in index["training"]]
+        channels = index.get("modality", index.get("channel_names", {"0": "CT"}))
+        modality = "".join(channels.values())
+        if "training" in index:
+            pairs = [(root / case["image"], root / case["label"]) for case in index["training"]]
+        else:
+            pairs = _nnunet_pairs(root, index)
         outside = [
             str(p) for pair in pairs for p in pair if ".." in p.parts or root not in p.parents
         ]
         if outside:
             raise ValueError(f"{outside[0]} is not in its folder")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+    ) as error:
         raise LayoutError(
-            f"{path} is no index of a Decathlon task ({type(error).__name__}: {error}); it needs "
-            "'training': a list of {'image', 'label'}"
+            f"{path} is not an index of a Decathlon task or an nnU-Net data set "
+            f"({type(error).__name__}: {printable(str(error), 200)}); it needs 'training': a list "
+            "of {'image', 'label'}, or 'channel_names' and 'file_ending'"
         ) from None
     if modality.upper() != "CT":
         raise LayoutError(f"{path} is of modality {modality}, expected CT (Task06_Lung)")
     return pairs
 
 
+def _nnunet_pairs(root: Path, index: dict[str, Any]) -> list[tuple[Path, Path]]:
+    """List the training cases of nnU-Net v2: by its own table, or by the names of the files."""
+    ending = str(index["file_ending"])
+    if "dataset" in index:
+        cases = index["dataset"].values()
+        return [(root / case["images"][0], root / case["label"]) for case in cases]
+    labels = sorted((root / "labelsTr").glob(f"[!.]*{ending}"))
+    names = [label.name.removesuffix(ending) for label in labels]
+    if int(index.get("numTraining", len(names))) != len(names):
+        raise ValueError(f"numTraining={index['numTraining']}, labelsTr has {len(names)} files")
+    images = [root / "imagesTr" / f"{name}_0000{ending}" for name in names]
+    return list(zip(images, labels, strict=True))
+
+
 def _entry(image: Path, label: Path) -> ScanEntry:
     """List an image with the components of its label; a damaged one costs this image only."""
-    uid = clean_name(image_stem(image))
+    uid = clean_name(image_stem(image).removesuffix("_0000"))  # nnU-Net's number of the channel
     entry = ScanEntry(uid, image, patient_key(uid), lesion_mask=label)
     if not label.is_file():
         return replace(

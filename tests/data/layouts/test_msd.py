@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from nodule_det.config.data import DataConfig
+from nodule_det.data.layouts.detect import list_scans
 from nodule_det.data.layouts.msd import components, list_msd
 from nodule_det.errors import LayoutError
 from nodule_det.geometry import Grid
@@ -92,9 +93,9 @@ def test_a_missing_image_is_refused_or_left_out_on_request(task):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("{", r"dataset\.json is no index of a Decathlon task \(JSONDecodeError"),
-        ('{"name": "Lung"}', r"is no index .*needs 'training': a list of"),
-        ('{"training": [1]}', r"is no index of a Decathlon task \(TypeError"),
+        ("{", r"dataset\.json is not an index of a Decathlon task .* \(JSONDecodeError"),
+        ('{"name": "Lung"}', r"is not an index .*needs 'training': a list of"),
+        ('{"training": [1]}', r"is not an index of a Decathlon task .* \(TypeError"),
         ('{"modality": {"0": "MRI"}, "training": []}', r"is of modality MRI, expected CT"),
         ('{"training": []}', r"has none of the images that its dataset\.json names"),
     ],
@@ -103,3 +104,52 @@ def test_an_index_that_makes_no_sense_is_refused(task, content, words):
     (task / "dataset.json").write_text(content)
     with pytest.raises(LayoutError, match=words):
         listed(task)
+
+
+# --- nnU-Net v2
+
+
+def nnunet(root, index=None, ending=".nii.gz"):
+    labels = np.zeros(UPRIGHT.size_vox, np.uint8)
+    labels[1:3, 2:4, 1:4] = 1
+    for name in ("case_001", "case_002"):
+        write_file(root / "imagesTr" / f"{name}_0000{ending}", noise())
+        write_file(root / "labelsTr" / f"{name}{ending}", labels)
+    content = {
+        "channel_names": {"0": "CT"}, "labels": {"background": 0, "nodule": 1}, "numTraining": 2,
+        "file_ending": ending,
+    }  # fmt: skip
+    (root / "dataset.json").write_text(json.dumps(content | (index or {})))
+    return root
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".mha", ".nrrd"])
+def test_nnunet_v2_is_read_by_the_names_of_its_files(tmp_path, ending):
+    root = nnunet(tmp_path, ending=ending)
+    entries = list_scans(DataConfig(source=str(root)))
+    assert [entry.series_uid for entry in entries] == ["case_001", "case_002"]
+    assert [len(entry.findings) for entry in entries] == [1, 1]
+    assert entries[0].lesion_mask == root / "labelsTr" / f"case_001{ending}"
+
+
+def test_nnunet_v2_may_list_its_cases(tmp_path):
+    cases = {
+        "x": {"images": ["imagesTr/case_002_0000.nii.gz"], "label": "labelsTr/case_002.nii.gz"}
+    }
+    (entry,) = list_scans(DataConfig(source=str(nnunet(tmp_path, {"dataset": cases}))))
+    assert entry.series_uid == "case_002"
+
+
+@pytest.mark.parametrize(
+    ("index", "words"),
+    [
+        ({"numTraining": 3}, "numTraining=3, labelsTr has 2 files"),
+        ({"channel_names": {"0": "T2"}}, "is of modality T2, expected CT"),
+        ({"file_ending": None}, "is not an index|numTraining"),
+        ({"dataset": {"x": {"images": ["../a.nii.gz"], "label": "b"}}}, "not in its folder"),
+        ({"dataset": {"x": {"images": [], "label": "b"}}}, "is not an index"),
+    ],
+)
+def test_a_damaged_index_of_nnunet_is_refused(tmp_path, index, words):
+    with pytest.raises(LayoutError, match=words):
+        list_scans(DataConfig(source=str(nnunet(tmp_path, index))))
