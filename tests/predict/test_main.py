@@ -27,7 +27,7 @@ from nodule_det.predict import __main__ as predict
 from tests.analysis.froc_jobs import matched
 
 META = Meta(ModelConfig(depth=2, filters=4, residual=False), 2.0, 6.0, "0.1.0", step=3)
-SPACING_MM = (3.0, 2.5, 2.5)
+SPACING_MM = (3.5, 3.0, 2.5)
 ORIGIN_MM = (-100.0, -80.0, 40.0)
 NODULES = ((30, 30, 20), (20, 36, 60))
 """Voxels (z, y, x) of balls of 12 mm in the two lungs."""
