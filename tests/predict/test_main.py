@@ -183,7 +183,7 @@ def test_settings_that_are_not_given_are_asked_for(command):
 def test_a_missing_input_is_named(folder, command):
     code, _, err = command(f"checkpoint={folder / 'best.pt'}", "input=nowhere.mhd")
     assert code == ScanError.exit_code
-    assert err.startswith("error: nowhere.mhd does not exist; give .mhd")
+    assert err.startswith("error: nowhere.mhd does not exist; set .mhd")
 
 
 def refused(command, folder, checkpoint):
