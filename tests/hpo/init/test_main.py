@@ -10,7 +10,7 @@ from nodule_det.hpo.study.study import read_study
 from tests.hpo.command_line import hpo
 
 QUICK = ["acquisition.strategy=random", "dispatcher.poll_s=0.05", "dispatcher.grace_s=0.5"]
-EXAMPLES = Path(__file__).parents[2] / "example" / "tuning"
+EXAMPLES = Path(__file__).parents[3] / "example" / "tuning"
 
 
 def run(*words, cwd=None):

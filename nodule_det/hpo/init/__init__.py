@@ -1,0 +1,1 @@
+"""The files to start a study with: ``python -m nodule_det.hpo.init``."""

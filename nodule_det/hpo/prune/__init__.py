@@ -1,0 +1,1 @@
+"""The disk space of finished trials: ``python -m nodule_det.hpo.prune``."""
