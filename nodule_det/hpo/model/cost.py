@@ -66,6 +66,7 @@ class Layer:
 
 def layers(model: ModelConfig, edge: int) -> Iterator[Layer]:
     """List the convolutions of the network for a patch of ``edge`` voxels, down and up again."""
+    edge *= 2 if model.full_resolution else 1  # the first level then keeps the resolution
     above = 1
     for level in range(model.depth):
         c = model.filters << level
@@ -82,7 +83,8 @@ def _down(model: ModelConfig, edge: int, level: int, above: int, c: int) -> Iter
     yield Layer(c_in=above, c_out=c, kernel=k, places=n, voxels=n, kept=2)
     if model.residual:  # a second one, and the short cut, which has to change the channels
         yield Layer(c_in=c, c_out=c, kernel=k, places=n, voxels=n, kept=2)
-        size = 1 if bottom else k
+        keeps = bottom or (level == 0 and model.full_resolution)
+        size = 1 if keeps else k
         yield Layer(c_in=above, c_out=c, kernel=size, places=n, voxels=n, kept=1, norm=False)
 
 
@@ -93,12 +95,13 @@ def _up(model: ModelConfig, edge: int, level: int) -> Iterator[Layer]:
     out = 1 if top else c >> 1
     n, k = (edge >> (level + 1)) ** 3, model.kernel_size
     logits = top and not model.residual
+    out_voxels = n if top and model.full_resolution else 8 * n
     yield Layer(
         c_in=joined,
         c_out=out,
         kernel=k,
         places=n,
-        voxels=8 * n,
+        voxels=out_voxels,
         kept=1 if logits else 2,
         joined=joined,
         norm=not logits,
@@ -106,7 +109,13 @@ def _up(model: ModelConfig, edge: int, level: int) -> Iterator[Layer]:
     if model.residual:
         kept = 2 if top else 3
         yield Layer(
-            c_in=out, c_out=out, kernel=k, places=8 * n, voxels=8 * n, kept=kept, norm=not top
+            c_in=out,
+            c_out=out,
+            kernel=k,
+            places=out_voxels,
+            voxels=out_voxels,
+            kept=kept,
+            norm=not top,
         )
 
 

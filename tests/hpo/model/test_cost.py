@@ -10,14 +10,19 @@ from nodule_det.hpo.model.cost import CPU_BASE_BYTES, fit_speed, footprint, laye
 from nodule_det.hpo.training.check import with_params
 
 
+@pytest.mark.parametrize("full_resolution", [False, True])
 @pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize("kernel_size", [3, 5])
-def test_every_layer_of_the_real_network_is_counted(kernel_size, residual):
+def test_every_layer_of_the_real_network_is_counted(kernel_size, residual, full_resolution):
     from nodule_det.model import build_model
 
     for depth, filters in itertools.product((2, 3, 4), (4, 6)):
         model = ModelConfig(
-            depth=depth, filters=filters, kernel_size=kernel_size, residual=residual
+            depth=depth,
+            filters=filters,
+            kernel_size=kernel_size,
+            residual=residual,
+            full_resolution=full_resolution,
         )
         built = sum(p.numel() for p in build_model(model).parameters())
         assert sum(layer.n_parameters for layer in layers(model, 32)) == built
@@ -27,6 +32,13 @@ def test_operations_of_the_smallest_network_by_hand():
     model = ModelConfig(depth=2, filters=4, kernel_size=3, residual=False)
     # 1 -> 4 at 16^3, 4 -> 8 at 16^3, and 12 -> 1 spread from 16^3 to 32^3
     by_hand = 2 * 27 * 16**3 * (1 * 4 + 4 * 8 + 12 * 1)
+    assert sum(layer.operations for layer in layers(model, 32)) == by_hand
+
+
+def test_operations_at_full_resolution_by_hand():
+    model = ModelConfig(depth=2, filters=4, kernel_size=3, residual=False, full_resolution=True)
+    # 1 -> 4, 4 -> 8 and 12 -> 1, all at 32^3
+    by_hand = 2 * 27 * 32**3 * (1 * 4 + 4 * 8 + 12 * 1)
     assert sum(layer.operations for layer in layers(model, 32)) == by_hand
 
 
