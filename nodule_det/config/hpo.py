@@ -15,8 +15,8 @@ from nodule_det.config.train import TrainConfig
 from nodule_det.errors import ConfigError
 
 JOB_ID = re.compile(r"[A-Za-z0-9][\w.\[\]@:-]{0,199}", re.ASCII)
-"""What may be a job's id.  Ids end up on command lines of qdel and scancel, and in messages: they
-have no leading minus and no blanks."""
+"""A valid job id.  Ids are used on command lines of qdel and scancel and in messages, so they have
+no leading minus and no blanks."""
 
 
 class DispatcherKind(Enum):
@@ -40,7 +40,7 @@ class Strategy(Enum):
 
 
 class Failures(Enum):
-    """How a training that ran out of memory or diverged is used."""
+    """How the model uses trainings that ran out of memory or diverged."""
 
     model = "model"
     zero = "zero"
@@ -61,7 +61,7 @@ class Stop(Enum):
 
 
 class StudyWas(Enum):
-    """How a study came to a folder other than the one it was driven in before."""
+    """How a study got to a folder other than the one it was last driven in."""
 
     in_place = "in_place"
     moved = "moved"
@@ -123,10 +123,10 @@ class DispatcherConfig:
     """Seconds between two polls of the batch system, each for all jobs together."""
 
     poll_details: bool = True
-    """PBS: ask by ``qstat -f``, which tells why a job waits; false asks by plain qstat."""
+    """PBS: poll with ``qstat -f``, which reports why a job waits.  false uses plain qstat."""
 
     timeout_s: float = 60.0
-    """Longest wait for an answer of the batch system."""
+    """Longest wait for an answer from the batch system."""
 
     grace_s: float = 60.0
     """How long a result may take to appear after its job is gone (network file systems)."""
@@ -197,16 +197,16 @@ class ForecastConfig:
 
 @dataclass(kw_only=True)
 class StoppingConfig:
-    """Early stopping of trainings that will not come near the best one."""
+    """Early stopping of trainings that are not expected to reach the best value."""
 
     on: bool = False
-    """Cancel trainings that will end clearly below the best value so far."""
+    """Cancel trainings that are predicted to end clearly below the best value so far."""
 
     first_epoch: int = 5
     """No training is stopped before this epoch."""
 
     sure: float = 2.0
-    """Standard errors by which what is foretold of a training must lie below the best."""
+    """Stop a trial when its predicted final value is this many standard errors below the best."""
 
     def __post_init__(self) -> None:
         require_range("stopping.first_epoch", self.first_epoch, 1, 1_000_000)
@@ -219,30 +219,30 @@ class AcquisitionConfig:
 
     strategy: Strategy = Strategy.nei
     """nei (noisy expected improvement, running trials integrated out), ei_fantasies (expected
-    improvement over imagined outcomes of the running trials), thompson (a draw of the posterior),
-    ei (as if nothing were running: the poster's); all four use a BoTorch model.  Without a model:
-    random, sobol.  botorch is the former name of what nei is now, kept for older studies."""
+    improvement over fantasised outcomes of the running trials), thompson (a posterior sample),
+    ei (ignores running trials, as the poster did).  These four use a BoTorch model.  Without a
+    model: random, sobol.  botorch is the former name of nei, kept for older studies."""
 
     seed: int = 0
-    """Seed of every choice; trial n of two studies with equal results is equal."""
+    """Random seed.  Two studies with equal results choose the same trial n."""
 
     first: int = 6
-    """Outcomes before the model is used.  Until then points are drawn from the priors, away from
-    failures; queued and given points count."""
+    """Number of outcomes before the model is used.  Until then points are drawn from the priors,
+    away from failures.  Queued and first points count."""
 
     failures: Failures = Failures.model
-    """model learns where trainings run out of memory or diverge, and avoids those regions; zero
-    gives such a training the value 0, as the poster did."""
+    """model learns where trainings run out of memory or diverge, and avoids those regions.  zero
+    scores such a training as 0, as the poster did."""
 
     draw_scales: bool = True
-    """Average over draws of the model's hyperparameters, as far as the results leave them open;
-    false uses only the most probable ones."""
+    """Average over posterior draws of the model's hyperparameters.  false uses only the most
+    probable ones."""
 
     running_curves: bool = True
-    """Use the validations of trainings that still run, extrapolated to their last epoch."""
+    """Use the validations of running trainings, extrapolated to the last epoch."""
 
     cost: bool = False
-    """Weigh what a point promises against the hours that its training is expected to take."""
+    """Weigh the expected improvement of a point against the expected hours of its training."""
 
     def __post_init__(self) -> None:
         require_range("acquisition.seed", self.seed, 0, 2**31 - 1)
@@ -251,11 +251,11 @@ class AcquisitionConfig:
 
 @dataclass(kw_only=True)
 class KeepConfig:
-    """Which checkpoints of finished trials stay on the disk."""
+    """Which checkpoints of finished trials are kept."""
 
     best: int = 10
-    """The checkpoint best.pt is kept for this many trials with the best values, and removed from
-    all others.  last.pt is removed once its trial is over."""
+    """Keep best.pt of this many trials with the best values, and remove it from all others.
+    last.pt is removed once its trial is over."""
 
     def __post_init__(self) -> None:
         require_range("keep.best", self.best, 0, 1_000_000)
@@ -263,41 +263,41 @@ class KeepConfig:
 
 @dataclass(kw_only=True)
 class HpoConfig:
-    """Tune the settings of a training: create a study, or go on with it (the same command)."""
+    """Tune the settings of a training: create a study, or resume it with the same command."""
 
     study: str = ""
     """Folder of the study: its journal, and a folder for each trial."""
 
     workers: int = 1
-    """Jobs at a time (M)."""
+    """Number of jobs at a time (M)."""
 
     trials: int = 100
     """Trials in total, including those of earlier sessions."""
 
     node_hours: float = 0.0
-    """Start no more trials once the jobs have used this many node hours; 0 sets no limit."""
+    """Start no new trials once the jobs have used this many node hours.  0: no limit."""
 
     search_space: str = "nomura"
     """Name of a file in conf/space, or path of a YAML file of your own."""
 
     study_was: StudyWas = StudyWas.in_place
-    """Needed once after a study got another path: moved (its jobs are still its own) or copied (the
-    jobs belong to the original; the copy starts its own)."""
+    """Set once after the path of a study has changed: moved (it keeps its jobs) or copied (the
+    jobs belong to the original, and the copy starts its own)."""
 
     stop: Stop = Stop.never
-    """jobs cancels the jobs of the study, waits until they are gone, and ends."""
+    """jobs cancels the jobs of the study, waits until they are gone, and exits."""
 
     dry_run: bool = False
     """Print the next job script and submit nothing."""
 
     command: list[str] = field(default_factory=list)
-    """Words of the command to tune, such as [python,my.py]; by default ``python -m
-    nodule_det.train``.  It gets its parameters as NAME=VALUE and a folder as run_dir=FOLDER, where
-    it writes result.json."""
+    """The command to tune as a list of words, such as [python,my.py].  By default ``python -m
+    nodule_det.train``.  It receives its parameters as NAME=VALUE, and run_dir=FOLDER, where it must
+    write result.json."""
 
     objective: str = "pauc"
-    """Key in result.json of the value to optimise; dots descend into nested objects.  Its standard
-    error is read from the key with ``_se`` behind it, if there is one."""
+    """Key in result.json of the value to optimise.  Dots descend into nested objects.  Its standard
+    error is read from the same key with the suffix ``_se``, if present."""
 
     direction: Direction = Direction.maximize
     """Whether a larger or a smaller value of the objective is better."""
@@ -324,8 +324,8 @@ class HpoConfig:
         gpus = self.dispatcher.gpus
         if gpus and self.workers > len(gpus):
             raise ConfigError(
-                f"workers={self.workers} is more than dispatcher.gpus={list(gpus)} has GPUs; "
-                "name a GPU twice to let two jobs share it"
+                f"workers={self.workers} is more than the number of GPUs in "
+                f"dispatcher.gpus={list(gpus)}; list a GPU twice to let two jobs share it"
             )
 
     def _check_objective(self) -> None:

@@ -1,9 +1,9 @@
-"""Search spaces as files: YAML in, a checked :class:`Space` out, or an error that names the line.
+"""Read search spaces from YAML files: a checked :class:`Space`, or an error that names the fault.
 
     conf/space/NAME.yaml or any path ──read_space()──▶ Space
 
-Everything is refused that could not be run: unknown words, empty ranges, a bound or a condition
-on a parameter that does not stand above.
+Refuses whatever could not run: unknown keys, empty ranges, and bounds or conditions that refer to
+a parameter defined further down.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def read_space(space: str) -> Space:
     """Read a search space by the name of a file in ``conf/space``, or by its path.
 
     Raises:
-        ConfigError: If there is no such file, or it says something impossible.
+        ConfigError: If the file does not exist or its content is invalid.
     """
     named = Path(CONF_DIR) / "space" / f"{space}.yaml"
     path = named if named.is_file() else Path(space)
@@ -48,10 +48,10 @@ def read_space(space: str) -> Space:
 
 
 def parse_space(content: Any) -> Space:
-    """Build a space from the mapping that its YAML file holds.
+    """Build a space from the mapping in its YAML file.
 
     Raises:
-        ConfigError: If something in it is unknown, missing or impossible.
+        ConfigError: If anything in it is unknown, missing or invalid.
     """
     if not isinstance(content, dict) or not isinstance(content.get("parameters"), dict):
         raise ConfigError("a search space is a mapping with 'parameters' and perhaps 'first'")
@@ -73,9 +73,9 @@ def parse_space(content: Any) -> Space:
 
 
 _NAME = re.compile(r"[+-]{0,2}[A-Za-z_][\w./@:-]*", re.ASCII)
-"""``optim.lr`` for Hydra, ``--lr`` for argparse: what may stand before = on a command line."""
+"""What may precede = on a command line: ``optim.lr`` for Hydra, ``--lr`` for argparse."""
 MOST_VALUES = 1_000_000
-"""Of an integer: its values are listed."""
+"""Limit for an integer parameter, because its values are listed."""
 
 
 _KEYS = {"kind", "low", "high", "step", "log", "values", "value", "at_most", "when", "prior"}
@@ -216,7 +216,7 @@ def _parse_at_most(name: str, at_most: Any, parents: Mapping[str, Parameter]) ->
 def _require_parent(name: str, parent: Any, parents: Mapping[str, Parameter], setting: str) -> None:
     if not isinstance(parent, str) or parent not in parents:
         raise ConfigError(
-            f"{name}: {setting} names {parent}, which does not stand above it in the search space"
+            f"{name}: {setting} names {parent}, which is not defined above it in the search space"
         )
 
 

@@ -1,12 +1,12 @@
 """The search space: which settings are tuned, over which values, and how they map to a unit cube.
 
-    conf/space/NAME.yaml ──space_file──▶ Space ──sample(), from_unit()──▶ params ──▶ overrides
+    conf/space/NAME.yaml ──read_space()──▶ Space ──sample(), from_unit()──▶ params ──▶ overrides
 
 A name is an override of the train command (``optim.lr``), so the values of a trial *are* its
 command line.  Every tuned parameter has one coordinate in [0, 1]: linear or logarithmic for
-numbers, equal bins for lists and integers, a value at the centre of its bin.  A parameter that
-depends on another (an upper bound, a condition) stands below it in the file; its coordinate is
-relative to what the other allows, so every point of the cube is a valid setting.
+numbers, equal bins for lists and integers, with each value at the centre of its bin.  A parameter
+that depends on another (an upper bound, a condition) comes after it in the file.  Its coordinate is
+relative to the range that the other allows, so every point of the cube is a valid setting.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ Params: TypeAlias = dict[str, Value]
 """The values of a trial, keyed by override name; a parameter whose condition fails is absent."""
 
 INACTIVE = 0.5
-"""Coordinate of a parameter that is absent: the middle, so that it tells nothing."""
+"""Coordinate of an absent parameter: the middle, which carries no information."""
 
 
 class Kind(StrEnum):
-    """What values a parameter takes."""
+    """The type of a parameter."""
 
     FLOAT = "float"
     INT = "int"
@@ -54,7 +54,7 @@ class AtMost:
 
 @dataclass(frozen=True)
 class Prior:
-    """Where good values are expected: a bell around ``center``, or a weight for each value.
+    """Where good values are expected: a normal density around ``center``, or a weight per value.
 
     ``spread`` is one standard deviation in units of the parameter; on a log scale it is a factor
     (10 = one decade either way).
@@ -74,21 +74,21 @@ class Parameter:
     low: float = 0.0
     high: float = 0.0
     step: int = 1
-    """Distance of two integers, counted from ``low``."""
+    """Step between integers, counted from ``low``."""
     log: bool = False
     values: tuple[Value, ...] = ()
-    """Of an ordinal, categorical, bool or fixed one."""
+    """The values of an ordinal, categorical, bool or fixed parameter."""
     at_most: AtMost | None = None
     when: tuple[tuple[str, tuple[Value, ...]], ...] = ()
     """Present only when each of these parameters has one of these values."""
     prior: Prior | None = None
 
     def active(self, params: Mapping[str, Value]) -> bool:
-        """Say whether its conditions hold among the values of its parents."""
+        """Return whether its conditions hold for the values of its parents."""
         return all(params.get(name) in values for name, values in self.when)
 
     def upper(self, params: Mapping[str, Value]) -> float:
-        """Return its largest value next to its parent's, on its own grid."""
+        """Return the largest value that its parent's value allows, on its own grid."""
         if self.at_most is None:
             return self.high
         bound = min(self.high, self.at_most.times * float(params[self.at_most.of]))
@@ -97,7 +97,7 @@ class Parameter:
         return bound
 
     def choices(self, params: Mapping[str, Value]) -> tuple[Value, ...] | None:
-        """List the values it may take next to its parents; None where they are a continuum."""
+        """List the values that its parents' values allow; None if it is continuous."""
         if self.kind is Kind.FLOAT:
             return None
         if self.kind is Kind.INT:
@@ -126,7 +126,7 @@ class Parameter:
         return int(self.low) + self.step * min(max(index, 0), last)
 
     def _edges(self, params: Mapping[str, Value]) -> tuple[float, float]:
-        """Ends of the axis; an integer owns half a step to both sides."""
+        """Return the ends of the axis; an integer covers half a step on either side."""
         half = self.step / 2 if self.kind is Kind.INT else 0.0
         return self._scaled(self.low - half), self._scaled(self.upper(params) + half)
 
@@ -134,7 +134,7 @@ class Parameter:
         return math.log(value) if self.log else value
 
     def check(self, value: Value, params: Mapping[str, Value]) -> Value:
-        """Return the value in its own type (``1`` for ``1.0``), or refuse it."""
+        """Return the value converted to its own type (``1`` for ``1.0``), or refuse it."""
         if self.kind is Kind.FLOAT:
             number = as_number(value, self.name)
             if self.low <= number <= self.upper(params):
@@ -166,7 +166,7 @@ class Parameter:
         return -0.5 * ((u - center) / spread) ** 2
 
     def draw(self, rng: np.random.Generator, params: Mapping[str, Value]) -> float:
-        """Draw a coordinate from its prior, uniform where it has none."""
+        """Draw a coordinate from its prior; uniform without one."""
         if self.prior is None:
             return float(rng.uniform())
         if self.prior.weights:
@@ -193,19 +193,19 @@ class Space:
 
     parameters: tuple[Parameter, ...]
     first: tuple[Params, ...] = ()
-    """Points tried before any other: what a practitioner would try."""
+    """Points tried before all others, such as a practitioner's defaults."""
 
     def __iter__(self) -> Iterator[Parameter]:
         return iter(self.parameters)
 
     @cached_property
     def free(self) -> tuple[Parameter, ...]:
-        """The parameters with a coordinate: all but the fixed ones, in their order."""
+        """The parameters that have a coordinate: all but the fixed ones, in order."""
         return tuple(p for p in self.parameters if p.kind is not Kind.FIXED)
 
     @property
     def dimension(self) -> int:
-        """Coordinates of a point."""
+        """Number of coordinates of a point."""
         return len(self.free)
 
     def to_unit(self, params: Mapping[str, Value]) -> FloatArray:
@@ -215,7 +215,7 @@ class Space:
         )
 
     def from_unit(self, point: ArrayLike) -> Params:
-        """Map any point of the unit cube, (d,), to the valid params that it stands for."""
+        """Map any point of the unit cube, (d,), to the valid params it represents."""
         coordinates = iter(np.asarray(point, np.float64))
         params: Params = {}
         for p in self.parameters:
@@ -248,7 +248,7 @@ class Space:
         """Return params in their own types and order.
 
         Raises:
-            ConfigError: If a parameter is unknown, missing, or has a value it may not take.
+            ConfigError: If a parameter is unknown, missing, or has a value outside the space.
         """
         known = {p.name for p in self.parameters}
         for name in params:
@@ -261,7 +261,7 @@ class Space:
             if not p.active(checked):
                 if p.name in params:
                     raise ConfigError(
-                        f"{p.name}={params[p.name]} is given, but it only exists when "
+                        f"{p.name}={params[p.name]} is set, but it only exists when "
                         + " and ".join(f"{n} is one of {list(v)}" for n, v in p.when)
                     )
             elif p.name in params:
@@ -273,7 +273,7 @@ class Space:
         return checked
 
     def as_dict(self) -> dict[str, Any]:
-        """Write the space the way its YAML file does; ``parse_space`` reads it back."""
+        """Return the content of its YAML file; ``parse_space`` reads it back."""
         return {
             "parameters": {p.name: _parameter_dict(p) for p in self.parameters},
             "first": [dict(point) for point in self.first],
@@ -286,7 +286,7 @@ def point_key(params: Mapping[str, Value]) -> tuple[tuple[str, Value], ...]:
 
 
 def as_number(value: Any, name: str) -> float:
-    """Return a finite number.  Text counts too: YAML 1.1 reads 1e-8, without a point, as text."""
+    """Return a finite number.  Accepts text, because YAML 1.1 reads 1e-8 (no point) as text."""
     if isinstance(value, bool) or value is None:
         raise ConfigError(f"{name}={value} must be a number")
     try:

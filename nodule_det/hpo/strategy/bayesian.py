@@ -1,4 +1,4 @@
-"""The next point by a Gaussian process and an acquisition function.
+"""Choose the next point with a Gaussian process and an acquisition function.
 
     trials ──▶ completed, stopped ──fit_surrogate()────▶ GPs ─┐
            ──▶ failed ──────────────fit_feasibility()──▶ p ───┼──▶ scores of real points ──▶ params
@@ -28,7 +28,7 @@ from nodule_det.hpo.strategy.random_search import Allowed, draw_new, propose_ran
 from nodule_det.hpo.study.trial import Trial
 
 Score = Callable[[FloatArray, FloatArray], FloatArray]
-"""Model inputs (c, d) and coordinates (c, p) of candidates -> how much each promises, (c,)."""
+"""Model inputs (c, d) and coordinates (c, p) of candidates -> score of each, (c,)."""
 
 RANDOM_CANDIDATES = 600
 LOCAL_CANDIDATES = 500
@@ -41,16 +41,16 @@ NEIGHBOURS = 25
 MODELS = 8
 """Models with different hyperparameters that the improvement is averaged over."""
 DRAWN_UP_TO = 500
-"""Values above which hyperparameters are known well enough to use the most probable ones alone."""
+"""Above this many values only the most probable hyperparameters are used: they are well known."""
 PRIOR_TRIALS = 6.0
-"""A prior weighs in full up to this number of results, and by its share of them afterwards."""
+"""A prior has full weight up to this many results, n, and the weight PRIOR_TRIALS / n beyond."""
 FIRST_CANDIDATES = 128
-"""Draws of which a first point is the likeliest to give a value, once a training has failed."""
+"""After a failure, a first point is the one most likely to succeed among this many draws."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """What sets one strategy with a model apart from the others."""
+    """How one model-based strategy differs from the others."""
 
     acquisition: Callable[[Surrogate, FloatArray, int], acquisition.Score]
     """Surrogate, pending points (m, d) and a seed -> score."""
@@ -69,7 +69,7 @@ def propose_by_model(
     *,
     allowed: Allowed | None = None,
 ) -> Params:
-    """Choose the next point by a model of the values; see ``strategy.propose``."""
+    """Choose the next point with a model of the values; see ``strategy.propose``."""
     if space.dimension == 0:
         return propose_random(space, trials, config, rng, allowed=allowed)
     features = Features(space)
@@ -101,7 +101,7 @@ def _first_point(
     rng: np.random.Generator,
     allowed: Allowed | None,
 ) -> Params:
-    """Draw from the priors; keep away from failures as soon as there is one."""
+    """Draw from the priors.  After the first failure, keep away from failures."""
     space = features.space
 
     def draw() -> Params:
@@ -120,7 +120,7 @@ def _scorer(
     feasibility: Feasibility,
     config: AcquisitionConfig,
 ) -> Score:
-    """Return the function that says how much points promise, with the settings applied."""
+    """Return the function that scores points, with the settings applied."""
     log_seconds = _cost(data) if config.cost else None
     has_prior = any(p.prior is not None for p in space.free)
     prior_weight = min(1.0, PRIOR_TRIALS / len(data.values)) if has_prior else 0.0
@@ -138,7 +138,7 @@ def _scorer(
 
 
 def _cost(data: TrainingData) -> Surrogate | None:
-    """Model the logarithm of the node time; None while it is known of no training."""
+    """Model the logarithm of the run time; None while no run time is known."""
     known = np.isfinite(data.log_seconds)
     if not known.any():
         return None
@@ -157,11 +157,11 @@ def _search(
     """Find the most promising point: candidates of the space, then neighbours of the best ones.
 
     Args:
-        features: The map of the space.
-        data: What the trials show.
+        features: Map from the space to model inputs.
+        data: Results of the trials.
         means: (n,) posterior means at the values; candidates are drawn around the largest.
-        tried: (t, d) model inputs of all trials, none of which is to be repeated.
-        score: How much candidates promise.
+        tried: (t, d) model inputs of all trials, which must not be repeated.
+        score: Scores candidates.
         rng: Source of the candidates.
         allowed: Says which of them may be chosen or searched around; None allows all.
     """
@@ -209,10 +209,7 @@ def _from_priors(space: Space, count: int, rng: np.random.Generator) -> FloatArr
 
 
 def _new(features: Features, units: FloatArray, known: set[bytes]) -> tuple[FloatArray, FloatArray]:
-    """Return the coordinates and inputs of points that are not known, each point once.
-
-    They are known from then on.
-    """
+    """Return the coordinates and inputs of unknown points, each once, and add them to ``known``."""
     x = features.of_units(units)
     kept = []
     for i, row in enumerate(x):
@@ -224,12 +221,12 @@ def _new(features: Features, units: FloatArray, known: set[bytes]) -> tuple[Floa
 
 
 def _key(inputs: FloatArray) -> bytes:
-    """Return an identity of a point: its model inputs, rounded.  Two points never share them."""
+    """Return the identity of a point: its model inputs, rounded, which no two points share."""
     return bytes(np.round(inputs, 9).tobytes())
 
 
 def _replicate(space: Space, data: TrainingData, score: Score) -> Params:
-    """Repeat the most promising point that gave a value, of those that run least often now."""
+    """Repeat the most promising successful point, among those with the fewest running copies."""
     units = np.array([space.to_unit(p) for p in data.params])
     running = [_key(x) for x in data.pending]
     copies = np.array([running.count(_key(x)) for x in data.features])

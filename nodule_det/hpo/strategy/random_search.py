@@ -1,9 +1,9 @@
-"""Honest baselines: random and quasi-random search.
+"""Baselines: random and quasi-random search.
 
     propose(space, trials, config, rng) ──▶ params
 
-Both are functions of the list of trials alone.  A point is tried again only where the space has no
-other left, and one that is not allowed is drawn only where none is.
+Both are functions of the list of trials alone.  A point is repeated only if the space has no other
+left, and a point that is not allowed is returned only if none is allowed.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from nodule_det.hpo.space.space import Params, Space, point_key
 from nodule_det.hpo.study.trial import Trial
 
 TRIES = 1000
-"""Draws before a duplicate is accepted: a small discrete space may be exhausted."""
+"""Draws before a duplicate is accepted, because a small discrete space may be exhausted."""
 Allowed: TypeAlias = Callable[[Params], bool]
-"""Whether a point may be proposed; it may be slow, so few points are checked."""
+"""Whether a point may be proposed.  It may be slow, so only a few points are checked."""
 
 
 def draw_new(
     draw: Callable[[], Params], tried: Set[Hashable], allowed: Allowed | None = None
 ) -> Params:
-    """Draw until a point is new and allowed; failing that, allowed; failing that, any."""
+    """Draw until a point is new and allowed.  Failing that, return an allowed one, or else any."""
     repeated = None
     for _ in range(TRIES):
         params = draw()
@@ -50,7 +50,7 @@ def propose_random(
 
     Args:
         space: The search space.
-        trials: All trials so far; only their points matter, for not repeating one.
+        trials: All trials so far; only their points matter, so that none is repeated.
         config: Not used; part of the common signature.
         rng: Source of the draw.
         allowed: Says which points may be proposed; None allows all.
@@ -74,19 +74,19 @@ def propose_sobol(
 
     Args:
         space: The search space.
-        trials: All trials so far; their number says where in the sequence to continue.
+        trials: All trials so far; their number is the position in the sequence.
         config: Its seed scrambles the sequence, the same for the whole study.
-        rng: Used for a random point where the sequence offers nothing new or allowed.
+        rng: Source of a random point, drawn if the next one is not new or not allowed.
         allowed: Says which points may be proposed; None allows all.
 
     Returns:
         Values for every active parameter.
     """
-    from scipy.stats import qmc  # half a second, which other strategies save
+    from scipy.stats import qmc  # takes half a second to import
 
     tried = {point_key(t.params) for t in trials}
     sequence = qmc.Sobol(space.dimension, scramble=True, rng=np.random.default_rng(config.seed))
-    if trials:  # forward by none is an overflow in SciPy
+    if trials:  # SciPy overflows when forwarding by 0
         sequence.fast_forward(len(trials))
     params = space.from_unit(sequence.random(1)[0])
     if point_key(params) not in tried and (allowed is None or allowed(params)):

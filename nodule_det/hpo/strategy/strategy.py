@@ -1,8 +1,8 @@
-"""The next point, a pure function of the list of trials, by the strategy that the settings name.
+"""Choose the next point with the configured strategy: a pure function of the list of trials.
 
     space, trials, settings, generator ──propose()──▶ params
 
-To add a strategy: a value of ``nodule_det.config.hpo.Strategy``, and its line here.
+To add a strategy, add a value to ``nodule_det.config.hpo.Strategy`` and a line to this file.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from nodule_det.hpo.study.trial import Trial
 
 
 class Propose(Protocol):
-    """Chooses the next point from the list of trials.
+    """Choose the next point from the list of trials.
 
-    The driver passes ``allowed`` only in a study with resource limits, so a strategy without it
-    serves all others.
+    The driver passes ``allowed`` only in a study with resource limits, so a strategy without this
+    argument works in all other studies.
     """
 
     def __call__(
@@ -48,7 +48,7 @@ def propose(
 ) -> Params:
     """Choose the next point to try.
 
-    Nothing is kept between two calls: equal trials and equal generators give equal points.
+    No state is kept between calls: equal trials and generators produce equal points.
 
     Args:
         space: The search space.
@@ -59,9 +59,9 @@ def propose(
             None allows all.
 
     Returns:
-        Values for every active parameter: a point of the space that was neither tried nor is
-        running.  Once the space has no other left, the most promising one is repeated; where
-        nothing is allowed, a point that is not allowed is returned.
+        Values for every active parameter: a new point of the space, neither tried nor running.
+        Once all points have been tried, the most promising one is repeated.  If no point is
+        allowed, one that is not allowed is returned.
     """
     choose = _strategies_without_model.get(config.strategy) or _by_model(config.strategy)
     return choose(space, trials, config, rng, allowed=allowed)

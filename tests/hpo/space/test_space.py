@@ -99,7 +99,7 @@ def test_a_conditional_parameter_is_absent_without_its_condition():
         "flip": True,
     }
     assert "gamma" in space.from_unit([0.8, 0.9, 0.5, 0.9])
-    with pytest.raises(ConfigError, match=r"gamma=1.0 is given, but it only exists when loss is"):
+    with pytest.raises(ConfigError, match=r"gamma=1.0 is set, but it only exists when loss is"):
         space.check({"loss": "bce", "gamma": 1.0, "units": 3, "flip": True})
 
 
@@ -149,7 +149,7 @@ def test_yaml_reads_1e_minus_8_as_people_do(tmp_path):
         ({"kind": "categorical", "values": ["a"]}, "must list two or more"),
         ({"kind": "ordinal", "values": [1, 1]}, "has a value twice"),
         ({"kind": "fixed"}, "is fixed, but has no value"),
-        ({"kind": "bool", "when": {"b": 1}}, "when names b, which does not stand above"),
+        ({"kind": "bool", "when": {"b": 1}}, "when names b, which is not defined above"),
         ({"kind": "float", "low": "x", "high": 1}, "x: low=x must be a number"),
         ({"kind": "float", "low": 0, "high": 1, "prior": {"center": 2, "spread": 1}}, "outside"),
     ],
