@@ -96,21 +96,80 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
 
-    config = property(lambda self: self.path / "config.yaml")
-    command = property(lambda self: self.path / "command.txt")
-    environment = property(lambda self: self.path / "environment.json")
-    metrics = property(lambda self: self.path / "metrics.jsonl")
-    log = property(lambda self: self.path / "train.log")
-    checkpoint_last = property(lambda self: self.path / "last.pt")
-    checkpoint_best = property(lambda self: self.path / "best.pt")
-    candidates = property(lambda self: self.path / "candidates.csv")
-    annotations = property(lambda self: self.path / "annotations.csv")
-    excluded = property(lambda self: self.path / "annotations_excluded.csv")
-    scans = property(lambda self: self.path / "scans.csv")
-    froc = property(lambda self: self.path / "froc.json")
-    result = property(lambda self: self.path / "result.json")
-    curve_figure = property(lambda self: self.path / "froc.png")
-    findings_figure = property(lambda self: self.path / "findings.png")
+    @property
+    def config(self) -> Path:
+        """Settings of the run, as YAML."""
+        return self.path / "config.yaml"
+
+    @property
+    def command(self) -> Path:
+        """The command line that started it."""
+        return self.path / "command.txt"
+
+    @property
+    def environment(self) -> Path:
+        """Versions and hardware."""
+        return self.path / "environment.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object per logged step or validation."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def log(self) -> Path:
+        """What the run logged."""
+        return self.path / "train.log"
+
+    @property
+    def checkpoint_last(self) -> Path:
+        """Everything that a resumed run needs."""
+        return self.path / "last.pt"
+
+    @property
+    def checkpoint_best(self) -> Path:
+        """Weights of the best validation."""
+        return self.path / "best.pt"
+
+    @property
+    def candidates(self) -> Path:
+        """Candidates of the best validation."""
+        return self.path / "candidates.csv"
+
+    @property
+    def annotations(self) -> Path:
+        """Lesions of the validated scans."""
+        return self.path / "annotations.csv"
+
+    @property
+    def excluded(self) -> Path:
+        """Excluded findings of the validated scans."""
+        return self.path / "annotations_excluded.csv"
+
+    @property
+    def scans(self) -> Path:
+        """The validated scans."""
+        return self.path / "scans.csv"
+
+    @property
+    def froc(self) -> Path:
+        """FROC figures of the best validation."""
+        return self.path / "froc.json"
+
+    @property
+    def result(self) -> Path:
+        """What the run came to."""
+        return self.path / "result.json"
+
+    @property
+    def curve_figure(self) -> Path:
+        """The FROC curve."""
+        return self.path / "froc.png"
+
+    @property
+    def findings_figure(self) -> Path:
+        """A sheet of found and missed lesions and false positives."""
+        return self.path / "findings.png"
 
     @property
     def test(self) -> RunFolder:

@@ -150,7 +150,7 @@ def test_a_closed_pipe_ends_a_sweep_with_its_code(tmp_path):
     words = ["source=phantom", f"out={tmp_path / 'store'}", "phantom.n_scans=-1,-2", "--multirun"]
     done = subprocess.run(
         [sys.executable, "-m", "nodule_det", "data", *words],
-        stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        stdout=writer, stderr=subprocess.PIPE, text=True, cwd=tmp_path, timeout=60, check=False,
     )  # fmt: skip
     os.close(writer)
     assert done.returncode == ExitCode.BAD_INPUT, "nothing was printed, so nothing was lost"
