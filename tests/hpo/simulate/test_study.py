@@ -1,0 +1,56 @@
+"""One simulated study: the same trainings for every strategy, on the real driver."""
+
+import numpy as np
+
+from nodule_det.config.hpo import AcquisitionConfig, StoppingConfig, Strategy
+from nodule_det.hpo.simulate.functions import Objective
+from nodule_det.hpo.simulate.study import Plan, run_study, simulate
+from nodule_det.hpo.space.space import point_key
+from nodule_det.hpo.strategy.random_search import propose_random
+from nodule_det.hpo.strategy.strategy import propose
+from nodule_det.hpo.study.study import read_study
+
+RANDOM = AcquisitionConfig(strategy=Strategy.random)
+
+
+def plan(**settings):
+    settings.setdefault("stopping", StoppingConfig())
+    return Plan(acquisition=RANDOM, jobs=24, **settings)
+
+
+def test_sixteen_workers_see_the_same_trainings_as_one_and_are_sooner_done():
+    one, many = (
+        simulate(Objective(0), propose_random, plan(workers=workers)) for workers in (1, 16)
+    )
+    assert sorted(r.value or 0 for r in one) == sorted(r.value or 0 for r in many)
+    assert many[-1].hours < one[-1].hours / 4
+    assert [r.jobs for r in many] == list(range(1, 25))
+    assert np.all(np.diff([r.best for r in many]) >= 0)
+
+
+def test_the_default_strategy_drives_a_study_and_repeats_no_point():
+    chosen = []
+
+    def noted(*args):
+        chosen.append(propose(*args))
+        return chosen[-1]
+
+    settings = Plan(workers=8, jobs=24, acquisition=AcquisitionConfig(), stopping=StoppingConfig())
+    rows = simulate(Objective(0), noted, settings)
+    assert len(rows) == 24
+    assert len({point_key(p) for p in chosen}) == len(chosen) == 21  # and three first points
+
+
+def test_stopping_early_saves_node_hours():
+    stopping = StoppingConfig(on=True)
+    whole, stopped = (
+        sum(r.node_hours for r in simulate(Objective(0), propose_random, plan(**settings)))
+        for settings in ({}, {"stopping": stopping})
+    )
+    assert stopped < 0.9 * whole
+
+
+def test_a_simulated_study_is_on_disk_what_a_real_one_is(tmp_path):
+    study = run_study(Objective(0), propose_random, plan(workers=4), tmp_path)
+    assert read_study(tmp_path).trials == study.trials
+    assert len(study.trials) == 24
