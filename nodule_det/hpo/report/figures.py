@@ -1,4 +1,4 @@
-"""Pictures of a study in time: the best value so far, the workers, what became of the trials.
+"""Figures of a study over time: the best value so far, the workers, the outcomes of trials.
 
 list[Ended] ──draw_best()────▶ Figure    the poster's Figs. 7 and 8, of one study
 list[Span] ───draw_workers()─▶ Figure
@@ -36,7 +36,7 @@ WITHIN = "95 % CI of the best"
 LANE_INCHES = 0.22
 TALLEST_INCHES = 9.0
 NAMED_LANES = 24
-"""Workers up to which each gets a tick."""
+"""Largest number of workers with a tick for each."""
 
 
 def draw_best(
@@ -99,7 +99,7 @@ def _draw_rise(
 
 
 def draw_workers(spans: Sequence[Span]) -> Figure:
-    """Draw who was busy when: a lane for each worker, coloured by what became of its job."""
+    """Draw when each worker was busy: one lane per worker, coloured by the outcome of its job."""
     lanes = 1 + max((s.lane for s in spans), default=0)
     height = min(TALLEST_INCHES, 1.5 + LANE_INCHES * lanes)
     figure = Figure(figsize=(11.0, height), layout="constrained")
@@ -154,7 +154,7 @@ def _state(state: str, reason: str | None) -> tuple[str, str]:
 
 
 def nothing(figure: Figure, ax: Axes, why: str) -> Figure:
-    """Say in an empty picture why it is empty."""
+    """Write the reason into an empty figure."""
     ax.text(0.5, 0.5, why, transform=ax.transAxes, ha="center", va="center", color="#555555")
     ax.set_axis_off()
     return figure

@@ -1,10 +1,10 @@
-"""A study in time: how the best value rose, who worked when, and what became of the trials.
+"""A study over time: how the best value rose, which worker was busy when, and how trials ended.
 
-    Study ──best_so_far()──▶ list[Ended]    one for each trial that is over
+    Study ──best_so_far()──▶ list[Ended]    one for each trial that has ended
           ──timeline()─────▶ list[Span]     one for each stretch of a job, on its worker's lane
-          ──endings()──────▶ list[Ending]   why trials and jobs ended otherwise than with a value
+          ──endings()──────▶ list[Ending]   why trials and jobs ended without a value
 
-Derived from the trials alone, so it is the same for a study that runs, rests or is done.
+Derived from the trials alone, so it works for a study that is running, paused or complete.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from nodule_det.hpo.study.trial import Attempt, Reason, Trial, TrialState
 
 
 class Doing(StrEnum):
-    """What a worker's job did for a while."""
+    """State of a worker's job during a span of time."""
 
     COMPLETE = "complete"
     FAILED = "failed"
     CANCELLED = "cancelled"
-    """By hand or by the stopping rule."""
+    """Cancelled by the user or by early stopping."""
     WENT_ON = "went on in another job"
     """Lost, killed, or stopped at its wall-clock limit; its trial was started again."""
     RUNNING = "running"
@@ -33,23 +33,23 @@ class Doing(StrEnum):
 
 @dataclass(frozen=True)
 class Ended:
-    """A trial that is over, in the order of the ends."""
+    """A trial that has ended."""
 
     jobs: int
-    """Trials that were over by then, this one included."""
+    """Number of trials that had ended by then, including this one."""
     hours: float
-    """Since the first trial was asked for."""
+    """Time since the first trial was proposed."""
     trial: Trial
     best: Trial | None
-    """The best one so far."""
+    """The best trial so far."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of time on a worker's lane, in hours since the first trial was asked for."""
+    """A span of time on a worker's lane, in hours since the first trial was proposed."""
 
     lane: int
-    """From 0.  The journal knows no workers: each trial takes the lowest lane that is free."""
+    """From 0.  The journal does not record workers: a trial takes the lowest free lane."""
     trial: int
     doing: Doing
     begin_h: float
@@ -61,14 +61,14 @@ class Ending:
     """How often something ended for one reason, and what it cost."""
 
     what: str
-    """``failed``, ``cancelled``, or ``job`` for jobs whose trial went on in another one."""
+    """``failed``, ``cancelled``, or ``job`` for jobs whose trial continued in another one."""
     reason: str
     count: int
     node_h: float
     trial: int
-    """The latest of them."""
+    """Number of the latest of these trials."""
     message: str
-    """What its training said."""
+    """The message of its training."""
 
 
 def start_s(study: Study) -> float:
@@ -77,7 +77,7 @@ def start_s(study: Study) -> float:
 
 
 def last_seen_s(study: Study) -> float:
-    """Return the latest time that any record of a trial tells."""
+    """Return the latest time in any record of a trial."""
     return max((time for t in study.own for time in _times(t)), default=start_s(study))
 
 
@@ -90,9 +90,9 @@ def _times(trial: Trial) -> Iterator[float]:
 
 
 def best_so_far(study: Study) -> list[Ended]:
-    """Follow the best value through the ends of this study's own trials, but refused ones.
+    """Return this study's own ended trials in order, each with the best so far.
 
-    What was refused never was a job: it would stretch the axis of jobs by nothing.
+    Refused trials are left out, because they never became jobs.
     """
     begin = start_s(study)
     over = [t for t in study.own if not t.pending and t.reason is not Reason.REFUSED]
@@ -108,7 +108,7 @@ def best_so_far(study: Study) -> list[Ended]:
 
 
 def timeline(study: Study, now_s: float) -> list[Span]:
-    """Lay all jobs out on lanes, one lane for each worker; open jobs reach up to now."""
+    """Arrange all jobs on lanes, one lane per worker; open jobs extend to ``now_s``."""
     begin = start_s(study)
     free_s: list[float] = []
     spans: list[Span] = []
@@ -124,7 +124,7 @@ def timeline(study: Study, now_s: float) -> list[Span]:
 
 
 def _stretches(trial: Trial, a: Attempt, now_s: float) -> Iterator[tuple[Doing, float, float]]:
-    """Cut a job into its wait and its run; a stretch without length is left out."""
+    """Split a job into its wait and its run, leaving out spans of zero length."""
     end_s = now_s if a.ended_s is None else a.ended_s
     run_s = end_s if a.started_s is None else a.started_s
     if run_s > a.intent_s:
@@ -142,9 +142,9 @@ def _outcome(trial: Trial, attempt: Attempt) -> Doing:
 
 
 def busy_share(study: Study, spans: Sequence[Span], now_s: float) -> float | None:
-    """Return the share of the workers' time in which a job ran; None before there was any.
+    """Return the share of the workers' time in which a job ran; None if there was none yet.
 
-    A session of the driver counts with its workers up to the next one, pauses included.
+    Each session of the driver counts, with its workers, until the next one begins, with pauses.
     """
     ends = [*(s.started_s for s in study.sessions), now_s][1:]
     offered_s = sum(
@@ -155,7 +155,7 @@ def busy_share(study: Study, spans: Sequence[Span], now_s: float) -> float | Non
 
 
 def endings(study: Study) -> list[Ending]:
-    """Count failed and cancelled trials, and jobs that had to be followed by another, by reason."""
+    """Count failed and cancelled trials, and jobs that needed a successor, by reason."""
     groups: dict[tuple[str, str], list[tuple[Trial, float]]] = {}
     for trial in study.own:
         if trial.state in (TrialState.FAILED, TrialState.CANCELLED):

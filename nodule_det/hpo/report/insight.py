@@ -25,15 +25,16 @@ from nodule_det.hpo.study.study import Study
 from nodule_det.hpo.study.trial import Trial
 
 MODEL_FROM = 5
-"""Values from which on a model is shown; before, it shows little but its own priors."""
+"""Fewest values for which the model is shown; with fewer it shows little but its priors."""
 SLICE_POINTS = 61
-"""Places along a continuous parameter."""
+"""Points along a continuous parameter."""
 BASE_POINTS = 512
-"""Of the sums, a power of two; each costs a prediction for every parameter."""
+"""Points of the sums, a power of two; each costs a prediction for every parameter."""
 DRAWS = 8
-"""Models with other scales, as far as the results leave them open, that importance is also of."""
+"""Additional models, with length scales drawn from their posterior, to show the uncertainty of the
+importance."""
 MANY = 300
-"""Values from which on a fit takes long enough that two such models must do."""
+"""From this many values on, only two additional models are drawn, because fits are slow."""
 FLAT = 1e-12
 """Variance over the space below which no parameter matters."""
 
@@ -44,20 +45,20 @@ class Slice:
 
     parameter: Parameter
     values: tuple[Value, ...]
-    """k places; none where the parameter is absent from the best trial."""
+    """k values; empty if the best trial lacks the parameter."""
     mean: FloatArray
     """(k,)"""
     sd: FloatArray
-    """(k,) of the function, without the noise of a training."""
+    """(k,) standard deviation of the function, without the noise of a training."""
 
 
 @dataclass(frozen=True)
 class Importance:
-    """Total-effect indices of one parameter, in the mean over models."""
+    """Total-effect index of one parameter: mean and range over models."""
 
     name: str
     total: float
-    """Share of the variance over the space that is lost with this parameter, interactions too."""
+    """Share of the variance over the space due to this parameter, including interactions."""
     low: float
     high: float
     """Range over the models."""
@@ -65,23 +66,23 @@ class Importance:
 
 @dataclass(frozen=True)
 class Insight:
-    """What is shown of the model."""
+    """What the report shows of the model."""
 
     best: Trial
     expected: float
-    """What the model expects at the best point: it has seen all trials, not the lucky one alone."""
+    """The model's mean at the best point, informed by all trials, not only by one lucky value."""
     expected_sd: float
     most_expected: Expected
-    """The trial that the model expects most of, which may be another."""
+    """The trial with the highest expected value, which may be another one."""
     n_values: int
     slices: tuple[Slice, ...]
     importance: tuple[Importance, ...]
-    """The weightiest first."""
+    """Most important first."""
     n_models: int
 
 
 def learn(study: Study, seed: int = 0) -> Insight | None:
-    """Fit the model to a study; None while fewer than ``MODEL_FROM`` trials teach a value."""
+    """Fit the model to a study; None while fewer than ``MODEL_FROM`` trials have a value."""
     best = study.best()
     space = study.space
     if best is None or space.dimension == 0:
@@ -115,10 +116,10 @@ def learn(study: Study, seed: int = 0) -> Insight | None:
 
 
 def cut(p: Parameter, params: Params, features: Features, surrogate: Model) -> Slice:
-    """Predict along one parameter, the others as in ``params``.
+    """Predict along one parameter, with all others as in ``params``.
 
-    What depends on it (a bound of W/2) keeps its share of what is allowed, and what it brings in
-    takes the middle of its scale, so that every place is a point of the space.
+    Parameters bounded by it (by W/2, say) keep their relative position in the allowed range, and
+    parameters that it activates take the middle of their scale, so every point is valid.
     """
     space = features.space
     if p.name not in params:
@@ -142,13 +143,12 @@ def weigh(
 ) -> tuple[Importance, ...]:
     """Return each parameter's total-effect Sobol' index of the posterior mean over the whole space.
 
-    Points fill the unit cube evenly, where parameters are independent of each other by how the
-    space is laid out.
+    Points fill the unit cube evenly; in its coordinates all parameters are independent.
 
     Args:
         space: The search space.
         features: Its map to model inputs.
-        models: Over which mean and range are taken.
+        models: The models over which mean and range are taken.
         rng: Source of the points.
 
     References:

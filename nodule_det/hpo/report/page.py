@@ -1,4 +1,4 @@
-"""The page itself: a study's journal -> one HTML file that needs nothing else, and PNGs beside it.
+"""The report page: a study's journal -> one self-contained HTML file, and PNGs beside it.
 
 Study ──draw_all()──▶ figures ──┬──▶ report.html   (page.html.j2, page.css, page.js)
       ──Insight, tables─────────┘    NAME.png, one for each figure
@@ -50,23 +50,23 @@ PAGE = "report.html"
 
 @dataclass(frozen=True)
 class Moment:
-    """The study as it is looked at."""
+    """The study at the moment of the report."""
 
     study: Study
     given: str
     """Its folder, as the user typed it."""
     name: str
     now_s: float
-    """Until when open jobs are drawn: now beside a driver, else the last time in the journal, for
-    nobody knows what became of jobs since."""
+    """End of open jobs in the figures: now if a driver is running, otherwise the last time in the
+    journal, because the state of jobs since then is unknown."""
     driver: str
-    """Who drives the study; empty for nobody."""
+    """The driver of the study; empty if none is running."""
 
 
 def write_report(config: StudyReportConfig) -> tuple[Path, Study]:
-    """Write the page and its PNGs; returns the path of the page, and the study.
+    """Write the page and its PNGs; return the path of the page, and the study.
 
-    Reads the journal, and whether a driver is there; neither locks nor changes anything.
+    Reads the journal and checks whether a driver is running, without locking the study.
 
     Raises:
         StudyError: If the folder holds no study.
@@ -104,7 +104,7 @@ _FIGURES = {
 
 
 def draw_all(moment: Moment, insight: Insight | None) -> dict[str, Figure]:
-    """Draw all figures that the study has matter for, by the names of their files."""
+    """Draw all figures for which the study has data, keyed by file name."""
     study = moment.study
     ended = best_so_far(study)
     figures = {
@@ -174,7 +174,7 @@ def _interval(best: Trial | None, objective: Objective) -> tuple[str, str] | Non
 
 
 def _expected(insight: Insight | None, objective: Objective) -> str:
-    """Write what the model expects of the best trial, with its 95 % confidence interval."""
+    """Format the model's estimate for the best trial, with its 95 % confidence interval."""
     if insight is None:
         return ""
     half = INTERVAL * insight.expected_sd
@@ -190,7 +190,7 @@ def _best_params(best: Trial | None) -> list[tuple[str, str]]:
 
 
 def _columns(study: Study) -> list[tuple[str, str]]:
-    """Return the heading of each column of the table, and its explanation."""
+    """Return the heading and explanation of each column of the table."""
     names = short_names(study.space)
     more = ("", "", "with its 95 % confidence interval", "", "jobs that it took", "who proposed it")
     fixed = list(zip(columns(study.objective), more, strict=True))
@@ -198,7 +198,7 @@ def _columns(study: Study) -> list[tuple[str, str]]:
 
 
 def _rows(study: Study, now_s: float) -> list[dict[str, Any]]:
-    """Return the table's rows, as ``page.js`` reads them: what is shown, and what is sorted by."""
+    """Return the table's rows for ``page.js``: the text of each cell, and its sort key."""
     rows = []
     for trial in study.trials:
         number, state, value, node_time, jobs, source = trial_row(trial, now_s, study.objective)
@@ -217,5 +217,5 @@ def _rows(study: Study, now_s: float) -> list[dict[str, Any]]:
 
 
 def _script_json(data: Any) -> str:
-    """Write JSON that cannot end the script element which holds it."""
+    """Return JSON that cannot close the script element around it."""
     return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")

@@ -1,4 +1,4 @@
-"""Pictures of a study over its search space: all trials at once, slices, importance.
+"""Figures of a study over its search space: all trials at once, slices, importance.
 
 trials ──draw_parallel()────▶ Figure
 Insight ──draw_slices()─────▶ Figure    the model along each parameter, through the best trial
@@ -33,8 +33,7 @@ MAPS = {
 }
 """Looks alike to people with and without colour blindness (Nuñez et al. 2018).  Dark is good."""
 JITTER = 0.018
-"""Spread of lines through one value of a list, in shares of the axis, or they would hide each
-other."""
+"""Spread of lines through one value of a list, as a share of the axis, to keep all visible."""
 MARGIN = 0.12
 """Margin above and below the values of a slice, as a share of their range."""
 COLUMNS = 4
@@ -42,7 +41,7 @@ PANEL_INCHES = (2.75, 2.1)
 
 
 def short_names(space: Space) -> dict[str, str]:
-    """Return each parameter the last word of its name, or the whole one where two share it."""
+    """Map each parameter to the last part of its name, or to the full name if it is ambiguous."""
     last = [p.name.rpartition(".")[2] for p in space]
     return {
         p.name: word if last.count(word) == 1 else p.name
@@ -51,7 +50,7 @@ def short_names(space: Space) -> dict[str, str]:
 
 
 def place(p: Parameter, value: Value) -> float:
-    """Return where a value lies between the ends of its axis, whatever other parameters allow."""
+    """Return the position of a value on its full axis, ignoring bounds by other parameters."""
     return replace(p, at_most=None).to_unit(value, {})
 
 
@@ -121,7 +120,7 @@ def _draw_axes(ax: Axes, space: Space) -> None:
 
 
 def _ticks(p: Parameter) -> list[Value]:
-    """Pick the values written on an axis: all of a short list, else the ends."""
+    """Return the tick values of an axis: all values of a short list, otherwise the ends."""
     choices = replace(p, at_most=None).choices({})
     if choices is None:
         return [p.low, p.high]
@@ -129,7 +128,7 @@ def _ticks(p: Parameter) -> list[Value]:
 
 
 def tick_text(value: Value) -> str:
-    """Write a value as short as it can be told apart."""
+    """Format a value briefly."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.3g}" if isinstance(value, float) else str(value)
@@ -208,7 +207,7 @@ def _draw_slice(
 
 
 def _axis(p: Parameter, values: Sequence[Value]) -> list[float]:
-    """Put values on the axis of a panel: numbers as they are, members of a list side by side."""
+    """Return axis positions: numbers unchanged, list values by their index."""
     if p.kind in (Kind.FLOAT, Kind.INT):
         return [float(v) for v in values]
     return [float(p.values.index(v)) for v in values]
@@ -234,7 +233,7 @@ def draw_importance(insight: Insight, space: Space) -> Figure:
     names = short_names(space)
     total = np.array([r.total for r in rows])
     whisker = np.stack([total - [r.low for r in rows], [r.high for r in rows] - total])
-    whisker = np.maximum(whisker, 0.0)  # a rounding error below is no whisker
+    whisker = np.maximum(whisker, 0.0)  # rounding errors may be negative
     labels = [names[r.name] for r in rows]
     ax.barh(labels, total, xerr=whisker, color=BLUE, ecolor="#555555", capsize=2)
     ax.set_xlabel("total effect (share of the model's variance)")

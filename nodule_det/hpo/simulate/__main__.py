@@ -11,7 +11,7 @@ from nodule_det.hpo.simulate.experiment import check_settings, draw_all, simulat
 
 @command("hpo simulate", SimulateConfig)
 def main(config: SimulateConfig) -> None:
-    """Run simulated studies in virtual time, and draw the poster's Figs. 7 and 8 of them."""
+    """Run simulated studies in virtual time, and draw the poster's Figs. 7 and 8 from them."""
     calculate_in_one_thread()
     folder = Path(config.out)
     folder.mkdir(parents=True, exist_ok=True)

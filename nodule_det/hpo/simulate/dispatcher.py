@@ -1,9 +1,9 @@
-"""A batch system in memory, with virtual time and scripted faults: for tests and simulations.
+"""A batch system in memory, with virtual time and scripted faults, for tests and simulations.
 
     driver ──submit()──▶ FakeDispatcher ──virtual time passes──▶ the files that a real job leaves
 
-It writes what real jobs write (``claim``, ``metrics.jsonl``, ``result.json``, ``exit_code``), so
-the driver on top of it is the one that runs real studies.
+It writes the files of real jobs (``claim``, ``metrics.jsonl``, ``result.json``, ``exit_code``), so
+it works with the same driver that runs real studies.
 """
 
 from __future__ import annotations
@@ -47,19 +47,19 @@ class Faults:
     """What goes wrong, by the number of the submission (from 0) or by virtual time."""
 
     answer_lost: frozenset[int] = frozenset()
-    """The job is there, the answer is not."""
+    """The job was submitted, but the answer is lost."""
     never_arrived: frozenset[int] = frozenset()
-    """Neither is."""
+    """The request is lost, so no job was submitted."""
     crash_after: Mapping[int, float] = field(default_factory=dict)
-    """The node dies this share of the way through, leaving nothing."""
+    """The node dies after this fraction of the run and leaves nothing."""
     requeue_after: Mapping[int, float] = field(default_factory=dict)
-    """The job goes back to the queue this share of the way through, and starts anew."""
+    """The job returns to the queue after this fraction of the run, and starts again."""
     late: Mapping[int, float] = field(default_factory=dict)
-    """The answer is lost, and the batch system knows the job only after so many seconds."""
+    """The answer is lost, and the batch system lists the job only after this many seconds."""
     down: tuple[tuple[float, float], ...] = ()
-    """Spans of time in which nothing is answered."""
+    """Time spans in which the batch system does not answer."""
     silent: tuple[tuple[float, float], ...] = ()
-    """Spans of time in which polls answer, but mention no job."""
+    """Time spans in which polls succeed but list no job."""
 
 
 @dataclass
@@ -70,7 +70,7 @@ class _FakeJob:
     run: FakeRun
     overrides: Params
     known_s: float = 0.0
-    """Time from which the batch system knows it."""
+    """Time from which the batch system lists it."""
     start_s: float | None = None
     end_s: float = math.inf
     gone: bool = False
@@ -81,13 +81,13 @@ class _FakeJob:
 
 
 class FakeDispatcher:
-    """See the head of this file.
+    """The simulated batch system; see the head of this file.
 
     Args:
-        clock: Virtual time; its empty waits are skipped over.
+        clock: Virtual time, which skips waits in which nothing happens.
         training: What a job does.
-        slots: Jobs that run at a time; the others wait.
-        queue_s: Wait of every job before it may start.
+        slots: Number of jobs that run at a time; the others wait.
+        queue_s: Time that every job waits before it may start.
         faults: What goes wrong.
     """
 
@@ -111,11 +111,11 @@ class FakeDispatcher:
         self._open: list[_FakeJob] = []
         self._submissions = 0
         self._steady = True
-        """Whether the driver waits for events alone, not for a second look or a server."""
+        """Whether the driver is waiting for events only, not for another poll or the server."""
         self.starts: dict[str, int] = {}
-        """How often the job of each name was started: the count that must be right."""
+        """How often the job of each name was started: the count that tests check."""
         self.busy_s = 0.0
-        """Sum of the time that jobs ran."""
+        """Total run time of all jobs."""
         clock.next_event = self._next_event
 
     def submit(self, job: Job) -> str:
@@ -164,11 +164,11 @@ class FakeDispatcher:
         return ""
 
     def preview(self, job: Job) -> str:
-        """Write a command that nobody runs; see :class:`Dispatcher`."""
+        """Return a made-up command; see :class:`Dispatcher`."""
         return f"fake-submit {job.folder}"
 
     def place(self) -> str:
-        """Return no name; see :class:`Dispatcher`."""
+        """Return an empty name; see :class:`Dispatcher`."""
         return ""
 
     @staticmethod
@@ -183,7 +183,7 @@ class FakeDispatcher:
 
     @staticmethod
     def end_by_hand(job_id: str) -> str:
-        """Write a command that nobody runs; see :class:`Dispatcher`."""
+        """Return a made-up command; see :class:`Dispatcher`."""
         return f"fake-cancel {job_id}"
 
     @staticmethod
@@ -204,7 +204,7 @@ class FakeDispatcher:
         return JobState.QUEUED if job.start_s is None else JobState.RUNNING
 
     def _next_event(self) -> float | None:
-        """Return the time of the next start, validation or end; None forbids to skip waits."""
+        """Return the time of the next start, validation or end; None means: do not skip waits."""
         self._advance()
         if not self._steady:
             return None
@@ -222,7 +222,7 @@ class FakeDispatcher:
         return job.end_s
 
     def _advance(self) -> None:
-        """Let everything happen that was due until now, in its order."""
+        """Process all events that are due, in order."""
         now = self._clock.monotonic()
         while True:
             running = [j for j in self._open if j.start_s is not None]
@@ -248,7 +248,7 @@ class FakeDispatcher:
         full = sum(j.start_s is not None for j in self._open) + 1 >= self._slots
         claim = job.job.folder / "claim"
         if claim.exists() and claim.read_text(encoding="utf-8").split()[0] != job.id:
-            self._leave(job, at_s)  # as submit_pbs.sh: somebody else's, or closed
+            self._leave(job, at_s)  # as submit_pbs.sh does: claimed by another job, or closed
             return
         job.start_s = max(at_s, free_s) if full else at_s
         job.runs += 1
@@ -295,7 +295,7 @@ class FakeDispatcher:
 
 
 def read_overrides(trial_dir: Path) -> Params:
-    """Read the overrides of a trial back into values; ``run_dir`` is among them."""
+    """Read the overrides of a trial back into values, including ``run_dir``."""
     lines = (trial_dir / "overrides.txt").read_text(encoding="utf-8").splitlines()
     pairs = (line.partition("=")[::2] for line in lines)
     return {name: _value(text) for name, text in pairs}
@@ -304,9 +304,9 @@ def read_overrides(trial_dir: Path) -> Params:
 def _value(text: str) -> bool | int | float | str:
     if "e" in text:
         try:
-            return float(text)  # YAML 1.1 takes 1e-05 for a word
+            return float(text)  # YAML 1.1 reads 1e-05 as text
         except ValueError:
-            pass  # a word with an e in it
+            pass  # text that contains an e
     value: bool | int | float | str = yaml.safe_load(text)
     return value
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from nodule_det.hpo.simulate.study import Run
 
 SAVE_EVERY_S = 10.0
-"""Between two writes of ``runs.csv``; Ctrl-C writes it as well."""
+"""Interval between writes of ``runs.csv``, which is also written on Ctrl-C."""
 FIGURES = {"jobs": "fig7_best_against_jobs", "rounds": "fig8_best_against_jobs_per_worker"}
 
 Key = tuple[str, int, int]
@@ -38,10 +38,10 @@ Key = tuple[str, int, int]
 
 
 def check_settings(config: SimulateConfig, path: Path) -> None:
-    """Note what all studies of the folder share.
+    """Record the settings that all studies of the folder share.
 
     Raises:
-        ConfigError: If the studies that are there were simulated with other settings.
+        ConfigError: If existing studies were simulated with other settings.
     """
     mine = as_plain(config)
     for name in ("out", "strategies", "workers", "repetitions", "processes"):
@@ -63,11 +63,11 @@ def simulate_all(config: SimulateConfig, path: Path) -> list[Run]:
     """Run every strategy with every number of workers on the same functions.
 
     Args:
-        config: What is asked for.
-        path: Where finished studies are kept; those that are there already are taken from it.
+        config: The requested studies.
+        path: CSV of finished studies; those it already holds are not run again.
 
     Returns:
-        The runs that were asked for, in the order of repetitions, strategies and workers.
+        The requested runs, ordered by repetition, strategy and workers.
     """
     from nodule_det.progress import Progress
 
@@ -96,7 +96,7 @@ def simulate_all(config: SimulateConfig, path: Path) -> list[Run]:
 
 
 def _simulate(config: SimulateConfig, keys: list[Key]) -> Generator[Run, None, None]:
-    """Yield the studies as they are done, from one process or several."""
+    """Yield studies as they finish, from one process or several."""
     tasks = [(config, key) for key in keys]
     if config.processes == 1 or len(keys) < 2:
         yield from map(simulate_one, tasks)
@@ -110,7 +110,7 @@ def _simulate(config: SimulateConfig, keys: list[Key]) -> Generator[Run, None, N
 
 
 def _begin_process() -> None:
-    """Take one thread, and leave Ctrl-C to the process that collects the studies."""
+    """Use one thread, and leave Ctrl-C to the process that collects the studies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     calculate_in_one_thread()
 
@@ -136,7 +136,7 @@ def simulate_one(task: tuple[SimulateConfig, Key]) -> Run:
 
 
 def draw_all(runs: list[Run], folder: Path) -> None:
-    """Draw Figs. 7 and 8 and their like against hours, and write the numbers behind them."""
+    """Draw Figs. 7 and 8 and the same curves against hours, and write their data."""
     from nodule_det.hpo.simulate import plots
     from nodule_det.plots.style import save_png
 
@@ -150,7 +150,7 @@ def draw_all(runs: list[Run], folder: Path) -> None:
 
 
 def write_runs(runs: Iterable[Run], path: Path) -> None:
-    """Write one row for each trial of each study, in the order of the ends."""
+    """Write one row for each trial of each study, in the order in which trials ended."""
     from dataclasses import astuple, fields
 
     from nodule_det.hpo.simulate.study import Finished
@@ -167,7 +167,7 @@ def write_runs(runs: Iterable[Run], path: Path) -> None:
 
 
 def read_runs(path: Path) -> list[Run]:
-    """Read the studies that ``write_runs`` wrote; none where there is no such file."""
+    """Read the studies that ``write_runs`` wrote; an empty list if the file does not exist."""
     from nodule_det.hpo.simulate.study import Finished, Run
     from nodule_det.hpo.study.trial import TrialState
 

@@ -1,10 +1,10 @@
-"""Simulated trainings over the search space of Nomura et al.: what tuning is measured on.
+"""Simulated trainings over the search space of Nomura et al., for measuring strategies.
 
     number ──Objective()──▶ truth(points), hours(points), train(params, rng) ──▶ FakeRun
 
-Each number is another function, drawn from one family: a ridge of the learning rate that moves
-with minibatch, depth and filters; capacity against augmentation; a limit of memory; divergence;
-waves without meaning.  The functions are made up.  They order methods of tuning; they do not
+Each number selects another function of one family: a ridge of the learning rate that moves with
+minibatch, depth and filters, a trade-off between capacity and augmentation, a memory limit,
+divergence, and random ripples.  The functions are made up.  They rank tuning methods, but do not
 predict the score of any detector.
 """
 
@@ -27,7 +27,7 @@ from nodule_det.runs import RunResult, RunStatus
 Columns = dict[str, FloatArray]
 
 EPOCHS = 45
-"""Of a whole training; it is validated ``VALIDATIONS`` times, evenly."""
+"""Length of a complete training, with ``VALIDATIONS`` evenly spaced validations."""
 VALIDATIONS = 9
 MAX_SHIFT_SHARE = 0.5
 """Largest shift as a share of the patch."""
@@ -53,11 +53,11 @@ _RANGES = {
 
 
 class Objective:
-    """One function of the family; everything about it follows from its number.
+    """One function of the family, fully determined by its number.
 
     Args:
-        number: Which one.
-        waves: Factor of the waves without meaning; 0 gives a smooth function.
+        number: Seed of the function.
+        waves: Factor of the random ripples; 0 makes the function smooth.
     """
 
     def __init__(self, number: int, waves: float = 1.0) -> None:
@@ -90,14 +90,14 @@ class Objective:
         self._heights *= waves
 
     def truth(self, points: Sequence[Params]) -> FloatArray:
-        """Return the scores without noise, (n,) in [0, 1]; 0 where a training gives none."""
+        """Return the noise-free scores, (n,) in [0, 1]; 0 where the training fails."""
         c = _columns(points)
         lag = c["log_lr"] - self._best_log_lr(c)
         score = np.clip(self._top * self._ridge(lag) * self._quality(c), 0, 1)
         return np.where(self._too_large(c) | (lag > TOO_FAST), 0.0, score)
 
     def hours(self, points: Sequence[Params]) -> FloatArray:
-        """Return the usual hours of whole trainings, (n,)."""
+        """Return the typical hours of complete trainings, (n,)."""
         c = _columns(points)
         size = (c["patch"] / 64) ** 3 * (c["filters"] / 32) ** 2 * (c["kernel"] / 3) ** 3
         busy = c["batch"] / (c["batch"] + 4)
@@ -123,7 +123,7 @@ class Objective:
         return FakeRun(seconds=seconds, result=result, curve=curve)
 
     def optimum(self) -> float:
-        """Search the largest score; takes some seconds."""
+        """Search for the largest score; takes some seconds."""
         rng = np.random.default_rng(7)
         pool = [self.space.sample(rng) for _ in range(10_000)]
         for _ in range(30):
@@ -144,7 +144,7 @@ class Objective:
         )
 
     def _ridge(self, lag: FloatArray) -> FloatArray:
-        """Fall off steeply to fast learning rates, slowly to slow ones, from a flat crest."""
+        """Fall from a flat crest: steeply towards high learning rates, slowly towards low ones."""
         width = np.where(lag > 0, self._too_fast, self._too_slow)
         crest = 1 / (1 + np.exp(6 * np.abs(lag) - 2.4))
         return np.asarray(np.maximum(np.exp(-0.5 * (lag / width) ** 2), crest))
@@ -201,9 +201,9 @@ def _columns(points: Sequence[Params]) -> Columns:
 def _curve(
     value: float, lag: float, sd: float, se: float, rng: np.random.Generator
 ) -> tuple[Observation, ...]:
-    """Rise to ``value`` in the end, the slower the further the learning rate lies below its best.
+    """Return a curve that ends at ``value``, rising more slowly at learning rates below the best.
 
-    Every validation looks at the same cases, so most of its noise is that of the final value.
+    Every validation uses the same cases, so it shares most of its noise with the final value.
     """
     pace = 8.0 * math.exp(min(max(-lag, -0.5), 2.0) * 0.5)
     epochs = [EPOCHS * (i + 1) // VALIDATIONS for i in range(VALIDATIONS)]

@@ -28,10 +28,10 @@ Axis = Literal["jobs", "rounds", "hours"]
 
 AXES: tuple[Axis, ...] = ("jobs", "rounds", "hours")
 WORDS = {"jobs": "jobs", "rounds": "jobs / M", "hours": "simulated hours"}
-"""A round is the time of one job; jobs / M is how the poster measures time."""
+"""A round is the duration of one job; the poster measures time as jobs / M."""
 RAMP = colormaps["viridis"]
 LIGHTEST = 0.88
-"""Of the ramp, which ends in a yellow that is hard to see on white."""
+"""Position at which the ramp is cut off: its last yellow is hard to see on white."""
 POINTS = 200
 PANEL_INCHES = 2.9
 
@@ -114,9 +114,9 @@ def _finish(figure: Figure, panels: Sequence[Axes], axis: Axis) -> None:
 
 
 def mean_curve(runs: Sequence[Run], axis: Axis) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return places, mean over the runs, and standard error of it, (k,) each.
+    """Return the x values, the mean over the runs, and its standard error, (k,) each.
 
-    A curve ends where the first of its runs does, so that the mean is always over all of them.
+    A curve ends where its shortest run does, so that the mean is always over all runs.
     """
     end = min(_places(run, axis)[-1] for run in runs)
     if axis == "hours":
@@ -131,7 +131,7 @@ def mean_curve(runs: Sequence[Run], axis: Axis) -> tuple[FloatArray, FloatArray,
 
 
 def best_at(run: Run, axis: Axis, x: FloatArray) -> FloatArray:
-    """Return the worth of the best point at places of an axis; 0 before the first value."""
+    """Return the noise-free score of the best point at each x; 0 before the first value."""
     places = np.array([0.0, *_places(run, axis)])
     worth = np.array([0.0, *(row.truth_of_best for row in run.rows)])
     return np.asarray(worth[np.searchsorted(places, x, side="right") - 1])
@@ -144,7 +144,7 @@ def _places(run: Run, axis: Axis) -> list[float]:
 
 
 def curve_rows(runs: Sequence[Run]) -> Iterator[list[Any]]:
-    """Yield the numbers of all curves, a heading first."""
+    """Yield a header row, then the data of all curves."""
     yield ["strategy", "workers", "axis", "x", "mean", "standard_error", "runs"]
     for strategy in _strategies(runs):
         for m in _workers(runs):
@@ -156,10 +156,10 @@ def curve_rows(runs: Sequence[Run]) -> Iterator[list[Any]]:
 
 
 def summary_rows(runs: Sequence[Run]) -> Iterator[list[Any]]:
-    """Yield what each strategy reached with each number of workers, a heading first.
+    """Yield a header row, then what each strategy reached with each number of workers.
 
-    ``loss`` is what it lost, in the mean, to its own studies with the fewest workers on the same
-    functions: paired, so that differences between functions cancel.
+    ``loss`` is the mean difference from its own studies with the fewest workers on the same
+    functions.  It is paired, so that differences between functions cancel.
     """
     numbers = ["worth", "worth_se", "loss", "loss_se", "hours", "node_hours"]
     yield ["strategy", "workers", "runs", *numbers]
@@ -183,7 +183,7 @@ def summary_rows(runs: Sequence[Run]) -> Iterator[list[Any]]:
 
 
 def _mean(values: Sequence[float]) -> tuple[str, str]:
-    """Write mean and standard error; empty where there is none."""
+    """Format the mean and standard error; empty where undefined."""
     n = len(values)
     if n == 0:
         return "", ""

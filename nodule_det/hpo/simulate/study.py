@@ -1,10 +1,10 @@
 """One study of simulated trainings in virtual time: the real driver on a batch system in memory.
 
     Objective, strategy, workers ──run_study()──▶ a study on disk
-                                 ──simulate()───▶ Finished trials in the order of their ends
+                                 ──simulate()───▶ Finished trials in the order in which they ended
 
-What happens to a job depends on the function, the repetition and the number of the trial alone, so
-strategies meet the same first points, noise and crashed nodes.
+What happens to a job depends only on the function, the repetition and the number of the trial, so
+all strategies get the same first points, noise and node crashes.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ START_S = 1_800_000_000.0
 
 @dataclass(frozen=True)
 class Finished:
-    """One trial of a simulated study, in the order of the ends."""
+    """A finished trial of a simulated study."""
 
     jobs: int
-    """Trials that had ended, this one included."""
+    """Number of trials that had ended, including this one."""
     hours: float
-    """Since the start of the study."""
+    """Time since the start of the study."""
     node_hours: float
-    """That this trial took."""
+    """Run time of this trial."""
     state: TrialState
     value: float | None
     best: float
     """Largest value seen so far; 0 before the first."""
     truth_of_best: float
-    """What the point of that value is worth without noise."""
+    """Noise-free score of the point with that value."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One simulated study and what it was."""
+    """One simulated study and its settings."""
 
     strategy: str
     workers: int
@@ -74,25 +74,25 @@ class Plan:
 
 
 def simulate(objective: Objective, propose: Propose, plan: Plan) -> list[Finished]:
-    """Run a study of simulated trainings to its end, and keep of it what curves are drawn of.
+    """Run a study of simulated trainings to its end, and return the data of its curves.
 
     Args:
-        objective: The function that is tuned.
+        objective: The function to tune.
         propose: The strategy.
-        plan: Its settings; the seed of the acquisition is replaced by that of the repetition.
+        plan: Its settings; the repetition's seed replaces that of the acquisition.
     """
     with tempfile.TemporaryDirectory(prefix="simulated_study") as path:
         return summarise(objective, run_study(objective, propose, plan, Path(path)).trials)
 
 
 def run_study(objective: Objective, propose: Propose, plan: Plan, path: Path) -> Study:
-    """Run a study of simulated trainings in a folder, which is afterwards as a real one leaves it.
+    """Run a study of simulated trainings in a folder, and leave the files of a real study there.
 
     Args:
-        objective: The function that is tuned.
+        objective: The function to tune.
         propose: The strategy.
         plan: Its settings; see :func:`simulate`.
-        path: Folder of the study, which must exist and be empty.
+        path: Folder of the study; it must exist and be empty.
     """
     seed = [objective.number, plan.repetition]
     acquisition = replace(plan.acquisition, seed=1000 * objective.number + plan.repetition)
@@ -135,7 +135,7 @@ def run_study(objective: Objective, propose: Propose, plan: Plan, path: Path) ->
 
 
 def summarise(objective: Objective, trials: Sequence[Trial]) -> list[Finished]:
-    """Follow the best value through the ends of the trials."""
+    """Return the ended trials in order, each with the best value so far."""
     rows: list[Finished] = []
     best, truth = 0.0, 0.0
     ended = sorted((t for t in trials if not t.pending), key=lambda t: t.finished_s or 0.0)
