@@ -6,14 +6,8 @@ import os
 import signal
 
 import pytest
-import torch
 
-from nodule_det.data.store import open_store
-from nodule_det.model import build_model
-from nodule_det.train.distributed import World
 from nodule_det.train.interrupt import Stop
-from nodule_det.train.validate import validate
-from tests.train.tiny_run import tiny
 
 
 @pytest.mark.parametrize(
@@ -41,26 +35,3 @@ def test_a_signal_is_noted_and_the_old_handler_comes_back(number):
         os.kill(os.getpid(), number)
         assert stop.reason() == number.name.lower()
     assert signal.getsignal(number) == before
-
-
-def test_a_validation_that_must_stop_gives_nothing_and_keeps_the_mode(store, tmp_path):
-    config = tiny(store, tmp_path)
-    model = build_model(config.model).train()
-    asked = []
-
-    def go_on():
-        asked.append(1)
-        return False
-
-    found = validate(
-        model,
-        open_store(store).validation(0),
-        config,
-        device=torch.device("cpu"),
-        dtype=torch.float32,
-        world=World(),
-        go_on=go_on,
-    )
-    assert found is None
-    assert len(asked) == 1
-    assert model.training

@@ -33,7 +33,7 @@ from nodule_det.errors import (
 from nodule_det.files import read_jsonl
 from nodule_det.runs import RunFolder, RunResult, RunStatus
 from nodule_det.train.run import run
-from nodule_det.train.run_folder import cut_metrics, held
+from nodule_det.train.run_folder import held
 from tests.train.tiny_run import same_bits, tiny
 
 
@@ -326,17 +326,3 @@ def test_a_damaged_result_is_refused_by_name(halfway):
     folder.result.write_text("{")
     with pytest.raises(ConfigError, match=r"result\.json is damaged .* delete it"):
         run(config)
-
-
-def test_metrics_of_steps_to_be_done_again_are_cut(tmp_path):
-    folder = RunFolder(tmp_path)
-    rows = [
-        {"kind": "train", "step": 6, "epoch": 0},
-        {"kind": "validation", "step": 6, "epoch": 1},
-        {"kind": "train", "step": 12, "epoch": 1},
-        {"kind": "validation", "step": 12, "epoch": 2},
-        {"kind": "train", "step": 14, "epoch": 2},
-    ]
-    folder.metrics.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"kind": "tra')
-    cut_metrics(folder, step=12, validated=1)
-    assert read_jsonl(folder.metrics) == rows[:3]

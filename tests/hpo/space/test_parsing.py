@@ -1,0 +1,61 @@
+"""Search spaces as files: what is read, and what is refused with the reason."""
+
+from pathlib import Path
+
+import pytest
+
+from nodule_det.config.train import TrainConfig
+from nodule_det.errors import ConfigError
+from nodule_det.hpo.space.parsing import parse_space, read_space
+from nodule_det.hpo.training.check import check_space
+from tests.hpo.space.spaces import CONDITIONAL
+
+
+def test_a_space_survives_its_own_dictionary():
+    for space in (
+        read_space("nomura"),
+        parse_space(CONDITIONAL | {"first": [{"loss": "bce", "units": 3, "flip": False}]}),
+    ):
+        assert parse_space(space.as_dict()) == space
+
+
+def test_yaml_reads_1e_minus_8_as_people_do(tmp_path):
+    path = tmp_path / "s.yaml"
+    path.write_text("parameters:\n  lr: {kind: float, low: 1e-8, high: 1e-2, log: true}\n")
+    assert read_space(str(path)).parameters[0].low == 1e-8
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"kind": "float", "low": 1, "high": 1}, "low=1 must be below high=1"),
+        ({"kind": "float", "low": 0, "high": 1, "log": True}, "low=0 has no logarithm"),
+        ({"kind": "int", "low": 0, "high": 5, "step": 2}, "high=5 is not low=0 plus whole steps"),
+        ({"kind": "int", "low": 0, "hihg": 5}, "has no hihg; did you mean high"),
+        ({"kind": "float", "low": 0, "high": 1, "step": 2}, "kind float has no step"),
+        ({"kind": "real"}, "kind=real must be one of float, int"),
+        ({"kind": "categorical", "values": ["a"]}, "must list two or more"),
+        ({"kind": "ordinal", "values": [1, 1]}, "has a value twice"),
+        ({"kind": "fixed"}, "is fixed, but has no value"),
+        ({"kind": "bool", "when": {"b": 1}}, "when names b, which is not defined above"),
+        ({"kind": "float", "low": "x", "high": 1}, "x: low=x must be a number"),
+        ({"kind": "float", "low": 0, "high": 1, "prior": {"center": 2, "spread": 1}}, "outside"),
+    ],
+)
+def test_an_impossible_parameter_is_refused_in_words(settings, words):
+    with pytest.raises(ConfigError, match=words):
+        parse_space({"parameters": {"x": settings}})
+
+
+def test_a_missing_space_names_those_there_are():
+    with pytest.raises(ConfigError, match="neither a readable YAML file nor one of: nomura"):
+        read_space("nomurra")
+
+
+def test_the_example_of_the_docs_suits_the_train_command(tmp_path):
+    page = (Path(__file__).parents[3] / "docs" / "tuning.md").read_text(encoding="utf-8")
+    path = tmp_path / "mine.yaml"
+    path.write_text(page.split("```yaml\n")[1].split("```")[0], encoding="utf-8")
+    space = read_space(str(path))
+    check_space(space, TrainConfig())
+    assert "augment.shift_vox" not in space.first[0]  # no copies, so nothing to shift
