@@ -1,1 +1,1 @@
-"""A data set becomes a store: claim, read, prepare and write each scan, then split."""
+"""Turn a data set into a store: claim, read, prepare and write each scan, then split."""

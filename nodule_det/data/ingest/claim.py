@@ -1,6 +1,6 @@
-"""Who writes a store, and with which settings: one ingest at a time, never two kinds of voxels.
+"""Claim a store for one ingest at a time, with one set of voxel settings.
 
-    claimed(store, settings) ──▶ store.json, scans/; what a killed ingest left is swept away
+    claimed(store, settings) ──▶ store.json, scans/, without the leftovers of a killed ingest
 
 Everything here happens before the first scan is read.
 """
@@ -29,7 +29,7 @@ from nodule_det.files import read_sealed, write_sealed
 from nodule_det.locking import Lock
 
 MADE_BY = ("spacing_mm", "margin_mm")
-"""Settings that the voxels depend on; a store of others is another store."""
+"""Settings that determine the voxels; other values need another store."""
 LOCK = ".lock"
 OLD_SCANS = ".scans.old"
 
@@ -43,10 +43,10 @@ def claimed(
     overwrite: bool = False,
     migrate: bool = False,
 ) -> Iterator[Path]:
-    """Make a folder a store of these settings, or resume one; yields its folder of scans.
+    """Create or resume a store with these settings; yields its folder of scans.
 
     Raises:
-        StoreError: If it is a store of other settings or holds anything else, or it cannot be
+        StoreError: If the folder is a store with other settings, holds anything else, or cannot be
             written, now or later.
         BusyError: If another ingest is writing to it.
     """
@@ -62,23 +62,23 @@ def claimed(
     except OSError as error:
         raise StoreError(
             f"out={store} cannot be written ({error.strerror or error}: "
-            f"{error.filename or store}); give a folder that you may write to and that has room; "
-            "what stands in it is whole, and the same command goes on with it"
+            f"{error.filename or store}); use a folder with free space that you may write to; "
+            "existing scans in it are complete, and the same command resumes"
         ) from error
 
 
 def refuse_foreign(store: Path) -> None:
-    """Refuse a folder that holds something else than a store.
+    """Refuse a folder that holds anything but a store.
 
     Raises:
-        StoreError: If it does.
+        StoreError: If it holds something else.
     """
     if store.is_dir() and not (store / "store.json").exists():
         strange = sorted(p.name for p in store.iterdir() if not p.name.startswith("."))
         if strange:
             raise StoreError(
-                f"out={store} holds {strange[0]} and no store.json, so it is no store; give a new "
-                "folder or an empty one"
+                f"out={store} holds {strange[0]} and no store.json, so it is not a store; use a "
+                "new or empty folder"
             )
 
 
@@ -121,7 +121,7 @@ def _refuse_other_keys(store: Path, found: StoreInfo, keys: Keys, *, migrate: bo
 
 
 def _migrate(store: Path, keys: Keys) -> None:
-    """Replace the plain hashes of a store of an earlier version; again after an interruption."""
+    """Replace the plain hashes of an earlier version's store; repeatable if interrupted."""
     for file in sorted((store / "scans").glob("[!.]*.json")):
         content = read_sealed(file, MAX_JSON_BYTES)
         if PLAIN_KEY.fullmatch(content["patient_key"]):
@@ -139,10 +139,10 @@ def _migrate(store: Path, keys: Keys) -> None:
 
 
 def _take_away(store: Path) -> None:
-    """Unmake a store in such an order that what is left at any moment is no store, or a whole one.
+    """Delete a store so that at any moment it is either complete or not a store.
 
-    Without ``splits.json`` it is unfinished.  The scans go under another name at one blow: a scan
-    half deleted would pass for a whole one.
+    Without ``splits.json`` it is not a store.  The scans are renamed atomically first, because a
+    half-deleted scan could pass for a complete one.
     """
     scans = store / "scans"
     if scans.is_symlink():
@@ -158,7 +158,7 @@ def _take_away(store: Path) -> None:
 
 
 def _sweep(store: Path) -> None:
-    """Delete what an ingest that was killed has left: files under temporary names."""
+    """Delete the temporary files of a killed ingest."""
     if (store / OLD_SCANS).exists():
         shutil.rmtree(store / OLD_SCANS)
     for folder in (store, store / "scans"):
@@ -170,12 +170,12 @@ def refuse_strangers(folder: Path, entries: Sequence[ScanEntry]) -> None:
     """Refuse to mix two data sets in one store.
 
     Raises:
-        StoreError: If the store has scans that the data set has not.
+        StoreError: If the store has scans that the data set does not have.
     """
     known = {e.series_uid for e in entries}
     strange = sorted({p.name.removesuffix(".json") for p in folder.glob("*.json")} - known)
     if strange:
         raise StoreError(
             f"{folder.parent} holds {len(strange)} scans that source= does not have, the first is "
-            f"{strange[0]}; give another out=, or delete their .json in {folder} to leave them out"
+            f"{strange[0]}; use another out=, or delete their .json in {folder} to leave them out"
         )

@@ -3,9 +3,9 @@
     ScanEntry ──read_scan──▶ Scan ──prepare──▶ write_scan ──▶ scans/UID.json
     all of them ──▶ splits.json, summary.json, summary.png
 
-One scan is one task of a worker process.  What stands and is made from the same files is skipped;
-what fails is reported at the end with its reason, and stops nothing else.  Only a full disk stops
-everything: every further scan would be computed for nothing.
+Each scan is one task of a worker process.  A stored scan made from the same files is skipped.  A
+scan that fails is reported at the end with the reason, and the others continue.  Only a full disk
+stops everything, because any further scan would be wasted.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from nodule_det.untrusted import printable
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 CHECKERS = 4
-"""Stored scans whose checksums are compared at the same time."""
+"""Number of stored scans whose checksums are compared at the same time."""
 
 
 @dataclass(frozen=True)
@@ -57,24 +57,24 @@ class Failure:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What ingest came to."""
+    """Result of an ingest."""
 
     store: Path
     n_scans: int
     n_lesions: int
     n_lesions_outside_lungs: int
-    """Lesions whose centre lies where no candidate is looked for."""
+    """Number of lesions whose centre lies outside the searched region."""
     failures: dict[str, str]
     """series_uid -> reason."""
     notes: dict[str, list[str]]
-    """series_uid -> what was corrected in the scan, or is implausible."""
+    """series_uid -> corrections made to the scan, and implausible properties."""
 
 
 def ingest(entries: Sequence[ScanEntry], config: DataConfig) -> Outcome:
-    """Bring all scans into the store.
+    """Ingest all scans into the store.
 
     Raises:
-        StoreError: If ``out`` holds something else (a store of other settings or of another data
+        StoreError: If ``out`` holds something else (a store with other settings or of another data
             set), the folder cannot be written, or the disk is full.
         BusyError: If another ingest is writing to it.
     """
@@ -109,10 +109,10 @@ def ingest(entries: Sequence[ScanEntry], config: DataConfig) -> Outcome:
 
 
 def open_keys(config: DataConfig) -> Keys:
-    """Read the secret of a store; make one for a new store.
+    """Read the secret of a store, or create one for a new store.
 
     Raises:
-        StoreError: If the store has one, and its file is missing.
+        StoreError: If the store has a secret whose file is missing.
     """
     path = secret_file(config.out, config.secret)
     secret = read_secret(path)
@@ -157,7 +157,7 @@ def named_test_set(entries: Sequence[ScanEntry], config: StoreConfig) -> frozens
 def _publishable(
     reasons: dict[str, str], entries: Sequence[ScanEntry], keys: Keys, config: DataConfig
 ) -> dict[str, str]:
-    """Return the failures as they may be shown: without the folder of the data set, or names."""
+    """Return the failures in a form that may be shown: without the data set's folder or names."""
     if config.anonymise:
         return dict.fromkeys(reasons, f"see {names_file(config.out).name} beside the store")
     by_key = {keys.scan(e.series_uid): e for e in entries}
@@ -168,19 +168,19 @@ def _publishable(
 
 
 def _stand(entries: Sequence[ScanEntry], folder: Path, keys: Keys) -> list[bool]:
-    """Check the scans of the store, several at a time: checksums are computed beside Python."""
+    """Return which scans are up to date, several at a time: hashing releases Python's lock."""
     with ThreadPoolExecutor(CHECKERS) as pool:
         return list(pool.map(partial(stands, folder=folder, keys=keys), entries))
 
 
 def stands(entry: ScanEntry, folder: Path, keys: Keys) -> bool:
-    """Return whether a scan is in the store undamaged, made from the present files and findings."""
+    """Return whether an intact scan is in the store, made from the present files and findings."""
     try:
         stamp = stored_stamp(folder, keys.scan(entry.series_uid))
         unchanged = stamp is not None and stamp == keys.stamp(source_stamp(entry))
         return unchanged and entry.problem is None
     except (NoduleDetError, OSError):
-        return False  # damaged in the store, or in the source: reading that says how
+        return False  # damaged in the store or the source: reading the source reports the fault
 
 
 def _ingest_all(
@@ -206,18 +206,18 @@ def _ingest_all(
 def _run(
     entries: Sequence[ScanEntry], folder: Path, config: DataConfig, keys: Keys
 ) -> Generator[tuple[ScanEntry, Failure | None], None, None]:
-    """Ingest scans in worker processes, even if only one: a reader that crashes costs one scan."""
+    """Ingest scans in worker processes, even if only one: a crashing reader loses only one scan."""
     task = partial(ingest_scan, folder=folder, config=config.store, keys=keys)
     for entry, result in spread(task, entries, crew_size(config.workers, len(entries))):
         yield entry, Failure(why_died(result)) if isinstance(result, Died) else result
 
 
 def ingest_scan(entry: ScanEntry, folder: Path, config: StoreConfig, keys: Keys) -> Failure | None:
-    """Bring one scan into the store; gives the reason if that fails."""
+    """Ingest one scan into the store; return the reason if that fails."""
     try:
         if entry.problem is not None:
             return Failure(entry.problem)
-        # Before reading: a file that changes under our hands is then read again next time.
+        # Stamp before reading: if a file changes meanwhile, it is read again next time.
         stamp = source_stamp(entry)
         write_scan(folder, keys.entry(entry), read_prepared(entry, config), keys.stamp(stamp))
     except NoduleDetError as error:

@@ -1,11 +1,11 @@
-"""Random keys in place of patients' and scans' names, from a secret beside the store.
+"""Keys that replace the names of patients and scans, computed with a secret beside the store.
 
     PatientID ──sha256 (in memory only)──▶ ──BLAKE2b with the secret──▶ key of the patient
     series UID ──BLAKE2b with the secret──▶ 2.25.N, a valid UID            (anonymise=true)
 
-A plain hash of a hospital number can be reversed by trying all numbers; a keyed one cannot without
-the secret.  The secret is a file that only its owner can read.  It lies outside the store, so
-that a copied or shared store does not carry it.
+A plain hash of a hospital number can be reversed by trying all numbers.  A keyed hash cannot be
+reversed without the secret.  The secret is a file that only its owner can read.  It is outside the
+store, so a copied or shared store does not contain it.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ COLUMNS = (
     *("subtlety", "internalStructure", "calcification", "sphericity", "margin", "lobulation"),
     "malignancy",
 )
-"""Columns of annotations that describe a lesion and are kept without being listed."""
+"""Columns of annotations that describe a lesion; they are kept even if ``columns`` omits them."""
 LONGEST_VALUE = 64
 
 
 @dataclass(frozen=True)
 class Keys:
-    """Turns the names of a data set into keys of a store."""
+    """Converts names in a data set to keys in a store."""
 
     secret: bytes
     anonymise: bool
 
     @property
     def secret_id(self) -> str:
-        """Fingerprint of the secret, by which a store knows it."""
+        """Fingerprint of the secret, recorded in the store."""
         return self._hash("secret", "")[:16]
 
     def patient(self, plain_key: str) -> str:
-        """Return the key of a patient, from the hash that readers compute in memory."""
+        """Return the key of a patient from the hash that readers compute in memory."""
         return f"p{self._hash('patient', plain_key)[:20]}"
 
     def scan(self, series_uid: str) -> str:
@@ -57,11 +57,11 @@ class Keys:
         return f"2.25.{int(self._hash('scan', series_uid)[:32], 16)}"
 
     def stamp(self, source_stamp: str) -> str:
-        """Return the stamp of a scan's files, without which their names cannot be guessed."""
+        """Return the keyed stamp of a scan's files, from which their names cannot be guessed."""
         return f"s{self._hash('stamp', source_stamp)[:32]}"
 
     def entry(self, entry: ScanEntry) -> ScanEntry:
-        """Return an entry as the store may know it."""
+        """Return an entry with the keys that the store may contain."""
         return replace(
             entry,
             series_uid=self.scan(entry.series_uid),
@@ -76,7 +76,7 @@ class Keys:
 
 
 def secret_file(out: str, secret: str | None) -> Path:
-    """Return the file of a store's secret: the one that is set, or the one beside the store."""
+    """Return the file of a store's secret: the configured one, or the one beside the store."""
     return Path(secret) if secret else Path(f"{out.rstrip('/')}.secret")
 
 
@@ -86,10 +86,10 @@ def names_file(out: str) -> Path:
 
 
 def read_secret(path: Path) -> bytes | None:
-    """Read a secret; None if there is no such file.
+    """Read a secret; None if the file does not exist.
 
     Raises:
-        StoreError: If it is damaged, or everybody may read it.
+        StoreError: If it is damaged or readable by all users.
     """
     if not path.parent.is_dir():
         return None
@@ -109,7 +109,7 @@ def read_secret(path: Path) -> bytes | None:
 
 
 def make_secret(path: Path) -> bytes:
-    """Write a new secret that only its owner can read, or return the one that exists by now."""
+    """Write a new secret that only its owner can read, or return one written in the meantime."""
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
@@ -125,7 +125,7 @@ def make_secret(path: Path) -> bytes:
 
 
 def allowed(entry: ScanEntry, columns: Sequence[str]) -> ScanEntry:
-    """Return an entry whose findings have the allowed attributes only, without long texts."""
+    """Return an entry whose findings have only allowed attributes, without long texts."""
     return replace(entry, findings=tuple(_allowed(f, columns) for f in entry.findings))
 
 
@@ -156,9 +156,9 @@ def write_names(
     """Write the private table of an anonymised store: key, name and file of each scan.
 
     Args:
-        path: Where; only its owner can read it.
+        path: File to write; only its owner can read it.
         entries: The scans under their own names.
-        keys: Turns these into keys.
+        keys: Converts these names to keys.
         failures: key -> why the scan is not in the store.
     """
     rows = [

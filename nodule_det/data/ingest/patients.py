@@ -1,4 +1,4 @@
-"""Which scans are of one patient, where the files do not say: a table by hand.
+"""Which scans belong to which patient, from a CSV, if the files do not say so.
 
 ScanEntry + patients.csv ──with_patients()──▶ ScanEntry with the key of its patient
 """
@@ -18,7 +18,7 @@ PATIENT = "patient"
 
 
 def with_patients(entries: Sequence[ScanEntry], path: Path) -> list[ScanEntry]:
-    """Return the entries with their patients as a table names them.
+    """Return the entries with the patients that a table assigns to them.
 
     Args:
         entries: All scans of a data set.

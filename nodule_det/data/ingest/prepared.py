@@ -1,4 +1,4 @@
-"""From an entry to a prepared scan: what ingest and predict have done in a process apart.
+"""From an entry to a prepared scan, as ingest and predict do in a separate process.
 
 ScanEntry ──read_entry(), read_mask()──▶ Scan, masks ──prepare()──▶ Prepared
 """
@@ -31,7 +31,7 @@ def read_prepared(entry: ScanEntry, config: StoreConfig) -> Prepared:
 def try_prepared(
     entry: ScanEntry, config: StoreConfig
 ) -> Prepared | NoduleDetError | OSError | MemoryError:
-    """Return a prepared scan or the error: a process apart can only hand back a value."""
+    """Return a prepared scan or the error, because another process can only return a value."""
     try:
         return read_prepared(entry, config)
     except (NoduleDetError, OSError, MemoryError) as error:

@@ -1,4 +1,4 @@
-"""What ingest says about privacy before it starts: names, identities, patients that are unknown.
+"""Privacy notes printed before an ingest: names, identities, unknown patients.
 
 entries ──privacy_notes()──▶ lines to print once
 """
@@ -19,17 +19,17 @@ from nodule_det.data.scan import ScanEntry
 from nodule_det.errors import NoduleDetError
 
 NAME = re.compile(r"[A-ZÄÖÜ][a-zäöüß'-]{2,}[\s_,.^-]+[A-ZÄÖÜ][a-zäöüß'-]{2,}|\^")
-"""Two capitalised words, or DICOM's separator of names."""
+"""Two capitalised words, or DICOM's name separator."""
 DATE = re.compile(r"(?<!\d)(19|20)\d\d[-_.]?(0[1-9]|1[0-2])[-_.]?(0[1-9]|[12]\d|3[01])(?!\d)")
 
 
 def privacy_notes(entries: Sequence[ScanEntry], *, anonymise: bool, patients: bool) -> list[str]:
-    """Return what a user should know of a data set before it is ingested.
+    """Return what a user should know about a data set before it is ingested.
 
     Args:
         entries: All scans, under their own names.
         anonymise: Whether scans get random keys.
-        patients: Whether a table says who is whose.
+        patients: Whether a table assigns scans to patients.
     """
     series = [e for e in entries if e.path.is_dir()]
     tags = [values for e in series if (values := _tags(e.path)) is not None]
@@ -76,7 +76,7 @@ def _unknown_patients(series: Sequence[ScanEntry]) -> list[str]:
 
 
 def _tags(folder: Path) -> tuple[str, str] | None:
-    """Read two tags of one DICOM file in a folder; None if there is none that can be read."""
+    """Read two tags from one DICOM file in a folder; None if none can be read."""
     for file in sorted(folder.iterdir()):
         if file.is_file() and not file.name.startswith("."):
             try:
@@ -88,7 +88,7 @@ def _tags(folder: Path) -> tuple[str, str] | None:
 
 
 def scrubber(source: Path, entry: ScanEntry) -> Callable[[str], str]:
-    """Return a function that takes the folder of the data set out of a message."""
+    """Return a function that removes the folder of the data set from a message."""
     here = entry.path if entry.path.is_dir() else entry.path.parent
     roots = sorted({str(source), str(source.resolve()), str(here)}, key=len)
     return lambda text: _without(text, roots[::-1])

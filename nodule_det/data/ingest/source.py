@@ -1,6 +1,6 @@
-"""Which files a scan comes from, and a stamp that shows without reading them if they changed.
+"""The source files of a scan, and a stamp that detects changes without reading them.
 
-ScanEntry ──source_stamp()──▶ kept or made anew
+ScanEntry ──source_stamp()──▶ keep the stored scan, or ingest it again
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from nodule_det.data.scan import ScanEntry
 
 
 def source_files(path: Path) -> list[Path]:
-    """List the files of an image: all of a DICOM folder, or the file and that of its voxels.
+    """List the files of an image: all files of a DICOM folder, or the image and its voxel file.
 
     Raises:
         ScanError: If a MetaImage's header does not say where its voxels are.
@@ -28,10 +28,10 @@ def source_files(path: Path) -> list[Path]:
 
 
 def source_stamp(entry: ScanEntry) -> str:
-    """Stamp all that a stored scan is made from: files and masks, findings, patient.
+    """Return a stamp of everything a stored scan is made from: files, masks, findings, patient.
 
-    Of the files it takes name, size and time of change; a data set that moves as a whole keeps
-    its stamps.
+    Files are identified by name, size and modification time, so moving a whole data set does not
+    change its stamps.
     """
     images = (entry.path, *entry.folders, entry.lung_mask, entry.lesion_mask)
     paths = [p for p in images if p is not None]

@@ -1,9 +1,9 @@
-"""Which scan is held out when: folds and a test set by patient, fixed by a seed, and recorded.
+"""Folds and the test set: drawn by patient with a seed, and recorded.
 
     entries ──draw_folds()──▶ splits.json
 
-A patient who has a fold keeps it when scans are added, repaired or fail, because trainings were
-made that held this fold out.  The test set has no fold: neither train nor hpo sees it.
+A patient keeps the fold when scans are added, repaired or fail, because earlier trainings held
+this fold out.  The test set has no fold, so neither train nor hpo sees it.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ def draw_folds(
     Args:
         patients: Keys of the patients; their order does not matter.
         folds: Number of folds.
-        seed: Of the shuffle.
-        standing: patient -> fold, for those who have one already; they keep it.
-        test: Patients of the test set, or the share of the patients to draw for it.
+        seed: Seed of the shuffle.
+        standing: patient -> existing fold, which is kept.
+        test: Patients of the test set, or the share of patients to draw for it.
 
     Returns:
-        patient -> fold or ``TEST``, of these patients and the standing ones.
+        patient -> fold or ``TEST``, for these patients and those in ``standing``.
     """
     drawn = dict(standing or {})
     new = sorted(set(patients) - set(drawn))
@@ -61,14 +61,14 @@ def draw_folds(
 
 @dataclass(frozen=True)
 class Plan:
-    """How the scans of a data set are to be split.
+    """How to split the scans of a data set.
 
     Attributes:
-        entries: All scans, those that fail too: they keep a place.  Their patients are known by
-            the hashes of the readers, so that the same data set is split in the same way whatever
-            the secret of the store.
+        entries: All scans, including those that fail, which keep their place.  Patients are
+            identified by the readers' hashes, so that a data set is split in the same way whatever
+            the store's secret.
         config: Number of folds, seed, test set.
-        key: Turns a patient's hash into the key that the store uses.
+        key: Converts a patient's hash to the store's key.
         test: Hashes of the patients that ``store.test_scans`` names.
     """
 
@@ -78,7 +78,7 @@ class Plan:
     test: frozenset[str] = frozenset()
 
     def how(self) -> dict[str, Any]:
-        """Describe the split: the layout's own folds if every scan has one, else drawn."""
+        """Describe the split: the layout's own folds if every scan has one, otherwise drawn."""
         how = {"by": "patient", "folds": self.config.folds, "seed": self.config.split_seed}
         if all(e.fold is not None for e in self.entries):
             how = dict(OWN)
@@ -95,8 +95,8 @@ def write_splits(store: Path, plan: Plan, stored: Mapping[str, str]) -> None:
 
     Args:
         store: Its folder.
-        plan: How they are drawn.
-        stored: series_uid -> key of the scan, for those that are in the store.
+        plan: How the folds are drawn.
+        stored: series_uid -> key, for the scans in the store.
     """
     config, before = plan.config, read_splits(store)
     plain = {plan.key(e.patient_key): e.patient_key for e in plan.entries}
@@ -119,10 +119,10 @@ def write_splits(store: Path, plan: Plan, stored: Mapping[str, str]) -> None:
 
 
 def refuse_other_splits(store: Path, plan: Plan) -> None:
-    """Refuse to draw the folds of a store in another way than they were drawn.
+    """Refuse to draw the folds of a store differently from last time.
 
     Raises:
-        StoreError: If that is requested.
+        StoreError: If the request differs.
     """
     before, how = read_splits(store), plan.how()
     if before and before.how != how:

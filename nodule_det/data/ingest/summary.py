@@ -1,4 +1,4 @@
-"""What is in a store, at a glance: numbers as JSON, and a picture of them.
+"""Summary of a store: numbers as JSON, and a figure.
 
 scans/*.json, splits.json ──write_summary()──▶ summary.json, summary.png
 """
@@ -17,15 +17,15 @@ from nodule_det.files import replacing, write_json
 HU_BINS = np.arange(-1024, 1025, 32)
 SIZE_BINS = np.arange(0, 42, 2)
 HU_STEP = 101
-"""Every n-th voxel is counted: a prime, so that it does not fall in step with rows."""
+"""Every n-th voxel is counted; n is prime, so that it does not align with rows."""
 MOST_SCANS_READ = 64
-"""Scans whose voxels are looked at for the HU histogram, evenly spread."""
+"""Largest number of scans, evenly spread, that are read for the HU histogram."""
 
 INK, ACCENT = "#333333", "#0072b2"
 
 
 def write_summary(path: Path, failures: dict[str, str]) -> dict[str, Any]:
-    """Write the summary of a store, with the scans that failed, and give it."""
+    """Write and return the summary of a store, including the scans that failed."""
     store = open_store(path)
     summary = summarise(store) | {"failures": failures}
     write_json(path / "summary.json", summary)
@@ -34,7 +34,7 @@ def write_summary(path: Path, failures: dict[str, str]) -> dict[str, Any]:
 
 
 def summarise(store: Store) -> dict[str, Any]:
-    """Count what a store holds."""
+    """Return the statistics of a store."""
     diameters = [f.diameter_mm for s in store.scans for f in s.lesions]
     step = max(1, len(store.scans) // MOST_SCANS_READ)
     counts = sum(
@@ -68,7 +68,7 @@ def summarise(store: Store) -> dict[str, Any]:
 
 
 def _unsearched(store: Store) -> dict[str, int]:
-    """Count the lesions that no detector can find: outside the lungs and a block around them."""
+    """Count lesions that cannot be found, because they lie more than a block outside the lungs."""
     counts = {
         s.series_uid: sum(not s.is_searched(lesion) for lesion in s.lesions) for s in store.scans
     }

@@ -1,9 +1,9 @@
-"""Work spread over processes so that one that dies takes one item with it, and not the rest.
+"""Worker processes in which a crash loses one item, and not the rest.
 
     items ──spread(task, items, workers)──▶ (item, result or Died), in the order in which they end
 
-Each worker has a pipe of its own, so it is known which item was in the hands of one that was
-killed; another takes its place.  A worker whose parent is gone finds its pipe closed and leaves.
+Each worker has its own pipe, so the item of a killed worker is known, and another worker replaces
+it.  A worker whose parent is gone finds its pipe closed and exits.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Died:
-    """A worker that ended in the middle of an item."""
+    """A worker that died while processing an item."""
 
     exit_code: int
-    """Of the process; -9 if it was killed by signal 9, 1 if it left by an error (it is printed)."""
+    """Exit code of the process: -9 if killed by signal 9, 1 after an exception (printed)."""
 
 
 def why_died(died: Died) -> str:
-    """Say what ended a worker, and what to do."""
+    """Return a message on why a worker died, and what to do."""
     if died.exit_code == -signal.SIGKILL:
         return (
             "its worker process was killed (out of memory?); the same command resumes, and "
@@ -57,22 +57,22 @@ class _Worker(Generic[Item]):
 
 
 def crew_size(asked: int, n_items: int) -> int:
-    """Return how many processes to start: 0 asks for the processors this job may use."""
+    """Return the number of processes to start: 0 means one for each CPU this job may use."""
     return min(asked or available_cpus(), max(1, n_items))
 
 
 def spread(
     task: Callable[[Item], Result], items: Sequence[Item], workers: int
 ) -> Generator[tuple[Item, Result | Died], None, None]:
-    """Do a task for every item; closing the iterator ends the workers at once.
+    """Run a task on every item; closing the iterator ends the workers at once.
 
     Args:
         task: A function that can be pickled, as can its items and results.
-        items: What to do; taken in order.
-        workers: Processes, 1 or more.
+        items: The items, processed in order.
+        workers: Number of processes, 1 or more.
 
     Yields:
-        Each item once, with what the task gave for it.
+        Each item once, with its result.
     """
     waiting = deque(items)
     crew: dict[Connection, _Worker[Item]] = {}
@@ -100,9 +100,9 @@ def spread(
 
 
 class Apart(Generic[Item, Result]):
-    """A task that is done in a process of its own, one item at a time.
+    """A task that runs in a separate process, one item at a time.
 
-    The process starts with the first item, is replaced when it dies, and ends with this object.
+    The process starts with the first item, is replaced if it dies, and ends with this object.
     """
 
     def __init__(self, task: Callable[[Item], Result]) -> None:
@@ -110,7 +110,7 @@ class Apart(Generic[Item, Result]):
         self._worker: tuple[Connection, SpawnProcess] | None = None
 
     def __call__(self, item: Item) -> Result | Died:
-        """Do the task for an item, and return its result or how the process died of it."""
+        """Run the task on an item, and return its result, or how the process died."""
         self._worker = self._worker or _start(self._task)
         connection, process = self._worker
         _hand(connection, item)
@@ -122,7 +122,7 @@ class Apart(Generic[Item, Result]):
 
 
 def _start(task: Callable[[Item], Result]) -> tuple[Connection, SpawnProcess]:
-    # spawn: a forked child may inherit a lock that another thread of ITK's was holding
+    # spawn: a forked child may inherit a lock held by one of ITK's threads
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(task, theirs), daemon=True)

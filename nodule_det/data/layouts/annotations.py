@@ -1,9 +1,9 @@
-"""Findings from a CSV in LUNA16's columns, and what may be wrong between CSV and scans.
+"""Read findings from a CSV with LUNA16's columns, and check that it matches the scans.
 
     annotations.csv, annotations_excluded.csv ──read_findings()──▶ series_uid -> [Finding]
                                                 └─refuse_strangers()──▶ or an error
 
-Columns beside the five become ``Finding.attributes``.
+Additional columns become ``Finding.attributes``.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ def read_findings(path: Path, *, excluded: bool = False) -> Findings:
 
     Args:
         path: CSV with ``seriesuid,coordX,coordY,coordZ,diameter_mm``; world mm, LPS.
-        excluded: What the findings are.  An excluded finding without a diameter (LUNA16 writes
-            -1) gets ``DEFAULT_EXCLUDED_MM``.
+        excluded: Whether they are excluded findings.  An excluded finding without a diameter
+            (LUNA16 writes -1) gets ``DEFAULT_EXCLUDED_MM``.
 
     Returns:
-        Findings of each series that the file names, in the order of its lines.
+        Findings of each series in the file, in the order of its lines.
 
     Raises:
         TableError: If the file is damaged (:func:`nodule_det.tables.read_table`), a coordinate
-            is not finite, a lesion has no diameter, or a lesion is there twice.
+            is not finite, a lesion has no diameter, or a lesion is listed twice.
     """
     table = tables.read_table(path, tables.ANNOTATION_COLUMNS, allow_empty=excluded)
     points = np.stack([table.numbers(c) for c in (tables.X, tables.Y, tables.Z)], axis=1)
@@ -65,16 +65,16 @@ def read_findings(path: Path, *, excluded: bool = False) -> Findings:
 
 
 def refuse_strangers(path: Path, findings: Findings, known: Collection[str], where: str) -> None:
-    """Refuse a CSV that names a series which is not known.
+    """Refuse a CSV that names an unknown series.
 
     Args:
         path: The CSV.
-        findings: What was read from it.
+        findings: Its findings.
         known: Series that it may name.
-        where: What the series were looked for in.
+        where: Where the series were searched for, for the message.
 
     Raises:
-        TableError: If there is one.
+        TableError: If it names an unknown series.
     """
     strangers = sorted(set(findings) - set(known))
     if strangers:
@@ -86,10 +86,10 @@ def refuse_strangers(path: Path, findings: Findings, known: Collection[str], whe
 
 
 def refuse_missing(root: Path, listed: Collection[str], on_disk: Collection[str]) -> None:
-    """Refuse a data set that lists scans which are not on disk.
+    """Refuse a data set that lists scans which are missing on disk.
 
     Raises:
-        LayoutError: If there is one.
+        LayoutError: If a listed scan is missing.
     """
     missing = sorted(set(listed) - set(on_disk))
     if missing:

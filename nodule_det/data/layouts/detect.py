@@ -1,9 +1,9 @@
-"""Data sets on disk -> scan entries: the one door for LUNA16, LIDC-IDRI, Decathlon and folders.
+"""List the scans of a data set on disk: LUNA16, LIDC-IDRI, Decathlon or a plain folder.
 
     DataConfig ──detect()──▶ Layout ──list_*()──▶ [ScanEntry] ──ingest──▶ check_findings()
 
-What is wrong with a table stops everything: it is about the whole data set.  What is wrong with
-one scan shows when that scan is read, and stops that scan.
+An invalid table stops everything, because it concerns the whole data set.  A fault in one scan is
+found when that scan is read, and only that scan fails.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ LISTERS: dict[Layout, Callable[[Path, DataConfig], list[ScanEntry]]] = {
 
 
 def list_scans(config: DataConfig) -> list[ScanEntry]:
-    """List the scans of a data set, whatever its layout; reads tables and headers only.
+    """List the scans of a data set of any layout; reads only tables and headers.
 
     Args:
-        config: ``source`` (a folder), ``layout``, and what goes with it.
+        config: ``source`` (a folder), ``layout``, and the settings of the layout.
 
     Returns:
         Entries sorted by ``series_uid``.
 
     Raises:
-        LayoutError: If the folder is missing, its layout cannot be told, it is not what the
-            layout promises, or a scan has no mask in ``masks``.
+        LayoutError: If the folder is missing, its layout is not recognised, it does not match
+            the layout, or a scan has no mask in ``masks``.
         TableError: If a CSV is damaged or names an unknown series.
-        ScanError: If it holds no scan, or two of the same key.
+        ScanError: If the folder has no scan, or two with the same key.
     """
     root = Path(config.source)
     if not root.is_dir():
@@ -59,10 +59,10 @@ def list_scans(config: DataConfig) -> list[ScanEntry]:
 
 
 def detect(root: Path, config: DataConfig) -> Layout:
-    """Tell the layout of a folder by the files that it finds.
+    """Detect the layout of a folder from its files.
 
     Raises:
-        LayoutError: If it finds nothing that it knows; the message says what it looked for.
+        LayoutError: If no layout is recognised; the message says what was looked for.
     """
     if (root / msd.INDEX).is_file():
         return Layout.msd
@@ -84,15 +84,15 @@ def _walk(root: Path) -> Iterator[Path]:
     for here in folders_below(root):
         try:
             yield from sorted(file for file in here.iterdir() if is_regular(file))
-        except OSError:  # listing the scans says it
+        except OSError:  # reported when the scans are listed
             continue
 
 
 def with_masks(entries: Sequence[ScanEntry], masks: Path) -> list[ScanEntry]:
-    """Return each scan its lung mask, the image of the same name.
+    """Return the scans with their lung masks, the images of the same names.
 
     Raises:
-        LayoutError: If a scan has none.
+        LayoutError: If a scan has no mask.
     """
     if not masks.is_dir():
         raise LayoutError(f"masks={masks} is no folder; give a folder with one image per scan")
@@ -119,7 +119,7 @@ def check_findings(entry: ScanEntry, grid: Grid) -> None:
         grid: Its grid, known once it is read.
 
     Raises:
-        LayoutError: If there is one.
+        LayoutError: If a finding lies outside the scan.
     """
     for finding in entry.findings:
         if not grid.contains(finding.center_mm):

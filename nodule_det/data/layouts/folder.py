@@ -1,8 +1,8 @@
 """A plain folder of scans in any format, and one CSV of lesions.
 
-The CSV has LUNA16's columns; ``seriesuid`` is a file's stem, or a DICOM SeriesInstanceUID.  It is
-``annotations=FILE.csv``, or ``annotations.csv`` in the folder.  A scan without a line in it is a
-scan without lesions.
+The CSV is ``annotations=FILE.csv``, or ``annotations.csv`` in the folder, with LUNA16's columns.
+``seriesuid`` is a file's stem or a DICOM SeriesInstanceUID.  A scan that the CSV does not mention
+has no lesions.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ def list_folder(root: Path, config: DataConfig) -> list[ScanEntry]:
     """List the scans of a plain folder.
 
     Raises:
-        LayoutError: If there is no CSV of lesions.
-        ScanError: If there is no scan, or two have the same key.
-        TableError: If a CSV is damaged, or names a series that is not there and not ``partial``.
+        LayoutError: If the CSV of lesions is missing.
+        ScanError: If the folder has no scan, or two with the same key.
+        TableError: If a CSV is damaged, or names a missing series and ``partial`` is off.
     """
     lesions_path = Path(config.annotations) if config.annotations else root / ANNOTATIONS
     if config.annotations is None and not lesions_path.is_file():

@@ -5,14 +5,15 @@
 The XML files may lie beside the slices or in a folder of their own; they name their series.
 
 **One truth from four readers**, by LUNA16's rules.  Marks of different readers whose centres are
-nearer than the sum of their radii are one nodule, the nearest pair first, and no reader twice in
-one nodule.  Its centre and diameter are the means over its readers.  It is a lesion if at least
-``min_readers`` marked it and its diameter reaches ``min_diameter_mm``.  All else that anybody
-marked is an excluded finding: nodules of fewer readers, nodules under 3 mm, and non-nodules.
+closer than the sum of their radii form one nodule.  The closest pairs are joined first, and a
+nodule has at most one mark of each reader.  Its centre and diameter are the means over its readers.
+It is a lesion if at least ``min_readers`` marked it and its diameter is at least
+``min_diameter_mm``.  All other marks become excluded findings: nodules marked by fewer readers,
+nodules under 3 mm, and non-nodules.
 
-**The diameter** of a mark is that of the ball of the volume inside its outlines.  The largest
-diameter in a slice (the other usual choice) grows with every spicule and every slip of the mouse;
-a volume averages over all slices, and it is what LUNA16's diameters follow.
+**The diameter** of a mark is that of a ball with the volume inside its outlines.  The largest
+diameter in a slice (the other common choice) grows with every spicule and every slip of the mouse.
+A volume averages over all slices, and LUNA16's diameters follow it.
 
 References:
     Armato et al., Medical Physics 38:915-931 (2011); Setio et al., Medical Image Analysis
@@ -43,7 +44,7 @@ from nodule_det.errors import LayoutError, ScanError
 from nodule_det.geometry import Triple
 
 SOLID_FROM, PART_SOLID_FROM = 4.0, 2.5
-"""Mean texture rating (1 ground glass ... 5 solid) from which a nodule is called so."""
+"""Lowest mean texture rating (1 ground glass ... 5 solid) of each class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Plane:
-    """What turns the pixels of an axial series into world points.
+    """The map from pixels of an axial series to world points.
 
     Attributes:
         origin_mm: World (x, y) of pixel (0, 0).
@@ -79,8 +80,8 @@ def list_lidc(root: Path, config: DataConfig) -> list[ScanEntry]:
     """List the CT series of LIDC-IDRI with their findings.
 
     Raises:
-        LayoutError: If an XML file is damaged, two contradict each other, a series has none, or
-            the scan of one is missing (the last two not if ``partial``).
+        LayoutError: If an XML file is damaged, two XML files contradict each other, a series has
+            no XML, or a scan is missing (the last two are ignored with ``partial``).
     """
     found: list[ScanEntry] = []
     slices: dict[str, list[SliceHeader]] = {}
@@ -98,7 +99,7 @@ def list_lidc(root: Path, config: DataConfig) -> list[ScanEntry]:
             except LayoutError as error:
                 damaged.append(str(error))
     scans = join_twins(found)
-    if damaged:  # whose they are cannot be told: a scan without a reading fails with their reason
+    if damaged:  # their series is unknown, so scans without a reading fail with this reason
         scans = [
             scan
             if scan.series_uid in readings or scan.series_uid not in slices
@@ -138,7 +139,7 @@ def _refuse_unread(
     slices: dict[str, list[SliceHeader]],
     readings: dict[str, ScanMarks],
 ) -> None:
-    """Refuse a scan that no XML speaks of: nobody looked is not the same as nothing there."""
+    """Refuse a scan without an XML: an unread scan is not a scan without nodules."""
     for scan in scans:
         uid = scan.series_uid
         if uid in slices and uid not in readings and scan.problem is None:
@@ -156,15 +157,15 @@ def _entry(
         if reading is not None:
             findings = tuple(find(reading.marks, plane_of(slices), config))
     except ScanError:
-        pass  # headers without geometry: reading the scan fails for the same reason, and says it
+        pass  # headers without geometry: reported when the scan is read
     return replace(scan, findings=findings)
 
 
 def plane_of(slices: Sequence[SliceHeader]) -> Plane:
-    """Take the geometry of an axial series from its headers.
+    """Return the geometry of an axial series from its headers.
 
     Raises:
-        ScanError: If they lack it.
+        ScanError: If the headers lack it.
     """
     first = slices[0]
     cosines = np.array(first.numbers(tags.ORIENTATION, 6, "ImageOrientationPatient"))
@@ -203,13 +204,13 @@ def measure(mark: Mark, plane: Plane) -> Measured:
 
 
 def cluster(nodules: Sequence[Measured]) -> list[list[Measured]]:
-    """Group marks of different readers that mean the same nodule.
+    """Group marks of different readers that refer to the same nodule.
 
-    Two marks may mean the same if their centres are nearer than the sum of their radii.  Pairs
-    are joined by growing distance, unless that put two marks of one reader into a group.
+    Two marks may refer to the same nodule if their centres are closer than the sum of their radii.
+    Pairs are joined in order of distance, unless a group would then have two marks of one reader.
 
     Returns:
-        Groups in the order of their first marks; every mark is in one.
+        Groups in the order of their first marks; every mark is in exactly one.
     """
     group_of = list(range(len(nodules)))
     pairs = []

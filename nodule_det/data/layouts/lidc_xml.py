@@ -1,8 +1,8 @@
-"""LIDC's XML files: what each of four readers marked in a scan.
+"""LIDC's XML files: the marks of four readers in each scan.
 
     *.xml ──read_marks()──▶ ScanMarks (series_uid, marks of all readers), or None: another kind
 
-Who the readers are is not kept: a reader is the number of its ``readingSession``.
+Readers' identities are not kept: a reader is the number of its ``readingSession``.
 
 References:
     Armato et al., Medical Physics 38:915-931 (2011).
@@ -24,27 +24,27 @@ from nodule_det.errors import LayoutError
 
 ROOT = "LidcReadMessage"
 NAMESPACES = "{*}"
-"""ElementTree's word for any namespace: LIDC's files use http://www.nih.gov, copies use none."""
+"""ElementTree's wildcard for namespaces: LIDC's files use http://www.nih.gov, copies use none."""
 LARGEST_PIXEL = 100_000
-"""Larger coordinates are damage, and would take gigabytes to fill in."""
+"""Larger coordinates mean a damaged file, and would take gigabytes to fill in."""
 LONGEST_REASON = 200
 RATINGS = ("subtlety", "sphericity", "margin", "lobulation", "spiculation", "texture", "malignancy")
 
 
 class MarkKind(Enum):
-    """What a reader said that a mark is."""
+    """The reader's classification of a mark."""
 
     NODULE = "nodule"
     """3 mm or more, outlined in each slice."""
     SMALL = "small_nodule"
     """Less than 3 mm, one point."""
     OTHER = "non_nodule"
-    """3 mm or more but no nodule, one point."""
+    """3 mm or more but not a nodule, one point."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """One closed chain of pixels in one slice.
+    """A closed chain of pixels in one slice.
 
     Attributes:
         z_mm: World z of the slice.
@@ -59,7 +59,7 @@ class Outline:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What one reader marked at one place."""
+    """One mark of one reader."""
 
     reader: int
     kind: MarkKind
@@ -77,7 +77,7 @@ class ScanMarks:
 
 
 def is_reading(path: Path) -> bool:
-    """Tell by its first element whether a file is an LIDC reading of a CT."""
+    """Return whether a file is an LIDC reading of a CT, judged by its first element."""
     try:
         for _, element in ElementTree.iterparse(path, events=("start",)):
             return str(element.tag).rpartition("}")[2] == ROOT
@@ -90,7 +90,7 @@ def read_marks(path: Path) -> ScanMarks | None:
     """Read the marks of an XML file; None if it is of another kind (readings of X-ray images).
 
     Raises:
-        LayoutError: If it is no XML, or lacks what a reading must have.
+        LayoutError: If it is not XML, or lacks a required element.
     """
     try:
         root = ElementTree.parse(path).getroot()
@@ -149,7 +149,7 @@ def _height(element: ElementTree.Element) -> float:
 
 
 def in_short(error: Exception) -> str:
-    """Return what an error says, without the thousands of digits that it may quote."""
+    """Return the message of an error, shortened because it may quote thousands of digits."""
     text = str(error)
     return text if len(text) < LONGEST_REASON else text[:LONGEST_REASON] + "..."
 

@@ -2,12 +2,12 @@
 
     root/
       annotations.csv            lesions
-      annotations_excluded.csv   findings that count as nothing; optional
-      seriesuids.csv             all series, one a line, no header; optional
-      .../subset3/UID.mhd        a scan of fold 3, in any format that we read
+      annotations_excluded.csv   findings that are not scored; optional
+      seriesuids.csv             all series, one per line, no header; optional
+      .../subset3/UID.mhd        a scan of fold 3, in any supported format
 
-The subset folders may lie anywhere below the root, the CSVs too: the ones nearest to it are taken.
-Folders without a scan of a subset (``seg-lungs-LUNA16``) are passed over.
+Subset folders and CSVs may be anywhere below the root; of several CSVs the one nearest to it is
+used.  Other folders (``seg-lungs-LUNA16``) are ignored.
 
 References:
     Setio et al., Medical Image Analysis 42:1-13 (2017).
@@ -38,7 +38,7 @@ def list_luna16(root: Path, config: DataConfig) -> list[ScanEntry]:
     """List the scans of a data set in LUNA16's layout.
 
     Raises:
-        LayoutError: If a CSV is ambiguous, or a listed scan is missing and not ``partial``.
+        LayoutError: If a CSV is ambiguous, or a listed scan is missing and ``partial`` is off.
         TableError: If a CSV is damaged, or names an unknown series.
     """
     masks = Path(config.masks) if config.masks else None
@@ -80,7 +80,7 @@ def _scans(root: Path, masks: Path | None) -> Iterator[ScanEntry]:
 
 
 def fold_of(folder: Path) -> int | None:
-    """Return the number of the subset that a folder is, or lies in.
+    """Return the number of the subset folder that a folder is or lies in.
 
     Example:
         >>> fold_of(Path("LUNA16/subset3/subset3")), fold_of(Path("LUNA16/seg-lungs-LUNA16"))
@@ -94,7 +94,7 @@ def fold_of(folder: Path) -> int | None:
 
 
 def nearest(root: Path, name: str) -> Path | None:
-    """Find a file below the root, the one nearest to it.
+    """Find the file of this name nearest to the root.
 
     Raises:
         LayoutError: If two are equally near.
@@ -112,7 +112,7 @@ def nearest(root: Path, name: str) -> Path | None:
 
 
 def _listed(root: Path) -> set[str] | None:
-    """Read the list of series: one UID a line, with or without a header."""
+    """Read the list of series: one UID per line, with or without a header."""
     path = nearest(root, SERIES)
     if path is None:
         return None

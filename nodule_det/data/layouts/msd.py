@@ -2,12 +2,12 @@
 
     dataset.json ──training──▶ (imagesTr/X.nii.gz, labelsTr/X.nii.gz) ──▶ one finding per component
 
-nnU-Net v2 names its images ``imagesTr/X_0000.nii.gz`` and lists none: each label is a case.
+nnU-Net v2 names its images ``imagesTr/X_0000.nii.gz`` and does not list them: each label is a case.
 
 A lesion is a connected component of its label (voxels that share a face, an edge or a corner).
-Its centre is the mean of its voxels, its diameter that of the ball of its volume: the measure
-that LUNA16's diameters follow, and one that a frayed border moves little.  Images without a label
-(``imagesTs``) are left out.
+Its centre is the mean of its voxels.  Its diameter is that of a ball of the same volume, the
+measure that LUNA16's diameters follow and that a frayed border hardly changes.  Images without a
+label (``imagesTs``) are left out.
 
 References:
     Antonelli et al., Nature Communications 13:4128 (2022); nnU-Net v2's
@@ -41,9 +41,9 @@ def list_msd(root: Path, config: DataConfig) -> list[ScanEntry]:
     """List the training images; reads every label mask, about one second each.
 
     Raises:
-        LayoutError: If ``dataset.json`` is damaged, is of no CT, or names a missing file.
+        LayoutError: If ``dataset.json`` is damaged, not of a CT, or names a missing file.
         ScanError: If a label cannot be read.
-        GeometryError: If a label does not lie in the grid of its image.
+        GeometryError: If a label does not match the grid of its image.
     """
     pairs = _pairs(root)
     if not config.partial:
@@ -94,7 +94,7 @@ def _pairs(root: Path) -> list[tuple[Path, Path]]:
 
 
 def _nnunet_pairs(root: Path, index: dict[str, Any]) -> list[tuple[Path, Path]]:
-    """List the training cases of nnU-Net v2: by its own table, or by the names of the files."""
+    """List the training cases of nnU-Net v2 from its own table, or from the file names."""
     ending = str(index["file_ending"])
     if "dataset" in index:
         cases = index["dataset"].values()
@@ -108,7 +108,7 @@ def _nnunet_pairs(root: Path, index: dict[str, Any]) -> list[tuple[Path, Path]]:
 
 
 def _entry(image: Path, label: Path) -> ScanEntry:
-    """List an image with the components of its label; a damaged one costs this image only."""
+    """Return an image with the components of its label; a damaged label fails only this image."""
     uid = clean_name(image_stem(image).removesuffix("_0000"))  # nnU-Net's number of the channel
     entry = ScanEntry(uid, image, patient_key(uid), lesion_mask=label)
     if not label.is_file():
@@ -130,7 +130,7 @@ def components(labels: NDArray[np.uint8], grid: Grid) -> list[Finding]:
 
     Args:
         labels: (z, y, x), nonzero in lesions.
-        grid: Where its voxels lie.
+        grid: Grid of the mask.
 
     Returns:
         Lesions in the order of their first voxels.
@@ -152,7 +152,7 @@ def components(labels: NDArray[np.uint8], grid: Grid) -> list[Finding]:
 
 
 def _bounding_box(labels: NDArray[np.uint8]) -> tuple[slice, slice, slice] | None:
-    """Find the box of the lesions: they fill little of a scan, and labelling all of it is slow."""
+    """Return the bounding box of the lesions, because labelling a whole scan is slow."""
     slices = []
     for axis in range(3):
         others = tuple(a for a in range(3) if a != axis)

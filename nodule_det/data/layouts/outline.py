@@ -43,7 +43,7 @@ def enclosed_pixels(outline: IntArray) -> IntArray:
 
 
 def _meets(pixels: IntArray, start: IntArray, end: IntArray) -> tuple[BoolArray, BoolArray]:
-    """Tell whose ray to the right crosses an edge, and which pixels lie on it; exact integers."""
+    """Return which pixels' rays to the right cross an edge, and which pixels lie on it, exactly."""
     x, y = pixels.T
     (x0, y0), (x1, y1) = start, end
     side = (x1 - x0) * (y - y0) - (y1 - y0) * (x - x0)
@@ -55,10 +55,10 @@ def _meets(pixels: IntArray, start: IntArray, end: IntArray) -> tuple[BoolArray,
 
 
 def region_pixels(outlines: Iterable[tuple[IntArray, bool]]) -> IntArray:
-    """Return the pixels of one slice: enclosed by inclusions, and not by a hole.
+    """Return the pixels of one slice that lie inside inclusions and outside holes.
 
-    A nodule so small that its outline encloses no pixel counts as the one in the outline's middle,
-    and holes that would leave nothing of it are passed over.
+    If the outline of a tiny nodule encloses no pixel, the pixel at its centre is used.  Holes that
+    would leave nothing of a nodule are ignored.
 
     Args:
         outlines: The slice's (outline, inclusion) pairs.

@@ -44,7 +44,7 @@ def test_a_new_folder_becomes_a_store_of_these_settings(tmp_path):
 def test_a_folder_of_something_else_is_not_touched(tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(
-        StoreError, match=r"holds thesis\.tex and no store\.json, so it is no store"
+        StoreError, match=r"holds thesis\.tex and no store\.json, so it is not a store"
     ):
         claim(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
