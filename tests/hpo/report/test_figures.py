@@ -7,7 +7,7 @@ import pytest
 from nodule_det.config.hpo import Direction
 from nodule_det.hpo.report.figures import draw_best, draw_states, draw_workers
 from nodule_det.hpo.report.history import Doing, Ended, Span
-from nodule_det.hpo.report.space_figures import draw_parallel, place, short_names, tick_text
+from nodule_det.hpo.report.space_figures import draw_parallel
 from nodule_det.hpo.space.parsing import parse_space
 from nodule_det.hpo.study.objective import PAUC, Objective
 from nodule_det.hpo.study.study import Header, Study
@@ -85,28 +85,6 @@ def test_hundreds_of_workers_fit_on_a_page():
     assert draw_workers(spans).get_figheight() < 10
 
 
-def test_all_trials_failed_is_drawn_without_a_scale_of_values():
-    assert len(draw_parallel(SPACE, [FAILED], PAUC).axes) == 1
-    assert len(draw_parallel(SPACE, [FAILED, GOOD, BETTER], PAUC).axes) == 2
-
-
-def test_values_lie_between_the_ends_of_their_axis():
-    filters, lr, residual = SPACE.free
-    assert place(filters, 4) == pytest.approx(0.5 / 15)  # 15 values, each with a bin of its own
-    assert place(lr, 1e-5) == pytest.approx(0.5)
-    assert (place(residual, False), place(residual, True)) == (0.25, 0.75)
-
-
-def test_names_are_short_where_they_stay_different():
-    assert list(short_names(SPACE).values()) == ["filters", "optim.lr", "loss.lr"]
-
-
-def test_values_are_written_short():
-    assert [tick_text(v) for v in (True, False, 3.14159e-5, 16, "adam")] == [
-        "yes", "no", "3.14e-05", "16", "adam",
-    ]  # fmt: skip
-
-
 def test_equal_figures_are_equal_text_and_ids_differ_between_names():
     one, two, other = (
         as_svg(draw_parallel(SPACE, [GOOD], PAUC), name)
@@ -131,6 +109,3 @@ def test_a_value_to_minimise_is_drawn_as_it_was_reported():
     assert figure.axes[0].get_ylabel() == "rmse (smaller is better)"
     band = figure.axes[0].collections[0].get_paths()[0].vertices[:, 1]
     assert band.max() == pytest.approx(8.0 + 1.96 * 0.05)
-    colours = draw_parallel(SPACE, [worse, better], loss).axes[1]
-    assert colours.get_ylabel() == "rmse"
-    assert colours.get_ylim() == (5.0, 8.0)
