@@ -1,1 +1,1 @@
-"""Synthetic chest CTs with known nodules: ``make.make_scan`` one, ``write.write_dataset`` many."""
+"""Synthetic chest CTs with known nodules: one (``make.make_scan``) or a data set (``write``)."""

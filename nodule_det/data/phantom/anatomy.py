@@ -1,10 +1,10 @@
-"""The chest without its lungs' inside: body, fat, bones, heart, diaphragm, and the lungs' shape.
+"""The chest without the lungs' interior: body, fat, bones, heart, diaphragm, shape of the lungs.
 
     rng ──draw_patient()──▶ Patient ──draw_chest()──▶ Chest (tissue HU, depth in the lung)
 
-Everything here is larger than some millimetres, so it is drawn on a lattice of ``COARSE_MM`` and
-interpolated.  Sizes are those of adults in an atlas of anatomy, drawn evenly over their usual
-range; z grows to the head, y to the back, x to the patient's left.
+All structures here are larger than a few millimetres, so they are drawn on a lattice of
+``COARSE_MM`` and interpolated.  Sizes are drawn uniformly from the usual adult range in an atlas of
+anatomy.  z increases towards the head, y towards the back, x towards the patient's left.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nodule_det.geometry import Triple
 Mask = BoolArray
 
 COARSE_MM = 3.0
-"""Lattice of the coarse anatomy: ribs are 8 mm, and a finer one costs its third power in time."""
+"""Lattice of the coarse anatomy: ribs are 8 mm, and the time grows with the cube of 1 / spacing."""
 
 CONTRAST_SHARE = 0.31
 """Scans with contrast agent: 312 of LIDC-IDRI's 1,018."""
@@ -56,7 +56,7 @@ class Patient:
 
 
 def draw_patient(rng: np.random.Generator) -> Patient:
-    """Draw a patient, and the field of view that a technician lays around the body."""
+    """Draw a patient, and the field of view that a technician would choose."""
     half_width_mm = rng.uniform(138, 152)
     contrast = rng.random() < CONTRAST_SHARE
     return Patient(
@@ -74,11 +74,11 @@ class Chest:
     """The coarse anatomy.
 
     Attributes:
-        lattice: Where its voxels lie.
-        tissue_hu: (z, y, x) HU; inside the lungs, the tissue nearest to them, so that the border
-            of the lung is made by ``lung_depth_mm`` alone and stays sharp.
+        lattice: Position of its voxels.
+        tissue_hu: (z, y, x) HU; inside the lungs, that of the nearest tissue, so that only
+            ``lung_depth_mm`` determines the border of the lung and it stays sharp.
         lung_depth_mm: (z, y, x) distance to the lung's border, positive inside.
-        center_mm: (z, y, x) between the two hila.
+        center_mm: (z, y, x) midpoint of the two hila.
         half_width_mm, half_depth_mm: Half axes of the body.
     """
 
@@ -98,7 +98,7 @@ class Chest:
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """Coordinates that the shapes are written in; all broadcast to a volume, in mm."""
+    """Coordinates in which the shapes are expressed; all broadcast to a volume, in mm."""
 
     z: Volume
     y: Volume
@@ -121,7 +121,7 @@ def draw_chest(lattice: Lattice, patient: Patient, rng: np.random.Generator) -> 
     Args:
         lattice: The scan's voxels.
         patient: Sizes.
-        rng: Draws everything else.
+        rng: Source of everything else.
     """
     coarse = lattice.coarser(COARSE_MM)
     frame = _frame(coarse, patient, rng)
@@ -202,7 +202,7 @@ def _heart(frame: _Frame, scanned_mm: float, rng: np.random.Generator) -> Mask:
 
 
 def _soft_tissue(frame: _Frame, patient: Patient, coarse: Lattice) -> Volume:
-    """Lay air, the table, fat, muscle and the inside of the rib cage over each other."""
+    """Draw air, table, fat, muscle and the inside of the rib cage, in this order."""
 
     def superellipse(rim_mm: float) -> Mask:
         across = np.abs(frame.right_left / (patient.half_width_mm - rim_mm)) ** 2.4

@@ -2,9 +2,9 @@
 
     Lattice ──smooth_field(), resample()──▶ volumes ◀──draw_tubes()── Tubes
 
-Points are (z, y, x) mm from the centre of the scan's first voxel.  What is smooth (body, bones,
-density of the lung) is drawn on a coarse lattice and resampled; only what is small is drawn on
-the scan's own.  Volumes are float32 throughout.
+Points are (z, y, x) mm from the centre of the scan's first voxel.  Smooth structures (body, bones,
+density of the lung) are drawn on a coarse lattice and resampled.  Only small structures are drawn
+on the scan's own lattice.  Volumes are float32 throughout.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Box = tuple[slice, slice, slice]
 Axes = tuple[Volume, Volume, Volume]
 
 TUBES_AT_ONCE = 256
-"""Tubes drawn in one sweep of numpy: few enough that the sweep stays in the processor's cache."""
+"""Tubes drawn in one NumPy pass, few enough to stay in the CPU's cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Lattice:
         return z[:, None, None], y[None, :, None], x[None, None, :]
 
     def coarser(self, spacing_mm: float) -> Lattice:
-        """Cover the same extent with points about ``spacing_mm`` apart, never closer than ours."""
+        """Cover the same extent with points about ``spacing_mm`` apart, but no closer than here."""
         step = np.maximum(self.spacing_mm, spacing_mm)
         z, y, x = (max(int(np.ceil(n)) + 1, 4) for n in self.extent_mm / step)
         spacing = self.extent_mm / (np.array([z, y, x]) - 1)
@@ -63,7 +63,7 @@ class Lattice:
         return Lattice((z, y, x), (a, b, c), self.origin_mm)
 
     def box(self, low_mm: Points, high_mm: Points) -> Box:
-        """Find the points between two corners (z, y, x); empty where there are none."""
+        """Return the points between two corners (z, y, x); may be empty."""
         start, stop = self.indices(low_mm, high_mm)
         z, y, x = (slice(int(a), int(b)) for a, b in zip(start, stop, strict=True))
         return z, y, x
@@ -71,14 +71,14 @@ class Lattice:
     def indices(
         self, low_mm: Points, high_mm: Points
     ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Find first and last-but-one index of the points between corners (..., 3)."""
+        """Return the first and last-but-one index of the points between corners (..., 3)."""
         low = np.ceil((low_mm - np.asarray(self.origin_mm)) / self.spacing_mm)
         high = np.floor((high_mm - np.asarray(self.origin_mm)) / self.spacing_mm) + 1
         start = np.clip(low, 0, self.size_vox).astype(np.int32)
         return start, np.maximum(np.clip(high, 0, self.size_vox).astype(np.int32), start)
 
     def crop(self, box: Box) -> Lattice:
-        """Describe the points in a box."""
+        """Return the lattice of the points in a box."""
         start = np.array([s.start for s in box])
         a, b, c = (float(v) for v in start * self.spacing_mm + self.origin_mm)
         z, y, x = (s.stop - s.start for s in box)
@@ -86,7 +86,7 @@ class Lattice:
 
 
 def resample(values: Volume, lattice: Lattice, onto: Lattice) -> Volume:
-    """Interpolate linearly from one lattice to the points of another; the border is held."""
+    """Interpolate linearly from one lattice to another; border values are extended."""
     for axis in range(3):
         n, step = lattice.size_vox[axis], lattice.spacing_mm[axis]
         offset_mm = onto.origin_mm[axis] - lattice.origin_mm[axis]
@@ -103,7 +103,7 @@ def resample(values: Volume, lattice: Lattice, onto: Lattice) -> Volume:
 
 
 def smooth_field(lattice: Lattice, scale_mm: float, rng: np.random.Generator) -> Volume:
-    """Draw a random field of mean 0 and variance about 1 that changes over ``scale_mm``.
+    """Draw a random field of mean 0, variance about 1 and correlation length ``scale_mm``.
 
     White noise is drawn with two points per scale, smoothed, and interpolated.
     """
@@ -131,7 +131,7 @@ class Tubes:
         return len(self.start_mm)
 
     def part(self, rows: slice | BoolArray) -> Tubes:
-        """Return some of them."""
+        """Return a subset."""
         return Tubes(
             self.start_mm[rows],
             self.end_mm[rows],
@@ -140,7 +140,7 @@ class Tubes:
         )
 
     def thicker(self, factor: float, more_mm: float) -> Tubes:
-        """Return tubes around these, as an airway's wall lies around its lumen."""
+        """Return wider tubes around these, as an airway's wall surrounds its lumen."""
         return Tubes(
             self.start_mm,
             self.end_mm,
@@ -150,7 +150,7 @@ class Tubes:
 
 
 def join(parts: list[Tubes]) -> Tubes:
-    """Put several sets of tubes into one."""
+    """Concatenate several sets of tubes."""
     return Tubes(
         np.concatenate([p.start_mm for p in parts]),
         np.concatenate([p.end_mm for p in parts]),
@@ -164,8 +164,8 @@ def draw_tubes(volume: Volume, lattice: Lattice, tubes: Tubes, soft_mm: float) -
 
     Args:
         volume: (z, y, x) shares in [0, 1] on the points of ``lattice``, drawn into.
-        lattice: Where the voxels lie.
-        tubes: What to draw; parts outside the lattice are left out.
+        lattice: Position of the voxels.
+        tubes: Tubes to draw; parts outside the lattice are ignored.
         soft_mm: Width over which the share falls from 1 to 0 across a surface: about a voxel.
     """
     for first in range(0, len(tubes), TUBES_AT_ONCE):
@@ -175,7 +175,7 @@ def draw_tubes(volume: Volume, lattice: Lattice, tubes: Tubes, soft_mm: float) -
 
 
 def _coverage(lattice: Lattice, tubes: Tubes, soft_mm: float) -> tuple[NDArray[np.int32], Volume]:
-    """Compute flat index and share of every voxel in the tubes' boxes, one list for all tubes."""
+    """Compute the flat index and share of each voxel in the tubes' boxes, concatenated."""
     tube, voxel = _voxels_in_boxes(lattice, tubes, soft_mm)
     along = (tubes.end_mm - tubes.start_mm).astype(np.float32)
     length2 = np.maximum((along**2).sum(axis=1), np.float32(1e-6))

@@ -1,9 +1,9 @@
-"""A scan as the files that hospitals and challenges use: MetaImage, NIfTI, or a DICOM series.
+"""Write a scan in the formats of hospitals and challenges: MetaImage, NIfTI or a DICOM series.
 
     Scan ──write_image()──▶ UID.mhd + UID.raw  |  UID.nii.gz  |  UID/0001.dcm ...
 
-Everything is written by SimpleITK into a hidden folder beside, and renamed into place; the name
-that readers look for comes last.
+SimpleITK writes everything into a hidden folder beside the target.  The files are then renamed into
+place, and the one that readers look for is renamed last.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from nodule_det.errors import LayoutError
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 INTERCEPT_HU = -1024
 SCAN_DATE, SCAN_TIME = "20000101", "120000"
-"""Fixed, so that the same seed gives the same bytes; SimpleITK would put in the clock."""
+"""Fixed, so that the same seed gives the same bytes; SimpleITK would use the current time."""
 
 
 def image_name(uid: str, file_format: FileFormat) -> str:
-    """Name what a reader opens."""
+    """Return the name of the file or folder that a reader opens."""
     suffix = {FileFormat.mhd: ".mhd", FileFormat.nifti: ".nii.gz", FileFormat.dicom: ""}
     return f"{uid}{suffix[file_format]}"
 
@@ -36,12 +36,12 @@ def write_image(scan: Scan, path: Path, file_format: FileFormat) -> None:
     """Write a scan whole or not at all.
 
     Args:
-        scan: What to write.
-        path: Header, file or folder, as :func:`image_name` calls it.
-        file_format: Which of the three.
+        scan: The scan to write.
+        path: Header, file or folder, as named by :func:`image_name`.
+        file_format: File format.
 
     Raises:
-        LayoutError: If the disk is full or the folder may not be written.
+        LayoutError: If the disk is full or the folder is not writable.
     """
     import SimpleITK as sitk
 
@@ -64,7 +64,7 @@ def write_image(scan: Scan, path: Path, file_format: FileFormat) -> None:
 
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
-    """Return an empty hidden folder beside a file, gone afterwards."""
+    """Create an empty hidden folder beside a file, and delete it afterwards."""
     hidden = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     hidden.mkdir()
     try:
@@ -74,7 +74,7 @@ def _beside(path: Path) -> Iterator[Path]:
 
 
 def _flush(part: Path) -> None:
-    """Make sure that the content is on the disk before its name is."""
+    """Flush the content to the disk before it is renamed."""
     for file in sorted(part.iterdir()) if part.is_dir() else [part]:
         with open(file, "rb") as f:
             os.fsync(f.fileno())
@@ -116,7 +116,7 @@ def _write_slices(image: Any, uid: str, folder: Path) -> None:
 
 @contextmanager
 def _kept_locale() -> Iterator[None]:
-    """Put back the process's character set: GDCM's writer leaves it as ASCII, for good."""
+    """Restore the process's character set, which GDCM's writer changes to ASCII."""
     before = locale.setlocale(locale.LC_CTYPE)
     try:
         yield
@@ -125,7 +125,7 @@ def _kept_locale() -> Iterator[None]:
 
 
 def _series_tags(image: Any, uid: str) -> dict[str, str]:
-    """Return the tags that all slices share; no patient is behind them, and none is named."""
+    """Return the tags that all slices share; the patient is fictitious and has no name."""
     dx, dy, dz = image.GetSpacing()
     axes = image.GetDirection()
     along_row, along_column = axes[0::3], axes[1::3]

@@ -28,10 +28,11 @@ PARENCHYMA_HU = (-885.0, -830.0)
 """Mean density of a lung at full inspiration."""
 
 PATCHY_HU = 16.0
-"""Standard deviation of the density over 25 mm (lobules, emphysema) and, again, over 7 mm."""
+"""Standard deviation of the density at scales of 25 mm (lobules, emphysema) and 7 mm."""
 
 DEPENDENT_HU = (10.0, 35.0)
-"""Density gained from the middle of the lung to the back, where blood pools, and lost in front."""
+"""Increase in density from the middle of the lung to the back, where blood pools; a decrease in
+front."""
 
 FISSURE_HU, FISSURE_SHARE, FISSURE_MM = -620.0, 0.45, 0.5
 """Oblique fissure: thinner than a voxel, so it shows as a faint sheet of this share of a voxel."""
@@ -42,14 +43,14 @@ WALL_HU, WALL_SHARE, LUMEN_HU = 0.0, 0.85, -985.0
 
 @dataclass(frozen=True, slots=True)
 class Lungs:
-    """The box around the lungs, as if it held nothing else.
+    """The box around the lungs, as if it contained nothing else.
 
     Attributes:
-        box: Its place in the scan.
+        box: Its position in the scan.
         lattice: Its voxels.
         hu: (z, y, x) HU of lung, also beyond the lung's border; findings are painted into it.
         lumen: (z, y, x) share of airway.
-        trachea: (z, y, x) the same, of those airways that go on outside the lungs.
+        trachea: (z, y, x) the same for airways that continue outside the lungs.
         depth_mm: (z, y, x) depth in the lung.
     """
 
@@ -61,14 +62,14 @@ class Lungs:
     depth_mm: Volume
 
     def lay_into(self, scan_hu: Volume) -> None:
-        """Replace the tissue of the scan by lung, voxel by voxel to the share that is lung."""
+        """Blend the lungs into the scan, voxel by voxel, by the share that is lung."""
         share = soft_step(self.depth_mm, self.lattice.spacing_mm[2])
         inside = scan_hu[self.box]
         blend(inside, self.hu, share)
         blend(inside, LUMEN_HU, self.trachea * (1 - share))
 
     def at(self, values: Volume, points_mm: Points) -> Volume:
-        """Look up a volume of this box in the voxels nearest to points (n, 3) mm."""
+        """Return a volume's values in the voxels nearest to points (n, 3) in mm."""
         voxel = (points_mm - np.asarray(self.lattice.origin_mm)) / self.lattice.spacing_mm
         z, y, x = np.clip(np.rint(voxel).astype(int), 0, np.array(values.shape) - 1).T
         return np.asarray(values[z, y, x])
@@ -82,7 +83,7 @@ def soft_step(distance_mm: Volume, width_mm: float) -> Volume:
 
 
 def blend(values: Volume, toward: Volume | float, share: Volume) -> None:
-    """Move values in place towards others by a share."""
+    """Blend values in place with others by a share."""
     change = np.subtract(toward, values, dtype=np.float32)
     change *= share
     values += change
@@ -94,11 +95,11 @@ def draw_lungs(
     """Draw lungs without findings.
 
     Args:
-        chest: Gives the lungs' shape.
+        chest: Shape of the lungs.
         trees: Vessels and airways.
-        patient: Gives the HU of blood.
+        patient: HU of blood.
         scan: The scan's voxels.
-        rng: Draws densities and the fissure's waves.
+        rng: Source of densities and the fissure's waves.
     """
     box = _lung_box(chest, scan)
     lattice = scan.crop(box)
@@ -121,7 +122,7 @@ def draw_lungs(
 
 
 def _lung_box(chest: Chest, scan: Lattice) -> Box:
-    """Find the voxels around the lungs, and on to the head, where the trachea goes."""
+    """Return the box around the lungs, extended towards the head to include the trachea."""
     voxels = np.argwhere(chest.lung_depth_mm > -chest.lattice.spacing_mm[2])
     low_mm = (voxels.min(axis=0) - 1) * chest.lattice.spacing_mm
     high_mm = (voxels.max(axis=0) + 1) * chest.lattice.spacing_mm

@@ -2,7 +2,7 @@
 
     seed ──▶ Patient ──▶ Chest ──▶ Trees ──▶ Lungs ──▶ findings ──▶ scanner ──▶ Scan, Findings
 
-Each step has a random generator of its own, so that a change in one leaves the others as they were.
+Each step has its own random generator, so that a change in one does not affect the others.
 """
 
 from __future__ import annotations
@@ -31,33 +31,33 @@ from nodule_det.errors import ConfigError
 from nodule_det.geometry import Grid
 
 GENERATOR = 2
-"""Raised whenever the same seed gives another scan, so that a folder is never a mixture."""
+"""Incremented whenever a seed yields a different scan, so that versions never mix in a folder."""
 
 DECIMALS = 4
 """Digits of spacing and positions in mm: DICOM allows 16 characters for a number."""
 
 REDRAWS = 50
-"""Nodules drawn anew until one finds a place; a large one in a small lung may not."""
+"""Number of nodules drawn until one fits; a large one may not fit in a small lung."""
 
 
 def series_uid(seed: int, config: PhantomConfig) -> str:
-    """Name the scan of a seed: a DICOM UID that other settings do not share."""
+    """Return the DICOM UID of a seed's scan, unique to these settings."""
     words = f"nodule_det phantom {GENERATOR} {seed} {config.size_vox} {config.nodules_per_scan}"
     return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, words).int}"
 
 
 def make_scan(seed: int, config: PhantomConfig) -> tuple[Scan, tuple[Finding, ...]]:
-    """Make the scan of a seed; the same seed gives the same scan, bit by bit.
+    """Make the scan of a seed; the same seed gives the same scan to the bit.
 
     Args:
         seed: Seed of this scan (``config.seed`` is that of a data set's first).
         config: Size and number of nodules.
 
     Returns:
-        The scan, and its lesions and excluded findings; ``Finding.attributes`` tells what each is.
+        The scan with its lesions and excluded findings, described by ``Finding.attributes``.
 
     Raises:
-        ConfigError: If there is no room for as many nodules as the settings ask for.
+        ConfigError: If the requested number of nodules does not fit.
     """
     rngs = np.random.default_rng(seed).spawn(5)
     patient = draw_patient(rngs[0])
@@ -87,7 +87,7 @@ def make_scan(seed: int, config: PhantomConfig) -> tuple[Scan, tuple[Finding, ..
 def _place_findings(
     chest: Chest, vessels: Tubes, lungs: Lungs, config: PhantomConfig, rng: np.random.Generator
 ) -> list[Placed]:
-    """Draw a scan's findings and give each a place, lesions first."""
+    """Draw and place a scan's findings, lesions first."""
     placed: list[Placed] = []
 
     def try_all(nodules: Iterator[Nodule]) -> bool:
@@ -106,13 +106,13 @@ def _place_findings(
                 f"phantom.nodules_per_scan={config.nodules_per_scan}: there is no room for "
                 f"{n_nodules} nodules in one of the scans; ask for fewer, or for more voxels"
             )
-    for nodule in draw_excluded(rng):  # nobody counts these: one without a place is left out
+    for nodule in draw_excluded(rng):  # their number does not matter
         try_all(iter([nodule]))
     return placed
 
 
 def _grid(lattice: Lattice, rng: np.random.Generator) -> Grid:
-    """Put the scan somewhere in the scanner's coordinates: the patient near the middle."""
+    """Place the scan in the scanner's coordinates, with the patient near the middle."""
     z, y, x = lattice.extent_mm
     origin_mm = (-x / 2 + rng.normal(0, 5), -y / 2, -z + rng.normal(0, 20))
     a, b, c = (round(float(v), DECIMALS) for v in origin_mm)
@@ -120,7 +120,7 @@ def _grid(lattice: Lattice, rng: np.random.Generator) -> Grid:
 
 
 def _finding(placed: Placed, grid: Grid) -> Finding:
-    """Say it as a layout would: in world mm."""
+    """Return the finding in world mm, as a layout would."""
     voxel = placed.center_mm / grid.spacing_mm
     x, y, z = (round(float(v), DECIMALS) for v in grid.to_world(voxel))
     return Finding(

@@ -1,9 +1,9 @@
-"""Findings get a place in the lungs and are painted there.
+"""Place findings in the lungs and paint them.
 
     Nodule ──place()──▶ Placed ──paint()──▶ Lungs.hu
 
-A nodule is an ellipsoid of the volume of its sphere, with a bumpy surface: wide soft edges where it
-is not solid, spikes where it is spiculated, a solid core where it is part-solid.
+A nodule is a bumpy ellipsoid with the volume of its sphere.  Non-solid nodules have wide soft
+edges, spiculated ones have spikes, and part-solid ones have a solid core.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nodule_det.data.phantom.lungs import Lungs, soft_step
 from nodule_det.data.phantom.statistics import Attachment, Kind, Nodule, Texture
 
 TRIES = 400
-"""Places drawn at once, of which the first that is free is taken."""
+"""Number of places drawn at once; the first free one is used."""
 
 APART_MM = 4.0
 """Smallest gap between the surfaces of two findings."""
@@ -73,15 +73,15 @@ def place(
     """Find a free place for a finding.
 
     Args:
-        nodule: What is to be placed.
-        chest: Gives the depth in the lungs.
-        vessels: Where juxta-vascular nodules may sit.
-        lungs: Without findings, so that airways and vessels are seen.
-        taken: Findings placed before.
-        rng: Draws the places.
+        nodule: The finding to place.
+        chest: Provides the depth in the lungs.
+        vessels: Vessels on which juxta-vascular nodules may sit.
+        lungs: The lungs without findings, to avoid airways and vessels.
+        taken: Findings already placed.
+        rng: Source of the places.
 
     Returns:
-        The finding with its centre, or None where none of ``TRIES`` places is free.
+        The finding with its centre, or None if none of ``TRIES`` places is free.
     """
     radius_mm = nodule.diameter_mm / 2
     points_mm = _propose(nodule, chest, vessels, rng)
@@ -116,7 +116,7 @@ def _depths_mm(nodule: Nodule) -> tuple[float, float]:
 
 
 def _propose(nodule: Nodule, chest: Chest, vessels: Tubes, rng: np.random.Generator) -> Points:
-    """Draw (n, 3) centres that may do: on vessels, or evenly at the depths in question."""
+    """Draw (n, 3) candidate centres: on vessels, or uniformly at the allowed depths."""
     if nodule.attachment is Attachment.JUXTA_VASCULAR:
         radius_mm = vessels.end_radius_mm
         ends = vessels.end_mm[(radius_mm > FED_BY_MM[0]) & (radius_mm < FED_BY_MM[1])]
@@ -134,7 +134,7 @@ def _propose(nodule: Nodule, chest: Chest, vessels: Tubes, rng: np.random.Genera
 
 
 def paint(placed: Placed, lungs: Lungs, rng: np.random.Generator) -> None:
-    """Paint a finding into the lungs, where it is denser than what is there."""
+    """Paint a finding into the lungs wherever it is denser than the present tissue."""
     reach_mm = SPIKE_END[1] * placed.radius_mm + 3
     box = lungs.lattice.box(placed.center_mm - reach_mm, placed.center_mm + reach_mm)
     local = lungs.lattice.crop(box)

@@ -1,4 +1,4 @@
-"""The scanner: what a CT makes of a patient, slice by slice.
+"""The scanner: turns a patient into a CT, slice by slice.
 
 sharp HU ──blur()──▶ ──add_noise()──▶ ──digitise()──▶ int16 HU
 """
@@ -25,7 +25,7 @@ PSF_MM = (0.45, 0.65)
 """Standard deviation of the in-plane point spread: soft to standard kernels, 1.1-1.5 mm FWHM."""
 
 NOISE_HU = (14.0, 38.0)
-"""Standard deviation of the noise half way out in the body: low to standard dose."""
+"""Standard deviation of the noise half-way to the body surface: low to standard dose."""
 
 CLIP_HU = (-1024, 3071)
 """12 bits, as scanners store them."""
@@ -63,10 +63,10 @@ def acquire(
 
     Args:
         hu: (z, y, x) sharp HU; overwritten.
-        lattice: Where its voxels lie.
-        patient: Gives the noise its shape: it is greatest behind the most tissue.
+        lattice: Position of its voxels.
+        patient: Determines where noise is strong: behind the most tissue.
         protocol: Blur and noise.
-        rng: Draws the noise.
+        rng: Source of the noise.
     """
     dz_mm, pixel_mm, _ = lattice.spacing_mm
     hu = ndimage.gaussian_filter1d(hu, SD_PER_FWHM * protocol.thickness_mm / dz_mm, axis=0)
@@ -78,9 +78,9 @@ def acquire(
 
 
 def _noise(lattice: Lattice, patient: Patient, rng: np.random.Generator) -> Volume:
-    """Draw noise of standard deviation 1 half way out, grainy as filtered back-projection's is.
+    """Draw noise with the grain of filtered back-projection, of standard deviation 1 half-way out.
 
-    Its spectrum rises from (nearly) zero and falls again: a smooth field less a smoother one.
+    Its spectrum rises from nearly zero and falls again: a smooth field minus a smoother one.
     """
     noise = rng.standard_normal(lattice.size_vox, dtype=np.float32)
     noise = _smooth_in_plane(noise, 0.75)

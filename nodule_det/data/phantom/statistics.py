@@ -1,9 +1,9 @@
-"""What nodules look like and how many there are: LIDC-IDRI's statistics, drawn from.
+"""Number and appearance of nodules, drawn from LIDC-IDRI's statistics.
 
-    rng ──draw_count(), draw_nodule(), draw_excluded()──▶ Nodule (not yet anywhere)
+    rng ──draw_count(), draw_nodule(), draw_excluded()──▶ Nodule (not yet placed)
 
-The numbers are those of the published annotations of LIDC-IDRI's 897 scans of at most 2.5 mm
-slice thickness, nodules of 3 mm and more that at least three of four readers marked (1,192).
+The numbers come from the published annotations of LIDC-IDRI's 897 scans of at most 2.5 mm slice
+thickness: 1,192 nodules of 3 mm and more, marked by at least three of four readers.
 
 References:
     Armato et al. (2011), Medical Physics 38(2): LIDC-IDRI.
@@ -23,8 +23,8 @@ SCANS_WITH = {0: 290, 1: 315, 2: 160, 3: 63, 4: 25, 5: 22, 6: 11, 7: 4, 8: 2, 9:
 DIAMETER_AT = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 DIAMETER_MM = (3.2, 4.0, 5.1, 6.4, 9.7, 19.2, 32.3)
 """Quantiles of the diameter: those of the equal-volume spheres, less the 0.5 mm by which the
-readers' outlines lie outside a nodule.  They give LUNA16's median 6.4 mm, and its mean of ln d,
-1.99; between them ln d is linear.  All kinds together come out a little larger (median 6.7 mm, mean
+readers' outlines lie outside a nodule.  They yield LUNA16's median 6.4 mm, and its mean of ln d,
+1.99; between them ln d is linear.  All kinds together are a little larger (median 6.7 mm, mean
 of ln d 2.03), because nodules that are not solid start at ``SMALLEST_NONSOLID_MM``."""
 
 SMALLEST_NONSOLID_MM = 5.0
@@ -39,7 +39,7 @@ CALCIFIED_SOLID = 190 / 1036
 
 
 class Texture(StrEnum):
-    """How a nodule attenuates; the value is the word in ``annotations.csv``."""
+    """Texture of a nodule, as written in ``annotations.csv``."""
 
     SOLID = "solid"
     PART_SOLID = "part_solid"
@@ -54,7 +54,7 @@ TEXTURE_SHARE = {
 
 
 class Attachment(StrEnum):
-    """What a nodule touches; the value is the word in ``annotations.csv``."""
+    """What a nodule touches, as written in ``annotations.csv``."""
 
     ISOLATED = "isolated"
     JUXTA_PLEURAL = "juxta_pleural"
@@ -66,11 +66,11 @@ ATTACHMENT_SHARE = {
     Attachment.JUXTA_PLEURAL: 0.27,
     Attachment.JUXTA_VASCULAR: 0.23,
 }
-"""LIDC's readers did not note it; reviews of screening scans give a fifth to a third for each."""
+"""LIDC's readers did not note it; reviews of screening scans report a fifth to a third for each."""
 
 
 class Kind(StrEnum):
-    """A lesion, or a finding that is excluded; the value is the word in the CSV of these."""
+    """A lesion, or a kind of excluded finding as written in their CSV."""
 
     NODULE = "nodule"
     MICRONODULE = "micronodule"
@@ -79,13 +79,13 @@ class Kind(StrEnum):
 
 
 EXCLUDED_PER_SCAN = {Kind.MICRONODULE: 0.8, Kind.GRANULOMA: 0.3, Kind.PLAQUE: 0.4}
-"""Mean numbers.  LUNA16 excludes some 40 places per scan, but most of them by one reader of four
-only, and many twice; the phantom has no readers, so it has the findings that stand behind them."""
+"""Mean numbers per scan.  LUNA16 excludes some 40 places per scan, but most were marked by only one
+of four readers, and many are duplicates.  The phantom has only the findings behind such marks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Nodule:
-    """A finding before it has a place.
+    """A finding before it is placed.
 
     Attributes:
         diameter_mm: Diameter of the sphere of the same volume; of a plaque, its width.
@@ -103,7 +103,7 @@ class Nodule:
     plaque_mm: float = 0.0
 
     def attributes(self) -> dict[str, str]:
-        """Say what it is in the words of the CSV files, in the order of their columns."""
+        """Return its description for the CSV files, in the order of their columns."""
         if self.kind is not Kind.NODULE:
             return {"kind": self.kind.value}
         return {
@@ -115,7 +115,7 @@ class Nodule:
 
 
 def draw_count(mean: float, rng: np.random.Generator) -> int:
-    """Draw how many nodules a scan has: Poisson of that mean, or LIDC's own where it is 0."""
+    """Draw the number of nodules in a scan: Poisson with this mean, or LIDC's own if it is 0."""
     if mean > 0:
         return int(rng.poisson(mean))
     counts = np.array(list(SCANS_WITH.values()), np.float64)
@@ -128,7 +128,7 @@ def draw_diameter_mm(rng: np.random.Generator) -> float:
 
 
 def draw_nodule(rng: np.random.Generator) -> Nodule:
-    """Draw a nodule of LIDC's statistics."""
+    """Draw a nodule from LIDC's statistics."""
     texture = Texture(rng.choice(list(TEXTURE_SHARE), p=list(TEXTURE_SHARE.values())))
     diameter_mm = draw_diameter_mm(rng)
     while texture is not Texture.SOLID and diameter_mm < SMALLEST_NONSOLID_MM:

@@ -2,9 +2,9 @@
 
     Chest ──grow_trees()──▶ Trees (vessels, airways as tubes)
 
-Each tree connects points drawn evenly in its lung with the hilum, taking the nearest points first;
-a new branch leaves the tree where the way to the new point and the way back to the hilum are
-shortest together.  Radii follow Murray's law: the cubes (about) of the daughters' radii sum to the
+Each tree connects points drawn uniformly in its lung with the hilum, nearest points first.  A new
+branch leaves the tree where the distance to the new point plus the weighted path to the hilum is
+shortest.  Radii follow Murray's law: the (approximate) cubes of the daughters' radii sum to the
 mother's.
 
 References:
@@ -27,8 +27,8 @@ HILUM_MM = 27.0
 """Distance of each hilum from the midline."""
 
 TARGETS_PER_LITRE = (330.0, 480.0)
-"""Ends of one tree per litre of lung.  With the radii below 4.5 % of the lung lie above -600 HU;
-real scans have 6-7 %: their finest vessels are many, and each would cost time."""
+"""Ends of one tree per litre of lung.  With the radii below, 4.5 % of the lung lies above -600 HU.
+Real scans have 6-7 %, because of many very fine vessels, each of which would cost time."""
 
 FEWEST_TARGETS, MOST_TARGETS = 80, 1300
 TIP_RADIUS_MM = (0.55, 0.7)
@@ -36,7 +36,7 @@ TIP_RADIUS_MM = (0.55, 0.7)
 
 AIRWAY_TARGETS, AIRWAY_TIP_MM, AIRWAY_MOST_MM = 26, 1.15, 6.0
 WALL_FACTOR, WALL_MM = 1.15, 0.55
-"""An airway's wall reaches out to 1.15 times its lumen's radius and 0.55 mm."""
+"""An airway's wall extends to 1.15 times its lumen's radius plus 0.55 mm."""
 
 TRACHEA_RADIUS_MM, TRACHEA_WALL_MM = 9.0, 1.5
 MAIN_BRONCHUS_RADIUS_MM = (7.0, 5.5)
@@ -45,7 +45,7 @@ DEEP_MM = 3.5
 
 MURRAY, AIRWAY_MURRAY = 2.7, 2.2
 SPLIT_RATIO = 1.25
-"""A branch starts at most this much wider than it goes on: a thick mother shows as a junction."""
+"""A branch starts at most this much wider than it continues: a thick mother shows as a junction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Growth:
     """How a tree grows.
 
     Attributes:
-        back: Weight of the way back to the hilum; 0 gives the shortest tree, 1 a star.
+        back: Weight of the path to the hilum; 0 gives the shortest tree, 1 a star.
         step_mm: Length of the straight pieces of a branch.
         tip_mm: Radius of the outermost piece.
         murray: Exponent of Murray's law.
@@ -116,10 +116,10 @@ def grow_tree(
     """Connect points with a root by a tree of tubes.
 
     Args:
-        root_mm: (3,) where it starts.
-        targets_mm: (n, 3) where its branches end.
+        root_mm: (3,) start of the tree.
+        targets_mm: (n, 3) ends of its branches.
         growth: How it grows.
-        rng: Bends the branches.
+        rng: Source of the bends.
 
     Returns:
         One tube for each piece, thicker towards the root.
@@ -147,11 +147,11 @@ def grow_tree(
 
 
 MOST_PIECES = 20
-"""Pieces of one branch at most, which bounds the memory of a tree."""
+"""Largest number of pieces of one branch, which bounds the memory of a tree."""
 
 
 def _branch(start_mm: Points, end_mm: Points, step_mm: float, rng: np.random.Generator) -> Points:
-    """Lead a branch to its end in pieces: (m, 3) points, bowed by about 6 % and a little uneven."""
+    """Return (m, 3) points along a branch, bowed by about 6 % and slightly irregular."""
     way_mm = end_mm - start_mm
     length_mm = float(np.sqrt(way_mm @ way_mm))
     m = min(max(1, round(length_mm / step_mm)), MOST_PIECES)
@@ -163,7 +163,7 @@ def _branch(start_mm: Points, end_mm: Points, step_mm: float, rng: np.random.Gen
 
 
 def _radii_mm(parent: IntArray, growth: Growth) -> Points:
-    """Return the radius of each node by the number of tips that it feeds.
+    """Return the radius of each node from the number of tips that it feeds.
 
     Example:
         >>> _radii_mm(np.array([-1, 0, 1, 1]), Growth(0, 1, 1.0, 2.0)).round(3).tolist()

@@ -6,9 +6,9 @@
                                   findings/UID.json       truth of a scan, written before it
                                   annotations.csv  annotations_excluded.csv  seriesuids.csv
 
-Scan i is made from seed + i and lies in subset i mod ``folds``, so a larger data set extends a
-smaller one.  A scan is there when its image is there: it is written into a hidden folder beside,
-and the file that a reader looks for (the header) is renamed into place last.
+Scan i is made from seed + i and goes to subset i mod ``folds``, so a larger data set extends a
+smaller one.  A scan is complete once its image exists: it is written into a hidden folder beside
+the target, and the file that a reader looks for (the header) is renamed into place last.
 """
 
 from __future__ import annotations
@@ -33,20 +33,21 @@ from nodule_det.tables import ANNOTATION_COLUMNS, write_table
 SETTINGS_FILE, FINDINGS_FOLDER = "phantom.json", "findings"
 NODULE_COLUMNS = ("texture", "attachment", "spiculation", "calcified")
 EXCLUDED_COLUMNS = ("kind",)
-"""What the phantom knows more than LUNA16's annotations: columns after its five."""
+"""The phantom's additional columns, after LUNA16's five."""
 
 
 def write_dataset(folder: Path, config: PhantomConfig, workers: int = 0) -> None:
-    """Make the scans that are not there yet, and write the data set's tables.
+    """Make the missing scans, and write the data set's tables.
 
     Args:
-        folder: Where it goes; made if it is not there.
+        folder: Folder of the data set, created if missing.
         config: Number, size, format and seed of the scans.
-        workers: Processes; 0 takes the processors this job may use.  The result is the same.
+        workers: Number of processes, which does not affect the result; 0: one for each CPU this job
+            may use.
 
     Raises:
-        LayoutError: If the folder holds a data set of other settings, or cannot be written.
-        ConfigError: If the settings leave no room for the nodules.
+        LayoutError: If the folder holds a data set with other settings, or cannot be written.
+        ConfigError: If the nodules do not fit.
     """
     folder = Path(folder)
     try:
@@ -62,7 +63,7 @@ def write_dataset(folder: Path, config: PhantomConfig, workers: int = 0) -> None
 
 
 def _claim(folder: Path, config: PhantomConfig) -> None:
-    """Write down the settings, or refuse a folder that was made with others."""
+    """Record the settings, or refuse a folder made with others."""
     path = folder / SETTINGS_FILE
     asked = _settings(config)
     if path.exists():
@@ -99,7 +100,7 @@ def _settings(config: PhantomConfig) -> dict[str, Any]:
 
 
 def _make_missing(folder: Path, config: PhantomConfig, workers: int) -> None:
-    """Make what is missing, in this process or in several."""
+    """Make the missing scans, in this process or in several."""
     (folder / FINDINGS_FOLDER).mkdir(exist_ok=True)
     for fold in range(config.folds):
         (folder / f"subset{fold}").mkdir(exist_ok=True)
@@ -136,7 +137,7 @@ def _in_processes(workers: int) -> Runner:
 
 
 def image_path(folder: Path, config: PhantomConfig, index: int) -> Path:
-    """Say where a reader finds scan ``index``: its header, file, or folder of slices."""
+    """Return the path at which a reader opens scan ``index``: header, file, or folder of slices."""
     uid = series_uid(config.seed + index, config)
     return folder / f"subset{index % config.folds}" / image_name(uid, config.format)
 
