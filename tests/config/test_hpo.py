@@ -1,0 +1,67 @@
+"""Settings of a study that cannot work are refused before a job is started."""
+
+import pytest
+
+from nodule_det.config.hpo import (
+    JOB_ID,
+    AcquisitionConfig,
+    DispatcherConfig,
+    DispatcherKind,
+    Failures,
+    HpoConfig,
+    require_study,
+)
+from nodule_det.config.train import TrainConfig
+from nodule_det.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"walltime_s": 300}, r"walltime_s=300 leaves no time beside .*margin_s=300; lower the"),
+        ({"environment": {"2X": "1"}}, r"environment\.2X is not a valid variable name"),
+        ({"poll_s": 0}, r"dispatcher\.poll_s=0 must lie in"),
+        ({"kind": DispatcherKind.pbs, "gpus": [0]}, r"gpus=\[0\] is for the local dispatcher"),
+    ],
+)
+def test_a_dispatcher_that_cannot_work_is_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        DispatcherConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"workers": 0}, r"workers=0 must lie in"),
+        ({"train": TrainConfig(run_dir="x")}, r"train\.run_dir=x cannot be set: each trial has"),
+        ({"objective": "a,b"}, r"objective=a,b must be the name of one number"),
+        ({"workers": 3, "dispatcher": DispatcherConfig(gpus=[0, 1])}, r"workers=3 is more than"),
+        (
+            {"objective": "loss", "acquisition": AcquisitionConfig(failures=Failures.zero)},
+            r"use acquisition\.failures=model with objective=loss",
+        ),
+    ],
+)
+def test_a_study_that_cannot_work_is_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        HpoConfig(study="s", **settings)
+
+
+def test_two_jobs_may_share_a_gpu_that_is_named_twice():
+    HpoConfig(study="s", workers=2, dispatcher=DispatcherConfig(gpus=[0, 0]))
+
+
+@pytest.mark.parametrize("study", ["studies/a", "/scratch/user@site/s-1.2", "~/a+b_c"])
+def test_an_ordinary_path_is_a_study(study):
+    require_study(study)
+
+
+@pytest.mark.parametrize("study", ["", "my study", "a,b", "a;rm", "$HOME/s", "é", "a\n"])
+def test_a_path_that_qsub_mangles_is_not_a_study(study):
+    with pytest.raises(ConfigError, match=r"^study"):
+        require_study(study)
+
+
+def test_ids_of_all_batch_systems_are_accepted_and_options_are_not():
+    assert all(JOB_ID.fullmatch(i) for i in ("42", "17.pbs-1.site.org", "9[3].srv", "12_4"))
+    assert not any(JOB_ID.fullmatch(i) for i in ("", "-x", "1 2", "1;2", "a" * 201))

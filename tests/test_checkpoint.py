@@ -1,0 +1,108 @@
+"""A checkpoint is whole or absent, and a file that is not one is refused by name."""
+
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from nodule_det.checkpoint import (
+    Checkpoint,
+    Meta,
+    load_checkpoint,
+    load_model,
+    load_weights,
+    save_checkpoint,
+)
+from nodule_det.config.train import ModelConfig
+from nodule_det.errors import CheckpointError, UnwrittenError
+from nodule_det.model import build_model
+
+META = Meta(ModelConfig(depth=2, filters=4), 0.75, 12.0, "0.1.0", step=7)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Return the path of a checkpoint and what it holds."""
+    torch.manual_seed(0)
+    whole = Checkpoint(META, build_model(META.model).state_dict(), {"state": {"step": 7}})
+    save_checkpoint(tmp_path / "last.pt", whole)
+    return tmp_path / "last.pt", whole
+
+
+def test_a_checkpoint_comes_back_to_the_bit(saved):
+    path, whole = saved
+    again = load_checkpoint(path)
+    assert (again.meta, again.training) == (whole.meta, whole.training)
+    assert again.weights.keys() == whole.weights.keys()
+    assert all(torch.equal(again.weights[k], v) for k, v in whole.weights.items())
+    model, meta = load_model(path)
+    assert meta == META
+    assert not model.training
+
+
+def test_a_file_cut_or_whose_weights_changed_is_refused(saved):
+    path, whole = saved
+    content = path.read_bytes()
+    middle = len(content) // 2
+    at = content.index(next(iter(whole.weights.values())).numpy().tobytes())
+    flipped = content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+    for damaged in (b"", content[:middle], content[:-1], flipped):
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=r"last\.pt cannot be read"):
+            load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.update(format=2), r"has format 2, this version reads 1"),
+        (lambda c: c.pop("weights"), r"it lacks 'weights'"),
+        (lambda c: c["weights"].update(bias=[1.0]), r"weights\.bias is one list"),
+        (lambda c: c["meta"].update(step="7"), r"meta\.step is one str"),
+        (lambda c: c["meta"].update(spacing_mm=0.0), r"store\.spacing_mm=0\.0 must lie in"),
+        (lambda c: c["meta"]["model"].pop("depth"), r"it lacks 'depth'"),
+    ],
+)
+def test_content_that_is_not_a_checkpoint_is_refused(saved, change, message):
+    path, _ = saved
+    content = torch.load(path, weights_only=True)
+    change(content)
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(path)
+
+
+def test_a_network_of_a_version_without_full_resolution_is_read(saved):
+    path, _ = saved
+    content = torch.load(path, weights_only=True)
+    del content["meta"]["model"]["full_resolution"]
+    torch.save(content, path)
+    assert load_checkpoint(path).meta.model.full_resolution is False
+
+
+def test_a_file_that_would_run_code_is_refused(tmp_path):
+    torch.save({"format": 1, "meta": Path("x")}, tmp_path / "a.pt")
+    (tmp_path / "b.pt").write_bytes(pickle.dumps({"format": 1}))
+    for name in ("a.pt", "b.pt"):
+        with pytest.raises(CheckpointError, match=rf"{name} cannot be read"):
+            load_checkpoint(tmp_path / name)
+
+
+def test_weights_of_another_architecture_are_refused(saved):
+    path, whole = saved
+    other = build_model(replace(META.model, filters=6))
+    with pytest.raises(CheckpointError, match=r"of another architecture .*'filters': 4"):
+        load_weights(other, whole, path)
+
+
+def test_a_disk_that_is_full_keeps_the_old_checkpoint(saved, small_disk):
+    _, whole = saved
+    path = small_disk("400k") / "last.pt"
+    save_checkpoint(path, whole)
+    large = replace(whole, weights={"a": torch.zeros(1_000_000)})
+    with pytest.raises(UnwrittenError, match=r"last\.pt cannot be written"):
+        save_checkpoint(path, large)
+    assert load_checkpoint(path).meta == META
+    assert [p.name for p in path.parent.iterdir()] == ["last.pt"]
