@@ -1,4 +1,4 @@
-"""``python -m nodule_det.baseline``: a plain blob detector, the honest comparison for the network.
+"""``python -m nodule_det.baseline``: a plain blob detector, for comparison with the network.
 
     store scan ──respond()──▶ strongest blob at each voxel ──peaks──▶ candidates.csv
 
@@ -34,8 +34,8 @@ FloatVolume = NDArray[np.float32]
 Mask = BoolArray
 
 SCALES_MM = (1.4, 2.0, 2.8, 4.0, 5.6, 8.0)
-"""Standard deviations of the Gaussian: a ball answers most where its radius is sqrt(3) of it, so
-these find nodules of 5 to 28 mm, and smaller ones less strongly."""
+"""Standard deviations of the Gaussian.  The response to a ball peaks where its radius is sqrt(3)
+times this, so these find nodules of 5 to 28 mm, and smaller ones with a weaker response."""
 
 RADIUS_PER_SCALE = math.sqrt(3)
 
@@ -56,7 +56,7 @@ PEAK_MM, APART_MM, APART_SCALES = 2.0, 4.0, 1.2
 either's scale, the higher stays."""
 
 MOST_PEAKS = 600
-"""Peaks looked at per scan, the highest; more than FROC at 8 false positives could ever count."""
+"""Number of highest peaks examined per scan; more than FROC at 8 false positives could count."""
 
 
 @command("baseline", BaselineConfig)
@@ -114,13 +114,13 @@ def find_blobs(
 
     Args:
         volume_hu: (z, y, x) HU, of about 1 mm.
-        grid: Where its voxels lie; isotropic, as a store's are.
-        lung: (z, y, x) where a centre may be.
-        most: Blobs kept, the strongest.
+        grid: Its grid; isotropic, as in a store.
+        lung: (z, y, x) mask of allowed centres.
+        most: Number of strongest blobs to keep.
 
     Returns:
-        Candidates, the best first; the score is the answer as a share of the largest one
-        possible, the diameter that of the ball which answers best at the blob's scale.
+        Candidates, best first.  The score is the response as a share of the largest possible one,
+        the diameter that of the ball with the strongest response at the blob's scale.
     """
     response, scale = respond(volume_hu, grid.spacing_mm[0])
     response *= lung
@@ -150,7 +150,7 @@ def respond(
         spacing_mm: Edge of its voxels.
 
     Returns:
-        (z, y, x) answers as a share of ``FULL_RESPONSE``, and the index of the scale of each.
+        (z, y, x) responses as a share of ``FULL_RESPONSE``, and the index of the scale of each.
     """
     smooth = np.clip(volume_hu, *WINDOW_HU).astype(np.float32)
     shape, factor, done_mm = smooth.shape, 1, 0.0
@@ -186,7 +186,7 @@ def _doubled(values: FloatVolume, shape: tuple[int, ...]) -> FloatVolume:
 
 
 def _strongest_apart(world_mm: FloatArray, scale_mm: FloatArray) -> NDArray[np.intp]:
-    """Keep of blobs (strongest first) those that are not too close to a stronger one."""
+    """Return the blobs (strongest first) that are not too close to a stronger one."""
     kept: list[int] = []
     for i, (point_mm, size_mm) in enumerate(zip(world_mm, scale_mm, strict=True)):
         away_mm = np.linalg.norm(world_mm[kept] - point_mm, axis=1)

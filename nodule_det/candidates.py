@@ -26,33 +26,33 @@ from nodule_det.geometry import Grid
 from nodule_det.tables import CANDIDATE_COLUMNS, DIAMETER, write_table
 
 REACH_MM = 16.0
-"""Half the edge of the cube in which a peak's extent is looked for: no lesion under 3 cm is cut."""
+"""Half the edge of the cube in which a peak's extent is measured: no lesion under 3 cm is cut."""
 
 ScoreColumns = Mapping[str, Callable[[FloatArray], FloatArray]]
 NO_COLUMNS: ScoreColumns = {}
 
 SMALLEST = 1e-6
-"""A probability of 0 is nowhere a peak, whatever the threshold."""
+"""Lower limit of the threshold, because a probability of 0 is never a peak."""
 
 NEIGHBOURS_VOX = 1.8
-"""Between sqrt(3), the distance of the farthest of 26 neighbours, and 2."""
+"""Above sqrt(3), the distance of the farthest of the 26 neighbours, and below 2."""
 
 MANY_PEAKS = 100_000
-"""Above this many voxels (a saturated network) groups are labelled in an array of the whole scan,
-below it by looking up neighbours: 0.1 s less for a scan of 28 million voxels."""
+"""Above this many voxels (a saturated network), groups are labelled in an array of the whole scan.
+Below it, neighbours are looked up, which saves 0.1 s for a scan of 28 million voxels."""
 
 Voxel = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class ScanCandidates:
-    """Candidates of one scan, the best first.
+    """Candidates of one scan, best first.
 
     Attributes:
         world_mm: (n, 3) centres (x, y, z), LPS.
         score: (n,) probability of the peak.
-        diameter_mm: (n,) diameter of the sphere whose volume the peak's extent has.
-        n_dropped: Peaks left out by ``candidates.max_per_scan``.
+        diameter_mm: (n,) diameter of a sphere with the volume of the peak's extent.
+        n_dropped: Peaks discarded by ``candidates.max_per_scan``.
     """
 
     world_mm: FloatArray
@@ -75,7 +75,7 @@ class PeakVolume(Protocol):
         """Find the (n, 3) voxels that none of 26 neighbours exceeds, in array order, and values."""
 
     def cubes(self, voxels: IntArray, reach: Voxel) -> Iterator[NDArray[np.float32]]:
-        """Cut the cube around each voxel that reaches so far along each axis, -1 outside."""
+        """Cut a cube of half-width ``reach`` around each voxel; -1 outside the volume."""
 
 
 class HostVolume:
@@ -90,7 +90,7 @@ class HostVolume:
         return self._probability.shape
 
     def peaks(self, threshold: float) -> tuple[IntArray, NDArray[np.float32]]:
-        """Find the peaks; only voxels that are high enough are compared with neighbours."""
+        """Find the peaks; only voxels above the threshold are compared with neighbours."""
         padded = np.pad(self._probability, 1, constant_values=-1.0)
         flat = padded.ravel()
         high = np.flatnonzero(flat >= max(threshold, SMALLEST))
@@ -125,18 +125,19 @@ def find_candidates(
 ) -> ScanCandidates:
     """Find the peaks of a probability volume.
 
-    A peak is a voxel that none of its 26 neighbours exceeds; peaks that touch are one.  Peaks
-    closer than ``merge_mm`` to a higher one belong to it; of equal ones the first in array order
-    stays.  So do peaks whose extents have their centres that close: two tops of one large lesion.
+    A peak is a voxel that none of its 26 neighbours exceeds; adjacent peaks count as one.  Peaks
+    closer than ``merge_mm`` to a higher one are merged into it; of equal peaks the first in array
+    order is kept.  Peaks whose measured centres are that close (two maxima of one large lesion) are
+    merged as well.
 
     Args:
         probability: (z, y, x) in [0, 1], in memory or on a GPU.
-        grid: Where its voxels lie.
+        grid: Grid of the volume.
         config: Threshold, merging distance and limit.
-        search: (z, y, x) where a peak counts (the lungs); None takes all of it.
+        search: (z, y, x) mask in which peaks count (the lungs); None means everywhere.
 
     Returns:
-        At most ``max_per_scan`` candidates; ``n_dropped`` says how many more there were.
+        At most ``max_per_scan`` candidates; ``n_dropped`` is the number discarded.
     """
     volume = HostVolume(probability) if isinstance(probability, np.ndarray) else probability
     voxels, score = volume.peaks(config.threshold)
@@ -167,10 +168,10 @@ def find_candidates(
 
 
 def _middles(voxels: IntArray, shape: tuple[int, ...]) -> IntArray:
-    """Return the index of one voxel for each connected group: the one nearest the group's centroid.
+    """Return the index of one voxel per connected group: the one nearest the group's centroid.
 
-    Two peaks that touch have the same height, because neither exceeds the other.  A network that
-    is sure predicts exactly 1 all through a nodule; such a plateau gives one voxel.
+    Adjacent peaks have the same height, because neither exceeds the other.  A confident network
+    predicts exactly 1 throughout a nodule; such a plateau yields one voxel.
     """
     if not len(voxels):
         return np.empty(0, np.int64)
@@ -184,7 +185,7 @@ def _middles(voxels: IntArray, shape: tuple[int, ...]) -> IntArray:
 
 
 def _groups(voxels: IntArray, shape: tuple[int, ...]) -> tuple[int, IntArray]:
-    """Number the connected groups (26 neighbours) of voxels: how many, and which each is in."""
+    """Label the connected groups (26 neighbours): their number, and the group of each voxel."""
     if len(voxels) > MANY_PEAKS:
         there = np.zeros(shape, bool)
         there[tuple(voxels.T)] = True
@@ -197,9 +198,9 @@ def _groups(voxels: IntArray, shape: tuple[int, ...]) -> tuple[int, IntArray]:
 
 
 def _apart(world_mm: FloatArray, merge_mm: float) -> NDArray[np.intp]:
-    """Return the indices of points, best first, that no better kept point is near.
+    """Return the indices of points (sorted best first) with no better kept point nearby.
 
-    An untrained network has ten thousands of peaks, so neighbours are looked up in a tree.
+    An untrained network has tens of thousands of peaks, so neighbours are looked up in a tree.
     """
     if not len(world_mm) or merge_mm == 0:
         return np.arange(len(world_mm))
@@ -220,10 +221,10 @@ def _extent(
     """Measure the connected voxels around a peak that reach half of it.
 
     Args:
-        cube: Probabilities around the peak, which is in its middle.
-        voxel: (3,) the peak's place in the volume.
+        cube: Probabilities around the peak, which is at its centre.
+        voxel: (3,) position of the peak in the volume.
         peak: Its probability.
-        grid: Of the volume.
+        grid: Grid of the volume.
 
     Returns:
         Their centre as a continuous voxel, and the diameter of a sphere of their volume, mm.
@@ -244,9 +245,9 @@ def write_candidates(
     """Write LUNA16's columns and ``diameter_mm``, one row per candidate, scan by scan.
 
     Args:
-        path: CSV to write, whole or not at all.
+        path: CSV, written atomically.
         scans: Series key and candidates of each scan.
-        extra: Name of a further column -> its (n,) values from the (n,) scores.
+        extra: Name of an additional column -> function from the (n,) scores to its (n,) values.
     """
     rows = (
         (uid, *point, score, diameter, *more)

@@ -30,10 +30,10 @@ UNREADABLE = (
     RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError, AttributeError,
     ArithmeticError, MemoryError, struct.error, zipfile.BadZipFile, pickle.UnpicklingError,
 )  # fmt: skip
-"""What zip, pickle and torch raise on bytes that mean nothing."""
+"""Exceptions that zip, pickle and torch raise on invalid data."""
 
 ADDED_SETTINGS = {"full_resolution"}
-"""Settings of the network that checkpoints of earlier versions lack; their default holds there."""
+"""Settings of the network that older checkpoints lack; their defaults apply."""
 
 META_TYPES: dict[str, type | tuple[type, ...]] = {
     "spacing_mm": (int, float),
@@ -45,14 +45,14 @@ META_TYPES: dict[str, type | tuple[type, ...]] = {
 
 @dataclass(frozen=True)
 class Meta:
-    """What a network was made for; travels with its weights.
+    """Description of a network, stored with its weights.
 
     Attributes:
         model: Architecture.
         spacing_mm: Edge of the voxels that it was trained on.
-        margin_mm: Rim that the store keeps around the lungs.
+        margin_mm: Margin around the lungs in the store.
         version: Version of this package.
-        step: Optimiser steps behind the weights.
+        step: Number of optimiser steps.
     """
 
     model: ModelConfig
@@ -64,20 +64,19 @@ class Meta:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file holds."""
+    """Content of a checkpoint file."""
 
     meta: Meta
     weights: dict[str, torch.Tensor]
     training: dict[str, Any] | None = None
-    """Optimiser, scaler, position and best figures: what a resumed run needs, absent in
-    ``best.pt``."""
+    """Optimiser, scaler, position and best figures, for resuming a run; absent in ``best.pt``."""
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint whole or not at all.
+    """Write a checkpoint atomically.
 
     Raises:
-        UnwrittenError: If it cannot be written; what stood there stands.
+        UnwrittenError: If it cannot be written; an existing file is left unchanged.
     """
     content = {
         "format": FORMAT,
@@ -129,7 +128,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _understood(content: Any, path: Path) -> Checkpoint:
-    """Turn what a file holds into a checkpoint, or say what it holds instead."""
+    """Check the content of a file and return it as a checkpoint."""
     _require(content, dict, "it")
     if content["format"] != FORMAT:
         raise CheckpointError(
@@ -151,7 +150,7 @@ def _understood(content: Any, path: Path) -> Checkpoint:
         if setting.name in values["model"] or setting.name not in ADDED_SETTINGS:
             _require(values["model"][setting.name], type(setting.default), f"meta.{setting.name}")
     meta = Meta(**{**values, "model": ModelConfig(**values["model"])})
-    # the rules of a store: a spacing of 0 would ask for endless memory
+    # apply the limits of a store: a spacing of 0 would need unlimited memory
     StoreConfig(spacing_mm=meta.spacing_mm, margin_mm=meta.margin_mm)
     return Checkpoint(meta, weights, training)
 
@@ -162,7 +161,7 @@ def _require(value: object, kind: type | tuple[type, ...], name: str) -> None:
 
 
 def _read_whole(path: Path) -> Any:
-    """Read what torch saved, after comparing it with its checksums, which ``torch.load`` skips."""
+    """Read what torch saved, after verifying its checksums, which ``torch.load`` skips."""
     with zipfile.ZipFile(path) as archive:
         if (damaged := archive.testzip()) is not None:
             raise zipfile.BadZipFile(f"{damaged} differs from its checksum")
@@ -170,7 +169,7 @@ def _read_whole(path: Path) -> Any:
 
 
 def load_weights(model: nn.Module, checkpoint: Checkpoint, path: Path) -> None:
-    """Put the weights into a network.
+    """Load the weights into a network.
 
     Raises:
         CheckpointError: If they belong to another architecture.

@@ -1,10 +1,10 @@
-"""Where voxels lie in the patient: the only conversion between array indices and millimetres.
+"""Positions of voxels in the patient: the only conversion between array indices and millimetres.
 
     voxel (z, y, x) ──Grid.to_world()──▶ world (x, y, z) mm, LPS ──Grid.to_voxel()──▶ voxel
 
 A voxel is a continuous array index; an integer is a voxel's *centre*.  World is millimetres in
-LPS (x to the patient's left, y to the back, z to the head), as in DICOM and ITK; NIfTI's RAS is
-turned into LPS by :func:`grid_from_ras_affine` and nowhere else.
+LPS (x to the patient's left, y to the back, z to the head), as in DICOM and ITK.  NIfTI's RAS is
+converted to LPS only in :func:`grid_from_ras_affine`.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ class Grid:
 
     Attributes:
         size_vox: (z, y, x) number of voxels.
-        spacing_mm: (z, y, x) distance of neighbouring voxel centres, in mm.
+        spacing_mm: (z, y, x) distance between neighbouring voxel centres, in mm.
         origin_mm: (x, y, z) world position of the centre of voxel (0, 0, 0), in mm, LPS.
         direction: 3 x 3 rows; column j is the world direction (x, y, z) of the j-th index axis
             in ITK's order (x, y, z), so the identity is a scan in standard orientation.
 
     Raises:
         GeometryError: If a spacing is not positive and finite, or the axes are not orthonormal
-            (a sheared grid, as an uncorrected gantry tilt makes it).
+            (a sheared grid, as from an uncorrected gantry tilt).
     """
 
     size_vox: tuple[int, int, int]
@@ -94,18 +94,18 @@ class Grid:
         return np.asarray(offset @ np.linalg.inv(self._step_mm).T, np.float64)
 
     def contains(self, world: ArrayLike) -> BoolArray:
-        """Tell which world points (..., 3) lie in the grid, to the outer faces of its voxels."""
+        """Return which world points (..., 3) lie in the grid, to the outer faces of its voxels."""
         voxel = self.to_voxel(world)
         inside = (voxel >= -0.5) & (voxel <= np.asarray(self.size_vox) - 0.5)
         return np.asarray(inside.all(axis=-1))
 
     def crop(self, start: ArrayLike, size_vox: ArrayLike) -> Grid:
-        """Describe the sub-grid of ``size_vox`` voxels whose first voxel is ``start`` (z, y, x)."""
+        """Return the sub-grid of ``size_vox`` voxels whose first voxel is ``start`` (z, y, x)."""
         z, y, x = (int(n) for n in np.asarray(size_vox))
         return Grid((z, y, x), self.spacing_mm, _triple(self.to_world(start)), self.direction)
 
     def as_dict(self) -> dict[str, Any]:
-        """Say the same in plain lists, for JSON."""
+        """Return the grid as plain lists, for JSON."""
         return {
             "size_vox": list(self.size_vox),
             "spacing_mm": list(self.spacing_mm),
@@ -127,7 +127,7 @@ class Grid:
 
 
 def grid_from_ras_affine(affine: ArrayLike, size_xyz: ArrayLike) -> Grid:
-    """Build the grid of a NIfTI image as nibabel presents it.
+    """Build the grid of a NIfTI image read with nibabel.
 
     Args:
         affine: (4, 4) voxel (x, y, z) -> RAS mm, as ``nibabel.Nifti1Image.affine``.

@@ -1,16 +1,15 @@
-"""A network over a whole scan: exactly what one pass over everything would compute, in pieces.
+"""Run a network over a whole scan in slabs, with exactly the result of a single pass.
 
     volume (z, y, x) HU ──box──▶ slabs with halo ──network──▶ cores ──▶ probability of the box
 
-With batch norm the output at a voxel depends on the voxels within the network's reach and on
-nothing else.  So the box is cut into slabs along z, each computed with a halo of that reach, and
-only cores are kept: no overlap to blend, no seam, the same numbers whatever box and slab.
+With batch norm, the output at a voxel depends only on voxels within the network's reach.  So the
+box is cut into slabs along z, each slab is computed with a halo of that reach, and only its core is
+kept.  There is no overlap to blend and no seam, and the result does not depend on box or slabs.
 
-What is computed begins and ends at multiples of the network's stride.  Elsewhere its strided
-convolutions would look at other voxels, and the output would silently be off.
+Slabs begin and end at multiples of the network's stride.  Otherwise its strided convolutions would
+see other voxels, and the output would silently be wrong.
 
-Volume and probability stay on the device; of a scan that is searched for candidates only its peaks
-and the cubes around them come back.
+Volume and probability stay on the device; only the peaks and the cubes around them are copied back.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ SLAB_BYTES = 2560 << 20
 twice as many rows, since the halo of a residual network is 24 rows on either side."""
 
 CPU_SHARE = 0.25
-"""Most of the memory that the job may use for a slab on a CPU."""
+"""Largest share of the job's memory for a slab on a CPU."""
 
 GPU_SHARE = 0.5
 """Share of a GPU's free memory for a slab; the rest is for what the estimate leaves out."""
@@ -63,7 +62,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Region:
-    """Where in the scan a probability volume lies: its first voxel, (z, y, x)."""
+    """A probability volume and its position in the scan: its first voxel, (z, y, x)."""
 
     corner: Voxel
     probability: Probability
@@ -86,12 +85,12 @@ def predict_volume(
             faster.
         config: Its architecture.
         volume_hu: (z, y, x) int16 HU of the scan; may be a read-only memory map.
-        box: Part of interest (the lungs); None takes the whole scan.  Voxels around it are seen by
-            the network all the same.
-        device: Where to compute.
+        box: Region of interest (the lungs); None means the whole scan.  The network still sees the
+            voxels around it.
+        device: Device to compute on.
         dtype: Type of the forward pass; float32 computes without autocast.
         max_voxels: Largest slab with its halo; by default what fits the device's memory.  A slab
-            has at least one stride and its halo, however small this is.
+            is never smaller than one stride and its halo.
 
     Returns:
         Probability over the box, float32.
@@ -117,7 +116,7 @@ def probability_on_device(
     dtype: torch.dtype,
     max_voxels: int | None = None,
 ) -> tuple[Voxel, Tensor]:
-    """Compute the probability of a box of a volume that lies on the device.
+    """Compute the probability over a box of a volume on the device.
 
     Args and errors as for :func:`predict_volume`.
 
@@ -214,10 +213,10 @@ class DeviceVolume:
 
 
 def reach_vox(config: ModelConfig) -> int:
-    """Return how far an output voxel sees, in voxels, rounded up to the stride.
+    """Return the receptive radius of an output voxel, in voxels, rounded up to the stride.
 
-    The interval of inputs is followed from the output back through every layer, for each place
-    that an output voxel can have in a cell of the stride.
+    The interval of inputs is traced from the output back through every layer, for each position
+    that an output voxel can have within a cell of the stride.
 
     Example:
         >>> reach_vox(ModelConfig(depth=3, kernel_size=3, residual=False))
@@ -256,7 +255,7 @@ def slab_voxels(config: ModelConfig, device: torch.device, slab_bytes: int = SLA
     Args:
         config: Architecture.
         device: Where to compute.  A GPU uses half of its free memory.
-        slab_bytes: Most memory on a CPU; never more than a quarter of what the job may use.
+        slab_bytes: Memory limit on a CPU; at most a quarter of the job's memory is used.
     """
     bytes_per_voxel = 56 + 3 * config.filters + (100 if config.residual else 0)
     if config.full_resolution:
@@ -283,7 +282,7 @@ def _bounds(
 
 
 def _padded(volume_hu: Tensor, low: Voxel, high: Voxel) -> Tensor:
-    """Cut a block, with air where it ends beyond the scan."""
+    """Cut a block, filled with air beyond the scan."""
     block = volume_hu[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
     missing = [b - a - n for a, b, n in zip(low, high, block.shape, strict=True)]
     if not any(missing):
@@ -295,7 +294,7 @@ def _padded(volume_hu: Tensor, low: Voxel, high: Voxel) -> Tensor:
 def _thinner(
     core: int, step: int, shape: tuple[int, ...], device: torch.device, error: RuntimeError
 ) -> int:
-    """Halve the slabs after one that did not fit."""
+    """Halve the slab size after one did not fit."""
     if core <= step:
         raise DeviceMemoryError(
             f"{device} has no memory left for {' x '.join(map(str, shape))} voxels, the "

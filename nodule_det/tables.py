@@ -1,4 +1,4 @@
-"""CSV files of any origin: byte-order marks, semicolons, blank lines, damaged rows, no rows.
+"""Read CSV files of any origin: byte-order marks, semicolons, blank lines, damaged rows, no rows.
 
 path ──read_table()──▶ Table ──text(), numbers()──▶ columns, or an error that names the line
 """
@@ -20,13 +20,13 @@ from nodule_det.files import replacing
 SERIES, X, Y, Z = "seriesuid", "coordX", "coordY", "coordZ"
 DIAMETER, PROBABILITY = "diameter_mm", "probability"
 PATIENT = "patient"
-"""Column of a list of scans that names the patient of each."""
+"""Column with the patient of each scan, in a list of scans."""
 ANNOTATION_COLUMNS = (SERIES, X, Y, Z, DIAMETER)
 """LUNA16's ``annotations.csv``; world mm, LPS."""
 CANDIDATE_COLUMNS = (SERIES, X, Y, Z, PROBABILITY)
 """LUNA16's submission format; ours adds ``diameter_mm`` as a sixth column."""
 FORMULA = ("=", "+", "-", "@")
-"""A spreadsheet runs a cell that begins with one of these."""
+"""First characters of a cell that make a spreadsheet run it as a formula."""
 
 LONGEST_CELL = 200
 """What an error quotes of a file."""
@@ -34,7 +34,7 @@ LONGEST_CELL = 200
 
 @dataclass(frozen=True)
 class Table:
-    """A CSV file as columns of text, with the line that each row came from."""
+    """A CSV file as columns of text, with the line number of each row."""
 
     path: Path
     columns: dict[str, list[str]]
@@ -45,7 +45,7 @@ class Table:
         return len(self.line)
 
     def text(self, column: str) -> list[str]:
-        """Return a column without the blanks around each cell; undoes :func:`write_table`."""
+        """Return a column with blanks stripped; the inverse of :func:`write_table`."""
         cells = [cell.strip() for cell in self.columns[column]]
         return [
             cell[1:] if cell[:1] == "'" and cell[1:].startswith(FORMULA) else cell for cell in cells
@@ -78,12 +78,12 @@ class Table:
 def read_table(path: Path, required: Sequence[str], *, allow_empty: bool = False) -> Table:
     """Read a CSV file with a header line.
 
-    The header says whether commas, semicolons or tabs separate the columns.  A byte-order mark and
-    blank lines are skipped.  Further columns are kept.
+    Commas, semicolons or tabs may separate the columns, as in the header.  A byte-order mark and
+    blank lines are skipped.  Additional columns are kept.
 
     Raises:
         TableError: If the file is missing, empty or not text, lacks a required column, has a row
-            of another length than its header, or has no rows (unless ``allow_empty``).
+            that differs in length from its header, or has no rows (unless ``allow_empty``).
     """
     path = Path(path)
     try:
@@ -136,8 +136,8 @@ def _check_header(path: Path, header: list[str], required: Sequence[str]) -> Non
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a CSV file atomically; floats keep all their digits.
 
-    A text that a spreadsheet would run (``=1+1``) gets an apostrophe before it, which
-    :meth:`Table.text` takes away again; control characters become blanks.
+    Text that a spreadsheet would run as a formula (``=1+1``) is prefixed with an apostrophe, which
+    :meth:`Table.text` removes.  Control characters become blanks.
     """
     with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as f:
         writer = csv.writer(f, lineterminator="\n")

@@ -1,1 +1,1 @@
-"""Pictures that several commands draw."""
+"""Figures that several commands draw."""

@@ -1,9 +1,9 @@
-"""A sheet of slices: nodules that were found, nodules that were missed, and the worst false alarms.
+"""A sheet of slices: detected nodules, missed nodules, and the worst false positives.
 
     scans + candidates + Matched ──save_findings()──▶ findings.png
 
-The one picture to look at after a training: it shows at a glance whether the network takes vessels
-for nodules, misses the small ones, or sits beside them.
+The first figure to look at after a training: it shows at a glance whether the network mistakes
+vessels for nodules, misses small nodules, or is off-centre.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ SMALLEST_RING_MM = 10.0
 
 @dataclass(frozen=True)
 class Tile:
-    """One place in one scan, and what is written under it."""
+    """A position in a scan, and its caption."""
 
     scan: StoredScan
     world_mm: FloatArray
@@ -57,14 +57,13 @@ def save_findings(
 ) -> None:
     """Draw up to eight of each outcome as axial slices with rings.
 
-    Hits are spread over their scores, the surest first; misses are the largest ones; false
-    positives those of the highest score.
+    True positives are spread over their scores, highest first.  False negatives are the largest
+    ones, and false positives those with the highest scores.
 
     Args:
         scans: Evaluated scans.
-        candidates: Of each scan, in the same order.
-        matched: What became of them, in the rows of all scans' candidates one after the other and
-            of all scans' lesions one after the other.
+        candidates: Candidates of each scan, in the same order.
+        matched: Result of matching; rows are the candidates, and the lesions, of all scans in turn.
         path: PNG to write.
     """
     rows = [
@@ -92,7 +91,7 @@ def save_findings(
 
 
 def hits(scans: Sequence[StoredScan], matched: Matched) -> tuple[list[Tile], int]:
-    """Choose hits spread over the ranks of their scores; also tells how many there are."""
+    """Choose true positives spread over the ranks of their scores; also return their number."""
     found = np.flatnonzero(matched.found)
     found = found[np.argsort(-matched.lesion_score[found], kind="stable")]
     ranks = np.unique(np.linspace(0, len(found) - 1, min(COLUMNS, len(found))).round().astype(int))
@@ -106,7 +105,7 @@ def hits(scans: Sequence[StoredScan], matched: Matched) -> tuple[list[Tile], int
 
 
 def misses(scans: Sequence[StoredScan], matched: Matched) -> tuple[list[Tile], int]:
-    """Choose the largest lesions that were missed; also tells how many there are."""
+    """Choose the largest missed lesions; also return the number of missed ones."""
     missed = np.flatnonzero(~matched.found)
     places = _lesions(scans)
     largest = sorted(missed, key=lambda i: -places[i][2])[:COLUMNS]
@@ -116,7 +115,7 @@ def misses(scans: Sequence[StoredScan], matched: Matched) -> tuple[list[Tile], i
 def false_positives(
     scans: Sequence[StoredScan], candidates: Sequence[ScanCandidates], matched: Matched
 ) -> tuple[list[Tile], int]:
-    """Choose the false positives of the highest score; also tells how many there are."""
+    """Choose the false positives with the highest scores; also return their number."""
     ends = np.cumsum([len(found) for found in candidates])
     tiles = []
     for k in np.argsort(-matched.fp_score, kind="stable")[:COLUMNS]:
@@ -168,7 +167,7 @@ def crop(
         half_vox: Half the edge of the square.
 
     Returns:
-        (2 half + 1, 2 half + 1) HU, and where in it the centre lies, (y, x).
+        (2 half + 1, 2 half + 1) HU, and the position of the centre in it, (y, x).
     """
     reach = round(half_vox)
     z, y, x = np.round(voxel).astype(int)

@@ -1,4 +1,4 @@
-"""The FROC curve as a picture: for a run folder, a paper (PDF, SVG) or an HTML page.
+"""Draw the FROC curve for a run folder, a paper (PDF, SVG) or an HTML page.
 
     Froc ──save_curve()──▶ .png, .svg, .pdf
          └─curve_svg()───▶ text to put into a page
@@ -23,8 +23,8 @@ from nodule_det.errors import ConfigError
 from nodule_det.files import replacing
 
 CURVE, AREA = "#0072B2", "#E69F00"
-"""Blue and orange that colour-blind people tell apart (Okabe and Ito 2008).  The curve is a line
-and the area a pale ground, so the picture also works in grey."""
+"""Blue and orange that colour-blind people can distinguish (Okabe and Ito 2008).  The curve is a
+line and the area a pale background, so the figure also works in grey."""
 
 FURTHEST = 8.0
 """False positives per scan at the right edge: the last rate of LUNA16."""
@@ -34,7 +34,7 @@ FIRST_LOG = 1 / 8
 
 FORMATS = (".png", ".svg", ".pdf")
 
-# Text stays text in SVG and PDF, and equal figures give equal files.
+# Keep text as text in SVG and PDF, and make equal figures produce equal files.
 STYLE = {"svg.fonttype": "none", "svg.hashsalt": "nodule_det", "pdf.fonttype": 42}
 NO_DATE = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 
@@ -46,11 +46,11 @@ def save_curve(froc: Froc, path: Path) -> None:
     linear one up to the limit of the partial area, where areas are what they seem.
 
     Args:
-        froc: What to draw.
+        froc: The curve to draw.
         path: File to write: .png, .svg or .pdf.
 
     Raises:
-        ConfigError: If the suffix is another one.
+        ConfigError: If the suffix is not one of these.
     """
     path = Path(path)
     if path.suffix not in FORMATS:

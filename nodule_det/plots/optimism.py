@@ -1,4 +1,4 @@
-"""How optimistic the values of a study were: each against its cross-validated pAUC."""
+"""How optimistic the values of a study were, compared with cross-validated pAUC."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all pictures share: colours, and how a figure becomes a file or part of a page.
+"""Common to all figures: colours, and writing a figure to a file or a page.
 
     Figure ──save_png()──▶ .png
            └─as_svg()────▶ text to put into a page
@@ -19,13 +19,13 @@ from matplotlib.figure import Figure
 from nodule_det.files import replacing
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
-"""That colour-blind people tell apart (Okabe and Ito 2008)."""
+"""Colours that colour-blind people can distinguish (Okabe and Ito 2008)."""
 DPI = 150
 
 
 @dataclass(frozen=True)
 class Mark:
-    """How an outcome is drawn in every picture: its colour, and a line for prints in grey."""
+    """Style of each outcome in all figures: its colour, and a line style for prints in grey."""
 
     name: str
     colour: str
@@ -38,17 +38,17 @@ FALSE_POSITIVE = Mark("false positives", "#CC79A7", "dotted")
 
 
 def save_png(figure: Figure, path: Path) -> None:
-    """Write a figure as a PNG, whole or not at all."""
+    """Write a figure as a PNG, atomically."""
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI)
 
 
 def as_svg(figure: Figure, name: str) -> str:
-    """Write a figure as an ``<svg>`` element whose text stays text.
+    """Return a figure as an ``<svg>`` element whose text stays text.
 
     Args:
-        figure: What to write; equal figures give equal text.
-        name: Keeps the ids of this element apart from those of others in one page.
+        figure: The figure; equal figures produce equal text.
+        name: Prefix that keeps the ids of this element unique within a page.
     """
     out = io.StringIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": f"nodule_det {name}"}):
@@ -58,7 +58,7 @@ def as_svg(figure: Figure, name: str) -> str:
 
 
 def soften(ax: Axes) -> None:
-    """Draw a quiet grid behind the data and leave away the frame where no axis is."""
+    """Draw a subtle grid behind the data, and remove the frame where there is no axis."""
     ax.grid(alpha=0.25, lw=0.6)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
