@@ -141,10 +141,6 @@ def test_the_table_has_no_cycle():
 WITHOUT_TEST = [
     "data/phantom/nodules.py",
     "data/preprocess/prepare.py",
-    "hpo/driver/cancel.py",
-    "hpo/driver/context.py",
-    "hpo/driver/session.py",
-    "hpo/driver/submit.py",
     "train/loop.py",
     "train/trainer.py",
 ]

@@ -1,20 +1,16 @@
 """The driver on a batch system in memory: a study of days passes in a moment, with every fault."""
 
 import errno
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nodule_det.config.hpo import Failures, StoppingConfig
-from nodule_det.hpo.model.encoding import Features
-from nodule_det.hpo.model.training_data import training_data
 from nodule_det.hpo.simulate.dispatcher import Faults
-from nodule_det.hpo.study.inbox import enqueue, enqueue_cancel, enqueue_result, result_origin
-from nodule_det.hpo.study.trial import Observation, Reason, TrialState
-from tests.hpo.virtual_lab import HOUR, SPACE, Lab, complete
+from nodule_det.hpo.study.inbox import enqueue, enqueue_result, result_origin
+from nodule_det.hpo.study.trial import TrialState
+from tests.hpo.virtual_lab import HOUR, Lab
 
 
 def test_every_trial_runs_once_and_the_best_is_known(lab):
@@ -40,13 +36,6 @@ def test_a_slow_queue_and_few_slots_delay_but_lose_nothing(lab):
     assert len(study.trials) == 10
 
 
-def test_a_lost_answer_does_not_start_a_job_twice(lab):
-    made = lab(faults=Faults(answer_lost=frozenset({0, 3, 4}), never_arrived=frozenset({1, 7})))
-    study = made.run()
-    assert made.starts() == [1] * 12
-    assert all(t.state is TrialState.COMPLETE and len(t.attempts) == 1 for t in study.trials)
-
-
 def test_a_scheduler_away_for_an_hour_costs_an_hour_at_most(lab):
     made = lab(faults=Faults(down=((600.0, 600.0 + HOUR), (9000.0, 9100.0))))
     study = made.run()
@@ -68,23 +57,6 @@ def test_a_requeued_job_is_waited_for(lab):
     study = made.run()
     assert made.starts() == [1] * 11 + [2]
     assert all(len(t.attempts) == 1 for t in study.trials)
-
-
-def test_a_budget_of_node_hours_ends_the_study(lab):
-    study = lab(trials=1000, node_hours=10.0).run()
-    assert 10 <= len(study.trials) <= 10 + 4
-    assert not study.pending
-
-
-def test_first_points_come_first_then_the_queue(lab):
-    made = lab(trials=6, workers=1)
-    first = ({"optim.lr": 0.003}, {"optim.lr": 0.004})
-    made.space = replace(SPACE, first=first)
-    enqueue(made.folder.queue, {"optim.lr": 0.005})
-    study = made.run()
-    assert [t.params["optim.lr"] for t in study.trials[:3]] == [0.005, 0.003, 0.004]
-    assert [t.source for t in study.trials] == ["user", "first", "first", *["random"] * 3]
-    assert list(made.folder.queue.iterdir()) == []
 
 
 def test_an_imported_result_is_known_but_is_no_job_of_ours(lab):
@@ -129,17 +101,6 @@ def test_points_that_are_left_for_a_study_that_is_done_are_run(lab):
     assert study.trial(3).state is TrialState.COMPLETE
 
 
-def test_points_that_wait_outlive_the_cancelling_of_all_jobs(lab):
-    made = lab(workers=1, trials=2)
-    driver = made.start()
-    driver.try_step()
-    enqueue(made.folder.queue, {"optim.lr": 0.005})
-    driver.stop_jobs()
-    assert driver.run()
-    assert [t.state for t in made.study.trials] == [TrialState.CANCELLED, TrialState.PENDING]
-    assert made.run().trial(2).state is TrialState.COMPLETE
-
-
 def test_a_wrong_entry_of_the_queue_is_said_once_and_left(lab):
     made = lab(trials=2)
     path = enqueue(made.folder.queue, {"optim.lr": 5})
@@ -148,84 +109,6 @@ def test_a_wrong_entry_of_the_queue_is_said_once_and_left(lab):
     assert len(said) == 1
     assert "optim.lr=5 lies outside [0.001, 0.01]" in said[0]
     assert path.exists()
-
-
-def test_stopping_cancels_all_jobs_and_frees_them(lab):
-    made = lab()
-    driver = made.start()
-    driver.try_step()
-    driver.stop_jobs()
-    assert driver.run()
-    assert [(t.state, t.reason) for t in made.study.trials] == [
-        (TrialState.CANCELLED, Reason.USER)
-    ] * 4
-    assert len(made.run().own) == 12 + 4  # what a person cancelled does not count
-
-
-def test_a_person_gives_up_one_trial_and_the_others_go_on(lab):
-    made = lab(workers=2, trials=4)
-    driver = made.start()
-    driver.try_step()
-    path = enqueue_cancel(made.folder.queue, 2)
-    assert driver.run()
-    study = made.study
-    assert not path.exists()
-    assert (study.trial(2).state, study.trial(2).reason) == (TrialState.CANCELLED, Reason.USER)
-    assert made.batch.busy_s == pytest.approx(4 * HOUR)
-    assert [t.state for t in study.trials].count(TrialState.COMPLETE) == 4  # it did not count
-    assert len(training_data(Features(SPACE), study.trials, Failures.model).outcomes) == 4
-
-
-def test_a_trial_is_given_up_by_the_next_driver_where_none_was_running(lab):
-    made = lab(workers=2, trials=4)
-    made.start().try_step()
-    enqueue_cancel(made.folder.queue, 1)
-    assert made.start().run()  # another session
-    assert made.study.trial(1).reason is Reason.USER
-
-
-def test_a_trial_that_waits_for_a_worker_is_given_up_without_a_job(lab):
-    made = lab(workers=1, trials=2)
-    driver = made.start()
-    driver.try_step()
-    enqueue(made.folder.queue, {"optim.lr": 0.005})
-    driver.try_step()
-    assert made.study.trial(2).source == "user"
-    enqueue_cancel(made.folder.queue, 2)
-    assert driver.run()
-    assert (made.study.trial(2).reason, made.study.trial(2).attempts) == (Reason.USER, ())
-
-
-def test_giving_up_twice_is_once_and_giving_up_what_is_over_is_said(lab):
-    made = lab(workers=1, trials=2)
-    driver = made.start()
-    driver.try_step()
-    enqueue_cancel(made.folder.queue, 1)
-    enqueue_cancel(made.folder.queue, 1)
-    enqueue_cancel(made.folder.queue, 99)
-    assert driver.run()
-    enqueue_cancel(made.folder.queue, 2)
-    driver.try_step()
-    assert sum("cancelling trial 1 (user)" in line for line in made.said) == 1
-    assert "trial 99 cannot be cancelled: it is not in this study" in made.said
-    assert "trial 2 cannot be cancelled: it is complete already" in made.said
-
-
-def test_hopeless_trainings_are_stopped_early_with_their_curve(lab):
-    def rising(overrides, attempt):
-        run = complete(overrides, attempt)
-        curve = [Observation(e, run.result.pauc * e / 45, 0.001) for e in range(5, 46, 5)]
-        return replace(run, curve=tuple(curve))
-
-    made = lab(rising, trials=30, stopping=StoppingConfig(on=True))
-    study = made.run()
-    stopped = [t for t in study.trials if t.reason is Reason.EARLY_STOPPED]
-    assert 10 <= len(stopped) <= 25
-    assert all(t.state is TrialState.CANCELLED and t.curve for t in stopped)
-    assert all(len(t.curve) == 9 for t in study.trials if t.state is TrialState.COMPLETE)
-    best_lr = max(t.params["optim.lr"] for t in study.trials)
-    assert study.best().params["optim.lr"] == best_lr
-    assert study.node_seconds(0.0) < 20 * HOUR
 
 
 def test_a_clock_set_back_or_forward_changes_no_outcome(lab):

@@ -7,9 +7,8 @@ import pytest
 
 from nodule_det.config.hpo import RetryConfig
 from nodule_det.errors import ExitCode, StudyError
-from nodule_det.hpo.dispatch.base import JobState, Refused, Unavailable
+from nodule_det.hpo.dispatch.base import JobState
 from nodule_det.hpo.simulate.dispatcher import FakeRun, Faults
-from nodule_det.hpo.study.inbox import enqueue_cancel
 from nodule_det.hpo.study.trial import Reason, TrialState
 from nodule_det.runs import RunResult, RunStatus
 from tests.hpo.virtual_lab import HOUR, complete, failing
@@ -157,63 +156,6 @@ def test_a_batch_system_that_is_away_is_waited_for_before_a_killed_job_is_judged
     assert made.study.trial(1).reason is Reason.OUT_OF_MEMORY
 
 
-def test_a_cancellation_without_an_answer_is_sent_again_at_the_next_step(lab):
-    made = lab(trials=1)
-    driver = made.start()
-    driver.try_step()
-    cancel, calls = made.batch.cancel, []
-
-    def away_at_first(ids):
-        calls.append(list(ids))
-        if len(calls) == 1:
-            raise Unavailable("qdel: cannot connect to server pbs01 (errno=15010)")
-        cancel(ids)
-
-    made.batch.cancel = away_at_first
-    driver.stop_jobs()
-    driver.try_step()
-    driver.try_step()
-    assert len(calls) == 2
-    assert calls[0] == calls[1]
-
-
-def test_a_job_that_turns_up_after_its_answer_was_lost_runs_once(lab):
-    made = lab(trials=4, faults=Faults(late={0: 7000.0, 2: 90.0, 5: 300.0}))
-    study = made.run()
-    made.clock.sleep(2 * HOUR)
-    made.batch.poll([])
-    assert made.starts() == [1] * 4
-    assert [(t.state, len(t.attempts)) for t in study.trials] == [(TrialState.COMPLETE, 1)] * 4
-
-
-def test_a_job_that_turns_up_after_its_trial_was_given_up_does_not_run(lab):
-    made = lab(trials=1, faults=Faults(late={0: 600.0}))
-    driver = made.start()
-    driver.try_step()
-    driver.stop_jobs()
-    assert driver.run()
-    assert made.study.trial(1).state is TrialState.CANCELLED
-    made.clock.sleep(2 * HOUR)
-    made.batch.poll([])
-    assert made.starts() == []
-    assert made.batch.busy_s == 0
-
-
-def test_a_job_that_turns_up_after_its_attempt_was_lost_does_not_run_beside_the_next(lab):
-    made = lab(trials=1, slots=1, faults=Faults(late={0: 2 * HOUR}))
-    made.batch._queue_s = 900.0
-    driver = made.start()
-    made.clock.sleep(driver.try_step())
-    driver.try_step()  # submitted again, since nobody knew it
-    made.batch.cancel([made.study.trial(1).attempt.job])  # a person removes the waiting job
-    assert driver.run()
-    made.clock.sleep(4 * HOUR)
-    made.batch.poll([])
-    trial = made.study.trial(1)
-    assert [a.reason for a in trial.attempts] == [Reason.LOST, None]
-    assert made.batch.starts == {trial.attempts[1].name: 1}
-
-
 def test_a_lock_that_cannot_be_read_for_a_moment_is_waited_for(lab):
     made = lab(trials=2)
     troubles = iter([OSError(errno.EIO, "Input/output error"), OSError(errno.ESTALE, "Stale")])
@@ -270,103 +212,6 @@ def test_the_word_of_a_poll_about_memory_is_kept_until_the_job_is_given_up(lab):
     trial = made.run().trial(1)
     assert trial.reason is Reason.OUT_OF_MEMORY
     assert trial.message == "killed by the batch system: OUT_OF_MEMORY OutOfMemory"
-
-
-IN_A_ROW = "trainings all ended in an error or vanished"
-
-
-def test_a_wrong_setup_ends_the_study_after_three_failures(lab):
-    made = lab(failing(ExitCode.BAD_INPUT, "bad_input"), workers=1, trials=100)
-    with pytest.raises(StudyError, match=f"the last 3 {IN_A_ROW} and none"):
-        made.run()
-    assert len(made.study.trials) == 3
-
-
-def test_a_node_that_fails_every_job_does_not_eat_the_study(lab):
-    def fails_later(overrides, attempt):
-        number = int(overrides["run_dir"][-4:])
-        return complete(overrides, attempt) if number <= 5 else bad(overrides, attempt)
-
-    bad = failing(ExitCode.BAD_INPUT, "bad_input")
-    made = lab(fails_later, workers=1, trials=100)
-    with pytest.raises(StudyError, match=f"the last 10 {IN_A_ROW}: the setup"):
-        made.run()
-    assert len(made.study.trials) == 15
-
-
-def test_jobs_that_all_vanish_end_the_driver_before_they_eat_the_study(lab):
-    made = lab(faults=Faults(crash_after={n: 0.001 for n in range(1000)}), workers=1, trials=100)
-    with pytest.raises(StudyError, match=r"vanished and none .* Trial 3: lost, the job vanished"):
-        made.run()
-    assert [len(t.attempts) for t in made.study.trials] == [4] * 3
-
-
-def test_the_failure_that_is_named_is_the_last_that_was_counted(lab):
-    def bad_then_large(overrides, attempt):
-        number = int(overrides["run_dir"][-4:])
-        reason = "out_of_memory" if number == 4 else "bad_input"
-        code = ExitCode.OUT_OF_MEMORY if number == 4 else ExitCode.BAD_INPUT
-        return replace(failing(code, reason)(overrides, attempt), seconds=60.0 * (5 - number % 4))
-
-    made = lab(bad_then_large, workers=4, trials=100)
-    with pytest.raises(StudyError, match="Trial 1: bad_input"):
-        made.run()
-
-
-def test_a_failure_that_a_full_disk_keeps_out_of_the_journal_counts_once(lab):
-    made = lab(failing(ExitCode.BAD_INPUT, "bad_input"), workers=1, trials=1)
-    driver = made.start()
-    append, tries = made.writer._journal.append, iter(range(20))
-
-    def full(record):
-        if record["kind"] == "finished" and next(tries) < 12:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        append(record)
-
-    made.writer._journal.append = full
-    assert driver.run()
-    assert driver.notes.failures == 1
-
-
-def test_a_site_that_refuses_for_a_day_is_waited_for_once_it_has_taken_a_job(lab):
-    made = lab(workers=1, trials=2)
-    driver = made.start()
-    driver.try_step()
-    submit, shut = made.batch.submit, made.clock.monotonic() + 24 * HOUR
-
-    def refuses(job):
-        if made.clock.monotonic() < shut:
-            raise Refused("sbatch: error: Job violates the maintenance reservation")
-        return submit(job)
-
-    made.batch.submit = refuses
-    assert driver.run()
-    assert [t.state for t in made.study.trials] == [TrialState.COMPLETE] * 2
-    assert made.clock.monotonic() < 26.5 * HOUR
-    again = lab(workers=1, trials=1)
-    again.batch.submit = refuses
-    shut = float("inf")
-    with pytest.raises(Refused):  # somebody has just started it
-        again.run()
-
-
-def test_cancellations_go_out_while_the_queue_is_full(lab):
-    made = lab(workers=2, trials=2)
-    submit = made.batch.submit
-
-    def full(job):
-        if len(made.batch.starts) == 1 and not made.study.trial(1).cancelling:
-            raise Unavailable("qsub: would exceed queue generic's per-user limit")
-        return submit(job)
-
-    made.batch.submit = full
-    driver = made.start()
-    driver.try_step()
-    enqueue_cancel(made.folder.queue, 1)
-    assert driver.try_step() <= 60
-    assert made.batch.busy_s == 0  # it had only just begun
-    driver.try_step()
-    assert made.study.trial(1).reason is Reason.USER
 
 
 def test_a_complete_result_without_a_value_is_a_failure(lab):
