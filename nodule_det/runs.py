@@ -11,12 +11,13 @@ Both are plain JSON; this module needs nothing but the standard library.
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
+
+from nodule_det.untrusted import parse_object
 
 RESULT_SCHEMA = 1
 
@@ -71,15 +72,19 @@ class RunResult:
         """Read what :func:`write_json` wrote; unknown keys are kept in ``extra``.
 
         Raises:
-            ValueError: If the text is not JSON, or has no known ``status``.
+            ValueError: If the text is not JSON, has no known ``status``, or a value that cannot be.
         """
-        values = json.loads(text)
-        if not isinstance(values, dict) or "status" not in values:
-            raise ValueError("a result.json is one JSON object with a status")
+        values = parse_object(text)
+        if "status" not in values:
+            raise ValueError("it has no status")
         known = {f.name for f in fields(cls)}
+        if not isinstance(values.get("extra", {}), dict):
+            raise ValueError("extra is not an object")
         extra = {**values.get("extra", {}), **{k: v for k, v in values.items() if k not in known}}
         kept = {k: v for k, v in values.items() if k in known and k != "extra"}
         kept["status"] = RunStatus(kept["status"])
+        for name, value in kept.items():
+            _check(name, value)
         if kept.get("pauc_interval") is not None:
             low, high = kept["pauc_interval"]
             kept["pauc_interval"] = (float(low), float(high))
@@ -88,6 +93,39 @@ class RunResult:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for :func:`write_json`."""
         return asdict(self)
+
+
+SHARES = frozenset({"pauc", "pauc_se", "cpm"})
+"""Figures between 0 and 1."""
+TEXTS = frozenset({"status", "reason", "message"})
+ALWAYS = frozenset({"status", "step", "seconds", "schema"})
+"""Figures that every result has; the others may be null."""
+
+
+def _check(name: str, value: object) -> None:
+    """Raise ValueError for a value that no run can have."""
+    if value is None and name not in ALWAYS:
+        return
+    if name in TEXTS:
+        fine = isinstance(value, str)
+    elif name == "pauc_interval":
+        fine = isinstance(value, list) and len(value) == 2 and all(map(_is_share, value))
+    elif name in SHARES:
+        fine = _is_share(value)
+    elif name == "seconds":
+        fine = _is_number(value) and 0 <= value < 1e12
+    else:
+        fine = _is_number(value) and isinstance(value, int) and 0 <= value < 2**63
+    if not fine:
+        raise ValueError(f"{name}={value!r}")
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_share(value: object) -> bool:
+    return _is_number(value) and 0 <= value <= 1
 
 
 class RunFolder:

@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "cpus": "",
     "untrusted": "",
     "files": "untrusted",
-    "runs": "",
+    "runs": "untrusted",
     "progress": "",
     "locking": "errors progress untrusted",
     "geometry": "arrays errors",
@@ -58,10 +58,11 @@ MAY_IMPORT = {
     "baseline": "arrays candidates cli config data.ingest data.store errors geometry "
     "progress tables",
     "train": "analysis candidates checkpoint cli config data.feed data.scan data.store errors "
-    "files froc inference model plots.findings plots.froc_curve progress runs tables locking",
+    "files froc inference model plots.findings plots.froc_curve progress runs tables locking "
+    "untrusted",
     "ensemble": "arrays checkpoint data.scan errors files froc inference model untrusted",
     "predict": "candidates ensemble cli config data.blocks data.ingest data.layouts "
-    "data.preprocess data.readers data.scan errors files inference model locking",
+    "data.preprocess data.readers data.scan errors files inference model locking untrusted",
     "report": "arrays analysis cli config data.readers data.scan data.store errors evaluate files "
     "froc geometry plots.froc_curve plots.style progress runs tables",
     "demo": "cli config errors files runs tables",

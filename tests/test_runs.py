@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from nodule_det.files import write_json
@@ -30,3 +32,17 @@ def test_two_runs_in_one_second_get_two_folders(tmp_path):
     made = {new_run_dir(tmp_path) for _ in range(3)}
     assert len(made) == 3
     assert all(path.is_dir() for path in made)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("pauc", 1.5), ("pauc", "0.5"), ("pauc_se", -0.1), ("cpm", True), ("step", -1),
+        ("step", None), ("step", 2.5), ("seconds", "9"), ("best_step", 10**30), ("extra", [1]),
+        ("pauc_interval", [0.1]), ("pauc_interval", [0.1, 7]), ("message", 3), ("status", 4),
+    ],
+)  # fmt: skip
+def test_a_value_that_no_run_can_have_is_refused_by_name(name, value):
+    content = RunResult(status=RunStatus.COMPLETE, pauc=0.5).as_dict() | {name: value}
+    with pytest.raises(ValueError, match=f"{name}|RunStatus"):
+        RunResult.from_json(json.dumps(content))

@@ -1,8 +1,11 @@
-"""Where ``conf/*.yaml`` lies, and which groups of settings a command offers there."""
+"""Where ``conf/*.yaml`` lies, the groups of settings there, and the settings of earlier runs."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+from nodule_det.errors import ConfigError
 
 _PACKAGE = Path(__file__).parents[1]
 CONF_DIR = str(_PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf")
@@ -26,3 +29,37 @@ def groups(command: str) -> dict[str, list[str]]:
         name for item in content.get("defaults", []) if isinstance(item, dict) for name in item
     ]
     return {name: sorted(f.stem for f in Path(CONF_DIR, name).glob("*.yaml")) for name in names}
+
+
+def saved_settings(path: Path) -> dict[str, Any]:
+    """Read the ``config.yaml`` of a run folder.
+
+    Raises:
+        FileNotFoundError: If it does not exist.
+        ConfigError: If it is damaged.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or not content:
+            raise ValueError("it does not hold settings")
+        _require_tree(content)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError,
+            RecursionError, yaml.YAMLError) as error:  # fmt: skip
+        why = " ".join(str(error).split())[:200]
+        raise ConfigError(
+            f"{path} is damaged ({why}); restore it, or use another run_dir"
+        ) from error
+    return content
+
+
+def _require_tree(values: dict[Any, Any]) -> None:
+    """Refuse keys that are not text; a branch that contains itself ends in a RecursionError."""
+    for key, value in values.items():
+        if not isinstance(key, str):
+            raise ValueError(f"the name {key!r} is not text")
+        if isinstance(value, dict):
+            _require_tree(value)

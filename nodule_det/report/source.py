@@ -9,9 +9,8 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import yaml
-
 from nodule_det import __version__
+from nodule_det.config.files import saved_settings
 from nodule_det.config.report import ReportConfig
 from nodule_det.errors import ConfigError
 from nodule_det.evaluate.reading import Job, read_job
@@ -62,7 +61,7 @@ def _of_run(config: ReportConfig) -> Source:
             f"run={config.run} holds no {folder.candidates.name}: it is not a run folder, or the "
             "run has not been validated yet"
         )
-    settings = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+    settings = saved_settings(folder.config)
     job = read_job(folder.candidates, folder.annotations, folder.scans, folder.excluded)
     store = config.store or find_store(settings["store"], folder.path)
     return Source(

@@ -14,12 +14,14 @@ from typing import Any
 import yaml
 
 from nodule_det.config.fields import as_plain
+from nodule_det.config.files import saved_settings
 from nodule_det.config.train import TrainConfig
 from nodule_det.errors import ConfigError
 from nodule_det.files import FULL_DISK, read_jsonl, write_json, write_text
 from nodule_det.locking import Lock
 from nodule_det.runs import RunFolder, RunResult
 from nodule_det.train.provenance import command_line
+from nodule_det.untrusted import printable, read_text
 
 FREE_SETTINGS = (
     "run_dir",
@@ -33,6 +35,8 @@ FREE_SETTINGS = (
     "limits.checkpoint_s",
 )
 """Settings that a resumed run may change: they decide where and how long, not what."""
+
+MAX_RESULT_BYTES = 4_000_000
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
@@ -64,18 +68,19 @@ def refuse_other_settings(folder: RunFolder, config: TrainConfig) -> None:
     """Refuse to go on with a run that was begun with other settings.
 
     Raises:
-        ConfigError: Naming the first setting that differs.
+        ConfigError: Naming the first setting that differs, or a damaged ``config.yaml``.
     """
     if not folder.config.exists():
         return
-    saved = yaml.safe_load(folder.config.read_text(encoding="utf-8")) or {}
-    was = flat(as_plain(TrainConfig())) | flat(saved)  # settings that an older version lacked
+    # the defaults are for settings that an older version lacked
+    was = flat(as_plain(TrainConfig())) | flat(saved_settings(folder.config))
     now = flat(as_plain(config))
     for name in sorted(was.keys() | now.keys()):
         if name not in FREE_SETTINGS and was.get(name) != now.get(name):
             raise ConfigError(
-                f"run_dir={folder.path} holds a run with {name}={was.get(name)}, asked is "
-                f"{name}={now.get(name)}; give another run_dir, or the settings of {folder.config}"
+                f"run_dir={folder.path} holds a run with {name}="
+                f"{printable(str(was.get(name)), 200)} but {name}={now.get(name)} was requested; "
+                f"use another run_dir, or the settings of {folder.config}"
             )
 
 
@@ -99,12 +104,13 @@ def earlier_result(folder: RunFolder) -> RunResult | None:
         ConfigError: If ``result.json`` is damaged.
     """
     try:
-        return RunResult.from_json(folder.result.read_text(encoding="utf-8"))
+        return RunResult.from_json(read_text(folder.result, MAX_RESULT_BYTES))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError) as error:
         raise ConfigError(
-            f"{folder.result} is damaged ({error}); delete it, the same command goes on"
+            f"{folder.result} is damaged ({printable(str(error), 300)}); delete it and run the "
+            "same command again, which resumes the run"
         ) from error
 
 
@@ -143,9 +149,12 @@ def cut_metrics(folder: RunFolder, *, step: int, validated: int) -> None:
         step: Optimiser steps done.
         validated: Epoch of the last validation that is done.
     """
-    rows = [
-        row
-        for row in read_jsonl(folder.metrics)
-        if (row["epoch"] <= validated if row["kind"] == "validation" else row["step"] <= step)
-    ]
+    rows = [row for row in read_jsonl(folder.metrics) if _is_done(row, step, validated)]
     write_text(folder.metrics, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _is_done(row: dict[str, Any], step: int, validated: int) -> bool:
+    """Return whether a line of metrics is about what is done; a damaged line is not."""
+    name, limit = ("epoch", validated) if row.get("kind") == "validation" else ("step", step)
+    at = row.get(name)
+    return isinstance(at, int | float) and at <= limit

@@ -33,7 +33,7 @@ from nodule_det.errors import (
 from nodule_det.files import read_jsonl
 from nodule_det.runs import RunFolder, RunResult, RunStatus
 from nodule_det.train.run import run
-from nodule_det.train.run_folder import held
+from nodule_det.train.run_folder import cut_metrics, held, refuse_other_settings
 from tests.train.tiny_run import same_bits, tiny
 
 
@@ -114,7 +114,7 @@ def test_a_complete_run_prints_its_result_again_and_does_no_work(done, capsys):
 
 def test_a_setting_that_differs_is_refused_by_name(done):
     _, config = done
-    with pytest.raises(ConfigError, match="holds a run with seed=0, asked is seed=1"):
+    with pytest.raises(ConfigError, match="holds a run with seed=0 but seed=1 was requested"):
         run(replace(config, seed=1))
 
 
@@ -263,10 +263,10 @@ def halfway(store, tmp_path):
 def test_a_loss_that_is_no_number_fails_the_run(halfway):
     config, folder = halfway
 
-    def make_infinite(content):
-        next(iter(content["weights"].values())).fill_(float("inf"))
+    def make_huge(content):
+        next(iter(content["weights"].values())).fill_(3e38)  # finite, and its sums are not
 
-    poison(folder.checkpoint_last, make_infinite)
+    poison(folder.checkpoint_last, make_huge)
     with pytest.raises(DivergedError, match=r"not finite at step \d+ with optim.lr=0.001"):
         run(config)
     result = result_of(folder)
@@ -319,6 +319,32 @@ def test_a_damaged_training_state_is_refused_by_name(halfway, spoil):
     poison(folder.checkpoint_last, lambda content: spoil(content["training"]))
     with pytest.raises(CheckpointError, match=r"last\.pt has a training state that does not fit"):
         run(config)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "seed: [", "- 1\n", "1: 2\n", "seed: !!python/object:x {}\n", "a: &a {b: *a}\n", "\0",
+     "[" * 5000, "seed: 2001-99-99\n"],
+)  # fmt: skip
+def test_damaged_settings_are_refused_by_name(tmp_path, text):
+    folder = RunFolder(tmp_path)
+    folder.config.write_text(text)
+    with pytest.raises(ConfigError, match=r"config\.yaml is damaged \(.*restore it") as error:
+        refuse_other_settings(folder, tiny(tmp_path, tmp_path))
+    assert "\n" not in str(error.value)
+
+
+def test_metrics_without_a_place_are_dropped(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.metrics.write_text(
+        '{"kind": "training", "step": 1}\n{"kind": "training"}\n{"step": "x"}\n'
+        '{"kind": "validation", "epoch": null}\n{"kind": "validation", "epoch": 1}\n'
+    )
+    cut_metrics(folder, step=2, validated=1)
+    assert read_jsonl(folder.metrics) == [
+        {"kind": "training", "step": 1},
+        {"kind": "validation", "epoch": 1},
+    ]
 
 
 def test_a_damaged_result_is_refused_by_name(halfway):
