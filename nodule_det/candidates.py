@@ -64,6 +64,36 @@ class ScanCandidates:
         return len(self.score)
 
 
+FARTHEST_MM, LARGEST_MM = 1e5, 1000.0
+"""Coordinates and diameters beyond these are not from a scan."""
+
+
+def checked(rows: object, n_dropped: object) -> ScanCandidates:
+    """Build candidates from a record on disk.
+
+    Args:
+        rows: A list of [x, y, z, score, diameter_mm].
+        n_dropped: Peaks left out.
+
+    Raises:
+        ValueError: If a number is missing, or one that no candidate can have.
+    """
+    table = np.array(rows if rows else np.empty((0, 5)))
+    if table.ndim != 2 or table.shape[1] != 5 or table.dtype.kind not in "if":
+        raise ValueError("the candidates are not rows of five numbers")
+    table = table.astype(np.float64)
+    world_mm, score, diameter_mm = table[:, :3], table[:, 3], table[:, 4]
+    if not (np.abs(world_mm) <= FARTHEST_MM).all():
+        raise ValueError(f"a coordinate is not within {FARTHEST_MM:g} mm")
+    if not ((score >= 0) & (score <= 1)).all():
+        raise ValueError("a score is not between 0 and 1")
+    if not ((diameter_mm >= 0) & (diameter_mm <= LARGEST_MM)).all():
+        raise ValueError(f"a diameter is not between 0 and {LARGEST_MM:g} mm")
+    if isinstance(n_dropped, bool) or not isinstance(n_dropped, int) or n_dropped < 0:
+        raise ValueError(f"n_dropped={n_dropped}")
+    return ScanCandidates(world_mm, score, diameter_mm, n_dropped)
+
+
 class PeakVolume(Protocol):
     """A probability volume, in memory or on a GPU."""
 

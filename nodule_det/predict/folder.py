@@ -9,7 +9,6 @@ CSV comes last: a file of half the scans would pass for one of all, and cost sen
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -19,14 +18,22 @@ from urllib.parse import quote
 
 import numpy as np
 
-from nodule_det.candidates import NO_COLUMNS, ScanCandidates, ScoreColumns, write_candidates
+from nodule_det.candidates import (
+    NO_COLUMNS,
+    ScanCandidates,
+    ScoreColumns,
+    checked,
+    write_candidates,
+)
 from nodule_det.errors import ConfigError
-from nodule_det.files import write_json
+from nodule_det.files import read_sealed, write_sealed
 from nodule_det.locking import Lock
 from nodule_det.predict.markups import SUFFIX, write_markups
+from nodule_det.untrusted import printable
 
 FORMAT = 1
 MADE_BY = "predict.json"
+MAX_BYTES = 256 * 2**20
 LONGEST_STEM = 120
 """Characters; file systems take 255 bytes, endings and temporary names included."""
 
@@ -79,7 +86,7 @@ class Predictions:
                 for folder in (self.path, self._records):
                     for left in folder.glob(".*.tmp"):  # by a command that was killed
                         left.unlink(missing_ok=True)
-                write_json(self.path / MADE_BY, {"format": FORMAT, "made_by": made_by})
+                write_sealed(self.path / MADE_BY, {"format": FORMAT, "made_by": made_by})
             yield
 
     def _refuse_foreign(self) -> None:
@@ -97,15 +104,16 @@ class Predictions:
         if not file.exists():
             return
         try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-            was = dict(content["made_by"])
+            was = dict(read_sealed(file, MAX_BYTES)["made_by"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ConfigError(f"{file} is damaged ({error}); give another out=") from error
+            why = printable(str(error).removeprefix(f"{file} "), 300)
+            raise ConfigError(f"{file} is damaged ({why}); use another out=") from error
         for name in sorted(was.keys() | made_by.keys()):
             if was.get(name) != made_by.get(name):
                 raise ConfigError(
-                    f"out={self.path} holds candidates made with {name}={was.get(name)}, asked is "
-                    f"{name}={made_by.get(name)}; give another out="
+                    f"out={self.path} holds candidates made with {name}="
+                    f"{printable(str(was.get(name)), 200)} but {name}={made_by.get(name)} was "
+                    "requested; use another out="
                 )
 
     def _refuse_strangers(self, series_uids: Sequence[str]) -> None:
@@ -125,14 +133,15 @@ class Predictions:
             stamp: Of the files that it is made from now; None takes what stands.
         """
         try:
-            content = json.loads(self._record(series_uid).read_text(encoding="utf-8"))
+            content = read_sealed(self._record(series_uid), MAX_BYTES)
             if stamp is not None and content["stamp"] != stamp:
                 return None
-            rows = np.array(content["candidates"], np.float64).reshape(-1, 5)
-            return ScanCandidates(rows[:, :3], rows[:, 3], rows[:, 4], int(content["n_dropped"]))
+            if content["series_uid"] != series_uid:
+                return None
+            return checked(content["candidates"], content["n_dropped"])
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError):  # damaged: to be done again
+        except (ValueError, KeyError, TypeError, OverflowError):  # damaged: to be done again
             return None
 
     def write(self, series_uid: str, stamp: str, found: ScanCandidates) -> None:
@@ -144,7 +153,7 @@ class Predictions:
         rows = np.column_stack([found.world_mm, found.score, found.diameter_mm])
         with self.writing():
             write_markups(self._markups(series_uid), found, self._markups_max, self._extra)
-            write_json(
+            write_sealed(
                 self._record(series_uid),
                 {
                     "series_uid": series_uid,

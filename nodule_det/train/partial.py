@@ -14,10 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import nn
 
-from nodule_det.candidates import ScanCandidates
+from nodule_det.candidates import ScanCandidates, checked
 from nodule_det.files import append_jsonl, read_jsonl, write_text
 from nodule_det.train.trainer import Trainer
 
@@ -50,10 +49,9 @@ class PartialValidation:
         write_text(partial.path, json.dumps(header) + "\n")
         for row in rows:
             try:
-                found = _from_row(row)
+                partial.found[str(row["series_uid"])] = _from_row(row)
             except (KeyError, TypeError, ValueError):
                 continue  # a damaged line: the scan is searched again
-            partial.found[row["series_uid"]] = found
             if world.first:
                 append_jsonl(partial.path, row)
         return partial
@@ -85,10 +83,10 @@ def fingerprint(model: nn.Module) -> int:
 
 
 def _from_row(row: dict[str, Any]) -> ScanCandidates:
-    score = np.array(row["score"], np.float64).reshape(-1)
-    return ScanCandidates(
-        world_mm=np.array(row["world_mm"], np.float64).reshape(len(score), 3),
-        score=score,
-        diameter_mm=np.array(row["diameter_mm"], np.float64).reshape(len(score)),
-        n_dropped=int(row["n_dropped"]),
-    )
+    rows = [
+        [*point, score, diameter]
+        for point, score, diameter in zip(
+            row["world_mm"], row["score"], row["diameter_mm"], strict=True
+        )
+    ]
+    return checked(rows, row["n_dropped"])

@@ -1,6 +1,7 @@
 """The folder of candidates: names that cannot clash, records that are whole or done again."""
 
 import fcntl
+import json
 import os
 
 import numpy as np
@@ -94,7 +95,7 @@ def test_two_commands_do_not_meet_in_one_folder(tmp_path):
 def test_a_damaged_record_of_the_settings_is_refused(tmp_path):
     (tmp_path / "predict.json").write_text("{")
     with (
-        pytest.raises(ConfigError, match=r"predict\.json is damaged \(.*\); give another out="),
+        pytest.raises(ConfigError, match=r"predict\.json is damaged \(.*\); use another out="),
         Predictions(tmp_path, 20).claimed(MADE_BY, []),
     ):
         pass
@@ -106,3 +107,30 @@ def test_what_a_killed_command_left_is_swept_away(tmp_path):
         left.write_text("half")
     with Predictions(tmp_path, 20).claimed(MADE_BY, ["1.2"]):
         assert not left.exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [((0, 3), 1.5), ((0, 3), -0.1), ((1, 0), 1e9), ((0, 4), -8.0), ((1, 4), "5"), ((0, 4), None)],
+)
+def test_a_record_with_an_impossible_number_is_computed_again(tmp_path, place, value):
+    out = Predictions(tmp_path, 20)
+    with out.claimed(MADE_BY, ["a"]):
+        out.write("a", "stamp", FOUND)
+    record = tmp_path / "scans" / "a.json"
+    content = json.loads(record.read_text())
+    content.pop("checksum")  # as an earlier version wrote it
+    record.write_text(json.dumps(content))
+    assert out.read("a", "stamp").n_dropped == 7
+    content["candidates"][place[0]][place[1]] = value
+    record.write_text(json.dumps(content))
+    assert out.read("a", "stamp") is None
+
+
+def test_a_record_that_differs_from_its_checksum_is_computed_again(tmp_path):
+    out = Predictions(tmp_path, 20)
+    with out.claimed(MADE_BY, ["a"]):
+        out.write("a", "stamp", FOUND)
+    record = tmp_path / "scans" / "a.json"
+    record.write_text(record.read_text().replace("0.931", "0.731"))
+    assert out.read("a", "stamp") is None
