@@ -115,11 +115,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
         ) from error
     try:
         return _understood(content, path)
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
-        what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+    except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, OverflowError) as error:
+        what = f"it lacks {error}" if isinstance(error, KeyError) else _first_line(error)
         raise CheckpointError(
-            f"{path} is no checkpoint of nodule_det ({what}); give a best.pt or last.pt of a run "
-            "folder"
+            f"{path} is not a usable checkpoint of nodule_det ({what}); use a best.pt or last.pt "
+            "of a run folder"
         ) from error
 
 
@@ -142,10 +142,14 @@ def _understood(content: Any, path: Path) -> Checkpoint:
     for name, tensor in weights.items():
         _require(name, str, "a name in weights")
         _require(tensor, torch.Tensor, f"weights.{name}")
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"weights.{name} has values that are not finite")
     if training is not None:
         _require(training, dict, "training")
     for name, kind in META_TYPES.items():
         _require(values[name], kind, f"meta.{name}")
+    if values["step"] < 0:
+        raise ValueError(f"meta.step is {values['step']}")
     for setting in fields(ModelConfig):
         if setting.name in values["model"] or setting.name not in ADDED_SETTINGS:
             _require(values["model"][setting.name], type(setting.default), f"meta.{setting.name}")

@@ -5,9 +5,11 @@ Trainer ──save──▶ last.pt (weights, optimiser, State), best.pt (weight
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -106,9 +108,22 @@ class Trainer:
         try:
             restore_state(self.optimizer, training["optimizer"])
             self.scaler.load_state_dict(training["scaler"])
-            self.state = State(**training["state"])
+            self.state = _state(training["state"])
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise CheckpointError(
                 f"checkpoint {path} has a training state that does not fit ({error}); put the "
                 "run's own last.pt back, or use another run_dir"
             ) from error
+
+
+def _state(values: dict[str, Any]) -> State:
+    """Take over the position of a run, unless a figure is one that no run can have."""
+    state = State(**values)
+    for name, value in asdict(state).items():
+        if value is None and name in ("best_pauc", "best_step"):
+            continue
+        fractional = name == "best_pauc" or isinstance(getattr(State(), name), float)
+        fits = isinstance(value, int | float) if fractional else isinstance(value, int)
+        if not fits or not math.isfinite(value) or (value < 0 and name != "loss_sum"):
+            raise ValueError(f"state.{name} is {value}")
+    return state

@@ -224,7 +224,9 @@ def test_a_file_that_is_no_checkpoint_is_refused(folder, command, tmp_path, cont
 @pytest.mark.parametrize("content", [{"weights": {}}, [1, 2], torch.zeros(3)])
 def test_a_file_of_another_program_is_refused(folder, command, tmp_path, content):
     torch.save(content, tmp_path / "x.pt")
-    assert "x.pt is no checkpoint of nodule_det (" in refused(command, folder, tmp_path / "x.pt")
+    assert "x.pt is not a usable checkpoint of nodule_det (" in refused(
+        command, folder, tmp_path / "x.pt"
+    )
 
 
 def test_a_file_that_would_run_code_is_refused_and_runs_none(folder, command, tmp_path):
@@ -355,14 +357,14 @@ def test_candidates_of_another_checkpoint_or_setting_are_not_mixed_in(folder, co
     for words, name in (
         ((f"checkpoint={tmp_path / 'other.pt'}", scan), "checkpoint=sha256:"),
         ((f"checkpoint={folder / 'best.pt'}", scan, "candidates.merge_mm=9"),
-         "candidates.merge_mm=6.0, asked is candidates.merge_mm=9.0"),
+         "candidates.merge_mm=6.0 but candidates.merge_mm=9.0 was requested"),
         ((f"checkpoint={folder / 'best.pt'}", scan, "precision=bf16"),
-         "precision=fp32, asked is precision=bf16"),
+         "precision=fp32 but precision=bf16 was requested"),
     ):  # fmt: skip
         code, out, err = command(*words, "out=p")
         assert (code, out, err.count("\n")) == (ConfigError.exit_code, "", 1)
         assert f"error: out=p holds candidates made with {name}" in err
-        assert err.endswith("; give another out=\n")
+        assert err.endswith("; use another out=\n")
     assert Path("p/candidates.csv").read_bytes() == before
 
 
@@ -439,6 +441,11 @@ DAMAGE = {
     "a spacing of none": lambda c: c["meta"].update(spacing_mm=0.0),
     "training is a word": lambda c: c.update(training="x"),
     "no training": lambda c: c.pop("training"),
+    "a weight is NaN": lambda c: next(iter(c["weights"].values())).view(-1)[:1].fill_(torch.nan),
+    "a weight is infinite": lambda c: (
+        next(iter(c["weights"].values())).view(-1)[:1].fill_(-torch.inf)
+    ),
+    "a negative step": lambda c: c["meta"].update(step=-1),
 }
 
 
@@ -448,8 +455,8 @@ def test_a_checkpoint_of_wrong_content_is_refused(folder, command, tmp_path, kin
     DAMAGE[kind](content)
     torch.save(content, tmp_path / "x.pt")
     err = refused(command, folder, tmp_path / "x.pt")
-    assert "x.pt is no checkpoint of nodule_det (" in err
-    assert err.endswith("); give a best.pt or last.pt of a run folder\n")
+    assert "x.pt is not a usable checkpoint of nodule_det (" in err
+    assert err.endswith("); use a best.pt or last.pt of a run folder\n")
 
 
 def test_weights_of_another_shape_are_of_another_architecture(folder, command, tmp_path):
