@@ -21,8 +21,8 @@ from typing import Any
 from nodule_det import __version__
 from nodule_det.ensemble.calibration import Calibration
 from nodule_det.errors import CheckpointError, ConfigError
-from nodule_det.files import replacing, write_json
-from nodule_det.untrusted import parse_object, read_bytes
+from nodule_det.files import read_sealed, replacing, write_sealed
+from nodule_det.untrusted import printable
 
 FORMAT = 1
 MODEL = "model.json"
@@ -74,7 +74,7 @@ def write_model(model: Model) -> None:
     for stray in model.path.glob("member*.pt"):
         if stray.name not in {m["file"] for m in members}:
             stray.unlink()
-    write_json(
+    write_sealed(
         model.path / MODEL,
         {
             "format": FORMAT,
@@ -100,11 +100,11 @@ def read_model(path: Path) -> Model:
     """
     file = path / MODEL
     try:
-        content = parse_object(read_bytes(file, MAX_BYTES))
+        content = read_sealed(file, MAX_BYTES)
         if content.get("format") != FORMAT:
             raise CheckpointError(
-                f"{file} has format {content.get('format')}, this version reads {FORMAT}; use the "
-                "nodule_det that wrote it, or a newer one"
+                f"{file} has format {printable(str(content.get('format')), 40)}, this version "
+                f"reads {FORMAT}; use the nodule_det that wrote it, or a newer one"
             )
         calibration = content.get("calibration")
         model = Model(
@@ -121,10 +121,11 @@ def read_model(path: Path) -> Model:
         raise CheckpointError(
             f"model={path} is not a model folder: it has no {MODEL}; crossval writes one, as model/"
         ) from None
-    except (ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         if isinstance(error, CheckpointError):
             raise
-        raise CheckpointError(f"{file} is damaged ({error}); copy the model folder again") from None
+        why = printable(str(error).removeprefix(f"{file} "), 300)
+        raise CheckpointError(f"{file} is damaged ({why}); copy the model folder again") from None
     return model
 
 
@@ -141,7 +142,9 @@ def _member(folder: Path, member: Any) -> Path:
         raise ValueError(f"member {name!r} is not a plain file name")
     path = folder / name
     if not path.is_file():
-        raise CheckpointError(f"model={folder} lacks its member {name}; copy the folder again")
+        raise CheckpointError(
+            f"model={folder} lacks its member {printable(name, 200)}; copy the folder again"
+        )
     if _digest(path) != expected:
         raise CheckpointError(
             f"{path} differs from the SHA-256 in {MODEL}: it is damaged or was replaced; copy the "
@@ -167,8 +170,8 @@ def _calibration(values: Any) -> Calibration:
         _number(values["intercept"]),
         scores,
         rates,
-        int(values["n_scans"]),
-        int(values["n_lesions"]),
+        _count(values["n_scans"]),
+        _count(values["n_lesions"]),
     )
 
 
@@ -176,6 +179,12 @@ def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(f"{value!r} is not a finite number")
     return float(value)
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{value!r} is not a count")
+    return value
 
 
 def _digest(path: Path) -> str:

@@ -33,6 +33,7 @@ def written(tmp_path):
 
 def edit(path, **changes):
     content = json.loads((path / "model.json").read_text())
+    content.pop("checksum", None)  # as an earlier version wrote it
     (path / "model.json").write_text(json.dumps({**content, **changes}))
 
 
@@ -78,6 +79,15 @@ def test_a_damaged_or_missing_member_is_named(written):
 def test_a_model_json_that_says_something_else_is_refused(written, changes):
     edit(written.path, **changes)
     with pytest.raises(CheckpointError, match=r"model.json is damaged \("):
+        read_model(written.path)
+
+
+def test_a_threshold_that_differs_from_the_checksum_is_refused(written):
+    file = written.path / "model.json"
+    file.write_text(file.read_text().replace('"1": 0.4', '"1": 0.1'))
+    with pytest.raises(
+        CheckpointError, match=r"model\.json is damaged \(differs from its checksum"
+    ):
         read_model(written.path)
 
 
