@@ -32,12 +32,14 @@ from nodule_det.data.blocks import (
     unpack,
 )
 from nodule_det.data.scan import MAX_HU, MIN_HU, Finding, HuVolume, Prepared, ScanEntry
-from nodule_det.errors import StoreError
+from nodule_det.errors import GeometryError, StoreError
 from nodule_det.files import file_checksum, read_sealed, replacing, write_sealed
 from nodule_det.geometry import Grid, Triple
 from nodule_det.untrusted import printable
 
 FORMAT = 1
+DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, GeometryError)
+"""What damaged values raise."""
 MAX_JSON_BYTES = 64 * 2**20
 OVERSHOOT_HU = 1000
 """How far interpolation may exceed the range of the scanner at the edge of metal."""
@@ -252,8 +254,8 @@ def read_info(path: Path) -> StoreInfo | None:
         content = read_sealed(file, MAX_JSON_BYTES)
         if content["format"] != FORMAT:
             raise StoreError(
-                f"{file} has format {content['format']}, this version reads {FORMAT}; ingest again "
-                "into another folder"
+                f"{file} has format {printable(str(content['format']), 40)}, this version reads "
+                f"{FORMAT}; ingest again into another folder"
             )
         settings = {name: _number(v, name, 0, 100) for name, v in content["settings"].items()}
         _number(settings["spacing_mm"], "spacing_mm", *SPACING_MM)
@@ -264,7 +266,7 @@ def read_info(path: Path) -> StoreInfo | None:
         )
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except DAMAGE as error:
         raise StoreError(
             f"{file} is damaged ({_why(error, file)}); ingest again with overwrite=true"
         ) from error
@@ -295,7 +297,7 @@ def read_splits(path: Path) -> Splits | None:
         return splits
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except DAMAGE as error:
         raise StoreError(
             f"{file} is damaged ({_why(error, file)}); delete it and run the same ingest again"
         ) from error
@@ -375,8 +377,8 @@ def read_scan_json(folder: Path, series_uid: str, fold: int) -> StoredScan:
         if not all(isinstance(n, int) and 0 < n < 2**15 for n in size_vox):
             raise ValueError(f"grid.size_vox={size_vox}")
         grid = Grid.from_dict(content["grid"])
-        for mm in grid.spacing_mm:
-            _number(mm, "grid.spacing_mm", *SPACING_MM)
+        _triple(grid.spacing_mm, "grid.spacing_mm", *SPACING_MM)
+        _triple(grid.origin_mm, "grid.origin_mm", -1e5, 1e5)
         if content.get("series_uid", series_uid) != series_uid:
             raise ValueError(f"it belongs to {content['series_uid']}")
         if not set(checksums) <= {f"{series_uid}.npy", f"{series_uid}.labels.npy"}:
@@ -395,7 +397,7 @@ def read_scan_json(folder: Path, series_uid: str, fold: int) -> StoredScan:
             tuple(_number(v, "lung_ml", 0, 1e6) for v in content.get("lung_ml", ())),
             tuple(map(_text, content.get("notes", ()))),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except DAMAGE as error:
         raise StoreError(
             f"{file} is missing or damaged ({_why(error, file)}); delete it and run the same "
             "ingest again"
