@@ -1,7 +1,8 @@
 # make demo   set up, make phantom scans, train, and print how well the nodules are found
 # make test   set up, and run every check and test
 # make check  format, lint and types only
-# make fuzz   5,000 mutated scans, masks and tables: each must be read right or refused
+# make fuzz   5,000 mutated scans, masks and tables, and 3,000 mutated files of stores, runs,
+#             predictions and models: each must be read right or refused
 #
 # Everything lives in this checkout (.venv, demo/); the system's Python is not touched.
 #   PYTHON=python3.12                      another interpreter (3.11 or newer)
@@ -32,6 +33,7 @@ check: $(VENV)/.dev
 
 fuzz: $(VENV)/.dev
 	@$(BIN)/python -m tests.fuzz.readers
+	@$(BIN)/python -m tests.fuzz.stores
 
 setup: $(VENV)/.dev
 
