@@ -1,9 +1,9 @@
-"""How close the forecast of memory comes: training steps on a CPU against ``hpo/forecast.py``.
+"""Accuracy of the memory prediction: training steps on a CPU against ``hpo/model/cost.py``.
 
     python bench/forecast.py [--points 12] [--seed 0] [--precision bf16]
 
-Random points of ``conf/space/nomura.yaml``, each trained for two steps in a process of its own,
-whose peak memory the system tells.  Points of more than --gflop a step are left out, to save time.
+Random points of ``conf/space/nomura.yaml`` are each trained for two steps in a separate process,
+whose peak memory the system reports.  Points above --gflop per step are skipped to save time.
 """
 
 from __future__ import annotations

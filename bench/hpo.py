@@ -1,4 +1,4 @@
-"""Compare strategies of tuning on simulated trainings, paired by function and repetition.
+"""Compare tuning strategies on simulated trainings, paired by function and repetition.
 
     python bench/hpo.py run --peers nei,random,tpe --workers 1,4,16 --functions 6-11 --out hpo.csv
     python bench/hpo.py table hpo.csv
@@ -7,12 +7,12 @@
     python bench/hpo.py calibration
     python bench/hpo.py latency --trials 100,500,1000
 
-Every peer sits behind the real driver and meets the same functions, first points, noise and crashed
-nodes.  ``run`` adds to the file what it lacks, so it may be interrupted and started again; 100 jobs
-of ``nei`` take about 40 s of CPU time.  Peers beside the strategies of ``nodule_det.hpo`` are
-Optuna's ``tpe`` and ``optuna_gp``, ``plain_botorch``, ``ax`` and ``smac``; see ``hpo_peers.py`` for
-what they are and for the variants of ours (``nei-zero``, ``nei-alone``, ...).  Where the peers live
-in several environments, run each in its own and give all files to ``table``.
+Every peer runs behind the real driver, with the same functions, first points, noise and node
+crashes.  ``run`` adds missing studies to the file, so it can be interrupted and resumed; 100 jobs
+of ``nei`` take about 40 s of CPU time.  The peers, in addition to the strategies of
+``nodule_det.hpo``, are Optuna's ``tpe`` and ``optuna_gp``, ``plain_botorch``, ``ax`` and ``smac``.
+``hpo_peers.py`` describes them and the variants of ours (``nei-zero``, ``nei-alone``, ...).  If the
+peers need different environments, run each in its own and pass all files to ``table``.
 
 Regret: (best possible - truth of the best observed point) / best possible.
 """

@@ -1,17 +1,17 @@
-"""Ax and SMAC behind the signature of our strategies, each used as its own manual has it.
+"""Ax and SMAC with the signature of our strategies, each used as its manual recommends.
 
     Space ──start──▶ a study of the package
     trials ──attach, tell──▶ it ──ask──▶ params
 
-Neither is among the project's dependencies; each wants an environment of its own, made like the
-project's and then
+Neither is a dependency of the project; each needs its own environment, made like the project's and
+then
 
     pip install ax-platform==1.3.1
     pip install smac==2.4.1
 
-Points they did not propose are attached, running ones included; a failed training is told as 0,
-and standard errors are not told, as to the other peers.  A study of 100 jobs takes about 350 s of
-CPU time with Ax and 26 s with SMAC, which does the same again only with ``PYTHONHASHSEED=0``.
+Points they did not propose are attached, including running ones.  As with the other peers, a failed
+training is reported as 0, and standard errors are not reported.  A study of 100 jobs takes about
+350 s of CPU time with Ax and 26 s with SMAC, which is reproducible only with ``PYTHONHASHSEED=0``.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from nodule_det.hpo.space.space import INACTIVE, Kind, Parameter, Params, Space,
 from nodule_det.hpo.study.trial import Trial
 
 JOBS = 100
-"""Length of the studies; SMAC begins with a quarter of it by Sobol's sequence."""
+"""Length of the studies; SMAC takes the first quarter from a Sobol sequence."""
 
 Values = Mapping[str, Any]
-"""The values of a trial, but for one with a dependent bound its share of what the bound allows."""
+"""The values of a trial; one with a dependent bound is replaced by its share of that bound."""
 
 
 class Study(Protocol):
-    """What a package keeps: it names each of its trials by a tag."""
+    """The study of a package, which identifies each of its trials by a tag."""
 
     def attach(self, params: Params) -> Any:
-        """Take a point that is running, and give its tag."""
+        """Add a running point, and return its tag."""
 
     def tell(self, tag: Any, value: float) -> None:
-        """Take an outcome; larger is better."""
+        """Report an outcome; larger is better."""
 
     def ask(self) -> tuple[Any, Params]:
         """Return the next point and its tag; from now on it counts as running."""

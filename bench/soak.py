@@ -95,7 +95,7 @@ def wait_for_lock(folder: Path, driver: subprocess.Popen[bytes]) -> None:
 
 
 def restart_controller(folder: Path) -> None:
-    """Stop and start the controller; the node's own daemon goes on, as on a real cluster."""
+    """Stop and start the controller; the node's own daemon keeps running, as on a real cluster."""
     for script, words in (("stop_slurm.sh", ("slurmctld",)), ("start_slurm.sh", (PORT,))):
         path = ROOT / "tests" / "slurm" / script
         subprocess.run(["bash", str(path), str(folder), *words], check=True)

@@ -1,11 +1,11 @@
-"""A real study: short trainings on phantom scans, tuned, beside random search of equal budget.
+"""A real study: tuning short trainings on phantom scans, compared with random search.
 
     python bench/study.py FOLDER [--trials 40] [--workers 2] [--strategies nei random]
 
     phantom scans ──data──▶ store ──hpo, for each strategy──▶ studies ──▶ curves.csv, curves.png
 
-One command, and the same one goes on where it was: the store is made once, a study is resumed.  The
-trainings take one core each; the space is ``bench/study.space.yaml``.  The last lines say how good
+Running the same command again resumes it: the store is made once, and studies are resumed.  The
+trainings take one core each; the space is ``bench/study.space.yaml``.  The last lines show how good
 the best setting of each strategy was.
 """
 
@@ -34,7 +34,7 @@ TRAINING = (
     "validation.max_scans=12",
     "limits.epochs=6",
 )
-"""Short enough for a study of many, long enough that good settings are told from bad ones."""
+"""Short enough to run many, long enough to distinguish good settings from bad ones."""
 SCANS = ("phantom.n_scans=36", "phantom.nodules_per_scan=2", "phantom.folds=3")
 
 

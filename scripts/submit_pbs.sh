@@ -1,5 +1,5 @@
 #!/bin/bash
-# One training as a batch job: the same script for the tuning driver and for a person.
+# Run one training as a batch job; used by the tuning driver, and by hand.
 #
 #   qsub -v NODULE_JOB=/path/to/folder scripts/submit_pbs.sh       PBS
 #   sbatch scripts/submit_pbs.sh /path/to/folder                   Slurm
@@ -7,10 +7,10 @@
 #
 # The folder holds job.sh, whose last line starts the training with `exec`, for example
 #   cd /home/me/nodule_det && exec python -m nodule_det.train store=stores/luna16 run_dir=runs/a
-# What the job leaves in the folder is the truth for whoever submitted it:
+# The job writes its state into the folder, where the driver or user finds it:
 #   claim       "JOB_ID HOST START", made at most once: a job submitted twice still runs once
 #   heartbeat   the time, written every 20 s while the training runs
-#   exit_code   "CODE END", there in one piece or not at all; 85 = stopped, submit again to resume
+#   exit_code   "CODE END", written atomically; 85 = stopped, submit again to resume
 # A folder is used for one run; to run it again, remove claim and exit_code.  A file `abandoned` ends
 # the training: the driver made it, because it has continued the trial in another job.
 
@@ -37,8 +37,8 @@ if ! ln "$own" "$job/claim" 2>/dev/null; then
         echo "job $owner runs or ran $job already; nothing to do for $id"
         exit 0
     fi
-    # The batch system starts the same job again: after a node crash, and it goes on; but also after
-    # its own crash, when the job has come to its end meanwhile, and somebody has acted upon that.
+    # The batch system started the same job again.  After a node crash the job resumes.  After a
+    # crash of the batch system it may already have ended, and the driver has used its result.
     if read -r code _ <"$job/exit_code" 2>/dev/null; then
         echo "$id has run $job already, and left with $code; nothing to do"
         exit "$code"

@@ -1,4 +1,4 @@
-"""What a page shows: every lesion, found or missed, and the strongest false positives.
+"""Content of the page: every lesion, detected or missed, and the strongest false positives.
 
 Scored + Scans ──list_findings()──▶ rows of the page's list, with their pictures
 Scored ──list_cases()──▶ the scores of every scan, for the operating point
@@ -22,14 +22,14 @@ from nodule_det.report.scans import Scans
 
 @dataclass(frozen=True)
 class Scored:
-    """A detector's candidates, the annotated lesions, and what hit what.
+    """A detector's candidates, the annotated lesions, and their matching.
 
     Attributes:
         lesions: Findings that count.
-        notes: What else the annotation says of each lesion.
+        notes: Other annotations of each lesion.
         candidates: The detector's output.
-        candidate_diameter_mm: (n,) diameter to draw each candidate with.
-        matched: What hit what.
+        candidate_diameter_mm: (n,) diameter with which to draw each candidate.
+        matched: Result of the matching.
     """
 
     lesions: Lesions
@@ -39,7 +39,7 @@ class Scored:
     matched: Matched
 
     def place(self, lesion: int | None, row: int | None) -> tuple[FloatArray, float]:
-        """Return centre and diameter of a lesion, or else of a candidate."""
+        """Return centre and diameter of a lesion, or otherwise of a candidate."""
         if lesion is not None:
             return self.lesions.world_mm[lesion], float(self.lesions.diameter_mm[lesion])
         return self.candidates.world_mm[row], float(self.candidate_diameter_mm[row])
@@ -66,9 +66,9 @@ def list_findings(
     """Yield one row per finding, as ``page.js`` reads it, scan by scan.
 
     Args:
-        scored: What was found, and what was there.
+        scored: Candidates and lesions.
         scans: Every evaluated scan.
-        false_positives_per_scan: How many of each scan to show, those of the highest score.
+        false_positives_per_scan: Number to show of each scan, those with the highest scores.
     """
     rising = np.sort(scored.matched.fp_score)
     number = 0
@@ -109,14 +109,14 @@ def _of_case(
 
 
 def _fp_per_scan(rising: FloatArray, score: float, n_cases: int) -> float:
-    """Return the false positives per scan that a threshold at this score makes."""
+    """Return the false positives per scan at a threshold equal to this score."""
     return float(len(rising) - np.searchsorted(rising, score, side="left")) / n_cases
 
 
 def _pictures(
     volume: HuVolume, grid: Grid, scored: Scored, lesion: int | None, row: int | None
 ) -> dict[str, Any]:
-    """Return the cube and the axial slice of a finding, and all that is drawn on them."""
+    """Return the cube and the axial slice of a finding, and what is drawn on them."""
     center, diameter = scored.place(lesion, row)
     cube = cut_cube(volume, grid, center, diameter)
     whole = cut_slice(volume, grid, float(center[2]))
@@ -138,9 +138,9 @@ def _pictures(
 
 
 def _slices(grid: Grid) -> dict[str, Any]:
-    """Return how axial slices are counted: z of the first from the feet, their distance, number.
+    """Return the numbering of axial slices: z of the first from the feet, distance, number.
 
-    None of a scan whose slices are not axial: they have no number in this view.
+    None for a scan whose slices are not axial: they have no number in this view.
     """
     upright = abs(abs(grid.direction[2][2]) - 1) < 0.01
     n, step_mm = grid.size_vox[0], grid.spacing_mm[0]

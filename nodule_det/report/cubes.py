@@ -1,11 +1,11 @@
-"""Pictures of a finding: a small cube to cut any plane from, and the whole axial slice.
+"""Images of a finding: a small cube from which any plane can be cut, and the whole axial slice.
 
     volume, Grid, point ──cut_cube()──▶ (EDGE, EDGE, EDGE) HU ──encode_cube()──▶ data:image/jpeg
                         └─cut_slice()─▶ (rows, columns) HU ─────encode()───────▶ data:image/jpeg
 
 Both are sampled along the axes of the patient, so left and right are where a reader expects them.
-The picture of a cube is its axial slices, feet first, tiled row by row.  The edge of a tile is a
-multiple of JPEG's blocks of 8 pixels, so compression never mixes two slices.
+The image of a cube shows its axial slices, feet first, tiled row by row.  The edge of a tile is a
+multiple of JPEG's 8-pixel blocks, so compression never mixes two slices.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from nodule_det.geometry import Grid
 EDGE = 56
 """Voxels along a cube's edge."""
 COLUMNS = 8
-"""Slices in a row of the picture."""
+"""Slices per row of the image."""
 VOXEL_MM = 1.0
-"""Voxels of a cube are not larger than this, unless the finding would not fit."""
+"""Largest voxel of a cube, unless the finding would not fit."""
 MARGIN = 2.2
-"""Edge of the cube over the diameter of what it shows, at least."""
+"""Smallest ratio of the cube's edge to the diameter of the finding."""
 SLICE_PIXELS = 288
 """Largest edge of an axial slice: enough to see where in the lung a finding is."""
 QUALITY = 88
-"""JPEG quality at which a narrow window still looks as it does uncompressed."""
+"""JPEG quality at which a narrow window still looks uncompressed."""
 AIR_HU = -1024
 
 KNOTS_HU = (-1200, -200, 300, 1500)
@@ -44,7 +44,7 @@ level), mediastinum (4.5) and bone (24): each step is below the noise of a chest
 
 @dataclass(frozen=True)
 class Cube:
-    """A cut-out and where it lies.
+    """A cut-out and its position.
 
     Attributes:
         volume_hu: (EDGE, EDGE, EDGE) HU, (z, y, x), along the patient's axes.
@@ -63,7 +63,7 @@ class Cube:
 
 @dataclass(frozen=True)
 class Slice:
-    """An axial slice through the whole scan, and where it lies.
+    """An axial slice through the whole scan, and its position.
 
     Attributes:
         image_hu: (rows, columns) HU; rows from front to back, columns from the patient's right.
@@ -77,7 +77,7 @@ class Slice:
 
 
 def cut_cube(volume_hu: HuVolume, grid: Grid, center_mm: FloatArray, diameter_mm: float) -> Cube:
-    """Cut a cube around a point, large enough for a lesion of that diameter; air lies outside."""
+    """Cut a cube around a point, large enough for a lesion of this diameter; air outside."""
     voxel_mm = max(min(min(grid.spacing_mm), VOXEL_MM), MARGIN * diameter_mm / EDGE)
     nearest_mm = grid.to_world(np.rint(grid.to_voxel(center_mm)))  # samples then meet voxels
     first_mm = nearest_mm - voxel_mm * (EDGE // 2)
@@ -108,7 +108,7 @@ def _sample(volume_hu: HuVolume, grid: Grid, points_mm: FloatArray) -> HuVolume:
 
 
 def encode_cube(cube: HuVolume) -> str:
-    """Write a cube as the data URI of one tiled picture."""
+    """Return a cube as the data URI of one tiled image."""
     rows = -(-EDGE // COLUMNS)
     filled = np.full((rows * COLUMNS, EDGE, EDGE), AIR_HU, np.int16)
     filled[:EDGE] = cube
@@ -117,7 +117,7 @@ def encode_cube(cube: HuVolume) -> str:
 
 
 def encode(image_hu: HuVolume) -> str:
-    """Write an image (rows, columns) as a data URI, in the grey levels of ``KNOTS_GREY``."""
+    """Return an image (rows, columns) as a data URI, in the grey levels of ``KNOTS_GREY``."""
     grey = np.rint(np.interp(image_hu, KNOTS_HU, KNOTS_GREY)).astype(np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(grey, "L").save(buffer, "JPEG", quality=QUALITY, optimize=True)

@@ -1,4 +1,4 @@
-"""The page itself: a detector's results and its scans -> one HTML file that needs nothing else.
+"""The report page: a detector's results and its scans -> one self-contained HTML file.
 
 run=, or CSV files ──read_source()──▶ Source ──match──▶ Froc, strata, findings
                                                ──page.html.j2──▶ report.html
@@ -32,7 +32,7 @@ from nodule_det.report.source import Source, read_source
 from nodule_det.tables import ANNOTATION_COLUMNS, DIAMETER, read_table
 
 CANDIDATE_MM = 6.0
-"""Diameter drawn for a candidate whose file has none."""
+"""Diameter drawn for a candidate without one in its file."""
 
 RATE_NAMES = {1 / 8: "1/8", 1 / 4: "1/4", 1 / 2: "1/2"}
 
@@ -49,7 +49,7 @@ TOP_FALSE_POSITIVES = 8
 
 
 def write_report(config: ReportConfig) -> tuple[Path, int]:
-    """Write the page; returns its path and how many findings it shows.
+    """Write the page; return its path and the number of findings it shows.
 
     Raises:
         ConfigError: If the folder does not hold a validated run.
@@ -168,5 +168,5 @@ def _render(
 
 
 def _script_json(data: dict[str, Any]) -> str:
-    """Write JSON that cannot end the script element which holds it."""
+    """Return JSON that cannot close the script element around it."""
     return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")

@@ -1,7 +1,7 @@
 "use strict";
 // The viewer of a report: three planes cut from a small cube, and the whole axial slice.
 // Every cube comes as one grey picture: its axial slices (z, from feet to head) tile it row by row.
-// Grey levels stand for HU by the knots of cubes.py, so that any window can be set here.
+// Grey levels map to HU by the knots of cubes.py, so that any window can be set here.
 const makeViewer = (data) => {
   const edge = data.edge, perTile = edge * edge;
   const byId = (id) => document.getElementById(id);

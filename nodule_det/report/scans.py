@@ -1,4 +1,4 @@
-"""Where the voxels of a report come from: the store of a training, or any folder of scans.
+"""The voxels of a report: from the store of a training, or any folder of scans.
 
 store=, images= ──open_scans()──▶ Scans.read(uid) ──▶ (HU, Grid, slices of the source)
 """
@@ -22,8 +22,8 @@ class Scans:
 
     Attributes:
         read: series_uid -> (z, y, x) HU and their grid.
-        patients: series_uid -> patient, where scans share one.
-        resampled: Whether slices are those of a store and not of the source series.
+        patients: series_uid -> patient, if some scans share one.
+        resampled: Whether slices come from a store rather than the source series.
     """
 
     read: Callable[[str], tuple[HuVolume, Grid]]
@@ -53,10 +53,10 @@ def from_store(path: str, uids: Sequence[str]) -> Scans:
 
 
 def from_images(folder: str, uids: Sequence[str]) -> Scans:
-    """Read scans from image files: DICOM series, MetaImage or NIfTI, in any folders below.
+    """Read scans from image files (DICOM series, MetaImage or NIfTI) in any subfolders.
 
     Raises:
-        ScanError: If one of the scans is not there, or cannot be read.
+        ScanError: If one of the scans is missing or cannot be read.
     """
     paths = {scan.series_uid: scan for scan in find_scans(Path(folder))}
     missing = [uid for uid in uids if uid not in paths]
@@ -74,7 +74,7 @@ def from_images(folder: str, uids: Sequence[str]) -> Scans:
 
 
 def find_store(recorded: str, run: Path) -> str:
-    """Return where the store of a run is, which recorded a path as it was typed.
+    """Return the path of a run's store, which is recorded as the user typed it.
 
     A relative path is tried from the working directory and from every folder above the run.
     """

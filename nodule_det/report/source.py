@@ -1,4 +1,4 @@
-"""What a report is about: a training run, or the CSV files of any detector.
+"""The input of a report: a training run, or the CSV files of any detector.
 
 ReportConfig ──read_source()──▶ Source(job, scans, where to write, how to resample)
 """
@@ -20,17 +20,17 @@ from nodule_det.runs import RunFolder
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Everything that the page is made from.
+    """All inputs of the page.
 
     Attributes:
-        name: Of the detector, for the title.
+        name: Name of the detector, for the title.
         job: Scans, lesions and candidates.
-        candidates: The file of the candidates, for their diameters.
+        candidates: The candidates' file, for their diameters.
         scans: The voxels.
         out: HTML file to write.
-        bootstrap: Resamples for the CIs.
-        seed: Of the resamples.
-        provenance: How the results came about.
+        bootstrap: Number of resamples for the CIs.
+        seed: Seed of the resamples.
+        provenance: How the results were produced.
     """
 
     name: str

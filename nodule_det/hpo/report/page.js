@@ -11,7 +11,7 @@
   function compare(a, b) {
     const x = a.keys[order.column], y = b.keys[order.column];
     if (x === y) return a.keys[TRIAL] - b.keys[TRIAL];
-    if (x === null) return 1;            // what has no value stands last, whichever the order
+    if (x === null) return 1;            // rows without a value come last in either order
     if (y === null) return -1;
     const sign = typeof x === "string" && typeof y === "string" ? x.localeCompare(y) : x - y;
     return order.descending ? -sign : sign;
