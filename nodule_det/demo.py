@@ -87,7 +87,7 @@ def call(module: str, *overrides: str) -> None:
 
 def table(network: dict[str, Any], blob: dict[str, Any]) -> str:
     """Set the two detectors side by side."""
-    head = f"{'':16}{'pAUC up to 5 FP':>16}  {'95 % interval':<15}{'CPM':>7}"
+    head = f"{'':16}{'pAUC up to 5 FP':>16}  {'95% CI':<15}{'CPM':>7}"
     rows = [_row("3D U-Net", network), _row("blob detector", blob)]
     count = f"{network['n_lesions']} nodules in {network['n_scans']} held-out phantom scans"
     return "\n".join(["", count, head, *rows, ""])

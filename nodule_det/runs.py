@@ -49,7 +49,7 @@ class RunResult:
     pauc_se: float | None = None
     """Its standard error over resampled validation cases."""
     pauc_interval: tuple[float, float] | None = None
-    """95 % interval of ``pauc``."""
+    """95% CI of ``pauc``."""
     cpm: float | None = None
     step: int = 0
     """Optimiser steps done."""

@@ -100,7 +100,7 @@ def _figures(fold: int, run: RunFolder) -> dict[str, Any]:
             f"{run.froc} of fold {fold} is missing or damaged ({error}); evaluate its tables again "
             f"with python -m nodule_det.evaluate, or delete {run.path.parent} to train it again"
         ) from None
-    names = ("pauc", "pauc_interval", "cpm", "n_scans", "n_lesions")
+    names = ("pauc", "pauc_interval", "cpm", "n_scans", "n_lesions", "few_scans")
     return {FOLD: fold, "run": str(run.path), **{name: froc.get(name) for name in names}}
 
 
@@ -257,5 +257,7 @@ def _line(figures: dict[str, Any]) -> str:
     text = f"fold {figures[FOLD]}: {figures['n_lesions']} lesions in {figures['n_scans']} scans"
     if figures["pauc"] is None:
         return f"{text}, pAUC undefined"
+    if figures["few_scans"]:
+        return f"{text}, pAUC {figures['pauc']:.3f} (too few scans for a CI)"
     low, high = figures["pauc_interval"]
     return f"{text}, pAUC {figures['pauc']:.3f} (95% CI {low:.3f} to {high:.3f})"

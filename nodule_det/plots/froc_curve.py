@@ -149,7 +149,8 @@ def _set_linear(ax: Axes, upper: float) -> None:
 
 def _title(froc: Froc) -> str:
     low, high = froc.pauc_interval or (math.nan, math.nan)
+    interval = "too few scans for a CI" if froc.few_scans else f"95% CI {low:.3f} to {high:.3f}"
     return (
-        f"pAUC 0 to {froc.upper:g} FP/scan: {froc.pauc:.3f} (95 % CI {low:.3f} to {high:.3f}), "
+        f"pAUC 0 to {froc.upper:g} FP/scan: {froc.pauc:.3f} ({interval}), "
         f"CPM {froc.cpm:.3f}\n{froc.n_lesions} lesions in {froc.n_scans} scans"
     )

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from nodule_det import __version__
+from nodule_det.analysis.interval import few_units
 from nodule_det.checkpoint import Meta, load_checkpoint
 from nodule_det.config.train import TrainConfig
 from nodule_det.data.feed.feed import make_feed
@@ -338,11 +339,15 @@ def in_one_line(result: RunResult, folder: RunFolder) -> str:
             f"run_dir={folder.path} resumes it"
         )
     interval = ""
-    if result.pauc_interval is not None:
-        interval = " (95 % interval {:.3f} to {:.3f})".format(*result.pauc_interval)
+    if few_units(result.n_validation_scans or 0):
+        interval = " (too few scans for a CI)"
+    elif result.pauc_interval is not None:
+        interval = " (95% CI {:.3f} to {:.3f})".format(*result.pauc_interval)
     dropped = ""
     if result.n_candidates_dropped:
-        dropped = f" ({result.n_candidates_dropped} candidates above candidates.max_per_scan)"
+        dropped = (
+            f" ({result.n_candidates_dropped} candidates discarded: over candidates.max_per_scan)"
+        )
     return (
         f"pAUC {_figure(result.pauc)}{interval}, CPM {_figure(result.cpm)}, "
         f"{result.n_validation_lesions} lesions in {result.n_validation_scans} scans{dropped}; "

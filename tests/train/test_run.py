@@ -224,7 +224,7 @@ def test_candidates_that_are_left_out_are_counted_and_said_once(store, tmp_path,
     assert rows[result.best_step]["n_dropped"] == result.n_candidates_dropped
     assert rows[result.best_step]["n_candidates"] == 3
     assert folder.log.read_text().count("left out by candidates.max_per_scan=1,") == 1
-    said = f"({result.n_candidates_dropped} candidates above candidates.max_per_scan)"
+    said = f"({result.n_candidates_dropped} candidates discarded: over candidates.max_per_scan)"
     assert said in capsys.readouterr().out
 
 
