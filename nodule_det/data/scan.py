@@ -57,6 +57,7 @@ class ScanEntry:
         findings: Lesions and excluded findings.
         fold: Fold that the layout itself gives (LUNA16's subsets), or None.
         lesion_mask: Label image of the lesions in the scan's own grid, where the layout has one.
+        lesion_objects: DICOM SEG and RTSTRUCT files of the lesions, where the layout has them.
         lung_mask: User's lung mask in the scan's own grid, where given.
         folders: Further folders with slices of the same DICOM series.
         problem: Why the scan cannot be read, where listing it showed that already: it costs this
@@ -71,6 +72,7 @@ class ScanEntry:
     lesion_mask: Path | None = None
     lung_mask: Path | None = None
     folders: tuple[Path, ...] = ()
+    lesion_objects: tuple[Path, ...] = ()
     problem: str | None = None
 
 

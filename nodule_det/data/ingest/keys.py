@@ -27,6 +27,7 @@ PLAIN_KEY = re.compile(r"[0-9a-f]{16}")
 """A patient's key in stores of earlier versions: a hash that can be reversed."""
 COLUMNS = (
     *("kind", "texture", "attachment", "spiculation", "calcified", "readers", "component"),
+    "segment",
     *("subtlety", "internalStructure", "calcification", "sphericity", "margin", "lobulation"),
     "malignancy",
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from nodule_det.config.data import StoreConfig
 from nodule_det.data.layouts.detect import check_findings
 from nodule_det.data.preprocess.prepare import prepare
+from nodule_det.data.readers.lesions import read_lesions
 from nodule_det.data.readers.read import read_entry, read_mask
 from nodule_det.data.scan import Prepared, ScanEntry
 from nodule_det.errors import NoduleDetError
@@ -24,7 +25,7 @@ def read_prepared(entry: ScanEntry, config: StoreConfig) -> Prepared:
     scan = read_entry(entry)
     check_findings(entry, scan.grid)
     lung = read_mask(entry.lung_mask, scan.grid) if entry.lung_mask else None
-    labels = read_mask(entry.lesion_mask, scan.grid) if entry.lesion_mask else None
+    labels = read_lesions(entry)
     return prepare(scan, config, entry.findings, mask=lung, labels=labels)
 
 

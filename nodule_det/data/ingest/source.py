@@ -33,7 +33,8 @@ def source_stamp(entry: ScanEntry) -> str:
     Files are identified by name, size and modification time, so moving a whole data set does not
     change its stamps.
     """
-    images = (entry.path, *entry.folders, entry.lung_mask, entry.lesion_mask)
+    masks = (entry.lung_mask, entry.lesion_mask, *entry.lesion_objects)
+    images = (entry.path, *entry.folders, *masks)
     paths = [p for p in images if p is not None]
     files = [(f.name, f.stat()) for path in paths for f in source_files(path)]
     known = {

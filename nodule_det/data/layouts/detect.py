@@ -18,6 +18,7 @@ from nodule_det.data.layouts.folder import list_folder
 from nodule_det.data.layouts.lidc import list_lidc
 from nodule_det.data.layouts.lidc_xml import ROOT, is_reading
 from nodule_det.data.layouts.luna16 import list_luna16
+from nodule_det.data.layouts.masked import has_masks
 from nodule_det.data.layouts.msd import list_msd
 from nodule_det.data.readers.read import SUFFIXES, folders_below
 from nodule_det.data.readers.voxels import is_regular
@@ -73,10 +74,13 @@ def detect(root: Path, config: DataConfig) -> Layout:
             return Layout.lidc
     if config.annotations is not None or (root / folder.ANNOTATIONS).is_file():
         return Layout.folder
+    if has_masks(root, config):
+        return Layout.folder
     raise LayoutError(
         f"source={root} has no layout that is known: looked for {msd.INDEX} (msd), for folders "
         f"subset0 ... subset9 with scans (luna16), for XML files of {ROOT} (lidc), and for "
-        f"annotations=FILE.csv or {folder.ANNOTATIONS} (folder); set layout= to insist on one"
+        f"annotations=FILE.csv, {folder.ANNOTATIONS} or lesion masks (folder); set layout= "
+        "to insist on one"
     )
 
 

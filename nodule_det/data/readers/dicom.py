@@ -23,6 +23,7 @@ import numpy as np
 
 from nodule_det.data.readers import dicom_header as tags
 from nodule_det.data.readers.dicom_header import SliceHeader, frames, is_dicom, read_header
+from nodule_det.data.readers.dicom_masks import MASK_CLASSES
 from nodule_det.data.readers.pixels import EXPORT_AGAIN, check_pixels, rescale
 from nodule_det.data.readers.stack import DOUBLED_MM, Stack, sort_along_normal, stack_of
 from nodule_det.data.readers.voxels import is_regular
@@ -52,12 +53,14 @@ class SeriesFolder:
     Attributes:
         path: The folder.
         ct: SeriesInstanceUID -> slices of a CT series, and what lies among them.
+        masks: SEG and RTSTRUCT files.
         other: Modalities of the images that are not CT slices.
         damaged: What is wrong with each file whose header cannot be read.
     """
 
     path: Path
     ct: dict[str, list[SliceHeader]] = field(default_factory=dict)
+    masks: list[SliceHeader] = field(default_factory=list)
     other: set[str] = field(default_factory=set)
     damaged: list[ScanError] = field(default_factory=list)
 
@@ -110,6 +113,8 @@ def _sort_in(
         return
     if not _is_ct(header) and tags.POSITION not in header.values:
         content.other.add(_kind(header))
+        if header.text(tags.SOP_CLASS) in MASK_CLASSES:
+            content.masks.append(header)
         return
     uid = header.series_uid
     if not uid:

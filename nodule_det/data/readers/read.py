@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import filecmp
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,7 @@ from numpy.typing import NDArray
 from nodule_det.arrays import FloatArray
 from nodule_det.data.readers import dicom_header as tags
 from nodule_det.data.readers.dicom import SeriesFolder, check_series, choose, list_series
-from nodule_det.data.readers.dicom_header import patient_key
+from nodule_det.data.readers.dicom_header import SliceHeader, patient_key
 from nodule_det.data.readers.metaimage import metaimage_grid, metaimage_source, voxel_file
 from nodule_det.data.readers.nifti import nifti_grid, nifti_values
 from nodule_det.data.readers.nrrd import nrrd_grid, nrrd_source
@@ -48,6 +49,8 @@ AIR_HU = -300
 """Every CT of a chest has voxels of lung and air below this."""
 PLAUSIBLE_SPACING_MM = (0.05, 25.0)
 """CT has voxels of 0.1 mm (temporal bone) to 10 mm."""
+MASK_FOLDER = re.compile(r"labels|masks|segmentations")
+"""Beginning of the name of a folder with lesion masks, beside one that begins with ``images``."""
 FARTHEST_MM = 10_000.0
 """Larger coordinates are not of a scanner: its table is two metres long."""
 
@@ -270,16 +273,29 @@ def find_scans(path: Path, exclude: Path | None = None) -> list[ScanEntry]:
     if not path.is_dir():
         _check_image_file(path)
         return [_file_scan(path)]
+    return find_scans_and_masks(path, exclude)[0]
+
+
+def find_scans_and_masks(
+    path: Path, exclude: Path | None = None
+) -> tuple[list[ScanEntry], list[SliceHeader]]:
+    """List the scans of a folder as :func:`find_scans` does, and its SEG and RTSTRUCT files.
+
+    Raises:
+        ScanError: If there is no scan.
+    """
     found: list[ScanEntry] = []
+    masks: list[SliceHeader] = []
     other: set[str] = set()
     for folder in folders_below(path, exclude):
         scans, content = scans_in(folder, path)
         found += scans
+        masks += content.masks
         other |= content.other
     if not found:
         only = f"; it holds DICOM files of modality {', '.join(sorted(other))}" if other else ""
         raise ScanError(f"{path} holds no scan: looked for {FORMATS} of CT, in all folders{only}")
-    return join_twins(found)
+    return join_twins(found), masks
 
 
 def folders_below(root: Path, exclude: Path | None = None) -> Iterator[Path]:
@@ -310,8 +326,24 @@ def folders_below(root: Path, exclude: Path | None = None) -> Iterator[Path]:
 
 def _holds_masks(folder: Path, beside: set[str]) -> bool:
     name = folder.name.lower()
-    return name.startswith("seg-lungs") or (
-        name.startswith("labels") and name.replace("labels", "images", 1) in beside
+    return name.startswith("seg-lungs") or bool(
+        MASK_FOLDER.match(name) and MASK_FOLDER.sub("images", name, count=1) in beside
+    )
+
+
+def mask_folders(images: Path) -> list[Path]:
+    """Return the folders of lesion masks beside a folder of images: ``labelsTr`` of ``imagesTr``.
+
+    Raises:
+        OSError: If the folder above cannot be listed.
+    """
+    name = images.name.lower()
+    return sorted(
+        folder
+        for folder in images.parent.iterdir()
+        if MASK_FOLDER.match(folder.name.lower())
+        and MASK_FOLDER.sub("images", folder.name.lower(), count=1) == name
+        and folder.is_dir()
     )
 
 

@@ -6,12 +6,21 @@ import signal
 import numpy as np
 import pytest
 
-from nodule_det.config.data import StoreConfig
+from nodule_det.config.data import DataConfig, StoreConfig
 from nodule_det.data.ingest.prepared import read_prepared, try_prepared
 from nodule_det.data.ingest.workers import Apart, Died, why_died
+from nodule_det.data.layouts.detect import list_scans
 from nodule_det.data.scan import ScanEntry
 from nodule_det.errors import ScanError
-from tests.data.dicom_files import LUNGS_ML, chest_hu, chest_series, save_series
+from tests.data.dicom_files import (
+    LUNGS_ML,
+    NODULE_MM,
+    chest_hu,
+    chest_series,
+    save_series,
+    world_grid,
+)
+from tests.data.mask_files import seg
 from tests.data.scan_files import write_file
 
 
@@ -23,6 +32,20 @@ def test_lung_volumes_and_corrections_go_along(tmp_path):
     prepared = read_prepared(ScanEntry("1.2.3.4", tmp_path, "p"), StoreConfig(spacing_mm=5))
     assert prepared.notes == ("gantry tilt of 9.5 degrees corrected",)
     assert sum(prepared.lung_ml) == pytest.approx(LUNGS_ML, rel=0.02)
+
+
+def test_a_segmentation_of_the_series_becomes_its_lesion_labels(tmp_path):
+    series = chest_series()
+    save_series(series, tmp_path)
+    x, y, z = world_grid()
+    nodule = (x - NODULE_MM[0]) ** 2 + (y - NODULE_MM[1]) ** 2 + (z - NODULE_MM[2]) ** 2 < 8**2
+    seg(series, nodule.astype(np.uint8)).save_as(tmp_path / "seg.dcm")
+    (entry,) = list_scans(DataConfig(source=str(tmp_path)))
+    (lesion,) = entry.findings
+    np.testing.assert_allclose(lesion.center_mm, NODULE_MM, atol=2)  # half a voxel
+    prepared = read_prepared(entry, StoreConfig(spacing_mm=4))
+    center = prepared.grid.to_world(np.argwhere(prepared.labels).mean(axis=0))
+    np.testing.assert_allclose(center, lesion.center_mm, atol=2)
 
 
 def test_what_listing_found_wrong_is_the_reason(tmp_path):
