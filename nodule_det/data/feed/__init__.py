@@ -1,1 +1,1 @@
-"""Patches of a store as training batches: where to cut, how to augment, what to aim at."""
+"""Training batches from a store: where to cut patches, how to augment them, their targets."""

@@ -1,10 +1,10 @@
-"""What makes a copy differ from the patch that was drawn: a shift, and an orientation.
+"""Augmentation: how a copy differs from its patch, by a shift and an orientation.
 
     Patches ──shifted_corners()──▶ where to cut
-            ──draw_orientations()──▶ how to lay it into the batch
+            ──draw_orientations()──▶ how to rotate it in the batch
 
 Drawing and applying are separate: :func:`rotated` and :func:`unrotated` are views of an array, so
-image, target and weight turn alike, and turning costs no more than copying.
+image, target and weight rotate together, and rotating costs no more than copying.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Rotation:
     """A rotation of the cube onto itself: reorder the axes, then reverse some.
 
     Attributes:
-        axes: For each axis of the result, the axis of the input that it was.
+        axes: For each axis of the result, the corresponding axis of the input.
         flips: For each axis of the result, whether it runs backwards.
     """
 
@@ -62,10 +62,10 @@ FLIPS = np.array([o.flips for o in ORIENTATIONS], bool)
 
 
 def draw_orientations(draws: Draws, *, rotate: bool, mirror: bool) -> IntArray:
-    """Draw one of ``ORIENTATIONS`` per row, each that the settings allow with equal chance.
+    """Draw one of ``ORIENTATIONS`` per row, uniformly from those that the settings allow.
 
-    Three random turns one after the other would favour some of the 24 rotations: they can be
-    reached in 64 ways.
+    Three consecutive random turns would favour some of the 24 rotations, because there are 64
+    sequences of turns.
     """
     turned = draws.integers(len(ROTATIONS) if rotate else 1)
     return turned + len(ROTATIONS) * draws.integers(2 if mirror else 1)
@@ -83,9 +83,9 @@ def rotated(cube: NDArray[Any], rotation: Rotation) -> NDArray[Any]:
 
 
 def unrotated(cube: NDArray[Any], rotation: Rotation) -> NDArray[Any]:
-    """View a cube that is to hold a rotated patch in the frame before the rotation.
+    """View a cube for a rotated patch in the frame before the rotation.
 
-    What is written into ``unrotated(cube, r)`` appears in ``cube`` rotated by ``r``.
+    Data written into ``unrotated(cube, r)`` appears in ``cube`` rotated by ``r``.
     """
     back = tuple(int(axis) for axis in np.argsort(rotation.axes))
     return cube[_steps(rotation)].transpose(back)
@@ -105,9 +105,9 @@ def shifted_corners(patches: Patches, shift_vox: int, size_vox: int, draws: Draw
         draws: The generators of these copies.
 
     Returns:
-        (n, 3) corners, each of those within ``shift_vox`` of the patch's that keep the patch's
-        point inside, a rim away from the faces, with equal chance.  The shift is thus limited
-        where the full range would push a lesion's centre out, and never zero for that reason.
+        (n, 3) corners, drawn uniformly from those within ``shift_vox`` of the patch's own that keep
+        its point inside, at least a rim from the faces.  So the range of shifts is reduced where
+        the full range would push a lesion's centre out.
     """
     lowest, highest = admissible_corners(patches.point, size_vox)
     low = np.maximum(lowest, patches.corner - shift_vox)

@@ -14,8 +14,8 @@ from torch import Tensor
 from nodule_det.data.feed.draws import Stream
 
 AIR_HU = -1024
-"""Value of a patch where it reaches outside the scan.  The network's window turns it to 0, which is
-also what its convolutions see around a whole scan."""
+"""Value of a patch outside the scan.  The network's window maps it to 0, which is also what its
+convolutions see around a whole scan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Batch:
     Attributes:
         image_hu: (n, 1, W, W, W) HU, int16, or float32 where intensities are augmented.
         target: (n, 1, W, W, W) float32 in [0, 1]: how much of a voxel lies in a lesion.
-        weight: (n, 1, W, W, W) float32: how much a voxel counts, 0 where nothing is known.
+        weight: (n, 1, W, W, W) float32: weight of each voxel, 0 where nothing is known.
     """
 
     image_hu: Tensor
@@ -38,7 +38,7 @@ class Batch:
 
 
 def noise_seed(seed: int, epoch: int, step: int, rank: int) -> int:
-    """Return the seed of a batch's noise: a function of its place in the run alone."""
+    """Return the seed of a batch's noise, which depends only on its position in the run."""
     words = np.random.SeedSequence([Stream.INTENSITY, seed, epoch, step, rank])
     return int(words.generate_state(1, np.uint64)[0] >> np.uint64(1))
 

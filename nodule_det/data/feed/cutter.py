@@ -1,12 +1,12 @@
-"""Batches cut by NumPy, for a network that runs on a CPU.
+"""Cut batches with NumPy, for a network on a CPU.
 
     Samples ──cut from the memory map──rotate──▶ image
             ──draw_truth()─────────────rotate──▶ target, weight
 
-There are no worker processes: cutting takes less time than handing the cut from one process to
-another, and NumPy releases the interpreter's lock while it copies, so one thread keeps ahead of
-the network (``bench/feed.py``).  On one thread of a CPU this is 1.5 to 2.3 times as fast as the
-gather of ``gather.py``, which does the same where the network runs on a GPU.
+There are no worker processes: cutting a patch takes less time than sending it from one process to
+another, and NumPy releases the interpreter's lock while it copies, so one thread stays ahead of
+the network (``bench/feed.py``).  On one CPU thread this is 1.5 to 2.3 times as fast as
+``gather.py``, which does the same for a network on a GPU.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from nodule_det.data.feed.targets import FloatVolume, balls, draw_truth
 from nodule_det.data.scan import HuVolume
 
 BATCHES_AHEAD = 2
-"""Batches cut while the network works on one."""
+"""Number of batches prepared ahead of the network."""
 
 ODD_PITCH_VOX = 8
 """Voxels added to the rows and planes of the scratch a patch is turned in.  With a pitch of a power

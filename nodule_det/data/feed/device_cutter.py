@@ -2,8 +2,8 @@
 
     plan ──thread: tables, cubes──▶ pinned memory ──own stream: copy, gather──▶ Batch, Batch, ...
 
-A thread prepares the numbers and the cubes of the next chunk of steps while the device makes the
-batches of this one and the network trains on the last.  Nothing here waits for the device: the
+A thread prepares the tables and the cubes of the next chunk of steps while the device makes the
+batches of this chunk and the network trains on the last.  Nothing here waits for the device: the
 network's stream waits for an event.
 """
 

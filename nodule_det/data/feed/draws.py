@@ -1,11 +1,11 @@
-"""Random integers for many patches at once, the very ones of NumPy's generators.
+"""Random integers for many patches at once, identical to those of NumPy's generators.
 
     words (n, k) ──Draws──▶ n PCG64 generators side by side ──integers(n)──▶ (n,) draws
 
-A patch has a generator of its own, seeded with what it is (seed, epoch, number).  Making one in
-NumPy costs 20 microseconds, more than a GPU spends on the patch.  Here the same arithmetic runs on
-arrays: ``Draws(stream, ...)`` gives row by row what ``generator(stream, ...)`` gives, so batches
-are those that every earlier version drew.
+Each patch has its own generator, seeded with its identity (seed, epoch, number).  Making one in
+NumPy takes 20 microseconds, longer than a GPU needs for the patch.  Here the same arithmetic runs
+on arrays: each row of ``Draws(stream, ...)`` equals ``generator(stream, ...)``, so batches are the
+same as in earlier versions.
 
 References:
     O'Neill 2014, PCG: A family of simple fast space-efficient statistically good algorithms for
@@ -49,10 +49,10 @@ class Stream(IntEnum):
 
 
 def generator(stream: Stream, *words: int) -> np.random.Generator:
-    """Make the generator of a purpose and a place, such as (seed, epoch, number).
+    """Return the generator of a purpose and a position, such as (seed, epoch, number).
 
-    A stream always takes the same number of words: NumPy's SeedSequence cannot tell (1, 2) from
-    (1, 2, 0).
+    A stream always takes the same number of words, because NumPy's SeedSequence treats (1, 2) and
+    (1, 2, 0) alike.
     """
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence([stream, *words])))
 

@@ -2,8 +2,8 @@
 
     EpochPlan ──rows──▶ NumpyCutter (CPU) or DeviceCutter (GPU) ──▶ Batch(image, target, weight)
 
-A batch depends on ``(seed, epoch, step)`` alone, so a run resumed in the middle of an epoch gets
-the batches that it would have had.  Images leave as HU; the network brings them to its window.
+A batch depends only on ``(seed, epoch, step)``, so a run resumed in the middle of an epoch gets
+the same batches as an uninterrupted one.  Images are in HU; the network applies its window.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ class Feed:
     Args:
         scans: Scans to train on, as ``Store.training(fold)`` returns them.
         config: Settings of the run.
-        cutter: What cuts them; by default NumPy, for a network on the CPU.
+        cutter: Makes the batches; by default NumPy, for a network on the CPU.
 
     Raises:
         ConfigError: If a scan is smaller than a patch, or an epoch smaller than a batch.
-        StoreError: If the scans lack a kind of patch that is asked for.
+        StoreError: If the scans lack a requested kind of patch.
     """
 
     def __init__(

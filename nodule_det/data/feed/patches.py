@@ -1,14 +1,14 @@
-"""Where to cut: which cubes of which scans an epoch is made of.
+"""Where to cut: the cubes of scans that make up an epoch.
 
     (seed, epoch, numbers) ──PatchPlan.draw()──▶ Patches(scan, corner, point) ──▶ feed
 
-Nothing is remembered between two draws.  Patch k of epoch e depends on ``(seed, e, k)`` alone,
-so a resumed run, another batch order or another number of GPUs sees the very same patches.
+There is no state between draws.  Patch k of epoch e depends only on ``(seed, e, k)``, so a resumed
+run, another batch order or another number of GPUs sees the same patches.
 
 Shares are exact, not drawn: an epoch of 512 patches at ``patches.positive_fraction=0.5`` has 256
-positives.  Lesions take turns, through all epochs, in an order shuffled for each round: each is
-seen equally often (give or take one), whether it is alone in its scan or one of ten.  Scans take
-turns in the same way for the negatives.
+positives.  Lesions take turns across epochs, reshuffled each round, so each is seen equally often
+(to within one), whether it is alone in its scan or one of ten.  For negatives, scans take turns in
+the same way.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class TrainingScan(Protocol):
 
 
 class Kind(IntEnum):
-    """What a patch was drawn around.  An epoch holds the kinds in this order."""
+    """What a patch is drawn around.  An epoch has the kinds in this order."""
 
     LESION = 0
     VESSEL = 1
@@ -91,11 +91,11 @@ class Patches:
 
 
 def rim_vox(size_vox: int) -> int:
-    """Return how near to a patch's face its point may lie: an eighth of the edge.
+    """Return the smallest distance of a point from the patch's faces: an eighth of the edge.
 
-    Points lie anywhere else in the patch with equal chance.  Were they all near the centre, a
-    network whose convolutions see the patch's border would learn the place, not the nodule.  In
-    the rim, most of what surrounds the point would be missing.
+    Points are uniform in the rest of the patch.  If all were near the centre, a network whose
+    convolutions see the patch's border would learn the position, not the nodule.  In the rim, most
+    of the point's surroundings would be missing.
     """
     return size_vox // 8
 
@@ -116,8 +116,8 @@ class PatchPlan:
 
     Raises:
         ConfigError: If a scan is smaller than a patch.
-        StoreError: If no scan can provide a kind of patch that is asked for, or a lesion lies
-            outside its scan.
+        StoreError: If no scan can provide a requested kind of patch, or a lesion lies outside its
+            scan.
     """
 
     def __init__(self, scans: Sequence[TrainingScan], config: PatchConfig, seed: int) -> None:

@@ -1,9 +1,9 @@
-"""What each batch of a run is made of, decided before any voxel is read.
+"""The content of each batch of a run, decided before any voxel is read.
 
     (seed, epoch, step) ──▶ EpochPlan.rows() ──▶ Samples(scan, corner, orientation, intensity)
 
-A batch depends on ``(seed, epoch, step)`` alone, so a run resumed in the middle of an epoch gets
-the batches that it would have had.  Thousands of samples are drawn at once.
+A batch depends only on ``(seed, epoch, step)``, so a run resumed in the middle of an epoch gets
+the same batches as an uninterrupted one.  Thousands of samples are drawn at once.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class EpochPlan:
     """The samples of a training run.
 
     An epoch is ``patches.per_epoch`` drawn patches and ``augment.copies`` augmented copies of
-    each, in an order shuffled anew for each epoch.  What does not fill a batch at its end is left
-    out, and that is never the same patches.
+    each, reshuffled for each epoch.  The incomplete last batch is dropped (different patches in
+    each epoch).
 
     Args:
         scans: Scans to train on, as ``Store.training(fold)`` returns them.
@@ -62,7 +62,7 @@ class EpochPlan:
 
     Raises:
         ConfigError: If a scan is smaller than a patch, or an epoch smaller than a batch.
-        StoreError: If the scans lack a kind of patch that is asked for.
+        StoreError: If the scans lack a requested kind of patch.
     """
 
     def __init__(self, scans: Sequence[TrainingScan], config: TrainConfig) -> None:

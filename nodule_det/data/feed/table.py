@@ -1,9 +1,9 @@
-"""What a GPU needs to know to make a batch: a few numbers per patch, and per ball in a patch.
+"""The table from which a GPU makes a batch: a few numbers per patch, and per ball in a patch.
 
     Samples + findings ──TruthTable.of()──▶ BallGroup(rows, numbers, edge), MaskRows ──▶ gather
 
-A patch may be reached by several findings.  They are dealt to slots, one of each patch per slot, so
-that no two balls of a slot write to the same voxel and all are drawn at once.
+Several findings may reach a patch.  They are assigned to slots, at most one of each patch per slot,
+so that no two balls of a slot write to the same voxel and all are drawn at once.
 """
 
 from __future__ import annotations

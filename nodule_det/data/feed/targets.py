@@ -1,9 +1,9 @@
-"""What the network is to answer: a target and a weight for each voxel of a patch.
+"""Training targets: a target and a weight for each voxel of a patch.
 
     findings (+ label volume) ──balls()──▶ Ball ──draw_truth()──▶ target, weight
 
 The target of a lesion is a ball of its diameter, or its mask where the data set has one.  The
-weight tells how much a voxel counts:
+weight says how much a voxel counts:
 
 | voxel | target | weight |
 | --- | --- | --- |
@@ -48,7 +48,7 @@ class Ball:
     Attributes:
         center: (z, y, x) continuous voxel.
         radius_vox: Half the diameter, at least ``MIN_RADIUS_VOX``.
-        excluded: Whether it counts as nothing.
+        excluded: Whether it is neither lesion nor background.
     """
 
     center: tuple[float, float, float]
@@ -121,7 +121,7 @@ def _lay(
 def _coverage(
     center: tuple[float, float, float], radius_vox: float, corner: Corner, size_vox: int
 ) -> tuple[tuple[slice, ...], FloatVolume]:
-    """Tell how much of each voxel lies in a ball.
+    """Return the share of each voxel inside a ball.
 
     A voxel's share falls from 1 to 0 over the one voxel across the ball's surface.  That ramp
     makes the ball's voxels sum to (4/3) pi (r^3 + r/4); the radius is drawn smaller by 1/(12 r),

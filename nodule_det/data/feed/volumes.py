@@ -1,4 +1,4 @@
-"""The voxels of the training scans, as many of them on the device as fit.
+"""The voxels of the training scans, with as many scans on the device as fit.
 
     scans ──load──▶ DeviceVolumes: one flat int16 tensor (and uint8 labels) on the device
     patches of scans that did not fit ──cut on the CPU──▶ pinned cubes ──copy──▶ the same tensor
@@ -91,7 +91,7 @@ class DeviceVolumes:
                 progress.advance()
 
     def held(self, samples: Samples) -> tuple[Held, IntArray]:
-        """Say where the voxels of samples lie.
+        """Return where the voxels of samples lie.
 
         Returns:
             The columns of the table, and the (k,) rows whose cubes must be cut: they take the
