@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
-from nodule_det.data.store import StoreInfo, write_info
+from nodule_det.checkpoint import Meta
+from nodule_det.data.feed.feed import Feed
+from nodule_det.data.store import StoreInfo, open_store, write_info
 from nodule_det.files import write_json
-from tests.train.tiny_run import SETTINGS, write_tiny_scan
+from nodule_det.model import build_model
+from nodule_det.runs import RunFolder
+from nodule_det.train.distributed import World
+from nodule_det.train.optimizer import make_optimizer
+from nodule_det.train.trainer import Trainer
+from tests.train.tiny_run import SETTINGS, tiny, write_tiny_scan
+
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +32,29 @@ def store(tmp_path_factory) -> Path:
         write_tiny_scan(path / "scans", number)
     write_json(path / "splits.json", {"folds": {f"1.2.{n}": n % 2 for n in range(5)}})
     return path
+
+
+@pytest.fixture
+def trainer(store, tmp_path):
+    """Return a function that makes a fresh trainer; settings replace those of a tiny run."""
+
+    def make(**others):
+        config = replace(tiny(store, tmp_path, epochs=3), **others)
+        torch.manual_seed(0)
+        model = build_model(config.model)
+        opened = open_store(store)
+        return Trainer(
+            config=config,
+            meta=Meta(config.model, SETTINGS["spacing_mm"], SETTINGS["margin_mm"], "test"),
+            model=model,
+            optimizer=make_optimizer(model, config.optim, CPU),
+            scaler=torch.amp.GradScaler("cpu", enabled=False),
+            feed=Feed(opened.training(0), config),
+            validation_scans=opened.validation(0),
+            folder=RunFolder(tmp_path),
+            world=World(),
+            device=CPU,
+            dtype=torch.float32,
+        )
+
+    return make

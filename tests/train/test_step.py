@@ -2,51 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 
 from nodule_det.config.train import LimitConfig, OptimConfig, Optimizer
-from nodule_det.data.feed.feed import Feed
-from nodule_det.data.store import open_store
 from nodule_det.errors import DeviceMemoryError, DivergedError
-from nodule_det.model import build_model
-from nodule_det.runs import RunFolder
-from nodule_det.train.distributed import World
 from nodule_det.train.loop import fit
-from nodule_det.train.optimizer import make_optimizer
 from nodule_det.train.step import Stepper, wants_graph
-from nodule_det.train.trainer import Trainer
-from tests.train.tiny_run import tiny
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def trainer(store, tmp_path):
-    """Return a function that makes a fresh trainer; settings replace those of a tiny run."""
-
-    def make(**others):
-        config = replace(tiny(store, tmp_path, epochs=3), **others)
-        torch.manual_seed(0)
-        model = build_model(config.model)
-        opened = open_store(store)
-        return Trainer(
-            config=config,
-            meta=None,
-            model=model,
-            optimizer=make_optimizer(model, config.optim, CPU),
-            scaler=torch.amp.GradScaler("cpu", enabled=False),
-            feed=Feed(opened.training(0), config),
-            validation_scans=opened.validation(0),
-            folder=RunFolder(tmp_path),
-            world=World(),
-            device=CPU,
-            dtype=torch.float32,
-        )
-
-    return make
 
 
 def test_the_sum_of_losses_is_that_of_the_steps_and_begins_anew_when_reset(trainer):
