@@ -31,6 +31,13 @@ TAGS = {
     "t0040_0254": "StepQ", "t0040_a730": None,
 }  # fmt: skip
 STUDY_UID, SERIES_UID = "1.2.840.19231224.1", "1.2.840.19231224.77{}"
+PROGRAM = """
+import json, sys
+from pathlib import Path
+given = dict(word.split("=", 1) for word in sys.argv[1:])
+result = {"status": "complete", "loss": float(given["x"])}
+Path(given["run_dir"], "result.json").write_text(json.dumps(result))
+"""
 SHORT = {"O"}
 """Values that are too short to be looked for."""
 
@@ -82,6 +89,14 @@ def test_no_identifier_is_in_any_byte_of_what_the_commands_write(planted, tmp_pa
         "excluded=run/annotations_excluded.csv", "out=figures", "bootstrap=100",
     )  # fmt: skip
     said += run(tmp_path, "nodule_det.report", "run=run", "out=report")
+    (tmp_path / "program.py").write_text(PROGRAM)
+    (tmp_path / "space.yaml").write_text("parameters: {x: {kind: float, low: 0.0, high: 1.0}}\n")
+    said += run(
+        tmp_path, "nodule_det.hpo", "study=study", f"command=[{sys.executable},program.py]",
+        "search_space=space.yaml", "objective=loss", "workers=1", "trials=2",
+        "acquisition.strategy=random",
+    )  # fmt: skip
+    said += run(tmp_path, "nodule_det.hpo.report", "study=study")
     private = {"store.names.csv", "store.secret"}
     written = [p for p in tmp_path.rglob("*") if p.is_file() and p.name not in private]
     assert len(written) > 20
@@ -95,8 +110,29 @@ def test_no_identifier_is_in_any_byte_of_what_the_commands_write(planted, tmp_pa
     assert {key.partition(",")[0] for key in table.splitlines()[1:]} == {
         scan.series_uid for scan in open_store(tmp_path / "store").scans
     }
-    modes = {p: stat.S_IMODE(p.stat().st_mode) for p in tmp_path.rglob("*")}
+    ours = (p for p in tmp_path.rglob("*") if p.name not in ("program.py", "space.yaml"))
+    modes = {p: stat.S_IMODE(p.stat().st_mode) for p in ours}
     assert {p: mode for p, mode in modes.items() if mode & 0o077} == {}
+    predict_names_scans_by_their_series_uid_only(root, names, tmp_path)
+
+
+def predict_names_scans_by_their_series_uid_only(root, names, tmp_path):
+    """Search what predict writes, which docs/privacy.md says carries the UID of each scan."""
+    out = tmp_path / "predictions"
+    said = run(
+        tmp_path, "nodule_det.predict", "checkpoint=run/best.pt", f"input={root / 'scans'}",
+        "out=predictions", "device=cpu",
+    )  # fmt: skip
+    content = {p: p.read_bytes() + str(p).encode() for p in out.rglob("*") if p.is_file()}
+    assert len(content) > 2 * 4
+    uids = [SERIES_UID.format(number) for number in range(4)]
+    assert all(uid.encode() in content[out / "candidates.csv"] for uid in uids)
+    for place, text in (content | {"the terminal": said}).items():
+        for uid in uids:
+            text = text.replace(uid.encode(), b"UID")
+        for name in set(names) - set(uids):
+            assert name.encode() not in text, f"{name} in {place}"
+    assert not any(stat.S_IMODE(p.stat().st_mode) & 0o077 for p in (out, *out.rglob("*")))
 
 
 def test_a_shared_store_follows_the_umask(planted, tmp_path):
