@@ -91,6 +91,12 @@ def test_the_headline_is_the_figure_of_the_run(browser):
     assert "3 lesions in 2 scans" in browser.find_element(By.CSS_SELECTOR, ".headline").text
 
 
+def test_the_page_says_that_it_contains_images_of_patients(browser):
+    said = browser.find_element(By.ID, "patients")
+    assert said.is_displayed()
+    assert "contains images of patients" in said.text
+
+
 def test_missed_lesions_are_listed_first_and_then_the_highest_scores(browser):
     listed = rows(browser)
     assert [row[0] for row in listed] == [
