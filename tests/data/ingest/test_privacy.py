@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from nodule_det.data.ingest.privacy import privacy_notes, scrubber
-from nodule_det.data.readers.read import scan_paths
+from nodule_det.data.readers.read import find_scans
 from nodule_det.data.scan import ScanEntry
 from tests.data.chests import GRID, chest_hu
 from tests.data.scan_files import write_series
 
 
 def notes(source, **changes):
-    entries = [ScanEntry(*scan) for scan in scan_paths(source)]
+    entries = find_scans(source)
     return privacy_notes(entries, **({"anonymise": False, "patients": False} | changes))
 
 
