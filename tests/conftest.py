@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nodule_det.data.store import StoreInfo, write_info
-from nodule_det.files import write_json
-from tests.train.tiny_run import SETTINGS, write_tiny_scan
+from tests.train.tiny_run import write_tiny_store
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -51,9 +49,5 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 def three_folds(tmp_path_factory) -> Path:
     """Return a store of six scans, two in each of three folds."""
     path = tmp_path_factory.mktemp("folds")
-    (path / "scans").mkdir()
-    write_info(path, StoreInfo(SETTINGS))
-    for number in range(6):
-        write_tiny_scan(path / "scans", number)
-    write_json(path / "splits.json", {"folds": {f"1.2.{n}": n % 3 for n in range(6)}})
+    write_tiny_store(path, scans=6, folds=3)
     return path

@@ -10,14 +10,13 @@ import torch
 
 from nodule_det.checkpoint import Meta
 from nodule_det.data.feed.feed import Feed
-from nodule_det.data.store import StoreInfo, open_store, write_info
-from nodule_det.files import write_json
+from nodule_det.data.store import open_store
 from nodule_det.model import build_model
 from nodule_det.runs import RunFolder
 from nodule_det.train.distributed import World
 from nodule_det.train.optimizer import make_optimizer
 from nodule_det.train.trainer import Trainer
-from tests.train.tiny_run import SETTINGS, tiny, write_tiny_scan
+from tests.train.tiny_run import SETTINGS, tiny, write_tiny_store
 
 CPU = torch.device("cpu")
 
@@ -26,11 +25,7 @@ CPU = torch.device("cpu")
 def store(tmp_path_factory) -> Path:
     """Make a store of five scans: three in fold 0, two in fold 1."""
     path = tmp_path_factory.mktemp("store")
-    (path / "scans").mkdir()
-    write_info(path, StoreInfo(SETTINGS))
-    for number in range(5):
-        write_tiny_scan(path / "scans", number)
-    write_json(path / "splits.json", {"folds": {f"1.2.{n}": n % 2 for n in range(5)}})
+    write_tiny_store(path, scans=5, folds=2)
     return path
 
 

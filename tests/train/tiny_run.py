@@ -24,7 +24,8 @@ from nodule_det.config.train import (
     ValidationConfig,
 )
 from nodule_det.data.scan import Finding, Prepared, ScanEntry
-from nodule_det.data.store import write_scan
+from nodule_det.data.store import StoreInfo, write_info, write_scan
+from nodule_det.files import write_json
 from nodule_det.geometry import Grid
 
 SIZE_VOX = (48, 56, 64)
@@ -51,6 +52,15 @@ def write_tiny_scan(folder: Path, number: int) -> None:
         ScanEntry(f"1.2.{number}", folder, f"patient{number}", tuple(findings)),
         Prepared(np.rint(volume_hu).astype(np.int16), grid, lung, None, (1.0, 1.0, 1.0)),
     )
+
+
+def write_tiny_store(path: Path, *, scans: int, folds: int) -> None:
+    """Write a store whose scan n is in fold n modulo the number of folds."""
+    (path / "scans").mkdir()
+    write_info(path, StoreInfo(SETTINGS))
+    for number in range(scans):
+        write_tiny_scan(path / "scans", number)
+    write_json(path / "splits.json", {"folds": {f"1.2.{n}": n % folds for n in range(scans)}})
 
 
 def tiny(store: Path, run_dir: Path, *, epochs: int = 3, seed: int = 0, **others) -> TrainConfig:
