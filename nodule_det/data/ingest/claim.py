@@ -58,7 +58,10 @@ def claimed(
             if overwrite:
                 _take_away(store)
             _settle(store, settings, keys, found, migrate=migrate)
-            yield store / "scans"
+            try:
+                yield store / "scans"
+            finally:
+                _sweep(store)
     except OSError as error:
         raise StoreError(
             f"out={store} cannot be written ({error.strerror or error}: "
@@ -158,7 +161,7 @@ def _take_away(store: Path) -> None:
 
 
 def _sweep(store: Path) -> None:
-    """Delete the temporary files of a killed ingest."""
+    """Delete temporary files of workers that were ended while they wrote, now or earlier."""
     if (store / OLD_SCANS).exists():
         shutil.rmtree(store / OLD_SCANS)
     for folder in (store, store / "scans"):
