@@ -20,7 +20,8 @@ def test_help_names_every_setting_with_its_default():
 def test_help_lists_sub_commands_and_groups():
     text = help_text("hpo", HpoConfig)
     assert "  hpo status " in text
-    assert "dispatcher=local|pbs|" in text
+    assert "\ndispatcher=abci3|" in text
+    assert "|local|" in text
 
 
 def test_the_reason_of_a_chain_of_errors_is_the_one_reported():

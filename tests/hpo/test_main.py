@@ -4,9 +4,12 @@ import sys
 from tests.hpo.command_line import hpo, tune, until
 
 
-def test_the_same_command_continues_the_study(study, quick_training):
-    run = tune(study, quick_training, "workers=2", "trials=4")
-    assert run.stdout.startswith(f"{study}: 4 complete")
+def test_the_same_command_continues_the_study(quick_training, tmp_path):
+    path = tmp_path / "own"
+    first = tune(path, quick_training, "workers=2", "trials=2")
+    assert first.stdout.startswith(f"{path}: 2 complete")
+    again = tune(path, quick_training, "workers=2", "trials=3")
+    assert again.stdout.startswith(f"{path}: 3 complete")
 
 
 def test_another_space_or_training_is_refused_with_the_difference(study, quick_training):
@@ -88,7 +91,7 @@ def test_jobs_are_not_started_again_by_another_batch_system(quick_training, tmp_
         first.wait()
     before = (path / "journal.jsonl").read_bytes()
     run = hpo("nodule_det.hpo", *words, "dispatcher=pbs", "stop=jobs", code=1)
-    assert "1 jobs of this study were given to local and may still run" in run.stderr
+    assert "1 jobs of this study were submitted by dispatcher.kind=local and may" in run.stderr
     assert (path / "journal.jsonl").read_bytes() == before
     assert "1 cancelled" in hpo("nodule_det.hpo", *words, "stop=jobs").stdout
 

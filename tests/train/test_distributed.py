@@ -21,6 +21,7 @@ from nodule_det.files import read_jsonl
 from nodule_det.runs import RunFolder, RunResult, RunStatus
 from nodule_det.train.distributed import World
 from nodule_det.train.run import run
+from tests.conftest import REPOSITORY
 from tests.train.tiny_run import ended, signal_once, start, tiny, wait_for
 
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
@@ -38,8 +39,8 @@ def folder_for_torchrun(tmp_path_factory):
 def shared_by_two(store, tmp_path_factory):
     out = tmp_path_factory.mktemp("ranks") / "shared.json"
     done = subprocess.run(
-        [sys.executable, *TORCHRUN, Path(__file__).with_name("two_ranks.py"), store, out],
-        capture_output=True, text=True, timeout=120, check=False,
+        [sys.executable, *TORCHRUN, "-m", "tests.train.two_ranks", store, out],
+        capture_output=True, text=True, timeout=120, check=False, cwd=REPOSITORY,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return json.loads(out.read_text())
