@@ -5,6 +5,8 @@ lists, pandas columns, torch tensors, integers, bools ──as_numbers(), as_nam
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -73,6 +75,61 @@ def as_names(values: Any, what: str) -> StrArray:
         why = f"row {missing[0]} has none" if missing else f"their shape is {array.shape}"
         raise FrocInputError(f"{what} must be one id for each row; {why}")
     return array.astype(np.str_, copy=False)
+
+
+def plain_id(case: str) -> str:
+    """Return an id without what tools add or remove.
+
+    That is blanks, quotes, capitals, folders, a file's ending, leading zeros and the ".0" of a
+    number.
+    """
+    bare = case.strip().strip("\"'").lower().replace("\\", "/").rsplit("/", 1)[-1]
+    bare = re.sub(r"(\.(mhd|mha|nii|gz|npy|dcm))+$", "", bare)
+    if re.fullmatch(r"\d+\.0+", bare):
+        bare = bare.partition(".")[0]
+    return bare.lstrip("0") or bare[-1:]
+
+
+def nearly(name: str, known: Iterable[str]) -> str:
+    """Return a hint at the known id that differs from this one in its spelling only."""
+    plain = {plain_id(other): other for other in known}
+    return f" (which is nearly {plain[plain_id(name)]!r})" if plain_id(name) in plain else ""
+
+
+def as_columns(
+    case: Any, world_mm: Any, number: Any, what: tuple[str, str]
+) -> tuple[StrArray, FloatArray, FloatArray]:
+    """Convert the columns of a table of points, and check that they fit together.
+
+    Args:
+        case: (n,) ids of scans.
+        world_mm: (n, 3) positions.
+        number: (n,) score or diameter.
+        what: Names of the table and of the third column, for the error message.
+
+    Raises:
+        FrocInputError: If a column cannot be converted, their lengths differ, or a position is not
+            finite.
+    """
+    table, column = what
+    names = as_names(case, f"the case ids of {table}")
+    points = as_numbers(world_mm, f"the positions of {table}")
+    numbers = as_numbers(number, f"{column} of {table}")
+    n = len(names)
+    if not n and not points.size:
+        points = points.reshape(0, 3)
+    if points.shape != (n, 3) or numbers.shape != (n,):
+        raise FrocInputError(
+            f"{table} have {n} case ids, positions of shape {points.shape} and {column} of shape "
+            f"{numbers.shape}: expected ({n}, 3) and ({n},)"
+        )
+    bad = np.flatnonzero(~np.isfinite(points).all(axis=1))
+    if len(bad):
+        raise FrocInputError(
+            f"{len(bad)} of {n} {table} have a position that is not finite; the first is row "
+            f"{bad[0]}, case {names[bad[0]]}, {points[bad[0]].tolist()}"
+        )
+    return names, points, numbers
 
 
 def _is_missing(cell: Any) -> bool:

@@ -9,14 +9,22 @@ figure.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from nodule_det.arrays import BoolArray, FloatArray, IntArray, StrArray, as_names, as_numbers
+from nodule_det.arrays import (
+    BoolArray,
+    FloatArray,
+    IntArray,
+    StrArray,
+    as_columns,
+    as_names,
+    as_numbers,
+    nearly,
+)
 from nodule_det.errors import FrocInputError
 
 
@@ -38,7 +46,9 @@ class Lesions:
     diameter_mm: FloatArray
 
     def __post_init__(self) -> None:
-        _convert_columns(self, "lesions", "diameter_mm")
+        columns = as_columns(self.case, self.world_mm, self.diameter_mm, ("lesions", "diameter_mm"))
+        for name, column in zip(("case", "world_mm", "diameter_mm"), columns, strict=True):
+            object.__setattr__(self, name, column)
 
     def __len__(self) -> int:
         return len(self.case)
@@ -65,7 +75,9 @@ class Candidates:
     score: FloatArray
 
     def __post_init__(self) -> None:
-        _convert_columns(self, "candidates", "score")
+        columns = as_columns(self.case, self.world_mm, self.score, ("candidates", "score"))
+        for name, column in zip(("case", "world_mm", "score"), columns, strict=True):
+            object.__setattr__(self, name, column)
 
     def __len__(self) -> int:
         return len(self.case)
@@ -73,29 +85,6 @@ class Candidates:
     def take(self, rows: IntArray) -> Candidates:
         """Return the candidates of these rows."""
         return Candidates(self.case[rows], self.world_mm[rows], self.score[rows])
-
-
-def _convert_columns(table: Lesions | Candidates, what: str, number: str) -> None:
-    """Convert the columns of a table to arrays, and check that they fit together."""
-    case = as_names(table.case, f"the case ids of {what}")
-    world_mm = as_numbers(table.world_mm, f"the positions of {what}")
-    numbers = as_numbers(getattr(table, number), f"{number} of {what}")
-    n = len(case)
-    if not n and not world_mm.size:
-        world_mm = world_mm.reshape(0, 3)
-    if world_mm.shape != (n, 3) or numbers.shape != (n,):
-        raise FrocInputError(
-            f"{what} have {n} case ids, positions of shape {world_mm.shape} and {number} of shape "
-            f"{numbers.shape}: expected ({n}, 3) and ({n},)"
-        )
-    bad = np.flatnonzero(~np.isfinite(world_mm).all(axis=1))
-    if len(bad):
-        raise FrocInputError(
-            f"{len(bad)} of {n} {what} have a position that is not finite; the first is row "
-            f"{bad[0]}, case {case[bad[0]]}, {world_mm[bad[0]].tolist()}"
-        )
-    for name, values in (("case", case), ("world_mm", world_mm), (number, numbers)):
-        object.__setattr__(table, name, values)
 
 
 NO_LESIONS = Lesions(np.empty(0, np.str_), np.empty((0, 3)), np.empty(0))
@@ -109,6 +98,34 @@ PAIRS_AT_ONCE = 1_000_000
 """Pairs of candidate and finding whose distance is computed together."""
 
 MISSED = -1
+
+HitRule = Callable[[IntArray, IntArray], BoolArray]
+"""Rows of findings and of candidates of the same case, (n,) pairs -> which pairs are hits."""
+
+
+@dataclass(frozen=True)
+class HitRules:
+    """What counts as a hit, where it is not the distance to the centre.
+
+    Attributes:
+        lesions: Rows of lesions and candidates -> hits.
+        excluded: Rows of excluded findings and candidates -> hits.
+    """
+
+    lesions: HitRule
+    excluded: HitRule
+
+
+def near_centre(findings: Lesions, candidates: Candidates) -> HitRule:
+    """Return LUNA16's rule: a hit lies nearer to the centre than half the diameter."""
+    known = findings.diameter_mm > 0
+    radius_mm = np.where(known, findings.diameter_mm, EXCLUDED_MM) / 2
+
+    def hits(finding: IntArray, candidate: IntArray) -> BoolArray:
+        away_mm = candidates.world_mm[candidate] - findings.world_mm[finding]
+        return np.asarray((away_mm * away_mm).sum(axis=1) < radius_mm[finding] ** 2)
+
+    return hits
 
 
 @dataclass(frozen=True)
@@ -169,6 +186,7 @@ def match(
     lesions: Lesions,
     candidates: Candidates,
     excluded: Lesions = NO_LESIONS,
+    rules: HitRules | None = None,
     *,
     drop_unknown_findings: bool = False,
     drop_unknown_candidates: bool = False,
@@ -185,6 +203,7 @@ def match(
         lesions: Findings that count.
         candidates: Output of the detector.
         excluded: Findings that are neither lesion nor background.
+        rules: What counts as a hit; :func:`near_centre` by default.
         drop_unknown_findings: Leave out lesions and excluded findings of other cases, as when one
             fold is evaluated with the annotations of all.  An error otherwise.
         drop_unknown_candidates: Leave out candidates of other cases.  An error otherwise.
@@ -217,31 +236,29 @@ def match(
             f"of case {candidates.case[first]}; correct it, or leave them out (drop_nan=true)"
         )
     usable = (case_of >= 0) & ~nan
-    by_case = _ByCase(np.where(usable, case_of, -1), candidates, len(known.names))
+    by_case = _ByCase(np.where(usable, case_of, -1), len(known))
 
+    rules = rules or HitRules(near_centre(lesions, candidates), near_centre(excluded, candidates))
     kept = np.flatnonzero(lesion_of >= 0)
-    row_of = np.full(len(kept), MISSED, np.int64)
+    best = np.full(len(lesions), MISSED, np.int64)
     hits = np.zeros(len(candidates), bool)
-    radius = lesions.diameter_mm[kept] / 2
-    for lesion, rows in by_case.hits(lesion_of[kept], lesions.world_mm[kept], radius):
+    for lesion, rows in by_case.hits(lesion_of, rules.lesions):
         hits[rows] = True
-        _keep_best(row_of, lesion, rows, candidates.score)
+        _keep_best(best, lesion, rows, candidates.score)
+    row_of = best[kept]
 
     ignored = np.zeros(len(candidates), bool)
-    kept_x = np.flatnonzero(excluded_of >= 0)
-    diameter = excluded.diameter_mm[kept_x]
-    radius = np.where(diameter > 0, diameter, EXCLUDED_MM) / 2
-    for _, rows in by_case.hits(excluded_of[kept_x], excluded.world_mm[kept_x], radius):
+    for _, rows in by_case.hits(excluded_of, rules.excluded):
         ignored[rows] = True
     ignored &= ~hits
     fp = np.flatnonzero(usable & ~hits & ~ignored)
     finders = np.zeros(len(candidates), bool)
     finders[row_of[row_of != MISSED]] = True
     return Matched(
-        cases=known.names,
+        cases=np.array(list(known), np.str_),
         lesion_case=lesion_of[kept],
         lesion_row=row_of,
-        lesion_score=np.where(row_of == MISSED, 0.0, _take(candidates.score, row_of)),
+        lesion_score=np.append(candidates.score, 0.0)[row_of],
         fp_case=case_of[fp],
         fp_score=candidates.score[fp],
         fp_row=fp,
@@ -253,13 +270,7 @@ def match(
     )
 
 
-@dataclass(frozen=True)
-class _Cases:
-    names: StrArray
-    index: dict[str, int]
-
-
-def _index_cases(cases: Sequence[str] | StrArray) -> _Cases:
+def _index_cases(cases: Sequence[str] | StrArray) -> dict[str, int]:
     names = as_names(cases, "the list of scans")
     if not len(names):
         raise FrocInputError("there is no case to evaluate: the list of scans is empty")
@@ -267,41 +278,25 @@ def _index_cases(cases: Sequence[str] | StrArray) -> _Cases:
     for i, name in enumerate(names.tolist()):
         if index.setdefault(name, i) != i:
             raise FrocInputError(f"case {name} is listed twice in the list of scans")
-    return _Cases(names, index)
+    return index
 
 
-def _look_up(known: _Cases, case: StrArray, what: str, drop: bool) -> IntArray:
+def _look_up(known: dict[str, int], case: StrArray, what: str, drop: bool) -> IntArray:
     """Return the index of each case, -1 where it is not evaluated."""
     # The strings of a whole column would need more memory than the column: a part at a time.
     index = np.empty(len(case), np.int64)
     for start in range(0, len(case), PAIRS_AT_ONCE):
         names = case[start : start + PAIRS_AT_ONCE].tolist()
-        index[start : start + len(names)] = [known.index.get(name, -1) for name in names]
+        index[start : start + len(names)] = [known.get(name, -1) for name in names]
     if (index < 0).any() and not drop:
         odd = np.unique(case[index < 0])
         setting = "candidates" if what == "candidate" else "findings"
         raise FrocInputError(
             f"{(index < 0).sum()} {what}s belong to {len(odd)} cases that are not in the list of "
-            f"scans, such as {str(odd[0])!r}{_nearly(str(odd[0]), known)}; correct the list, or "
+            f"scans, such as {str(odd[0])!r}{nearly(str(odd[0]), known)}; correct the list, or "
             f"leave them out (drop_unknown_{setting}=true)"
         )
     return index
-
-
-def _nearly(case: str, known: _Cases) -> str:
-    """Name the known case that differs from this id in its spelling only."""
-    plain = {plain_id(name): name for name in known.names.tolist()}
-    return f" (which is nearly {plain[plain_id(case)]!r})" if plain_id(case) in plain else ""
-
-
-def plain_id(case: str) -> str:
-    """Return an id without what tools add or lose: blanks, quotes, capitals, folders, a file's
-    ending, leading zeros, and the ".0" of a number."""
-    bare = case.strip().strip("\"'").lower().replace("\\", "/").rsplit("/", 1)[-1]
-    bare = re.sub(r"(\.(mhd|mha|nii|gz|npy|dcm))+$", "", bare)
-    if re.fullmatch(r"\d+\.0+", bare):
-        bare = bare.partition(".")[0]
-    return bare.lstrip("0") or bare[-1:]
 
 
 def _check_diameters(lesions: Lesions, excluded: Lesions) -> None:
@@ -322,41 +317,36 @@ def _check_diameters(lesions: Lesions, excluded: Lesions) -> None:
 class _ByCase:
     """Candidates sorted by case, so that those of one case are a slice."""
 
-    def __init__(self, case_of: IntArray, candidates: Candidates, n_cases: int) -> None:
+    def __init__(self, case_of: IntArray, n_cases: int) -> None:
         self._rows = np.argsort(case_of, kind="stable").astype(np.int64)
-        self._world_mm = candidates.world_mm[self._rows]
         edges = np.searchsorted(case_of[self._rows], np.arange(n_cases + 1))
         self._start, self._count = edges[:-1], np.diff(edges)
 
-    def hits(
-        self, case_of: IntArray, world_mm: FloatArray, radius_mm: FloatArray
-    ) -> Iterator[tuple[IntArray, IntArray]]:
-        """Yield (finding, candidate row) pairs, chunk by chunk, by rising finding."""
-        count = self._count[case_of]
+    def hits(self, case_of: IntArray, rule: HitRule) -> Iterator[tuple[IntArray, IntArray]]:
+        """Yield (finding, candidate row) pairs, chunk by chunk, by rising finding.
+
+        Args:
+            case_of: (n_findings,) case of each finding, -1 for one that does not count.
+            rule: Decides which pairs are hits.
+        """
+        findings = np.flatnonzero(case_of >= 0)
+        count = self._count[case_of[findings]]
         chunks = np.cumsum(count) // PAIRS_AT_ONCE
         for chunk in np.unique(chunks):
-            some = np.flatnonzero(chunks == chunk)
-            n = count[some]
-            finding = np.repeat(some, n)
-            within = np.arange(n.sum()) - np.repeat(np.cumsum(n) - n, n)
-            place = np.repeat(self._start[case_of[some]], n) + within
-            away_mm = self._world_mm[place] - world_mm[finding]
-            near = (away_mm * away_mm).sum(axis=1) < radius_mm[finding] ** 2
-            yield finding[near], self._rows[place[near]]
+            some = chunks == chunk
+            n, first = count[some], self._start[case_of[findings[some]]]
+            finding = np.repeat(findings[some], n)
+            row = self._rows[np.arange(n.sum()) + np.repeat(first - np.cumsum(n) + n, n)]
+            hit = rule(finding, row)
+            yield finding[hit], row[hit]
 
 
 def _keep_best(best: IntArray, lesion: IntArray, row: IntArray, score: FloatArray) -> None:
-    """Put the best row of each lesion of a chunk into ``best``; of equal scores the first row."""
+    """Set the best row of each lesion of a chunk in ``best``; of equal scores the first row."""
     order = np.lexsort((row, -score[row], lesion))
     lesion, row = lesion[order], row[order]
     first = np.flatnonzero(np.diff(lesion, prepend=-1))
     best[lesion[first]] = row[first]
-
-
-def _take(values: FloatArray, index: IntArray) -> FloatArray:
-    if not len(values):
-        return np.zeros(len(index))
-    return np.asarray(values[np.maximum(index, 0)], np.float64)
 
 
 UPPER = 5.0
@@ -412,25 +402,9 @@ def pauc(curve: FrocCurve, upper: float = UPPER) -> float:
     return float(areas(curve.fp_per_scan[None], curve.sensitivity[None], upper)[0])
 
 
-def pauc_step(curve: FrocCurve, upper: float = UPPER) -> float:
-    """Return the same area under the steps: what thresholds can really reach.
-
-    It differs from :func:`pauc` only where lesions and false positives have equal scores.
-    """
-    check_upper(upper)
-    start = np.minimum(curve.fp_per_scan, upper)
-    return float((np.diff(start, append=upper) * curve.sensitivity).sum() / upper)
-
-
 def sensitivity_at(curve: FrocCurve, fp_per_scan: ArrayLike) -> FloatArray:
     """Read the polyline; on a vertical piece the upper value counts."""
-    return read(curve.fp_per_scan, curve.sensitivity, _rates(fp_per_scan))
-
-
-def sensitivity_step_at(curve: FrocCurve, fp_per_scan: ArrayLike) -> FloatArray:
-    """Read the steps: the sensitivity of the threshold that :func:`threshold_at` returns."""
-    rates = _rates(fp_per_scan)
-    return curve.sensitivity[np.searchsorted(curve.fp_per_scan, rates, side="right") - 1]
+    return read(curve.fp_per_scan, curve.sensitivity, check_rates(fp_per_scan))
 
 
 def threshold_at(curve: FrocCurve, fp_per_scan: ArrayLike) -> FloatArray:
@@ -438,11 +412,12 @@ def threshold_at(curve: FrocCurve, fp_per_scan: ArrayLike) -> FloatArray:
 
     Infinity where even the highest score makes more.
     """
-    rates = _rates(fp_per_scan)
+    rates = check_rates(fp_per_scan)
     return curve.threshold[np.searchsorted(curve.fp_per_scan, rates, side="right") - 1]
 
 
-def _rates(fp_per_scan: ArrayLike) -> FloatArray:
+def check_rates(fp_per_scan: ArrayLike) -> FloatArray:
+    """Return rates as (r,) float64, and refuse negative ones and NaN."""
     rates = np.atleast_1d(as_numbers(fp_per_scan, "false positives per scan"))
     if not (rates >= 0).all():
         wrong = rates[~(rates >= 0)][0]
@@ -485,6 +460,6 @@ def read(fp_per_scan: FloatArray, sensitivity: FloatArray, rates: FloatArray) ->
 
 
 def check_upper(upper: float) -> None:
-    """Refuse an end of the area that is no positive number."""
+    """Refuse an end of the area that is not a positive number."""
     if not (np.isfinite(upper) and upper > 0):
         raise FrocInputError(f"upper={upper} must be a positive number of false positives per scan")

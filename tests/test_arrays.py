@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from nodule_det.arrays import as_names, as_numbers
+from nodule_det.arrays import as_columns, as_names, as_numbers, nearly, plain_id
 from nodule_det.errors import FrocInputError
 
 NUMBERS = {
@@ -92,3 +92,23 @@ def test_missing_and_nested_ids_are_refused(values, why):
 def test_a_column_of_text_is_not_copied():
     names = np.array(["a", "b"])
     assert as_names(names, "ids") is names
+
+
+@pytest.mark.parametrize(
+    ("odd", "plain"),
+    [(" A ", "a"), ("x/y.nii.gz", "y"), ("007", "7"), ("7.0", "7"), ("1.20", "1.20"), ("0", "0")],
+)
+def test_an_id_without_what_tools_add_or_remove(odd, plain):
+    assert plain_id(odd) == plain
+
+
+def test_an_id_in_another_spelling_is_named():
+    assert nearly("7.0", ["a", "007"]) == " (which is nearly '007')"
+    assert nearly("b", ["a"]) == ""
+
+
+def test_columns_that_do_not_fit_together_are_refused():
+    with pytest.raises(FrocInputError, match=r"rows have 2 case ids, positions of shape \(1, 3\)"):
+        as_columns(["a", "b"], [[0, 0, 0]], [1, 2], ("rows", "score"))
+    names, points, numbers = as_columns([], [], [], ("rows", "score"))
+    assert (names.shape, points.shape, numbers.shape) == ((0,), (0, 3), (0,))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from nodule_det import froc as froc_module
 from nodule_det.analysis import analyse
+from nodule_det.analysis.steps import pauc_step, sensitivity_step_at
 from nodule_det.errors import FrocInputError
 from nodule_det.froc import (
     CPM_RATES,
@@ -22,10 +23,7 @@ from nodule_det.froc import (
     froc_curve,
     match,
     pauc,
-    pauc_step,
-    plain_id,
     sensitivity_at,
-    sensitivity_step_at,
     threshold_at,
 )
 from tests import reference_froc as reference
@@ -242,14 +240,6 @@ def test_findings_and_candidates_of_other_cases_are_dropped_apart():
     assert (both.n_lesions, both.n_unknown) == (0, 1)
 
 
-@pytest.mark.parametrize(
-    ("odd", "plain"),
-    [(" A ", "a"), ("x/y.nii.gz", "y"), ("007", "7"), ("7.0", "7"), ("1.20", "1.20"), ("0", "0")],
-)
-def test_an_id_without_what_tools_add_or_lose(odd, plain):
-    assert plain_id(odd) == plain
-
-
 SCORES = st.sampled_from([-3.0, 0.0, 0.5, 0.9])  # few values, so that ties are common
 RATES = (0, 1 / 16, 3 / 16, *CPM_RATES)
 
@@ -359,9 +349,3 @@ def test_a_rate_below_zero_is_refused(read, rate):
 def test_a_rate_that_is_not_a_number_is_refused(read):
     with pytest.raises(FrocInputError, match="false positives per scan cannot be read as numbers"):
         read(froc_curve(matched([(0, 0.5)], [])), "many")
-
-
-def test_steps_are_the_sensitivity_of_the_threshold():
-    curve = froc_curve(matched([(0, 0.9), (0, 0.5)], [(0, 0.5)]))
-    assert sensitivity_step_at(curve, [0, 0.99, 1, 9]).tolist() == [1 / 2, 1 / 2, 1, 1]
-    assert sensitivity_at(curve, 0.5).tolist() == [3 / 4]

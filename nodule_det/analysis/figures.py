@@ -32,6 +32,7 @@ from nodule_det.analysis.interval import (
     percentile_interval,
     pseudo_lesions,
 )
+from nodule_det.analysis.steps import pauc_step, sensitivity_step_at
 from nodule_det.analysis.worth import cost, worth
 from nodule_det.arrays import FloatArray
 from nodule_det.froc import (
@@ -41,9 +42,7 @@ from nodule_det.froc import (
     check_upper,
     froc_curve,
     pauc,
-    pauc_step,
     sensitivity_at,
-    sensitivity_step_at,
     threshold_at,
 )
 

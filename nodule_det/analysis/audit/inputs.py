@@ -15,8 +15,8 @@ from nodule_det.analysis.audit.finding import (
     lesion_row,
 )
 from nodule_det.analysis.audit.job import AuditJob
-from nodule_det.arrays import IntArray, StrArray
-from nodule_det.froc import EXCLUDED_MM, UPPER, Candidates, Lesions, match, plain_id
+from nodule_det.arrays import IntArray, StrArray, plain_id
+from nodule_det.froc import EXCLUDED_MM, UPPER, Candidates, Lesions, match
 
 RADII = "diameters_are_radii"
 
