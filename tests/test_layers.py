@@ -36,13 +36,14 @@ MAY_IMPORT = {
     "plots.optimism": "plots.style",
     "plots.folds": "analysis plots.style",
     "plots.reliability": "arrays plots.style",
-    "evaluate": "arrays analysis cli config errors files froc plots.froc_curve tables",
     "data.scan": "arrays errors geometry",
     "data.blocks": "arrays data.scan errors",
     "data.store": "arrays data.blocks data.scan errors files geometry untrusted",
     "data.feed": "arrays config cpus data.blocks data.scan errors geometry progress",
     "plots.findings": "arrays candidates data.scan data.store files froc geometry plots.style",
     "data.readers": "arrays data.scan errors geometry",
+    "evaluate": "arrays analysis cli config data.readers data.store errors files froc geometry "
+    "plots.froc_curve tables",
     "data.layouts": "arrays config data.readers data.scan errors geometry progress tables "
     "untrusted",
     "data.preprocess": "arrays config data.scan errors geometry",

@@ -16,6 +16,7 @@ from nodule_det.analysis.comparison import (
     compare,
 )
 from nodule_det.analysis.figures import Froc, analyse
+from nodule_det.analysis.hits import mask_iou_rules, mask_rules, overlap_rules
 from nodule_det.analysis.interval import Interval
 from nodule_det.analysis.jafroc import Jafroc, jafroc, wafroc
 from nodule_det.analysis.luna16 import ChallengeFigures, capped, challenge_figures
@@ -43,7 +44,10 @@ __all__ = [
     "diameter_labels",
     "jafroc",
     "keep_cases",
+    "mask_iou_rules",
+    "mask_rules",
     "merge",
+    "overlap_rules",
     "resample",
     "wafroc",
 ]

@@ -19,6 +19,14 @@ class IntervalKind(Enum):
     percentile = "percentile"
 
 
+class HitBy(Enum):
+    """What decides whether a candidate hits a lesion."""
+
+    centre = "centre"
+    iou = "iou"
+    mask = "mask"
+
+
 class Compat(Enum):
     """Whose habits to follow."""
 
@@ -61,6 +69,20 @@ class EvaluateConfig:
     seed: int = 0
     """Seed of the resamples."""
 
+    hit: HitBy = HitBy.centre
+    """When a candidate hits a lesion: centre (nearer to it than half its diameter), iou (their
+    boxes, or their masks, overlap), mask (the candidate lies in the lesion's mask)."""
+
+    iou: float = 0.1
+    """Smallest intersection over union of a hit with hit=iou.  Boxes have the columns sizeX, sizeY,
+    sizeZ in mm, or are cubes with the edge diameter_mm."""
+
+    masks: str = ""
+    """Masks of the lesions: a store, or a folder with a label image UID.nii.gz of each scan."""
+
+    candidate_masks: str = ""
+    """Masks of the candidates, for hit=iou together with masks."""
+
     drop_unknown_findings: bool = False
     """Leave out annotations of scans that are not listed, as of other folds; else an error."""
 
@@ -94,8 +116,31 @@ class EvaluateConfig:
                 raise ConfigError(f"{name} is missing: add {name}=FILE.csv to the command")
         if not (math.isfinite(self.upper) and self.upper > 0):
             raise ConfigError(f"upper={self.upper} must be a positive number of false positives")
+        self._check_hit()
         require_range("bootstrap", self.bootstrap, 2, 1_000_000)
         require_range("permutations", self.permutations, 1, 1_000_000)
         if not (math.isfinite(self.detect) and self.detect > 0):
             raise ConfigError(f"detect={self.detect} must be a positive difference, such as 0.03")
         require_range("seed", self.seed, 0, 2**31 - 1)
+
+    def _check_hit(self) -> None:
+        if not 0 < self.iou <= 1:
+            raise ConfigError(f"iou={self.iou:g} must be above 0 and at most 1, such as 0.1")
+        if self.hit is HitBy.mask and not self.masks:
+            raise ConfigError("hit=mask needs the masks of the lesions: set masks=FOLDER")
+        if self.hit is HitBy.iou and bool(self.masks) != bool(self.candidate_masks):
+            raise ConfigError(
+                "hit=iou compares boxes, or the masks of both: set masks=FOLDER and "
+                "candidate_masks=FOLDER, or neither"
+            )
+        if self.hit is HitBy.centre and (self.masks or self.candidate_masks):
+            raise ConfigError("hit=centre uses no masks: add hit=mask, or hit=iou, or drop masks")
+        if self.hit is HitBy.mask and self.candidate_masks:
+            raise ConfigError("hit=mask looks at candidates' points: use hit=iou for their masks")
+        if self.hit is not HitBy.centre and self.compat is Compat.luna16:
+            raise ConfigError(f"compat=luna16 decides by the centre: drop hit={self.hit.value}")
+        if self.candidate_masks and self.compare:
+            raise ConfigError(
+                "candidate_masks are of one detector: evaluate both on their own, or compare them "
+                "with hit=mask"
+            )

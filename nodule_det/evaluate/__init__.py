@@ -5,5 +5,6 @@ DataFrames, dicts, paths ──evaluate()──▶ Evaluation: unpacks, .plot(ax
 """
 
 from nodule_det.evaluate.api import Evaluation, evaluate
+from nodule_det.evaluate.hits import Boxes, Masks
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["Boxes", "Evaluation", "Masks", "evaluate"]

@@ -16,7 +16,14 @@ import numpy as np
 from nodule_det.analysis import AuditFinding, Comparison, Froc, Level, analyse, audit, compare
 from nodule_det.arrays import FloatArray
 from nodule_det.errors import FrocInputError
-from nodule_det.evaluate.tables import as_candidates, as_lesions, as_patients, as_scans
+from nodule_det.evaluate.hits import Boxes, HitBy, Sizes, read_rules
+from nodule_det.evaluate.tables import (
+    as_candidates,
+    as_lesions,
+    as_patients,
+    as_scans,
+    as_sizes,
+)
 from nodule_det.evaluate.words import FEW
 from nodule_det.froc import NO_LESIONS, UPPER, FrocCurve, Lesions, Matched, froc_curve, match
 
@@ -174,6 +181,7 @@ def evaluate(
     scans: Any,
     excluded: Any = None,
     patients: Any = None,
+    hit: HitBy = None,
     upper: float = UPPER,
     bootstrap: int = 1000,
     seed: int = 0,
@@ -190,6 +198,9 @@ def evaluate(
         excluded: Findings that are neither lesion nor false positive.
         patients: Patient of every scan, where patients have several: a dict, or a table with a
             column ``patient``.  A column ``patient`` of ``scans`` is used by itself.
+        hit: ``Boxes(iou=0.1)`` or ``Masks(FOLDER)`` where boxes or masks decide what is a hit; by
+            default it is the distance to the centre.  Boxes have the columns ``sizeX``, ``sizeY``,
+            ``sizeZ`` in mm or one (n, 3) array ``size_mm``, or are cubes of ``diameter_mm``.
         upper: False positives per scan up to which the area is taken.
         bootstrap: Resamples for the 95 % CIs.
         seed: Of the resamples.
@@ -210,12 +221,23 @@ def evaluate(
     known = {name for table in (found, counted, left_out) for name in np.unique(table.case)}
     cases = as_scans(scans, known)
     of_patient = as_patients(patients, scans, cases)
-    matched = match(cases, counted, found, left_out)
+    sizes = _sizes(lesions, candidates, excluded) if isinstance(hit, Boxes) else None
+    rules = read_rules(hit, cases, (counted, found, left_out), sizes)
+    matched = match(cases, counted, found, left_out, rules)
+    by_centre = None if rules is None else match(cases, counted, found, left_out)
     return Evaluation(
         froc=analyse(matched, upper=upper, bootstrap=bootstrap, seed=seed, patients=of_patient),
         curve=froc_curve(matched),
         matched=matched,
         lesions=counted,
-        audit=tuple(audit(counted, found, left_out, matched)),
+        audit=tuple(audit(counted, found, left_out, matched, by_centre)),
         patients=of_patient,
+    )
+
+
+def _sizes(lesions: Any, candidates: Any, excluded: Any) -> Sizes:
+    return Sizes(
+        as_sizes(lesions, "lesions"),
+        as_sizes(candidates, "candidates"),
+        np.empty((0, 3)) if excluded is None else as_sizes(excluded, "excluded"),
     )

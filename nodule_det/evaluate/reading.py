@@ -27,6 +27,8 @@ from nodule_det.tables import (
     read_table,
 )
 
+SIZE = ("sizeX", "sizeY", "sizeZ")
+"""Columns with the edges of a box in mm."""
 SCORE = "score"
 """What a column of scores may be called instead of LUNA16's ``probability``."""
 
@@ -172,6 +174,26 @@ def read_excluded(path: Path) -> Lesions:
             "scan: use -1 where the diameter is unknown"
         )
     return Lesions(_cases(table), _points(table), diameter)
+
+
+def read_sizes(path: Path) -> FloatArray:
+    """Read (n, 3) edges of boxes in mm (x, y, z): columns ``sizeX`` ..., or ``diameter_mm``.
+
+    An empty cell is NaN.
+
+    Raises:
+        TableError: If the file has neither.
+    """
+    table = read_table(path, (), allow_empty=True)
+    names = SIZE if set(SIZE) <= set(table.columns) else (DIAMETER,) * 3
+    if names[0] not in table.columns:
+        raise TableError(
+            f"{path} has no boxes: hits by boxes need the columns {','.join(SIZE)} (edges in mm) "
+            f"or {DIAMETER}; its header is {','.join(table.columns)!r}"
+        )
+    filled = {name: [cell or "nan" for cell in table.text(name)] for name in set(names)}
+    table = replace(table, columns={**table.columns, **filled})
+    return np.stack([table.numbers(name) for name in names], axis=1)
 
 
 def _blanks(ids: list[str]) -> int:

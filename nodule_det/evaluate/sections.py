@@ -27,9 +27,10 @@ from nodule_det.analysis import (
     keep_cases,
     wafroc,
 )
-from nodule_det.config.evaluate import Compat, EvaluateConfig
+from nodule_det.config.evaluate import Compat, EvaluateConfig, HitBy
 from nodule_det.errors import ConfigError
-from nodule_det.evaluate.reading import Job, read_candidates
+from nodule_det.evaluate.hits import Boxes, Masks, Sizes, read_rules
+from nodule_det.evaluate.reading import Job, read_candidates, read_sizes
 from nodule_det.evaluate.words import (
     audit_lines,
     challenge_table,
@@ -37,7 +38,7 @@ from nodule_det.evaluate.words import (
     figures_table,
     strata_table,
 )
-from nodule_det.froc import Candidates, Matched, match
+from nodule_det.froc import Candidates, HitRules, Matched, match
 from nodule_det.tables import DIAMETER
 
 BY_DIAMETER = "diameter"
@@ -57,7 +58,7 @@ class Evaluated:
 def evaluate(config: EvaluateConfig, job: Job) -> Evaluated:
     """Compute all figures that the settings request."""
     candidates = _looked_at(config, job.candidates)
-    matched = _match(config, job, candidates)
+    matched = _match(config, job, candidates, _rules(config, job, candidates, config.candidates))
     froc = analyse(
         matched,
         upper=config.upper,
@@ -70,9 +71,13 @@ def evaluate(config: EvaluateConfig, job: Job) -> Evaluated:
         name: merit(matched, bootstrap=config.bootstrap, seed=config.seed, patients=job.patients)
         for name, merit in (("JAFROC", jafroc), ("wAFROC", wafroc))
     }
-    findings = audit(job.lesions, candidates, job.excluded, matched) + _trimmed(job)
-    record = froc.as_dict() | {name.lower(): merit.as_dict() for name, merit in merits.items()}
-    sections = [figures_table(froc, merits)]
+    findings = _audit(config, job, candidates, matched) + _trimmed(job)
+    record = (
+        froc.as_dict()
+        | _hit_record(config)
+        | {name.lower(): merit.as_dict() for name, merit in merits.items()}
+    )
+    sections = [figures_table(froc, merits, _hit_words(config))]
     if matched.n_lesions:
         for add in (_challenge, _strata, _comparison):
             sections += add(config, job, matched, record)
@@ -86,16 +91,62 @@ def _looked_at(config: EvaluateConfig, candidates: Candidates) -> Candidates:
     return candidates
 
 
-def _match(config: EvaluateConfig, job: Job, candidates: Candidates) -> Matched:
+def _rules(config: EvaluateConfig, job: Job, candidates: Candidates, path: str) -> HitRules | None:
+    """Read the boxes of a detector's file, or the masks."""
+    tables = (job.lesions, candidates, job.excluded)
+    return read_rules(_hit_by(config), job.cases, tables, _sizes(config, path))
+
+
+def _match(
+    config: EvaluateConfig, job: Job, candidates: Candidates, rules: HitRules | None
+) -> Matched:
     return match(
         job.cases,
         job.lesions,
         candidates,
         job.excluded,
+        rules,
         drop_unknown_findings=config.drop_unknown_findings,
         drop_unknown_candidates=config.drop_unknown_candidates,
         drop_nan=config.drop_nan,
     )
+
+
+def _hit_by(config: EvaluateConfig) -> Boxes | Masks | None:
+    if config.hit is HitBy.centre:
+        return None
+    if config.masks:
+        return Masks(config.masks, config.candidate_masks or None, config.iou)
+    return Boxes(config.iou)
+
+
+def _sizes(config: EvaluateConfig, path: str) -> Sizes | None:
+    if not isinstance(_hit_by(config), Boxes):
+        return None
+    excluded = read_sizes(Path(config.excluded)) if config.excluded else np.empty((0, 3))
+    return Sizes(read_sizes(Path(config.annotations)), read_sizes(Path(path)), excluded)
+
+
+def _hit_record(config: EvaluateConfig) -> dict[str, Any]:
+    """Return what decided about hits, for ``froc.json``."""
+    return {"hit": config.hit.value} | ({"iou": config.iou} if config.hit is HitBy.iou else {})
+
+
+def _hit_words(config: EvaluateConfig) -> str:
+    """Return what decided about hits, where it is not the distance to the centre."""
+    if config.hit is HitBy.centre:
+        return ""
+    if config.hit is HitBy.mask:
+        return "a hit lies in the lesion's mask"
+    what = "mask" if config.masks else "box"
+    return f"a hit is a {what} with an IoU of at least {config.iou:g} with the lesion's"
+
+
+def _audit(
+    config: EvaluateConfig, job: Job, candidates: Candidates, matched: Matched
+) -> list[AuditFinding]:
+    by_centre = None if config.hit is HitBy.centre else _match(config, job, candidates, None)
+    return audit(job.lesions, candidates, job.excluded, matched, by_centre)
 
 
 def _challenge(
@@ -154,8 +205,8 @@ def _comparison(
     path = Path(config.compare)
     other, n_trimmed = read_candidates(path)
     other = _looked_at(config, other)
-    second = _match(config, job, other)
-    findings = audit(job.lesions, other, job.excluded, second) + _blanks(n_trimmed)
+    second = _match(config, job, other, _rules(config, job, other, config.compare))
+    findings = _audit(config, job, other, second) + _blanks(n_trimmed)
     common = common_scans(matched.cases, _looked_at(config, job.candidates), other)
     if len(common) < matched.n_cases:
         matched, second = (keep_cases(m, common) for m in (matched, second))

@@ -14,7 +14,13 @@ import numpy as np
 
 from nodule_det.arrays import FloatArray, StrArray, as_names, as_numbers
 from nodule_det.errors import FrocInputError
-from nodule_det.evaluate.reading import read_candidates, read_excluded, read_lesions
+from nodule_det.evaluate.reading import (
+    SIZE,
+    read_candidates,
+    read_excluded,
+    read_lesions,
+    read_sizes,
+)
 from nodule_det.evaluate.scans import ScanList, read_patients, read_scans
 from nodule_det.froc import Candidates, Lesions
 from nodule_det.tables import PATIENT
@@ -24,6 +30,7 @@ POINT = (("coordX", "coordY", "coordZ"), ("x", "y", "z"))
 SCORE = ("probability", "score")
 DIAMETER = ("diameter_mm",)
 WORLD = "world_mm"
+BOX = "size_mm"
 
 Columns = Any
 """A DataFrame, a dict of arrays, the path of a CSV file, or ``Candidates`` or ``Lesions``."""
@@ -66,6 +73,33 @@ def as_lesions(table: Columns, what: str = "lesions") -> Lesions:
     names = _names(table, what)
     diameter = as_numbers(_column(table, DIAMETER, names, what), f"diameter_mm of {what}")
     return Lesions(_case(table, names, what), _points(table, names, what), diameter)
+
+
+def as_sizes(table: Columns, what: str) -> FloatArray:
+    """Return (n, 3) edges of the boxes of a table, in mm (x, y, z).
+
+    Args:
+        table: Columns ``sizeX``, ``sizeY``, ``sizeZ``, or one (n, 3) array ``size_mm``, or
+            ``diameter_mm``, the edge of a cube.
+        what: Name of the table, for the error message.
+
+    Raises:
+        FrocInputError: If it has none of these.
+    """
+    if _is_path(table):
+        return read_sizes(Path(table))
+    if isinstance(table, Lesions):
+        return np.repeat(table.diameter_mm[:, None], 3, axis=1)
+    names = [] if isinstance(table, Candidates) else _names(table, what)
+    if BOX in names:
+        return as_numbers(table[BOX], f"{BOX} of {what}")
+    columns = SIZE if set(SIZE) <= set(names) else DIAMETER * 3
+    if columns[0] not in names:
+        raise FrocInputError(
+            f"{what} have no boxes: hits by boxes need the columns {', '.join(SIZE)} (or {BOX}, or "
+            f"{DIAMETER[0]})"
+        )
+    return np.stack([as_numbers(table[name], f"{name} of {what}") for name in columns], axis=1)
 
 
 def as_scans(scans: Any, known: set[str]) -> StrArray:

@@ -20,12 +20,13 @@ FEW = "too few scans"
 Row = tuple[str, ...]
 
 
-def figures_table(froc: Froc, merits: dict[str, Jafroc] | None = None) -> str:
+def figures_table(froc: Froc, merits: dict[str, Jafroc] | None = None, rule: str = "") -> str:
     """Format what was evaluated, then every figure with its 95 % CI and threshold.
 
     Args:
         froc: The figures.
         merits: Figures of merit to add, by name.
+        rule: What counts as a hit, where it is not the distance to the centre.
     """
     patients = "" if froc.n_patients is None else f" of {froc.n_patients} patients"
     count = (
@@ -33,6 +34,8 @@ def figures_table(froc: Froc, merits: dict[str, Jafroc] | None = None) -> str:
         f"{froc.n_candidates} candidates: {froc.n_false_positives} false positives, "
         f"{froc.n_repeated} duplicate detections, {froc.n_excluded} on excluded findings"
     )
+    if rule:
+        count += f"\n{rule}"
     if froc.pauc is None:
         return f"{count}\nno figures: {froc.reason}"
     rows = [("", "", CI, "step-wise", "threshold"), *_rows(froc)]

@@ -12,10 +12,11 @@ from matplotlib.figure import Figure
 
 from nodule_det.analysis import analyse
 from nodule_det.errors import FrocInputError
-from nodule_det.evaluate import evaluate
+from nodule_det.evaluate import Boxes, Masks, evaluate
 from nodule_det.evaluate.example import write_example
-from nodule_det.evaluate.reading import read_job
+from nodule_det.evaluate.reading import SIZE, read_job
 from nodule_det.froc import match
+from tests.data.scan_files import UPRIGHT, write_file
 
 
 @pytest.fixture(scope="module")
@@ -210,3 +211,42 @@ def test_neither_pandas_nor_matplotlib_nor_torch_is_needed():
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout == ("to_frame() needs pandas, which is not installed: pip install pandas\n")
+
+
+BOXED = {"case": ["a", "b"], "world_mm": [[0, 0, 0], [50, 0, 0]], "diameter_mm": [4, 8]}
+FOUND = {"case": ["a", "b"], "world_mm": [[1, 0, 0], [62, 0, 0]], "score": [0.9, 0.4]}
+SCANS = [*"abcde"]
+
+
+def test_boxes_decide_where_they_are_asked_for():
+    # 48 of 80 and 18 of 42, as in test_main.py.
+    edges = [[4, 4, 4], [30, 4, 4]]
+    columns = {name: [row[k] for row in edges] for k, name in enumerate(SIZE)}
+    for more in ({"size_mm": edges}, columns):
+        tables = (FOUND | more, pd.DataFrame(BOXED | more) if more is columns else BOXED | more)
+        if more is columns:
+            tables[1][["x", "y", "z"]] = BOXED["world_mm"]
+            del tables[1]["world_mm"]
+        for hit, n_found in ((None, 1), (Boxes(0.4), 2), (Boxes(0.5), 1)):
+            done = evaluate(*tables, scans=SCANS, hit=hit, bootstrap=2)
+            assert done.froc.n_found == n_found
+
+
+def test_diameters_are_the_edges_of_cubes():
+    cubes = FOUND | {"diameter_mm": [4, 40]}
+    assert evaluate(cubes, BOXED, scans=SCANS, hit=Boxes(0.5), bootstrap=2).froc.n_found == 1
+
+
+def test_candidates_without_boxes_are_refused():
+    with pytest.raises(FrocInputError, match="candidates have no boxes: hits by boxes need"):
+        evaluate(FOUND, BOXED, scans=SCANS, hit=Boxes())
+
+
+def test_masks_decide_where_they_are_asked_for(tmp_path):
+    for uid in "ab":
+        write_file(tmp_path / f"{uid}.nii.gz", np.ones(UPRIGHT.size_vox, np.uint8))
+    at = UPRIGHT.to_world([[2, 4, 4], [2, 4, 4]])
+    lesions = BOXED | {"world_mm": at}
+    found = FOUND | {"world_mm": UPRIGHT.to_world([[0, 0, 0], [99, 0, 0]])}
+    done = evaluate(found, lesions, scans=SCANS, hit=Masks(tmp_path), bootstrap=2)
+    assert done.matched.found.tolist() == [True, False]

@@ -7,12 +7,13 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from nodule_det.config.evaluate import EvaluateConfig
+from nodule_det.config.evaluate import Compat, EvaluateConfig, HitBy
 from nodule_det.errors import ConfigError, NoduleDetError
 from nodule_det.evaluate import sections
 from nodule_det.evaluate.reading import read_job
@@ -285,3 +286,70 @@ def test_torch_is_never_imported(folder):
         "assert not {'torch', 'monai'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=folder, capture_output=True)
+
+
+def test_boxes_and_masks_decide_about_hits_by_a_setting(folder):
+    from tests.data.scan_files import UPRIGHT, write_file
+
+    boxes = "sizeX,sizeY,sizeZ"
+    # Scan a: 4 x 4 x 4 mm boxes 1 mm apart overlap by 48 of 80; b: 30 x 4 x 4 mm, 12 mm apart,
+    # by 18 of 42, far from the centre.  Flat excluded finding in c, whose box the candidate fills.
+    (folder / "annotations.csv").write_text(
+        f"{HEADER},diameter_mm,{boxes}\na,0,0,0,4,4,4,4\nb,50,0,0,8,30,4,4\n"
+    )
+    (folder / "candidates.csv").write_text(
+        f"{HEADER},probability,{boxes}\na,1,0,0,0.9,4,4,4\nb,62,0,0,0.4,30,4,4\nc,9,9,9,0.95,2,2,2\n"
+    )
+    (folder / "excluded.csv").write_text(f"{HEADER},diameter_mm,{boxes}\nc,9,9,9,2,2,2,2\n")
+    words = ("excluded=excluded.csv", "bootstrap=2")
+
+    def counts(*more):
+        done = evaluate(folder, *words, *more)
+        assert done.returncode == 0, done.stderr
+        froc = json.loads((folder / "evaluation" / "froc.json").read_text())
+        assert froc["hit"] == dict(w.split("=") for w in more).get("hit", "centre")
+        return done.stdout, froc["n_found"], froc["n_false_positives"], froc["n_excluded"]
+
+    assert counts()[1:] == (1, 1, 1)
+    said, *rest = counts("hit=iou", "iou=0.4")
+    assert rest == [2, 0, 1]
+    assert "a hit is a box with an IoU of at least 0.4 with the lesion's" in said
+    assert counts("hit=iou", "iou=0.5")[1:] == (1, 1, 1)
+
+    for uid, x in (("a", 0), ("b", 50)):
+        drawn = np.zeros(UPRIGHT.size_vox, np.uint8)
+        drawn[2:4, 2:6, 2:6] = 1
+        center_mm = UPRIGHT.to_world([2, 4, 4]) - UPRIGHT.origin_mm
+        grid = replace(UPRIGHT, origin_mm=tuple((np.array([x, 0, 0]) - center_mm).tolist()))
+        write_file(folder / f"masks/{uid}.nii.gz", drawn, grid)
+    said, *rest = counts("hit=mask", "masks=masks")
+    assert rest == [1, 1, 1]  # 62 is outside the mask of b
+    assert "a hit lies in the lesion's mask" in said
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"hit": "mask"}, "hit=mask needs the masks of the lesions: set masks=FOLDER"),
+        ({"masks": "m"}, "hit=centre uses no masks"),
+        ({"hit": "iou", "masks": "m"}, "set masks=FOLDER and candidate_masks=FOLDER, or neither"),
+        ({"hit": "iou", "iou": 0.0}, "iou=0 must be above 0 and at most 1"),
+        ({"hit": "mask", "masks": "m", "candidate_masks": "c"}, "use hit=iou for their masks"),
+        ({"hit": "iou", "compat": "luna16"}, "compat=luna16 decides by the centre"),
+        (
+            {"hit": "iou", "masks": "m", "candidate_masks": "c", "compare": "x.csv"},
+            "candidate_masks are of one detector",
+        ),
+    ],
+)
+def test_rules_of_hits_that_do_not_fit_together_are_refused(settings, words):
+    settings = {"hit": "centre", "compat": "none"} | settings
+    settings["hit"], settings["compat"] = HitBy(settings["hit"]), Compat(settings["compat"])
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        EvaluateConfig(candidates="c", annotations="a", scans="s", **settings)
+
+
+def test_boxes_that_are_in_no_column_are_named(folder):
+    done = evaluate(folder, "hit=iou")
+    assert done.returncode == 1
+    assert "candidates.csv has no boxes: hits by boxes need the columns sizeX," in done.stderr

@@ -10,6 +10,7 @@ scan by scan where it can affect some scans only, and names its evidence and the
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -30,7 +31,11 @@ __all__ = ["AuditFinding", "Level", "audit"]
 
 
 def audit(
-    lesions: Lesions, candidates: Candidates, excluded: Lesions, matched: Matched
+    lesions: Lesions,
+    candidates: Candidates,
+    excluded: Lesions,
+    matched: Matched,
+    by_centre: Matched | None = None,
 ) -> list[AuditFinding]:
     """Look for everything that is known to go wrong, warnings first.
 
@@ -39,15 +44,18 @@ def audit(
         candidates: Likewise.
         excluded: Likewise.
         matched: The outcome.
+        by_centre: The outcome by the distance to the centre, where boxes or masks decided: checks
+            of positions and sizes are made with it.
     """
     evaluated = lesions.take(np.flatnonzero(np.isin(lesions.case, matched.cases)))
-    job = AuditJob(evaluated, lesions, candidates, excluded, matched)
+    job = AuditJob(evaluated, lesions, candidates, excluded, by_centre or matched)
+    outcome = replace(job, matched=matched)
     findings = [
         *odd_lists(job),
         *odd_scores(job),
         *misplaced(job),
-        *_missed(job),
-        *_worst(job),
+        *_missed(outcome),
+        *_worst(outcome),
     ]
     if {finding.code for finding in findings} & {"shifted", "corner_for_centre"}:
         findings = [f for f in findings if f.code != RADII]  # the shift explains the near misses
