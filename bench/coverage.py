@@ -1,4 +1,4 @@
-"""How often 95 % CIs of FROC figures hold the truth, by simulation.
+"""How often 95% CIs of FROC figures hold the truth, by simulation.
 
     OMP_NUM_THREADS=1 python bench/coverage.py cells --out cells.jsonl
     OMP_NUM_THREADS=1 python bench/coverage.py cells --scans 15 30 105 --per-patient 3 --out p.jsonl

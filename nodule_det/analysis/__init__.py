@@ -1,6 +1,6 @@
-"""FROC figures with 95 % CIs, comparisons, strata, and the audit of their input.
+"""FROC figures with 95% CIs, comparisons, strata, and the audit of their input.
 
-    Matched ──analyse()──▶ Froc: figures with 95 % CIs
+    Matched ──analyse()──▶ Froc: figures with 95% CIs
     Matched, Matched ──compare()──▶ Comparison
 
 NumPy and SciPy only, so a notebook imports it at once.  docs/froc.md defines every figure.

@@ -1,4 +1,4 @@
-"""Two detectors on the same scans: the difference, its 95 % CI, a test, and the scans it takes.
+"""Two detectors on the same scans: the difference, its 95% CI, a test, and the scans it takes.
 
     Matched A, Matched B ──compare()──▶ Comparison of pAUC and of CPM
 
@@ -55,11 +55,11 @@ class Difference:
         second: That of the second.
         difference: ``second - first``.
         se: Its standard error over scans (or patients) resampled for both.
-        interval: 95 % CI of the difference.
+        interval: 95% CI of the difference.
         p_value: Of the test that swaps scans, two-sided.
         cases_needed: Scans like these in which a difference of ``Comparison.detect`` is significant
             at the 5 % level four times in five; None where the detectors never differ.
-        cases_needed_interval: Its 95 % CI, from how well so few scans tell the standard error;
+        cases_needed_interval: Its 95% CI, from how well so few scans tell the standard error;
             None with fewer than 5 scans.
     """
 
@@ -200,7 +200,7 @@ class _Pair:
         return pseudo_lesions(np.column_stack([area, cpm_])[order], unit[order])
 
     def ratio_of_errors(self) -> list[tuple[float, float] | None]:
-        """Return the 95 % CI of the true variance of each difference, over the measured one.
+        """Return the 95% CI of the true variance of each difference, over the measured one.
 
         The influence of each unit (by leaving it out) says how heavy the tails are.
 

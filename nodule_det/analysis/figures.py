@@ -56,7 +56,7 @@ Pair = tuple[float, float]
 class Froc:
     """The figures of one detector; every figure is None or empty where there is no lesion.
 
-    Intervals are 95 % CIs.  ``band`` has one (low, high) for each of ``band_rates``.  Figures that
+    Intervals are 95% CIs.  ``band`` has one (low, high) for each of ``band_rates``.  Figures that
     end in ``_step`` are what a threshold can reach: they differ from the others only where lesions
     and false positives have equal scores.
     """

@@ -1,4 +1,4 @@
-"""From weighted figures to a 95 % confidence interval (CI) and a standard error.
+"""From weighted figures to a 95% confidence interval (CI) and a standard error.
 
     worth of the lesions ──pseudo_lesions()──▶ m ┐
     figures under Gamma weights ─────────────────┴─gamma_intervals()──▶ low, high, standard error
@@ -36,7 +36,7 @@ PRIOR_CORRELATION = 0.3
 
 
 class Interval(Enum):
-    """How a 95 % CI is made."""
+    """How a 95% CI is made."""
 
     gamma = "gamma"
     logit = "logit"
@@ -92,7 +92,7 @@ def pseudo_lesions(worth: FloatArray, unit: IntArray) -> FloatArray:
 
 @dataclass(frozen=True)
 class Bounds:
-    """95 % CIs and standard errors of c figures, each of shape (c,)."""
+    """95% CIs and standard errors of c figures, each of shape (c,)."""
 
     low: FloatArray
     high: FloatArray
@@ -158,7 +158,7 @@ def unbiased_variance(resampled: FloatArray, n_units: int) -> FloatArray:
 def difference_interval(
     difference: float, variance: float, pseudo: float, n_lesions: int, n_units: int
 ) -> tuple[float, float]:
-    """Return the 95 % CI of a difference of two figures, with two pseudo-lesions added.
+    """Return the 95% CI of a difference of two figures, with two pseudo-lesions added.
 
     One is found by the first detector only and one by the second only, so the interval never
     shrinks to a point.

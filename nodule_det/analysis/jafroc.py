@@ -36,7 +36,7 @@ class Jafroc:
     Attributes:
         figure: In [0, 1].
         se: Its standard error, never 0.
-        interval: 95 % CI, made as those of :func:`nodule_det.analysis.analyse`.
+        interval: 95% CI, made as those of :func:`nodule_det.analysis.analyse`.
         n_normal: Scans compared with: those without lesions, or all of them.
         few_scans: Why the interval means nothing, where there are too few scans for any.
         reason: Why there is no figure.

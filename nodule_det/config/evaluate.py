@@ -11,7 +11,7 @@ from nodule_det.errors import ConfigError
 
 
 class IntervalKind(Enum):
-    """How the 95 % CIs are made."""
+    """How the 95% CIs are made."""
 
     gamma = "gamma"
     logit = "logit"
@@ -36,7 +36,7 @@ class Compat(Enum):
 
 @dataclass(kw_only=True)
 class EvaluateConfig:
-    """Candidates and annotations -> FROC figures with 95 % CIs, as JSON, CSV and pictures."""
+    """Candidates and annotations -> FROC figures with 95% CIs, as JSON, CSV and pictures."""
 
     candidates: str = ""
     """CSV of a detector: seriesuid, coordX, coordY, coordZ in world mm, probability (or score)."""
@@ -61,10 +61,10 @@ class EvaluateConfig:
     """False positives per scan up to which the partial area is taken."""
 
     bootstrap: int = 1000
-    """Resamples of the scans or patients for the 95 % CIs."""
+    """Resamples of the scans or patients for the 95% CIs."""
 
     interval: IntervalKind = IntervalKind.gamma
-    """Kind of 95 % CI: gamma (holds what it promises), or logit, bca, percentile as in papers."""
+    """Kind of 95% CI: gamma (holds what it promises), or logit, bca, percentile as in papers."""
 
     seed: int = 0
     """Seed of the resamples."""

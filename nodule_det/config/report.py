@@ -44,7 +44,7 @@ class ReportConfig:
     """False positives shown of each scan, those of the highest score."""
 
     bootstrap: int = 1000
-    """Resamples of the scans or patients for the 95 % CIs."""
+    """Resamples of the scans or patients for the 95% CIs."""
 
     seed: int = 0
     """Seed of the resamples."""

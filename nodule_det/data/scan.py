@@ -105,6 +105,7 @@ class Prepared:
         source_spacing_mm: (z, y, x) spacing of the scan before it was resampled.
         lung_ml: Volume of the right and of the left lung, in ml.
         notes: What was corrected in the scan and what is implausible, for the summary.
+        source_grid: Where the voxels of the scan lay before it was resampled.
     """
 
     volume_hu: HuVolume
@@ -114,6 +115,7 @@ class Prepared:
     source_spacing_mm: Triple
     lung_ml: tuple[float, float] = (0.0, 0.0)
     notes: tuple[str, ...] = ()
+    source_grid: Grid | None = None
 
 
 def to_hu(values: NDArray[Any], name: str) -> HuVolume:

@@ -68,6 +68,8 @@ class StoredScan:
     """Volume of the right and of the left lung; empty in stores of earlier versions."""
     notes: tuple[str, ...] = ()
     """What was corrected in the scan and what is implausible."""
+    source_grid: Grid | None = None
+    """Where its voxels lay before it was resampled; None in stores of earlier versions."""
 
     @property
     def lesions(self) -> tuple[Finding, ...]:
@@ -339,6 +341,7 @@ def write_scan(folder: Path, entry: ScanEntry, prepared: Prepared, source_stamp:
             "source_stamp": source_stamp,
             "grid": prepared.grid.as_dict(),
             "source_spacing_mm": list(prepared.source_spacing_mm),
+            "source_grid": prepared.source_grid and prepared.source_grid.as_dict(),
             "findings": [asdict(f) for f in entry.findings],
             "lung_share": float(prepared.lung.mean()),
             "lung_ml": list(prepared.lung_ml),
@@ -373,12 +376,10 @@ def read_scan_json(folder: Path, series_uid: str, fold: int) -> StoredScan:
     file = folder / f"{series_uid}.json"
     try:
         content = read_sealed(file, MAX_JSON_BYTES)
-        size_vox, checksums = content["grid"]["size_vox"], content.get("checksums", {})
-        if not all(isinstance(n, int) and 0 < n < 2**15 for n in size_vox):
-            raise ValueError(f"grid.size_vox={size_vox}")
-        grid = Grid.from_dict(content["grid"])
-        _triple(grid.spacing_mm, "grid.spacing_mm", *SPACING_MM)
-        _triple(grid.origin_mm, "grid.origin_mm", -1e5, 1e5)
+        checksums = content.get("checksums", {})
+        grid, source_grid = _grid(content, "grid"), None
+        if content.get("source_grid") is not None:
+            source_grid = _grid(content, "source_grid")
         if content.get("series_uid", series_uid) != series_uid:
             raise ValueError(f"it belongs to {content['series_uid']}")
         if not set(checksums) <= {f"{series_uid}.npy", f"{series_uid}.labels.npy"}:
@@ -396,12 +397,23 @@ def read_scan_json(folder: Path, series_uid: str, fold: int) -> StoredScan:
             {name: _text(checksum) for name, checksum in checksums.items()},
             tuple(_number(v, "lung_ml", 0, 1e6) for v in content.get("lung_ml", ())),
             tuple(map(_text, content.get("notes", ()))),
+            source_grid,
         )
     except DAMAGE as error:
         raise StoreError(
             f"{file} is missing or damaged ({_why(error, file)}); delete it and run the same "
             "ingest again"
         ) from error
+
+
+def _grid(content: dict[str, Any], name: str) -> Grid:
+    size_vox = content[name]["size_vox"]
+    if not all(isinstance(n, int) and 0 < n < 2**15 for n in size_vox):
+        raise ValueError(f"{name}.size_vox={size_vox}")
+    grid = Grid.from_dict(content[name])
+    _triple(grid.spacing_mm, f"{name}.spacing_mm", *SPACING_MM)
+    _triple(grid.origin_mm, f"{name}.origin_mm", -1e5, 1e5)
+    return grid
 
 
 def _finding(content: dict[str, Any]) -> Finding:

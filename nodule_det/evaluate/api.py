@@ -36,7 +36,7 @@ class Evaluation:
     ``roc_curve`` does: ``fp_per_scan, sensitivity, threshold = evaluate(...)``.
 
     Attributes:
-        froc: Every figure with its 95 % CI.
+        froc: Every figure with its 95% CI.
         curve: All points of the curve.
         matched: What the candidates hit.
         lesions: Lesions of the evaluated scans, in the order of ``matched``.
@@ -111,7 +111,7 @@ class Evaluation:
         return ax
 
     def to_frame(self) -> Any:
-        """Return a pandas DataFrame: each figure with its 95 % CI and score threshold.
+        """Return a pandas DataFrame: each figure with its 95% CI and score threshold.
 
         Raises:
             FrocInputError: If pandas is not installed.
@@ -202,7 +202,7 @@ def evaluate(
             default it is the distance to the centre.  Boxes have the columns ``sizeX``, ``sizeY``,
             ``sizeZ`` in mm or one (n, 3) array ``size_mm``, or are cubes of ``diameter_mm``.
         upper: False positives per scan up to which the area is taken.
-        bootstrap: Resamples for the 95 % CIs.
+        bootstrap: Resamples for the 95% CIs.
         seed: Of the resamples.
 
     Raises:

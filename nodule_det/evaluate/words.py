@@ -21,7 +21,7 @@ Row = tuple[str, ...]
 
 
 def figures_table(froc: Froc, merits: dict[str, Jafroc] | None = None, rule: str = "") -> str:
-    """Format what was evaluated, then every figure with its 95 % CI and threshold.
+    """Format what was evaluated, then every figure with its 95% CI and threshold.
 
     Args:
         froc: The figures.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,9 @@ FURTHEST = 8.0
 FIRST_LOG = 1 / 8
 """Left edge of the logarithmic axis: the first rate of LUNA16."""
 
+TOP = 1.005
+"""Sensitivity at the top edge: a line at 1 is drawn whole."""
+
 FORMATS = (".png", ".svg", ".pdf")
 
 # Keep text as text in SVG and PDF, and make equal figures produce equal files.
@@ -40,7 +44,7 @@ NO_DATE = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 
 
 def save_curve(froc: Froc, path: Path) -> None:
-    """Draw the curve with its 95 % CI; the format follows from the suffix.
+    """Draw the curve with its 95% CI; the format follows from the suffix.
 
     Two panels: the axis that papers use, 1/8 to 8 false positives per scan on a log2 scale, and a
     linear one up to the limit of the partial area, where areas are what they seem.
@@ -61,13 +65,37 @@ def save_curve(froc: Froc, path: Path) -> None:
         )
 
 
-def curve_svg(froc: Froc) -> str:
-    """Draw the first panel, with the log2 axis, as an ``<svg>`` element for an HTML page."""
+@dataclass(frozen=True)
+class CurveSvg:
+    """A curve for an HTML page, on which a script can mark points.
+
+    Attributes:
+        svg: The ``<svg>`` element.
+        box: Left, top, width and height of the axes, in its user units.  Sensitivity runs from 0 at
+            the bottom to ``TOP`` at the top.
+        rates: False positives per scan at the left and right edge, on a logarithmic axis.
+    """
+
+    svg: str
+    box: tuple[float, float, float, float]
+    rates: tuple[float, float]
+
+
+def curve_svg(froc: Froc) -> CurveSvg:
+    """Draw the first panel, with the log2 axis, for an HTML page."""
     out = io.StringIO()
+    figure = draw_curve(froc, panels=1)
     with rc_context(STYLE):
-        draw_curve(froc, panels=1).savefig(out, format="svg", metadata=NO_DATE[".svg"])
+        figure.savefig(out, format="svg", metadata=NO_DATE[".svg"])
     text = out.getvalue()
-    return text[text.index("<svg") :]
+    area = figure.axes[0].get_position()
+    width, height = 72 * figure.get_size_inches()  # an SVG of Matplotlib has 72 units an inch
+    box = (area.x0 * width, (1 - area.y1) * height, area.width * width, area.height * height)
+    return CurveSvg(
+        text[text.index("<svg") :],
+        tuple(round(float(v), 3) for v in box),  # type: ignore[arg-type]
+        (FIRST_LOG, FURTHEST),
+    )
 
 
 def draw_curve(froc: Froc, *, panels: int = 2) -> Figure:
@@ -95,7 +123,7 @@ def draw_curve(froc: Froc, *, panels: int = 2) -> Figure:
 def _draw_panel(ax: Axes, froc: Froc) -> None:
     fp, sensitivity = _to_the_edge(froc)
     low, high = monotone(np.array(froc.band)).T
-    ax.fill_between(froc.band_rates, low, high, color=CURVE, alpha=0.2, lw=0, label="95 % CI")
+    ax.fill_between(froc.band_rates, low, high, color=CURVE, alpha=0.2, lw=0, label="95% CI")
     ax.plot(fp, sensitivity, color=CURVE, lw=1.8)
     ax.plot(froc.rates, froc.sensitivity, "o", color=CURVE, ms=4, label="rates of the CPM")
 
@@ -129,7 +157,7 @@ def _to_the_edge(froc: Froc) -> tuple[FloatArray, FloatArray]:
 def _set_axes(ax: Axes) -> None:
     ax.set_xlabel("false positives per scan")
     ax.set_ylabel("sensitivity")
-    ax.set_ylim(0, 1.005)
+    ax.set_ylim(0, TOP)
     ax.grid(alpha=0.25, lw=0.6)
 
 

@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 
 from nodule_det.arrays import FloatArray
-from nodule_det.data.scan import HuVolume
 from nodule_det.froc import MISSED, Candidates, Lesions, Matched
 from nodule_det.geometry import Grid
 from nodule_det.report.cubes import EDGE, Cube, cut_cube, cut_slice, encode, encode_cube
-from nodule_det.report.scans import Scans
+from nodule_det.report.scans import Scans, ScanVoxels
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def list_findings(
         found = list(_of_case(scored.matched, case, false_positives_per_scan))
         if not found:
             continue
-        volume, grid = scans.read(uid)
+        voxels = scans.read(uid)
         for outcome, lesion, row in found:
             score = None if row is None else float(scored.candidates.score[row])
             yield {
@@ -90,7 +89,7 @@ def list_findings(
                 if score is None
                 else _fp_per_scan(rising, score, scored.matched.n_cases),
                 "note": "" if lesion is None else scored.notes[lesion],
-                **_pictures(volume, grid, scored, lesion, row),
+                **_pictures(voxels, scored, lesion, row),
             }
             number += 1
 
@@ -114,9 +113,10 @@ def _fp_per_scan(rising: FloatArray, score: float, n_cases: int) -> float:
 
 
 def _pictures(
-    volume: HuVolume, grid: Grid, scored: Scored, lesion: int | None, row: int | None
+    voxels: ScanVoxels, scored: Scored, lesion: int | None, row: int | None
 ) -> dict[str, Any]:
     """Return the cube and the axial slice of a finding, and what is drawn on them."""
+    volume, grid = voxels.volume_hu, voxels.grid
     center, diameter = scored.place(lesion, row)
     cube = cut_cube(volume, grid, center, diameter)
     whole = cut_slice(volume, grid, float(center[2]))
@@ -126,7 +126,7 @@ def _pictures(
         "center": [int(v) for v in np.clip(np.rint(cube.to_cube(center)), 0, EDGE - 1)],
         "voxel_mm": round(cube.voxel_mm, 4),
         "first_mm": [round(float(v), 3) for v in cube.first_mm],
-        "slices": _slices(grid),
+        "slices": _slices(voxels.source or grid) | {"resampled": voxels.source is None},
         "rings": _rings(cube, scored, lesion, row),
         "image": encode_cube(cube.volume_hu),
         "axial": {
@@ -138,9 +138,9 @@ def _pictures(
 
 
 def _slices(grid: Grid) -> dict[str, Any]:
-    """Return the numbering of axial slices: z of the first from the feet, distance, number.
+    """Return the numbering of axial slices: z of the one at the feet, their distance and number.
 
-    None for a scan whose slices are not axial: they have no number in this view.
+    The number is 0 for a scan whose slices are not axial: they have none in this view.
     """
     upright = abs(abs(grid.direction[2][2]) - 1) < 0.01
     n, step_mm = grid.size_vox[0], grid.spacing_mm[0]

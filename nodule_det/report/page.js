@@ -29,7 +29,7 @@
     const { rates: at, pairs } = data.band;
     if (!pairs.length) return "";
     const nearest = at.reduce((best, value, i) => (Math.abs(value - r) < Math.abs(at[best] - r) ? i : best), 0);
-    return ` (95 % CI ${(100 * pairs[nearest][0]).toFixed(1)} to ${(100 * pairs[nearest][1]).toFixed(1)} %)`;
+    return ` (95% CI ${(100 * pairs[nearest][0]).toFixed(1)} to ${(100 * pairs[nearest][1]).toFixed(1)} %)`;
   }
 
   function setRate() {
@@ -43,8 +43,29 @@
       + `${chosen === undefined ? "" : interval(chosen)}: ${found} of ${lesions.length} lesions found, `
       + `${lesions.length - found} missed, ${wrong} false positives (${(wrong / nScans).toFixed(2)} per scan)`
       + (threshold === null ? "" : `, score above ${threshold.toFixed(3)}`);
+    markPoint(wrong / nScans, lesions.length ? found / lesions.length : 0);
     drawCases();
     drawList();
+  }
+
+  // ---- the operating point on the curve: lines to both axes and a diamond.  The axis of false positives
+  // is logarithmic, so a point beyond it is drawn at the edge.
+  function markPoint(fpPerScan, sensitivity) {
+    const svg = document.querySelector(".overview svg");
+    if (!svg || !data.plot) return;
+    const [left, top, width, height] = data.plot.box, [first, last] = data.plot.rates;
+    const along = Math.log(Math.max(first, fpPerScan) / first) / Math.log(last / first);
+    const x = left + width * Math.min(1, along), y = top + height * (1 - sensitivity / data.plot.top);
+    let mark = svg.querySelector("#point");
+    if (!mark) {
+      mark = document.createElementNS(svg.namespaceURI, "g");
+      mark.id = "point";
+      svg.append(mark);
+    }
+    const right = x > left + width / 2, label = `${percent(Math.round(sensitivity * lesions.length), lesions.length)} at ${fpPerScan.toFixed(2)} FP`;
+    mark.innerHTML = `<path class="lines" d="M ${left} ${y} H ${x} V ${top + height}"/>`
+      + `<path class="diamond" d="M ${x - 6} ${y} L ${x} ${y - 6} L ${x + 6} ${y} L ${x} ${y + 6} Z"/>`
+      + `<text x="${right ? x - 9 : x + 9}" y="${Math.max(y + 18, top + 12)}" text-anchor="${right ? "end" : "start"}">${label}</text>`;
   }
 
   const outcome = (f) => (f.outcome === "hit" && !above(f.score) ? "miss" : f.outcome);

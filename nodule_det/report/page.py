@@ -23,7 +23,7 @@ from nodule_det.config.report import ReportConfig
 from nodule_det.evaluate.reading import Job
 from nodule_det.files import write_text
 from nodule_det.froc import CPM_RATES, Matched, match
-from nodule_det.plots.froc_curve import curve_svg
+from nodule_det.plots.froc_curve import TOP, curve_svg
 from nodule_det.plots.style import FALSE_POSITIVE, HIT, MISS
 from nodule_det.progress import track
 from nodule_det.report.cases import Scored, list_cases, list_findings
@@ -134,6 +134,7 @@ def _render(
     }
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     job, froc = source.job, figures.froc
+    picture = curve_svg(froc) if froc.pauc is not None else None
     false_positives = [f for f in findings if f["outcome"] == "fp"]
     return environment.from_string(texts["html.j2"]).render(
         title=f"Lung nodules found by {source.name}",
@@ -141,7 +142,7 @@ def _render(
         scripts=[texts["viewer.js"], texts["js"]],
         colours={"hit": HIT.colour, "miss": MISS.colour, "fp": FALSE_POSITIVE.colour},
         froc=froc,
-        curve_svg=curve_svg(froc) if froc.pauc is not None else "",
+        curve_svg=picture.svg if picture else "",
         rates=[RATE_NAMES.get(rate, f"{rate:g}") for rate in CPM_RATES],
         rows=[("all", froc), *figures.sizes.items()] if froc.pauc is not None else [],
         top=sorted(false_positives, key=lambda f: -f["score"])[:TOP_FALSE_POSITIVES],
@@ -158,7 +159,7 @@ def _render(
                 "columns": COLUMNS,
                 "knots": {"hu": KNOTS_HU, "grey": KNOTS_GREY},
                 "windows": WINDOWS,
-                "resampled": source.scans.resampled,
+                "plot": picture and {"box": picture.box, "rates": picture.rates, "top": TOP},
                 "band": {"rates": froc.band_rates, "pairs": froc.band},
                 "cases": list_cases(matched),
                 "findings": findings,

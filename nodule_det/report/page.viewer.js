@@ -136,13 +136,15 @@ const makeViewer = (data) => {
   function position(plane, k) {
     const mm = (k - shown.center[through[plane]]) * shown.voxel_mm;
     const offset = `${mm > 0 ? "+" : ""}${mm.toFixed(1)} mm`;
-    return plane === "axial" ? `${offset} (${sliceAt(shown.first_mm[2] + k * shown.voxel_mm)})` : offset;
+    return plane === "axial" ? `${offset}, ${sliceAt(shown.first_mm[2] + k * shown.voxel_mm)}` : offset;
   }
 
   function sliceAt(z) {
-    const { first_mm, step_mm, n } = shown.slices, k = Math.round((z - first_mm) / step_mm) + 1;
-    const number = n && k >= 1 && k <= n ? `slice ${k} of ${n}${data.resampled ? " of the store" : ""} from the feet, ` : "";
-    return `${number}z ${z.toFixed(1)} mm`;
+    // Readers count from the head or from the feet: both numbers, of the source series where it is known.
+    const { first_mm, step_mm, n, resampled } = shown.slices, k = Math.round((z - first_mm) / step_mm) + 1;
+    const z_mm = `z ${z.toFixed(1)} mm`;
+    if (!n || k < 1 || k > n) return z_mm;
+    return `${z_mm}, slice ${n + 1 - k} of ${n}${resampled ? " of the resampled scan" : ""} from the head (${k} from feet)`;
   }
 
   function drawWhole() {

@@ -1,6 +1,6 @@
 """The voxels of a report: from the store of a training, or any folder of scans.
 
-store=, images= ──open_scans()──▶ Scans.read(uid) ──▶ (HU, Grid, slices of the source)
+store=, images= ──from_store(), from_images()──▶ Scans.read(uid) ──▶ ScanVoxels
 """
 
 from __future__ import annotations
@@ -17,18 +17,31 @@ from nodule_det.geometry import Grid
 
 
 @dataclass(frozen=True)
+class ScanVoxels:
+    """A scan of a report.
+
+    Attributes:
+        volume_hu: (z, y, x) HU.
+        grid: Where its voxels lie.
+        source: Where those of the source series lie; None in stores of earlier versions.
+    """
+
+    volume_hu: HuVolume
+    grid: Grid
+    source: Grid | None
+
+
+@dataclass(frozen=True)
 class Scans:
     """The scans of a report, read one at a time.
 
     Attributes:
-        read: series_uid -> (z, y, x) HU and their grid.
+        read: series_uid -> its voxels.
         patients: series_uid -> patient, if some scans share one.
-        resampled: Whether slices come from a store rather than the source series.
     """
 
-    read: Callable[[str], tuple[HuVolume, Grid]]
+    read: Callable[[str], ScanVoxels]
     patients: dict[str, str] | None
-    resampled: bool
 
 
 def from_store(path: str, uids: Sequence[str]) -> Scans:
@@ -46,9 +59,8 @@ def from_store(path: str, uids: Sequence[str]) -> Scans:
         )
     patients = {uid: scans[uid].patient_key for uid in uids}
     return Scans(
-        read=lambda uid: (scans[uid].volume(), scans[uid].grid),
+        read=lambda uid: ScanVoxels(scans[uid].volume(), scans[uid].grid, scans[uid].source_grid),
         patients=patients if len(set(patients.values())) < len(uids) else None,
-        resampled=True,
     )
 
 
@@ -66,11 +78,11 @@ def from_images(folder: str, uids: Sequence[str]) -> Scans:
             f"it has {len(paths)}, such as {min(paths)}"
         )
 
-    def read(uid: str) -> tuple[HuVolume, Grid]:
+    def read(uid: str) -> ScanVoxels:
         scan = read_entry(paths[uid])
-        return scan.volume_hu, scan.grid
+        return ScanVoxels(scan.volume_hu, scan.grid, scan.grid)
 
-    return Scans(read=read, patients=None, resampled=False)
+    return Scans(read=read, patients=None)
 
 
 def find_store(recorded: str, run: Path) -> str:

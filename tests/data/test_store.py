@@ -19,6 +19,7 @@ from nodule_det.files import write_json
 from nodule_det.geometry import Grid
 
 GRID = Grid((18, 20, 22), (1.0, 1.0, 1.0), (5.0, 6.0, 7.0))
+SOURCE = Grid((9, 400, 400), (2.5, 0.7, 0.7), (-100.0, -100.0, 4.0))
 SETTINGS = {"spacing_mm": 1.0, "margin_mm": 12.0}
 LESION = Finding((12.0, 15.0, 16.0), 6.5, False, {"texture": "solid"})
 EXCLUDED = Finding((14.0, 15.0, 10.0), 10.0, True)
@@ -35,7 +36,7 @@ def make_store(path, folds=(0, 1), labels=None):
         write_scan(
             path / "scans",
             ScanEntry(f"1.2.{i}", path, f"p{i}", (LESION, EXCLUDED)),
-            Prepared(volume, GRID, lung, labels, (2.5, 0.7, 0.7)),
+            Prepared(volume, GRID, lung, labels, SOURCE.spacing_mm, source_grid=SOURCE),
         )
     write_json(
         path / "splits.json", {"how": {}, "folds": {f"1.2.{i}": f for i, f in enumerate(folds)}}
@@ -52,7 +53,17 @@ def test_a_scan_is_read_back_as_it_was_written(tmp_path):
     assert scan.findings == (LESION, EXCLUDED)
     assert scan.lesions == (LESION,)
     assert scan.source_spacing_mm == (2.5, 0.7, 0.7)
+    assert scan.source_grid == SOURCE
     assert scan.labels() is None
+
+
+def test_a_store_of_an_earlier_version_does_not_know_where_the_source_lay(tmp_path):
+    make_store(tmp_path)
+    file = tmp_path / "scans/1.2.0.json"
+    content = json.loads(file.read_text())
+    del content["source_grid"], content["checksum"]
+    file.write_text(json.dumps(content))
+    assert [scan.source_grid for scan in open_store(tmp_path).scans] == [None, SOURCE]
 
 
 def test_the_index_lists_blocks_of_lung_and_those_with_vessels(tmp_path):
@@ -142,6 +153,9 @@ ODD = [
     ("scans/1.2.0.json", "series_uid", "1.2.1"),
     ("scans/1.2.0.json", "checksums", {"../x": "0"}),
     ("scans/1.2.0.json", "source_spacing_mm", [0.0, 0.7, 0.7]),
+    ("scans/1.2.0.json", "source_grid", "size_vox", [9, 400, -1]),
+    ("scans/1.2.0.json", "source_grid", "spacing_mm", [1e9, 0.7, 0.7]),
+    ("scans/1.2.0.json", "source_grid", 7),
 ]
 
 

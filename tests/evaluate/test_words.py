@@ -1,4 +1,4 @@
-"""Figures as text: aligned, with a 95 % CI, and in words where a number would mislead."""
+"""Figures as text: aligned, with a 95% CI, and in words where a number would mislead."""
 
 import re
 

@@ -37,10 +37,11 @@ def test_another_suffix_is_refused(froc, tmp_path):
 
 def test_equal_figures_give_equal_pictures(froc):
     assert curve_svg(froc) == curve_svg(froc)
+    assert curve_svg(froc).rates == (1 / 8, 8)
 
 
 def test_the_svg_is_one_element_with_its_words_as_text(froc):
-    text = curve_svg(froc)
+    text = curve_svg(froc).svg
     assert text.startswith("<svg")
     assert text.rstrip().endswith("</svg>")
     words = " ".join(re.findall(r">([^<>]+)<", text))
@@ -79,4 +80,4 @@ def test_without_lesions_the_picture_says_why():
     nothing = Candidates(np.array(["a"]), ORIGIN, np.array([0.9]))
     none = Lesions(np.empty(0, str), np.empty((0, 3)), np.empty(0))
     froc = analyse(match(["a"], none, nothing), bootstrap=2)
-    assert "there is no lesion in 1 scans" in curve_svg(froc)
+    assert "there is no lesion in 1 scans" in curve_svg(froc).svg

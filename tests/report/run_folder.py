@@ -16,6 +16,8 @@ from nodule_det.runs import RunFolder
 from nodule_det.tables import ANNOTATION_COLUMNS, CANDIDATE_COLUMNS, DIAMETER, SERIES, write_table
 
 GRID = Grid((64, 72, 80), (1.0, 1.0, 1.0), (10.0, 20.0, 30.0))
+SOURCE = {"1.2.0": Grid((40, 512, 512), (2.5, 0.7, 0.7), (-150.0, -150.0, 5.0))}
+"""Grids of the source series.  The store of scan 1.2.1 is of a version that did not keep them."""
 LESIONS = {"1.2.0": [((30, 30, 30), 8.0), ((40, 50, 60), 5.0)], "1.2.1": [((20, 40, 40), 30.0)]}
 CANDIDATES = {
     "1.2.0": [((30, 31, 30), 0.9, 7.0), ((10, 10, 10), 0.7, 4.0), ((50, 10, 60), 0.2, 4.0)],
@@ -47,7 +49,14 @@ def make_run(root: Path, origin_mm=GRID.origin_mm) -> RunFolder:
         write_scan(
             store / "scans",
             ScanEntry(uid, root, uid, tuple(Finding(world(v, grid), d) for v, d in lesions)),
-            Prepared(draw(uid), grid, np.ones(GRID.size_vox, bool), None, (1.0, 1.0, 1.0)),
+            Prepared(
+                draw(uid),
+                grid,
+                np.ones(GRID.size_vox, bool),
+                None,
+                (1.0, 1.0, 1.0),
+                source_grid=SOURCE.get(uid),
+            ),
         )
     write_json(store / "splits.json", {"how": {}, "folds": dict.fromkeys(LESIONS, 0)})
     _write_tables(folder, grid)

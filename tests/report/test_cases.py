@@ -44,10 +44,12 @@ def test_every_lesion_is_listed_and_so_many_false_positives_of_a_scan(source):
 
 
 def test_a_finding_says_where_it_lies(source):
-    first, *_ = list_findings(scored(source), source.scans, false_positives_per_scan=0)
+    rows = list(list_findings(scored(source), source.scans, false_positives_per_scan=0))
+    first, last = rows[0], rows[-1]
     assert first["world_mm"] == [40.0, 50.0, 60.0]
     assert first["center"] == [EDGE // 2] * 3
-    assert first["slices"] == {"first_mm": 30.0, "step_mm": 1.0, "n": 64}
+    assert first["slices"] == {"first_mm": 5.0, "step_mm": 2.5, "n": 40, "resampled": False}
+    assert last["slices"] == {"first_mm": 30.0, "step_mm": 1.0, "n": 64, "resampled": True}
     assert first["axial"]["place"] == [30.0, 30.0]  # x, y of an 80 x 72 slice
     assert [ring["kind"] for ring in first["rings"]] == ["lesion", "candidate"]
     assert first["rings"][0]["radius"] == 4.0

@@ -147,7 +147,7 @@ def test_left_and_right_scroll_the_slices_and_n_and_p_change_the_finding(browser
     browser.find_elements(By.CSS_SELECTOR, "#rows tr")[1].click()
     shown(browser, 1)
     press(browser, "c", *[Keys.ARROW_RIGHT] * 7)
-    assert browser.find_element(By.ID, "axial-at").text.startswith("+7.0 mm (")
+    assert browser.find_element(By.ID, "axial-at").text.startswith("+7.0 mm, z 67.0 mm")
     picture = pixels(browser, "axial")[..., 0].astype(int)
     assert picture[picture.shape[0] // 2, picture.shape[0] // 2] < 90  # above the lesion
     press(browser, "n")
@@ -209,11 +209,71 @@ def test_windows_are_set_by_key_and_button_and_by_dragging(browser):
     assert browser.find_element(By.ID, "window-at").text == "W 1920 L 360 HU"
 
 
-def test_the_axial_slice_is_named_by_number_and_height(browser):
-    browser.find_elements(By.CSS_SELECTOR, "#rows tr")[1].click()
-    shown(browser, 1)
-    at = browser.find_element(By.ID, "axial-at").text
-    assert at == "0.0 mm (slice 31 of 64 of the store from the feet, z 60.0 mm)"
+def at_axial(browser, row):
+    browser.find_elements(By.CSS_SELECTOR, "#rows tr")[row].click()
+    shown(browser, row)
+    return browser.find_element(By.ID, "axial-at").text
+
+
+def test_the_axial_slice_is_named_by_its_number_in_the_source_series(browser):
+    # 40 slices of 2.5 mm from z 5 mm: z 60 is the 23rd from the feet
+    assert at_axial(browser, 1) == "0.0 mm, z 60.0 mm, slice 18 of 40 from the head (23 from feet)"
+    press(browser, Keys.ARROW_RIGHT)
+    assert browser.find_element(By.ID, "axial-at").text == (
+        "+1.0 mm, z 61.0 mm, slice 18 of 40 from the head (23 from feet)"
+    )
+
+
+def test_a_scan_of_an_earlier_store_says_that_its_slices_are_resampled(browser):
+    assert at_axial(browser, 2) == (
+        "0.0 mm, z 50.0 mm, slice 44 of 64 of the resampled scan from the head (21 from feet)"
+    )
+
+
+def point(browser):
+    return browser.execute_script(
+        "const mark = document.querySelector('#point'), d = mark.querySelector('.lines');"
+        "return [d.getAttribute('d'), mark.querySelector('text').textContent]"
+    )
+
+
+def test_the_operating_point_is_drawn_on_the_curve(browser):
+    box = browser.execute_script(
+        "return JSON.parse(document.getElementById('data').textContent).plot.box"
+    )
+    left, top, width, height = box
+
+    def expected(fp_per_scan, sensitivity):  # log2 from 1/8 to 8 is 6 octaves
+        x = left + width * (np.log2(fp_per_scan) + 3) / 6
+        return [left, top + height * (1 - sensitivity / 1.005), x, top + height]
+
+    def drawn():
+        return [float(n) for n in re.findall(r"[\d.]+", point(browser)[0])]
+
+    # all candidates: 3 FP in 2 scans, 2 of 3 lesions; at 1/2: 1 FP, 2 of 3; at 1/8: none, none
+    np.testing.assert_allclose(drawn(), expected(1.5, 2 / 3), atol=0.01)
+    assert point(browser)[1] == "66.7 % at 1.50 FP"
+    set_rate(browser, 2)
+    np.testing.assert_allclose(drawn(), expected(0.5, 2 / 3), atol=0.01)
+    set_rate(browser, 0)
+    np.testing.assert_allclose(drawn(), expected(1 / 8, 0), atol=0.01)
+    assert point(browser)[1] == "0.0 % at 0.00 FP"
+    # The box is where Matplotlib drew the axes: the grid line of 8 FP is at its right edge.
+    right = browser.execute_script(
+        "const path = document.querySelector('.overview svg #patch_2 path');"
+        "return path.getAttribute('d')"
+    )
+    corners = np.array([float(n) for n in re.findall(r"[\d.]+", right)]).reshape(-1, 2)
+    np.testing.assert_allclose(corners.min(axis=0), [left, top], atol=0.01)
+    np.testing.assert_allclose(corners.max(axis=0), [left + width, top + height], atol=0.01)
+
+
+def set_rate(browser, position):
+    browser.execute_script(
+        "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input'))",
+        browser.find_element(By.ID, "rate"),
+        position,
+    )
 
 
 def test_the_whole_slice_shows_where_the_finding_lies(browser):
@@ -248,20 +308,15 @@ def test_orientation_letters_and_a_scale_bar_are_drawn(browser):
 
 
 def test_the_operating_point_updates_sensitivity_marks_and_counts(browser):
-    slider = browser.find_element(By.ID, "rate")
     # 2 scans, FP at .95, .7, .2: 1/2 per scan keeps one, so lesions above .7 count
-    browser.execute_script(
-        "arguments[0].value = 2; arguments[0].dispatchEvent(new Event('input'))", slider
-    )
+    set_rate(browser, 2)
     assert browser.find_element(By.ID, "rate-at").text == "up to 1/2"
     text = browser.find_element(By.ID, "operating").text
-    assert text.startswith("Sensitivity 66.7 % (95 % CI ")
+    assert text.startswith("Sensitivity 66.7 % (95% CI ")
     assert "2 of 3 lesions found, 1 missed, 1 false positives (0.50 per scan)" in text
     assert text.endswith("score above 0.700")
     assert [row[0] for row in rows(browser)] == ["missed", "found", "found", "false positive"]
-    browser.execute_script(
-        "arguments[0].value = 0; arguments[0].dispatchEvent(new Event('input'))", slider
-    )
+    set_rate(browser, 0)
     assert [row[0] for row in rows(browser)] == ["missed"] * 3
     assert cases(browser) == [["1.2.0", "2", "0", "2", "0"], ["1.2.1", "1", "0", "1", "0"]]
 

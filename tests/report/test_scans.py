@@ -7,15 +7,16 @@ import pytest
 
 from nodule_det.errors import StoreError
 from nodule_det.report.scans import find_store, from_store
-from tests.report.run_folder import GRID, draw, make_run
+from tests.report.run_folder import GRID, SOURCE, draw, make_run
 
 
 def test_a_store_gives_the_voxels_of_a_scan(tmp_path):
     make_run(tmp_path)
     scans = from_store(str(tmp_path / "store"), ["1.2.0", "1.2.1"])
-    volume, grid = scans.read("1.2.1")
-    np.testing.assert_array_equal(volume, draw("1.2.1"))
-    assert grid == GRID
+    found = scans.read("1.2.1")
+    np.testing.assert_array_equal(found.volume_hu, draw("1.2.1"))
+    assert (found.grid, found.source) == (GRID, None)
+    assert scans.read("1.2.0").source == SOURCE["1.2.0"]
     assert scans.patients is None, "every scan is a patient of its own"
 
 

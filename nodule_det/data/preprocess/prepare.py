@@ -73,6 +73,7 @@ def prepare(
         scan.grid.spacing_mm,
         lung_ml,
         (*scan.notes, *volume_notes(*lung_ml)),
+        scan.grid,
     )
 
 

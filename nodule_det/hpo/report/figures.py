@@ -32,7 +32,7 @@ DOING = {
     Doing.RUNNING: SKY,
     Doing.QUEUED: "#D0D0D0",
 }
-WITHIN = "95 % CI of the best"
+WITHIN = "95% CI of the best"
 LANE_INCHES = 0.22
 TALLEST_INCHES = 9.0
 NAMED_LANES = 24
@@ -45,7 +45,7 @@ def draw_best(
     objective: Objective,
     now_h: float = 0.0,
 ) -> Figure:
-    """Draw every value, the best so far, and the 95 % confidence interval of the best.
+    """Draw every value, the best so far, and the 95% confidence interval of the best.
 
     The interval is that of the observed value, from its standard error over validation cases.  A
     trial without a standard error has none.  Failed and cancelled trials are marks at the bottom.

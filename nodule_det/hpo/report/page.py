@@ -174,7 +174,7 @@ def _interval(best: Trial | None, objective: Objective) -> tuple[str, str] | Non
 
 
 def _expected(insight: Insight | None, objective: Objective) -> str:
-    """Format the model's estimate for the best trial, with its 95 % confidence interval."""
+    """Format the model's estimate for the best trial, with its 95% confidence interval."""
     if insight is None:
         return ""
     half = INTERVAL * insight.expected_sd
@@ -192,7 +192,7 @@ def _best_params(best: Trial | None) -> list[tuple[str, str]]:
 def _columns(study: Study) -> list[tuple[str, str]]:
     """Return the heading and explanation of each column of the table."""
     names = short_names(study.space)
-    more = ("", "", "with its 95 % confidence interval", "", "jobs that it took", "who proposed it")
+    more = ("", "", "with its 95% confidence interval", "", "jobs that it took", "who proposed it")
     fixed = list(zip(columns(study.objective), more, strict=True))
     return fixed + [(names[p.name], p.name) for p in study.space.free]
 

@@ -16,7 +16,7 @@ from nodule_det.config.hpo import Direction
 LARGEST = 1e100
 """Largest magnitude of a value: its square is still a number."""
 INTERVAL = 1.96
-"""Standard errors to either side of a 95 % confidence interval."""
+"""Standard errors to either side of a 95% confidence interval."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Objective:
         return self.sign * score
 
     def interval(self, score: float, se: float) -> tuple[float, float]:
-        """Return the 95 % confidence interval of a reported value, within its bounds.
+        """Return the 95% confidence interval of a reported value, within its bounds.
 
         Example:
             >>> Objective().interval(0.75, 0.25)
@@ -73,7 +73,7 @@ class Objective:
         return max(low, value - half), min(high, value + half)
 
     def text(self, score: float, se: float | None = None) -> str:
-        """Write a value as it was reported, with its 95 % confidence interval if known.
+        """Write a value as it was reported, with its 95% confidence interval if known.
 
         Example:
             >>> Objective().text(0.75, 0.25), Objective("rmse", Direction.minimize).text(-12.5)

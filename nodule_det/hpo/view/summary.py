@@ -73,7 +73,7 @@ def summarise(study: Study, now_s: float) -> Summary:
 
 
 def value_text(trial: Trial, objective: Objective) -> str:
-    """Write the value of a trial with its 95 % confidence interval; ``-`` if it has none."""
+    """Write the value of a trial with its 95% confidence interval; ``-`` if it has none."""
     return "-" if trial.value is None else objective.text(trial.value, trial.value_se)
 
 
@@ -107,7 +107,7 @@ def one_line(summary: Summary, trials: int | None = None, workers: int | None = 
 
 
 def expected_text(expected: Expected, study: Study) -> str:
-    """Write which trial the model expects most of, with the 95 % CI of its expected value."""
+    """Write which trial the model expects most of, with the 95% CI of its expected value."""
     text = study.objective.text(expected.mean, expected.sd)
     return f"highest expected {study.objective.title} {text} in trial {expected.trial}"
 

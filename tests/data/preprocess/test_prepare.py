@@ -26,6 +26,7 @@ def test_the_box_is_the_mask_and_its_margin():
     assert found.grid.spacing_mm == (1.0, 1.0, 1.0)
     assert found.grid.origin_mm == (-30 + 8 * 2, 10 + 8 * 2, 100 + 8 * 2)
     assert found.source_spacing_mm == (2.0, 2.0, 2.0)
+    assert found.source_grid == GRID
     assert found.labels is None
     assert found.notes[0] == "a note of the reader"
 
