@@ -54,6 +54,8 @@ class RunResult:
     step: int = 0
     """Optimiser steps done."""
     best_step: int | None = None
+    n_scans_validated: int = 0
+    """Scans of an interrupted validation that are done: the next session resumes after them."""
     seconds: float = 0.0
     """Wall-clock time over all sessions of the run."""
     peak_memory_bytes: int | None = None
@@ -98,7 +100,7 @@ class RunResult:
 SHARES = frozenset({"pauc", "pauc_se", "cpm"})
 """Figures between 0 and 1."""
 TEXTS = frozenset({"status", "reason", "message"})
-ALWAYS = frozenset({"status", "step", "seconds", "schema"})
+ALWAYS = frozenset({"status", "step", "n_scans_validated", "seconds", "schema"})
 """Figures that every result has; the others may be null."""
 
 

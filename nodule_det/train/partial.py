@@ -74,6 +74,11 @@ class PartialValidation:
             path.unlink(missing_ok=True)
 
 
+def n_scans_done(folder: Path) -> int:
+    """Count the scans of an interrupted validation that are done, over all processes."""
+    return sum(max(0, len(read_jsonl(path)) - 1) for path in folder.glob(".validation.*.jsonl"))
+
+
 def fingerprint(model: nn.Module) -> int:
     """Return a checksum of a network's weights and running averages."""
     checksum = 0

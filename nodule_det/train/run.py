@@ -50,6 +50,7 @@ from nodule_det.train.distributed import (
 from nodule_det.train.interrupt import Stop
 from nodule_det.train.loop import fit
 from nodule_det.train.optimizer import make_optimizer
+from nodule_det.train.partial import n_scans_done
 from nodule_det.train.provenance import command_line, environment
 from nodule_det.train.publish import publish
 from nodule_det.train.run_folder import (
@@ -267,6 +268,7 @@ class Session:
         if self._trainer is not None:
             state = self._trainer.state
             changes["step"], changes["best_step"] = state.step, state.best_step
+            changes["n_scans_validated"] = n_scans_done(self.folder.path)
             changes["seconds"] = round(state.seconds, 3)
             changes["n_parameters"] = sum(p.numel() for p in self._trainer.model.parameters())
         self._result = replace(self._result, **changes)

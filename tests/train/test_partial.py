@@ -11,7 +11,7 @@ from torch import nn
 from nodule_det.candidates import ScanCandidates
 from nodule_det.runs import RunFolder
 from nodule_det.train.distributed import World
-from nodule_det.train.partial import PartialValidation, fingerprint
+from nodule_det.train.partial import PartialValidation, fingerprint, n_scans_done
 
 FOUND = ScanCandidates(
     np.array([[0.1, -2.0, 1 / 3]]), np.array([0.7]), np.array([np.nextafter(5, 6)]), n_dropped=4
@@ -41,6 +41,11 @@ def test_what_was_found_is_read_back_to_the_bit(begun):
     for name in ("world_mm", "score", "diameter_mm"):
         np.testing.assert_array_equal(getattr(found["1.2"], name), getattr(FOUND, name))
     assert (found["1.2"].n_dropped, len(found["1.3"])) == (4, 0)
+
+
+def test_scans_that_are_done_are_counted_over_all_processes(begun):
+    (begun / ".validation.1.jsonl").write_bytes((begun / ".validation.0.jsonl").read_bytes())
+    assert n_scans_done(begun) == 4
 
 
 @pytest.mark.parametrize("other", [{"step": 11}, {"seed": 1}])

@@ -110,8 +110,7 @@ def test_a_validation_longer_than_every_session_is_done_scan_by_scan(store, tmp_
     codes = [run(short)]
     while codes[-1] == ExitCode.STOPPED and len(codes) < 12:
         codes.append(run(short))
-        lines = folder.path.glob(".validation.*.jsonl")
-        kept.append(sum(len(path.read_text().splitlines()) - 1 for path in lines))
+        kept.append(json.loads(folder.result.read_text())["n_scans_validated"])
     assert codes == [*8 * [ExitCode.STOPPED], ExitCode.COMPLETE]  # 6 steps, then 3 scans
     assert kept == [*5 * [0], 1, 2, 0]
     assert folder.candidates.read_bytes() == RunFolder(tmp_path / "whole").candidates.read_bytes()

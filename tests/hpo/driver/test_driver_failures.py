@@ -58,8 +58,10 @@ def test_a_training_stopped_at_its_limit_goes_on_where_it_was(lab):
         assert trial.seconds == pytest.approx(3 * HOUR, rel=1e-3)
 
 
-def stopped_at(step):
-    result = RunResult(status=RunStatus.STOPPED, reason="wall_clock", step=step)
+def stopped_at(step, scans=0):
+    result = RunResult(
+        status=RunStatus.STOPPED, reason="wall_clock", step=step, n_scans_validated=scans
+    )
     return FakeRun(seconds=HOUR, result=result, code=ExitCode.STOPPED)
 
 
@@ -77,6 +79,16 @@ def test_two_stops_at_the_same_step_are_a_failure(lab, step):
     assert (trial.state, trial.reason) == (TrialState.FAILED, Reason.NO_PROGRESS)
     assert len(trial.attempts) == 2
     assert f"two jobs in a row stopped at the same point (step {step})" in trial.message
+
+
+def test_a_validation_that_needs_several_jobs_is_progress(lab):
+    def four_sessions(overrides, attempt):
+        return stopped_at(700, scans=attempt) if attempt < 4 else complete(overrides, attempt)
+
+    made = lab(four_sessions, trials=1)
+    trial = made.run().trial(1)
+    assert trial.state is TrialState.COMPLETE
+    assert [a.reason for a in trial.attempts] == [*3 * [Reason.STOPPED], None]
 
 
 def test_every_training_without_progress_ends_the_driver(lab):
