@@ -2,9 +2,9 @@
 # make test   set up, and run every check and test
 # make check  format, lint and types only
 # make fuzz   5,000 mutated scans, masks and tables, and 3,000 mutated files of stores, runs,
-#             predictions and models: each must be read right or refused
+#             predictions and models: each must be read correctly or refused
 #
-# Everything lives in this checkout (.venv, demo/); the system's Python is not touched.
+# Everything stays in this checkout (.venv, demo/).  The system's Python is not touched.
 #   PYTHON=python3.12                      another interpreter (3.11 or newer)
 #   TORCH="torch==2.13.0 --index-url URL"  another build of torch (GPU, ROCm, a site's own)
 
@@ -21,8 +21,8 @@ TORCH_VERSION := from importlib.metadata import version; print(version("torch"))
 demo: $(VENV)/.package
 	@$(BIN)/python -m nodule_det.demo
 
-# One thread a process: the workers fill the cores, and two threads that wait for each other's turn
-# on a core that both need are thirty times slower than one.
+# One thread per process: the workers already fill the cores, and two threads that compete for one
+# core are thirty times slower than one thread.
 test: check
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
@@ -37,10 +37,10 @@ fuzz: $(VENV)/.dev
 
 setup: $(VENV)/.dev
 
-# torch comes first and by itself: as a dependency, pip would take the newest CUDA build.
+# torch is installed first and separately: as a dependency, pip would choose the newest CUDA build.
 $(VENV)/.torch:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "nodule_det needs Python 3.11 or newer; run make PYTHON=python3.X")'
-	@$(PYTHON) -m venv $(VENV) || { echo "error: $(PYTHON) cannot make a virtual environment (Debian: apt install python3-venv)" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "error: $(PYTHON) cannot create a virtual environment (Debian: apt install python3-venv)" >&2; exit 1; }
 	@echo "installing $(TORCH) into $(VENV)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check $(TORCH)
 	@$(BIN)/python -c '$(TORCH_VERSION)' > $@.new && mv $@.new $@

@@ -23,7 +23,7 @@ nodule-det --version           prints the version
 
 
 def main() -> None:
-    """Run the command that was typed; exits as it does."""
+    """Run the command named by the arguments, and exit with its code."""
     words = sys.argv[1:]
     match words:
         case [] | ["-h" | "--help" | "help"]:

@@ -36,7 +36,7 @@ def as_numbers(values: Any, what: str) -> FloatArray:
         FrocInputError: If they are not real numbers.
     """
     try:
-        if hasattr(values, "detach"):  # a torch tensor, which may need gradients or lie on a GPU
+        if hasattr(values, "detach"):  # a torch tensor, which may need gradients or be on a GPU
             values = values.detach().cpu().double().numpy()
         if isinstance(values, np.ma.MaskedArray):
             values = np.ma.filled(values.astype(np.float64), np.nan)
@@ -133,7 +133,7 @@ def as_columns(
 
 
 def _is_missing(cell: Any) -> bool:
-    """Return whether a cell is None, NaN or pandas' NA, which has no truth value."""
+    """Return whether a cell is None, NaN or pandas' NA (whose truth value is undefined)."""
     try:
         return cell is None or bool(cell != cell)
     except TypeError:

@@ -3,7 +3,7 @@
     store scan ──respond()──▶ strongest blob at each voxel ──peaks──▶ candidates.csv
 
 It needs no training: a lung nodule is a bright blob, so the Laplacian of a Gaussian, taken at the
-sizes of nodules, peaks at its centre (Lindeberg 1998).  Vessel branchings are bright blobs, too.
+sizes of nodules, peaks at its centre (Lindeberg 1998).  So it does at vessel branchings.
 
 References:
     Lindeberg (1998), Feature detection with automatic scale selection, IJCV 30(2).
@@ -40,20 +40,20 @@ times this, so these find nodules of 5 to 28 mm, and smaller ones with a weaker 
 RADIUS_PER_SCALE = math.sqrt(3)
 
 WINDOW_HU = (-1000.0, 150.0)
-"""Bone and metal are not more like a nodule than soft tissue."""
+"""Values are clipped to this range: bone and metal are no more nodule-like than soft tissue."""
 
 FULL_RESPONSE = math.sqrt(2 / math.pi) * 3**1.5 * math.exp(-1.5) * (WINDOW_HU[1] - WINDOW_HU[0])
 """Response to a ball of 150 HU in -1000 HU at its best scale: the largest possible."""
 
 HALVED_AFTER_MM = 2.8
-"""After this scale every second voxel of 1 mm is enough: the Gaussian has removed finer detail."""
+"""Above this scale every second voxel of 1 mm is enough: the Gaussian has removed finer detail."""
 
 WEAKEST = 0.02
 """Weaker peaks are noise: every nodule of the phantom responds more strongly."""
 
 PEAK_MM, APART_MM, APART_SCALES = 2.0, 4.0, 1.2
-"""A peak is the highest within ``PEAK_MM``; of two closer than ``APART_MM`` or than 1.2 of
-either's scale, the higher stays."""
+"""A peak is the highest voxel within ``PEAK_MM``.  Of two peaks closer than ``APART_MM``, or closer
+than ``APART_SCALES`` times the larger of their scales, only the higher is kept."""
 
 MOST_PEAKS = 600
 """Number of highest peaks examined per scan; more than FROC at 8 false positives could count."""
@@ -70,7 +70,7 @@ def main(config: BaselineConfig) -> None:
 
 
 def _chosen(config: BaselineConfig) -> list[StoredScan]:
-    """Take the scans of the list from the store, in the list's order."""
+    """Return the requested scans of the store, in the order of the list."""
     store = open_store(config.store)
     if config.scans is None:
         return list(store.scans)
@@ -80,13 +80,13 @@ def _chosen(config: BaselineConfig) -> list[StoredScan]:
     if missing:
         raise ConfigError(
             f"scans={config.scans} names {len(missing)} scans that store={config.store} does not "
-            f"have, the first {missing[0]}; give the list that belongs to this store"
+            f"have, the first {missing[0]}; use a list that was made from this store"
         )
     return [there[uid] for uid in asked]
 
 
 def _of_each(scans: list[StoredScan], workers: int) -> Iterator[tuple[str, ScanCandidates]]:
-    """Find the blobs of every scan, in the scans' order, in worker processes if there are more."""
+    """Yield the blobs of every scan, in the scans' order; uses processes if ``workers`` > 1."""
     workers = crew_size(workers, len(scans))
     if workers == 1:
         yield from ((s.series_uid, of_scan(s)) for s in track(scans, "blobs", len(scans)))
@@ -96,14 +96,14 @@ def _of_each(scans: list[StoredScan], workers: int) -> Iterator[tuple[str, ScanC
         if isinstance(result, Died):
             raise NoduleDetError(
                 f"the process that searched {scan.series_uid} ended with exit code "
-                f"{result.exit_code}; workers=1 needs the least memory"
+                f"{result.exit_code}; if memory ran out, use workers=1, which needs the least"
             )
         found[scan.series_uid] = result
     yield from ((scan.series_uid, found[scan.series_uid]) for scan in scans)
 
 
 def of_scan(scan: StoredScan) -> ScanCandidates:
-    """Find the blobs of a stored scan, where the network is searched for nodules as well."""
+    """Find the blobs of a stored scan, inside the mask in which the network's candidates count."""
     return find_blobs(scan.volume(), scan.grid, scan.search_mask())
 
 
@@ -119,8 +119,8 @@ def find_blobs(
         most: Number of strongest blobs to keep.
 
     Returns:
-        Candidates, best first.  The score is the response as a share of the largest possible one,
-        the diameter that of the ball with the strongest response at the blob's scale.
+        Candidates, best first.  The score is the response as a fraction of the largest possible
+        one.  The diameter is that of the ball that responds most strongly at the blob's scale.
     """
     response, scale = respond(volume_hu, grid.spacing_mm[0])
     response *= lung
@@ -150,7 +150,7 @@ def respond(
         spacing_mm: Edge of its voxels.
 
     Returns:
-        (z, y, x) responses as a share of ``FULL_RESPONSE``, and the index of the scale of each.
+        (z, y, x) responses as fractions of ``FULL_RESPONSE``, and the index of the scale of each.
     """
     smooth = np.clip(volume_hu, *WINDOW_HU).astype(np.float32)
     shape, factor, done_mm = smooth.shape, 1, 0.0
@@ -173,7 +173,7 @@ def respond(
 
 
 def _doubled(values: FloatVolume, shape: tuple[int, ...]) -> FloatVolume:
-    """Interpolate linearly between every second voxel, along one axis after the other."""
+    """Upsample by two with linear interpolation, one axis at a time."""
     for axis, n in enumerate(shape):
         values = np.moveaxis(values, axis, 0)
         fine = np.empty((n, *values.shape[1:]), np.float32)

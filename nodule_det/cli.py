@@ -36,14 +36,14 @@ Config = TypeVar("Config")
 def calculate_in_one_thread() -> None:
     """Load NumPy and SciPy so that their linear algebra uses one core of a shared machine.
 
-    The matrices of tuning have a few hundred rows: on a login node more threads gain nothing, and
-    on a busy one they spin.  Jobs must not inherit this, so the environment is left as it was.
+    The matrices of tuning have a few hundred rows.  On a login node more threads gain nothing, and
+    on a busy one they only spin.  The environment is restored, since jobs must not inherit this.
     """
     names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
     absent = [name for name in names if name not in os.environ]
     os.environ.update(dict.fromkeys(absent, "1"))
     try:
-        import scipy.linalg  # noqa: F401  # and NumPy; each has a library of its own
+        import scipy.linalg  # noqa: F401  # and NumPy; each ships its own BLAS
     finally:
         for name in absent:
             del os.environ[name]
@@ -54,11 +54,11 @@ class Command(Generic[Config]):
     """A command: call it to run it on ``sys.argv``."""
 
     name: str
-    """Its words, such as ``hpo report``; with underscores, the stem of its YAML in ``conf/``."""
+    """As typed, such as ``hpo report``; with underscores, the stem of its YAML in ``conf/``."""
     schema: type[Config]
     """The dataclass of its settings."""
     main: Callable[[Config], int | None]
-    """What it does; returns an exit code, or None for 0."""
+    """The function to run; returns an exit code, or None for 0."""
 
     def __call__(self) -> None:
         """Run on ``sys.argv``, and exit with the code that ``main`` or an error sets.
@@ -82,9 +82,9 @@ def command(
     """Turn a function of one checked dataclass into a command.
 
     Args:
-        name: Words of the command, such as ``hpo report``; its line in ``commands.COMMANDS``.
+        name: Name of the command as typed, such as ``hpo report``; a key of ``commands.COMMANDS``.
         schema: The dataclass of its settings.  Its YAML starts with ``- {name}_schema``, with
-            underscores between the words.
+            blanks replaced by underscores.
 
     Raises:
         KeyError: If the table of commands lacks the name.
@@ -100,7 +100,7 @@ def _run_hydra(this: Command[Config]) -> int:
 
     def job(cfg: DictConfig) -> None:
         sweep = HydraConfig.get().mode is RunMode.MULTIRUN
-        if sweep:  # what is recorded of a run is its own command
+        if sweep:  # so that each run records only its own command
             sys.argv[1:] = HydraConfig.get().overrides.task
         codes.append(_run_once(this, cfg))
         if sweep and codes[-1] in (ExitCode.STOPPED, ExitCode.BROKEN_PIPE):
@@ -109,8 +109,8 @@ def _run_hydra(this: Command[Config]) -> int:
 
     sys.argv[1:] = _settings_first(sys.argv[1:])
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise the exception instead of printing half of it
-    # Threads that wait busily for one whose core is shared make a training twenty times slower
-    # (docs/training.md).  It is read when torch is loaded, so it is set before.
+    # Threads that busy-wait for one on a shared core make a training twenty times slower
+    # (docs/training.md).  Set here because it is read when torch is loaded.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     config_name = this.name.replace(" ", "_")
     try:
@@ -128,15 +128,15 @@ def _run_hydra(this: Command[Config]) -> int:
 
 
 def _run_once(this: Command[Config], cfg: DictConfig) -> int:
-    """Run a command's function on one set of settings; an error becomes a line and a code."""
+    """Run a command's function on one set of settings; print an error and return its exit code."""
     before = os.umask(0o077)
     os.umask(before)
     try:
         config = to_config(cfg, this.schema)
-        if not getattr(config, "shared", False):  # images and results are their owner's
+        if not getattr(config, "shared", False):  # only the owner may read images and results
             os.umask(before | 0o077)
         code = this.main(config) or ExitCode.COMPLETE
-        sys.stdout.flush()  # here, so that a reader that is gone counts
+        sys.stdout.flush()  # here, so that a closed pipe is noticed
         return code
     except NoduleDetError as error:
         print_error(str(error))
@@ -157,7 +157,7 @@ def _run_once(this: Command[Config], cfg: DictConfig) -> int:
 
 
 def _after_broken_pipe() -> int:
-    """Discard what is still to be printed: nothing reads it, and Python would complain at exit."""
+    """Discard pending output: nothing reads it any more, and Python would complain at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return ExitCode.BROKEN_PIPE
 

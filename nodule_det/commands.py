@@ -39,18 +39,18 @@ COMMANDS = {
     "hpo prune": "Free disk space of finished trials",
     "hpo simulate": "Compare tuning strategies on simulated trainings",
 }
-"""Words -> one line of help.  ``a b`` runs ``nodule_det.a.b``, a module or a package."""
+"""Name -> one line of help.  ``a b`` runs ``nodule_det.a.b``, a module or a package."""
 
 
 def resolve(words: Sequence[str]) -> tuple[str, list[str]]:
-    """Split what was typed into a command and its arguments.
+    """Split the words of a command line into a command and its arguments.
 
     Example:
         >>> resolve(["hpo", "report", "study=s"])
         ('hpo report', ['study=s'])
 
     Raises:
-        ConfigError: If it does not start with the words of a command.
+        ConfigError: If it does not start with the name of a command.
     """
     n = next((i for i, word in enumerate(words) if not _is_plain(word)), len(words))
     name = " ".join(words[:n])
@@ -84,7 +84,7 @@ def _first_words() -> list[str]:
 
 
 def sub_commands(name: str) -> dict[str, str]:
-    """Return the commands that begin with the words of another one; all for an empty name."""
+    """Return the sub-commands of a command; all commands for an empty name."""
     return {key: text for key, text in COMMANDS.items() if key.startswith(f"{name} ".lstrip())}
 
 

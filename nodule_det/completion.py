@@ -1,4 +1,4 @@
-"""Tab completion in bash: commands, settings, the values that a setting may have, and files.
+"""Tab completion in bash: commands, settings, their possible values, and files.
 
 "nodule-det train dev" ──complete()──▶ "device="
 "nodule-det train device=c" ──complete()──▶ "device=cpu ", "device=cuda "
@@ -42,7 +42,7 @@ def script(shell: str) -> str:
 
 
 def complete(line: str) -> list[str]:
-    """Return what the last word of a command line may become; final words end in a space.
+    """Return the completions of the last word of a command line; complete words end in a space.
 
     Args:
         line: The line up to the cursor, with the name of the program.
@@ -77,7 +77,7 @@ def _candidates(typed: Sequence[str], last: str) -> Iterator[str]:
 
 
 def _values(default: Any, value: str) -> list[str]:
-    """Return the values a setting may have: its choices, or files for a text."""
+    """Return the possible values of a setting: its choices, or files if it is a text."""
     if isinstance(default, Enum):
         return [f"{choice.value} " for choice in type(default)]
     if isinstance(default, bool):

@@ -6,9 +6,9 @@ import os
 
 
 def available_cpus() -> int:
-    """Return the processors that the job was granted; all of the machine where none are bound.
+    """Return the number of processors granted to this job, or all processors of the machine.
 
-    Linux binds processes to processors, which batch systems use; macOS does not.
+    On Linux, batch systems bind jobs to processors.  macOS has no such binding.
     """
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -3,8 +3,8 @@
     data source=phantom ──▶ store ──train experiment=demo──▶ run folder ──┐
                               └──blob detector──▶ candidates ──evaluate──┴──▶ one table
 
-It runs the ordinary commands, each printed as a user would type it, and adds nothing to them.
-Existing results are reused: running it again only prints the result.
+It runs the ordinary commands and prints each as a user would type it.  Existing results are reused:
+running it again only prints the result.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main(config: DemoConfig) -> None:
     find_blobs(blob, store, run)
     print(table(json.loads(run.froc.read_text()), json.loads((blob / "froc.json").read_text())))
     print(f"run folder  {run.path}")
-    print(f"pictures    {run.curve_figure}  {run.findings_figure}  {store / 'summary.png'}")
+    print(f"figures     {run.curve_figure}  {run.findings_figure}  {store / 'summary.png'}")
 
 
 def find_blobs(out: Path, store: Path, run: RunFolder) -> None:
@@ -67,7 +67,7 @@ def find_blobs(out: Path, store: Path, run: RunFolder) -> None:
 
 
 def fingerprint(store: Path, scans: Path) -> str:
-    """Return a digest of the scans of a list and of their sources."""
+    """Return a digest of the listed scans and of their sources."""
     digest = hashlib.sha256()
     for uid in read_table(scans, (SERIES,)).text(SERIES):
         digest.update((store / "scans" / f"{uid}.json").read_bytes())
@@ -75,18 +75,18 @@ def fingerprint(store: Path, scans: Path) -> str:
 
 
 def call(module: str, *overrides: str) -> None:
-    """Run a command of the package as a user would, and show it."""
+    """Print a command of the package as a user would type it, and run it."""
     print(f"\n$ python -m {module} {' '.join(overrides)}", flush=True)
     done = subprocess.run([sys.executable, "-m", module, *overrides], check=False, env=os.environ)
     if done.returncode:
         raise NoduleDetError(
-            f"the demo stopped: python -m {module} left with exit code {done.returncode}; "
-            "its own message stands above"
+            f"the demo stopped: python -m {module} failed with exit code {done.returncode}; "
+            "see its message above"
         )
 
 
 def table(network: dict[str, Any], blob: dict[str, Any]) -> str:
-    """Set the two detectors side by side."""
+    """Format the figures of both detectors as a table."""
     head = f"{'':16}{'pAUC up to 5 FP':>16}  {'95% CI':<15}{'CPM':>7}"
     rows = [_row("3D U-Net", network), _row("blob detector", blob)]
     count = f"{network['n_lesions']} nodules in {network['n_scans']} held-out phantom scans"

@@ -2,11 +2,11 @@
 
 NoduleDetError
 ├── ConfigError       a setting is missing, misspelt or impossible         (also a ValueError)
-├── TableError        a CSV file lacks columns, rows or sense              (also a ValueError)
+├── TableError        a CSV file lacks columns or rows, or has bad values  (also a ValueError)
 ├── ScanError         an image file is damaged, incomplete or not a CT     (also a ValueError)
 ├── GeometryError     spacing, axes or extent do not fit                   (also a ValueError)
 ├── LayoutError       a data set on disk is not what its layout promises   (also a ValueError)
-├── StoreError        the resampled store is missing, foreign or damaged
+├── StoreError        the resampled store is missing, incompatible or damaged
 ├── CheckpointError   a checkpoint is damaged or of another architecture
 │   └── UnwrittenError    it cannot be written: the disk is full or over its quota
 ├── FrocInputError    candidates or lesions that cannot be scored          (also a ValueError)
@@ -17,8 +17,8 @@ NoduleDetError
 ├── StudyError        the study journal contradicts itself
 └── DispatchError     the batch system refused or lost a job
 
-A message names what was given (file and value, as the user typed it), why that cannot work,
-and what to do about it.  Commands print it as one line and exit with its ``exit_code``.
+A message names the file or setting and its value as the user typed it, why that cannot work, and
+what to do about it.  Commands print it as one line and exit with its ``exit_code``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import ClassVar
 
 
 class ExitCode(IntEnum):
-    """What a command exits with.  Job scripts and the tuning driver act on these numbers."""
+    """Exit codes of all commands.  Job scripts and the tuning driver act on these numbers."""
 
     COMPLETE = 0
     ERROR = 1
@@ -41,13 +41,13 @@ class ExitCode(IntEnum):
     DIVERGED = 86
     OUT_OF_MEMORY = 87
     UNWRITTEN = 88
-    """A file could not be written, as on a full disk: run it again once there is space."""
+    """A file could not be written, for instance on a full disk: free space and run it again."""
     BUSY = 89
     """The run folder is held by another process."""
     INTERRUPTED = 130
     """Ctrl-C, as a shell reports it: 128 + SIGINT."""
     BROKEN_PIPE = 141
-    """Whatever read the output closed it early: 128 + SIGPIPE."""
+    """The reader of the output closed it early: 128 + SIGPIPE."""
 
     @property
     def reason(self) -> str:
@@ -61,7 +61,7 @@ class ExitCode(IntEnum):
 
     @classmethod
     def of(cls, reason: str | None) -> ExitCode:
-        """Return the code that ``result.json`` names; ERROR for a name that is not one."""
+        """Return the code named in ``result.json``, or ERROR if the name is unknown."""
         return cls.__members__.get((reason or "").upper(), cls.ERROR)
 
 
@@ -69,7 +69,7 @@ class NoduleDetError(Exception):
     """Base class: catch this to catch everything the package raises on purpose."""
 
     exit_code: ClassVar[ExitCode] = ExitCode.ERROR
-    """What a command exits with when it ends with this error."""
+    """Exit code of a command that ends with this error."""
 
 
 class ConfigError(NoduleDetError, ValueError):

@@ -1,4 +1,4 @@
-"""Writing files that are never half written, with checksums, and reading JSON lines.
+"""Atomic writing of files, JSON with checksums, and JSON lines.
 
     replacing(path) ──▶ .path.PID.tmp ──fsync──▶ os.replace ──▶ path
     dict ──write_sealed()──▶ JSON with its checksum ──read_sealed()──▶ the same dict, or ValueError
@@ -23,18 +23,18 @@ CHECKSUM = "checksum"
 """Key of the checksum in a sealed JSON file."""
 
 FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
-"""Errors of a disk that pass once there is space again."""
+"""Errors that go away once the disk has free space again."""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside ``path``; the file written there replaces ``path`` at the end.
 
-    The content reaches the disk before the name does, so after a crash or a full disk there is
-    the old file or the new one, never half of one.  On an error nothing is left behind.
+    The content reaches the disk before the name does.  After a crash or on a full disk either the
+    old file or the new one exists, never half of one.  On an error nothing is left behind.
 
     Raises:
-        FileNotFoundError: If the folder does not exist; names ``path``, not the temporary file.
+        FileNotFoundError: If the folder does not exist.  Names ``path``, not the temporary file.
     """
     path = Path(path)
     if not path.parent.is_dir():
@@ -50,18 +50,18 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
+    """Write a text file atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON whole or not at all; NaN, which JSON does not have, is an error."""
+    """Write JSON atomically.  NaN, which JSON does not have, is an error."""
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
 def write_sealed(path: Path, value: dict[str, Any]) -> None:
-    """Write a JSON object together with its checksum, whole or not at all."""
+    """Write a JSON object with its checksum atomically."""
     write_json(path, value | {CHECKSUM: _checksum(value)})
 
 
@@ -101,9 +101,9 @@ def append_jsonl(path: Path, value: dict[str, Any]) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Read the objects of a JSONL file; a line that is torn or damaged is left out.
+    """Read the objects of a JSONL file, skipping truncated and damaged lines.
 
-    Only for files where a lost line costs a point in a plot (``metrics.jsonl``).
+    Only for files where a lost line costs no more than a point in a plot (``metrics.jsonl``).
     """
     if not path.exists():
         return []

@@ -22,7 +22,7 @@ Triple = tuple[float, float, float]
 
 IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 ORTHONORMAL_TOLERANCE = 1e-3
-"""How far direction cosines may be from orthonormal: headers are written with 4-6 digits."""
+"""Tolerated deviation of direction cosines from orthonormal: headers have 4-6 digits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Grid:
         if not all(np.isfinite(s) and s > 0 for s in self.spacing_mm):
             raise GeometryError(
                 f"spacing_mm={self.spacing_mm} (z, y, x) must be positive: "
-                "does the header give the voxel spacing?"
+                "check the voxel spacing in the header"
             )
         if not np.isfinite(self.origin_mm).all():
             raise GeometryError(f"origin_mm={self.origin_mm} is not finite")
@@ -94,7 +94,7 @@ class Grid:
         return np.asarray(offset @ np.linalg.inv(self._step_mm).T, np.float64)
 
     def contains(self, world: ArrayLike) -> BoolArray:
-        """Return which world points (..., 3) lie in the grid, to the outer faces of its voxels."""
+        """Return which world points (..., 3) are in the grid, including its outer voxel faces."""
         voxel = self.to_voxel(world)
         inside = (voxel >= -0.5) & (voxel <= np.asarray(self.size_vox) - 0.5)
         return np.asarray(inside.all(axis=-1))

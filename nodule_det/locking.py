@@ -3,25 +3,26 @@
     Lock(path) ──link()──▶ path: host, process, token ──heartbeat──▶ removed at the end
 
 The lock is a file that must not exist yet.  Creating one is exclusive on every file system, also
-between the nodes of a cluster; ``flock`` is not (Lustre mounted without it answers ENOSYS, with
-``localflock`` it holds on one node only).  The file names its holder, who touches it every
-``BEAT_S`` seconds.  A lock that exists is taken over when its holder is known to be gone:
+between the nodes of a cluster.  ``flock`` is not: on Lustre it fails with ENOSYS unless the mount
+has the option ``flock``, and with ``localflock`` it locks on one node only.  The file names its
+holder, which touches it every ``BEAT_S`` seconds.  An existing lock is taken over if its holder is
+known to be gone:
 
-1. The holder ran on this machine and its process has ended.  A later process of the same number
-   does not count: its start time differs.  Also when this machine was rebooted since the last
+1. The holder ran on this machine and its process has ended.  A later process with the same PID is
+   recognised by its start time.  This rule also applies if the machine was rebooted after the last
    heartbeat.
-2. The holder had locked the file by ``flock`` as well, on a mount where that reaches all nodes
-   (:func:`flock_reaches_all_hosts`), and ``flock`` says that it is free.
+2. The holder had also locked the file with ``flock``, on a mount where that reaches all nodes
+   (:func:`flock_reaches_all_hosts`), and that ``flock`` is now free.
 3. Nothing has touched the file for ``STALE_S`` seconds, by the clock of the file server.
 
-While its process lives, a holder on this machine keeps its lock however long it is silent (stopped
-by a debugger, say).  Between containers with process numbers of their own only rules 2 and 3 hold.
-A holder that finds its lock taken over (it was suspended for longer than ``STALE_S``) must not
-write any more: its process ends at once with ``ExitCode.BUSY``, unless it asked to be told.
+A live process on this machine keeps its lock however long it is silent, for example when stopped
+by a debugger.  Between containers with their own PID namespaces only rules 2 and 3 apply.  A
+holder that finds its lock taken over, because it was suspended for longer than ``STALE_S``, must
+stop writing: its process exits at once with ``ExitCode.BUSY``, unless it set ``on_lost``.
 
-Locks of earlier versions are understood: an empty file, or one line ``process N on HOST``, held
-by ``flock`` alone.  Such a file is free once ``flock`` says so; one that names another host, only
-after ``STALE_S`` seconds.
+Locks of earlier versions are recognised: an empty file, or one line ``process N on HOST``, held
+by ``flock`` alone.  Such a file is free once its ``flock`` is.  If it names another host, it is
+free only after ``STALE_S`` seconds.
 """
 
 from __future__ import annotations
@@ -55,13 +56,13 @@ STALE_S = 900.0
 MAX_BYTES = 65_536
 
 NO_FLOCK = frozenset({errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL})
-"""What ``flock`` answers on file systems that do not have it."""
+"""Errors of ``flock`` on file systems that do not support it."""
 NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
-"""What ``link`` answers on file systems without hard links."""
+"""Errors of ``link`` on file systems without hard links."""
 
 MOUNTS = Path("/proc/self/mounts")
 GLOBAL_FLOCK = {"gpfs", "ceph", "ocfs2", "gfs2"}
-"""File systems of several nodes whose ``flock`` always reaches all of them."""
+"""Cluster file systems whose ``flock`` always reaches all nodes."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +72,13 @@ class Holder:
     host: str
     pid: int
     started: str = ""
-    """Boot and start time of the process, which a later process of the same number has not."""
+    """Boot id and start time, which distinguish it from a later process with the same PID."""
     token: str = ""
     since: str = ""
     namespace: str = ""
-    """Process number space: a container may have one of its own."""
+    """PID namespace: a container may have its own."""
     global_flock: bool = False
-    """Whether it holds the file by a ``flock`` that reaches all hosts."""
+    """Whether it also holds a ``flock`` that reaches all hosts."""
 
     def __str__(self) -> str:
         since = f", since {self.since}" if self.since else ""
@@ -97,7 +98,7 @@ class Holder:
             return False
         boot = re.fullmatch(r"([0-9a-f]{8})-\d+", self.started)
         if boot and _boot_id() and boot[1] != _boot_id():
-            return touched_s < _boot_time_s()  # else it is another machine of the same name
+            return touched_s < _boot_time_s()  # else it is another machine with the same name
         return self.started != process_start(self.pid)
 
     def is_alive_here(self) -> bool:
@@ -109,13 +110,12 @@ class Holder:
 
 
 class Lock:
-    """Hold it while writing to a folder, by ``with``.
+    """A lock to hold while writing to a folder, as a context manager.
 
     Args:
         path: The lock file.
-        busy: What a refusal says, before ": held by process 7 on host, since ...".
-        on_lost: Called by the heartbeat when the lock was taken over; without it the process
-            ends.
+        busy: Start of the error message, before ": held by process 7 on host, since ...".
+        on_lost: Called by the heartbeat if the lock was taken over.  By default the process exits.
         stale_s: See ``STALE_S``.
 
     Raises:
@@ -146,7 +146,7 @@ class Lock:
             namespace=_namespace(),
         )
         self.took_over: Holder | None = None
-        """Whose stale lock was removed."""
+        """Holder of the stale lock that was removed, if any."""
 
     def __enter__(self) -> Self:
         for _ in range(5):
@@ -155,7 +155,7 @@ class Lock:
                 return self
             content = _content(self.path)
             if content is None or (not content and not self._settled_empty()):
-                continue  # it is being made or removed this moment
+                continue  # it is being created or removed right now
             holder = parse_holder(content)
             if not self._is_stale(holder, content):
                 who = holder or f"another process, since {self._since()}"
@@ -179,7 +179,7 @@ class Lock:
             os.close(self._file)
 
     def is_held(self) -> bool:
-        """Return whether the lock is still this one's."""
+        """Return whether this object still holds the lock."""
         return read_holder(self.path) == self._own
 
     def touch(self) -> bool:
@@ -191,7 +191,7 @@ class Lock:
 
     def _heartbeat(self) -> None:
         while not self._ended.wait(BEAT_S):
-            with suppress(OSError):  # a file server that is away for a moment
+            with suppress(OSError):  # the file server may be unreachable for a moment
                 if not self.touch() and not self._ended.is_set():
                     self._on_lost()
                     return
@@ -199,16 +199,16 @@ class Lock:
     def _leave(self) -> None:
         print(
             f"error: {self.path} was taken over by {read_holder(self.path) or 'another process'} "
-            "while this one was silent; nothing more is written",
+            "because this process was silent for too long; exiting without writing anything more",
             file=sys.stderr,
             flush=True,
         )
         os._exit(ExitCode.BUSY)
 
     def _create(self) -> bool:
-        """Make the file with its content in one step: a link to a finished file.
+        """Create the file with its content in one step, as a link to a finished draft.
 
-        The draft is locked by ``flock`` before, and the link is the same file.
+        The draft already has the ``flock``, and the link is the same file.
         """
         draft = self.path.with_name(f".{self.path.name}.{self._own.token}.tmp")
         fd = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
@@ -224,12 +224,12 @@ class Lock:
         except FileNotFoundError:
             if not self.path.parent.is_dir():
                 raise
-            return False  # the holder has swept our draft away
+            return False  # the holder has removed our draft as a left-over
         except OSError as error:
             if error.errno in NO_LINKS:
                 self._own = replace(self._own, global_flock=False)
                 return _write_new(self.path, self._own.as_json())
-            # a full disk, say; the write itself names no file
+            # such as a full disk: the error of a write does not name the file
             raise OSError(error.errno, error.strerror, str(self.path)) from None
         finally:
             if fd >= 0:
@@ -290,13 +290,13 @@ class Lock:
         if moved == content:
             self.took_over = holder
         else:
-            with suppress(FileExistsError):  # a third one: the holder will notice, and leave
+            with suppress(FileExistsError):  # a third process: the holder will notice and exit
                 os.link(aside, self.path)
         aside.unlink(missing_ok=True)
 
 
 def read_holder(path: Path) -> Holder | None:
-    """Read who holds a lock; None if nothing does, or the file is damaged."""
+    """Read the holder of a lock; None if the lock is free or the file is damaged."""
     content = _content(path)
     return None if content is None else parse_holder(content)
 
@@ -309,7 +309,7 @@ def parse_holder(content: str) -> Holder | None:
         values = parse_object(content)
         holder = Holder(**{f.name: values[f.name] for f in fields(Holder) if f.name in values})
     except (ValueError, TypeError):
-        return None  # not one of ours: old age alone makes it stale
+        return None  # not written by this package: stale only after STALE_S
     texts = (holder.host, holder.started, holder.token, holder.since, holder.namespace)
     whole = all(isinstance(text, str) and text == printable(text) for text in texts)
     number = isinstance(holder.pid, int) and 0 < holder.pid < 2**31
@@ -317,14 +317,14 @@ def parse_holder(content: str) -> Holder | None:
 
 
 def why_gone(path: Path) -> tuple[Holder | None, str]:
-    """Read who holds a lock, and why that holder seems to be gone; "" if it seems to be alive.
+    """Read the holder of a lock, and why it seems to be gone; "" if it seems to be alive.
 
-    Reads only: the holder may belong to another user.
+    Changes nothing: the holder may belong to another user.
     """
     holder = read_holder(path)
     try:
         touched_s = path.stat().st_mtime
-    except OSError:  # none, or a damaged one
+    except OSError:  # the lock is free or damaged
         return None, ""
     if holder is not None and holder.is_gone_here(touched_s):
         return holder, "which is gone"
@@ -335,7 +335,7 @@ def why_gone(path: Path) -> tuple[Holder | None, str]:
 
 
 def process_start(pid: int) -> str | None:
-    """Return what tells a process from a later one of the same number; None if it is gone."""
+    """Return what distinguishes a process from a later one with its PID; None if it is gone."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -379,10 +379,10 @@ def _namespace() -> str:
 
 
 def flock_reaches_all_hosts(folder: Path) -> bool:
-    """Return whether ``flock`` on a file in this folder is seen by all nodes, by its mount options.
+    """Return whether all nodes see a ``flock`` on a file in this folder, from the mount options.
 
-    Lustre says so by ``flock``; NFS unless mounted with ``nolock`` or ``local_lock``; GPFS and
-    CephFS always.  False where that is not known, and for disks of one machine.
+    On Lustre they do if it is mounted with ``flock``, on NFS unless it is mounted with ``nolock``
+    or ``local_lock``, on GPFS and CephFS always.  False if unknown, and for local disks.
     """
     try:
         mounts = [line.split() for line in MOUNTS.read_text().splitlines()]
@@ -405,7 +405,7 @@ def flock_reaches_all_hosts(folder: Path) -> bool:
 
 
 def _flock(fd: int) -> bool:
-    """Lock an open file by ``flock``; False where there is no such thing."""
+    """Lock an open file with ``flock``; False where that is not supported."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -414,7 +414,7 @@ def _flock(fd: int) -> bool:
 
 
 def _is_flock_free(path: Path) -> bool | None:
-    """Return whether no process holds a file by ``flock``; None where there is no such thing."""
+    """Return whether the ``flock`` of a file is free; None where that is not supported."""
     try:
         fd = os.open(path, os.O_RDWR)
     except FileNotFoundError:
@@ -437,12 +437,12 @@ def _link(draft: Path, path: Path) -> bool:
     try:
         os.link(draft, path)
     except FileExistsError:
-        return draft.stat().st_nlink == 2  # NFS may report an error for a link that it made
+        return draft.stat().st_nlink == 2  # NFS may report an error although it made the link
     return True
 
 
 def _write_new(path: Path, content: bytes) -> bool:
-    """Write a file that must not exist, where hard links are not possible; False if it exists."""
+    """Create a file where hard links are not possible; False if it exists."""
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
@@ -456,7 +456,7 @@ def _write_new(path: Path, content: bytes) -> bool:
 
 
 def _content(path: Path) -> str | None:
-    """Read a lock file; None if there is none."""
+    """Read a lock file; None if it does not exist."""
     try:
         return read_bytes(path, MAX_BYTES).decode("utf-8", errors="replace")
     except FileNotFoundError:

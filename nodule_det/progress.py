@@ -1,4 +1,4 @@
-"""Progress: a live bar on a terminal, one plain line at an interval in a batch log."""
+"""Progress: a live bar on a terminal, a plain line every 30 seconds in a batch log."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TextIO, TypeVar
 Item = TypeVar("Item")
 
 PLAIN_EVERY_S = 30.0
-"""Between two lines in a log: often enough to see life, rarely enough for a week's log."""
+"""Seconds between two lines in a log: short enough to follow, long enough for a week's log."""
 LIVE_EVERY_S = 0.1
 
 
@@ -35,9 +35,9 @@ class Progress:
         label: What is being counted.
         total: Number of steps.
         stream: Where to write; standard error by default, so that results can be piped.
-        clock: Returns seconds; an argument, so that no test has to wait.
+        clock: Returns seconds; tests pass their own, so that they need not wait.
         plain_every_s: Seconds between lines where the stream is not a terminal.
-        enabled: False counts silently, for all but one of several processes.
+        enabled: False counts without output, for all but one of several processes.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Progress:
             self._bar.close()
 
     def start_at(self, done: int) -> None:
-        """Begin with steps that an earlier session did, which took no time now."""
+        """Start with the steps of an earlier session, which the ETA must not count."""
         self.done = self._first = done
 
     def advance(self, note: str = "", steps: int = 1) -> None:
@@ -91,7 +91,7 @@ class Progress:
 
 
 class _Bar:
-    """One line of a terminal, drawn by rich without a thread of its own: workers may be forked."""
+    """One line of a terminal, drawn by rich without its thread, since workers may be forked."""
 
     def __init__(self, label: str, total: int, stream: TextIO) -> None:
         from rich.console import Console

@@ -23,7 +23,7 @@ RESULT_SCHEMA = 1
 
 
 class RunStatus(StrEnum):
-    """Where a run stands; the value is the word in ``result.json``."""
+    """State of a run, as written to ``result.json``."""
 
     RUNNING = "running"
     COMPLETE = "complete"
@@ -33,7 +33,7 @@ class RunStatus(StrEnum):
 
 @dataclass(kw_only=True)
 class RunResult:
-    """What a training run came to: the content of ``result.json``.
+    """Outcome of a training run: the content of ``result.json``.
 
     ``pauc`` and its standard error belong to the weights of ``checkpoint_best``; both are None
     until the first validation.
@@ -65,7 +65,7 @@ class RunResult:
     n_validation_scans: int | None = None
     n_validation_lesions: int | None = None
     n_candidates_dropped: int | None = None
-    """Candidates of the best validation that ``candidates.max_per_scan`` left out."""
+    """Candidates of the best validation discarded because of ``candidates.max_per_scan``."""
     schema: int = RESULT_SCHEMA
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -74,7 +74,7 @@ class RunResult:
         """Read what :func:`write_json` wrote; unknown keys are kept in ``extra``.
 
         Raises:
-            ValueError: If the text is not JSON, has no known ``status``, or a value that cannot be.
+            ValueError: If the text is not JSON, or has an unknown status or an impossible value.
         """
         values = parse_object(text)
         if "status" not in values:
@@ -93,7 +93,7 @@ class RunResult:
         return cls(**kept, extra=extra)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for :func:`write_json`."""
+        """Return plain values, for :func:`write_json`."""
         return asdict(self)
 
 
@@ -105,7 +105,7 @@ ALWAYS = frozenset({"status", "step", "n_scans_validated", "seconds", "schema"})
 
 
 def _check(name: str, value: object) -> None:
-    """Raise ValueError for a value that no run can have."""
+    """Raise ValueError for an impossible value."""
     if value is None and name not in ALWAYS:
         return
     if name in TEXTS:
@@ -158,7 +158,7 @@ class RunFolder:
 
     @property
     def log(self) -> Path:
-        """What the run logged."""
+        """Log of the run."""
         return self.path / "train.log"
 
     @property
@@ -198,7 +198,7 @@ class RunFolder:
 
     @property
     def result(self) -> Path:
-        """What the run came to."""
+        """Outcome of the run."""
         return self.path / "result.json"
 
     @property
@@ -208,19 +208,19 @@ class RunFolder:
 
     @property
     def findings_figure(self) -> Path:
-        """A sheet of found and missed lesions and false positives."""
+        """Images of detected and missed lesions and of false positives."""
         return self.path / "findings.png"
 
     @property
     def test(self) -> RunFolder:
-        """Tables and figures of the test fold, named as those of the validation."""
+        """Tables and figures of the test fold, with the same names as those of the validation."""
         return RunFolder(self.path / "test")
 
 
 def new_run_dir(root: Path) -> Path:
-    """Create and return a folder of its own below ``root``, named by date and time.
+    """Create and return a new folder in ``root``, named by date and time.
 
-    Two runs that start in the same second get two folders: the name is claimed by ``mkdir``.
+    Two runs that start in the same second get two folders, since ``mkdir`` claims the name.
     """
     stem = time.strftime("%Y-%m-%d_%H-%M-%S")
     root.mkdir(parents=True, exist_ok=True)

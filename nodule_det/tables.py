@@ -26,10 +26,10 @@ ANNOTATION_COLUMNS = (SERIES, X, Y, Z, DIAMETER)
 CANDIDATE_COLUMNS = (SERIES, X, Y, Z, PROBABILITY)
 """LUNA16's submission format; ours adds ``diameter_mm`` as a sixth column."""
 FORMULA = ("=", "+", "-", "@")
-"""First characters of a cell that make a spreadsheet run it as a formula."""
+"""Characters that make a spreadsheet run a cell as a formula if it starts with one."""
 
 LONGEST_CELL = 200
-"""What an error quotes of a file."""
+"""Number of characters of a cell or row that an error message quotes."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def read_table(path: Path, required: Sequence[str], *, allow_empty: bool = False
     path = Path(path)
     try:
         if path.exists() and not path.is_file():
-            raise TableError(f"{path} is not a regular file; give the path of a CSV file")
+            raise TableError(f"{path} is not a regular file: use the path of a CSV file")
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise TableError(f"{path} does not exist: use the path of a CSV file") from None
@@ -104,7 +104,7 @@ def read_table(path: Path, required: Sequence[str], *, allow_empty: bool = False
     except csv.Error as error:
         raise TableError(f"{path} line {reader.line_num} cannot be read as CSV ({error})") from None
     if not rows:
-        raise TableError(f"{path} has no cell with text; it needs a header {','.join(required)}")
+        raise TableError(f"{path} has only blank cells: it needs a header {','.join(required)}")
     header = [name.strip() for name in rows[0][1]]
     _check_header(path, header, required)
     for line, row in rows[1:]:

@@ -1,11 +1,11 @@
-"""Reading what others wrote: files that may be anything, JSON that may say anything, odd text.
+"""Reading untrusted input: files of any kind, JSON with any content, text with any characters.
 
     path ──read_bytes()──▶ bytes ──parse_object()──▶ dict of finite numbers, text, lists, dicts
     text ──printable()──▶ one line that is safe on a terminal
 
-A study, a run folder or a data set is shared, copied, edited and damaged.  Code that reads one
-expects ``FileNotFoundError`` and ``ValueError`` from these functions, and troubles of the file
-system that may pass (``OSError``).  Needs nothing but the standard library.
+Studies, run folders and data sets are shared, copied, edited and damaged.  Code that reads them
+expects ``FileNotFoundError`` and ``ValueError`` from these functions, and ``OSError`` for transient
+faults of the file system.  Needs nothing but the standard library.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NEVER_READABLE = frozenset(
         *(errno.ENXIO, errno.ENODEV, errno.ENAMETOOLONG, errno.EINVAL),
     }
 )
-"""Errors of the file itself.  All others come from the disk or its server and may pass."""
+"""Errors of the file itself.  All others come from the disk or its server and may be transient."""
 
 
 def read_bytes(path: Path, max_bytes: int) -> bytes:
@@ -33,7 +33,7 @@ def read_bytes(path: Path, max_bytes: int) -> bytes:
     Raises:
         FileNotFoundError: If the file does not exist.
         ValueError: If it is not a regular file, too large, or not readable; names the path.
-        OSError: If the file system fails in a way that may pass.
+        OSError: If the file system fails in a way that may be transient.
     """
     with _open(path) as f:
         content = f.read() if os.fstat(f.fileno()).st_size <= max_bytes else None
@@ -43,7 +43,7 @@ def read_bytes(path: Path, max_bytes: int) -> bytes:
 
 
 def read_end(path: Path, n_bytes: int) -> str:
-    """Read the last bytes of a regular file as text; empty if there is no such file to read."""
+    """Read the last bytes of a regular file as text; empty if the file cannot be read."""
     try:
         with _open(path) as f:
             f.seek(max(0, os.fstat(f.fileno()).st_size - n_bytes))
@@ -53,7 +53,7 @@ def read_end(path: Path, n_bytes: int) -> str:
 
 
 def _open(path: Path) -> BinaryIO:
-    """Open a regular file; see :func:`read_bytes` for what is raised."""
+    """Open a regular file; see :func:`read_bytes` for the errors."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -67,7 +67,7 @@ def _open(path: Path) -> BinaryIO:
 
 
 def read_text(path: Path, max_bytes: int) -> str:
-    """Read a UTF-8 text file of limited size; raises what :func:`read_bytes` raises."""
+    """Read a UTF-8 text file of limited size; see :func:`read_bytes` for the errors."""
     try:
         return read_bytes(path, max_bytes).decode("utf-8")
     except UnicodeDecodeError:
@@ -95,7 +95,7 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
 
 
 def read_object(path: Path, max_bytes: int) -> dict[str, Any]:
-    """Read a file that holds one JSON object; raises what :func:`read_bytes` raises."""
+    """Read a file that holds one JSON object; see :func:`read_bytes` for the errors."""
     content = read_bytes(path, max_bytes)
     try:
         return parse_object(content)
@@ -114,7 +114,7 @@ def printable(text: str, max_length: int = 1000) -> str:
     """Return text as one line that a terminal or a CSV file can show safely.
 
     White space becomes single spaces.  Control characters, escape sequences, direction marks and
-    lone surrogates become question marks.  What exceeds ``max_length`` is cut.
+    lone surrogates become question marks.  Text beyond ``max_length`` is cut.
 
     Example:
         >>> printable("two" + chr(10) + "lines, " + chr(27) + "[31mred")

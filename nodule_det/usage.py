@@ -1,4 +1,4 @@
-"""What a command says about its settings: ``--help``, and why a command line is refused."""
+"""``--help`` of every command, and error messages for wrong command lines."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nodule_det.errors import ConfigError
 
 
 def help_text(command: str, schema: type) -> str:
-    """Write ``--help``: every setting with its default and meaning."""
+    """Return the text of ``--help``: every setting with its default and meaning."""
     below, choices = sub_commands(command), groups(command)
     lines = [
         f"nodule-det {command} [NAME=VALUE ...]",
@@ -45,12 +45,12 @@ def help_text(command: str, schema: type) -> str:
 
 
 def explain(error: Exception, schema: type, command: str = "") -> str:
-    """Say in one line what is wrong with a command line, and what would be right.
+    """Explain in one line what is wrong with a command line, and how to fix it.
 
     Args:
-        error: What Hydra or a dataclass of settings raised.
+        error: Exception from Hydra or from a dataclass of settings.
         schema: The dataclass of the command's settings.
-        command: Words of the command, for the groups of its YAML.
+        command: Name of the command, for the groups of its YAML.
     """
     chain = [error]
     while chain[-1].__cause__ is not None and isinstance(chain[-1].__cause__, Exception):
@@ -75,14 +75,14 @@ def explain(error: Exception, schema: type, command: str = "") -> str:
 
 
 def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
-    """Read ``NAME=VALUE`` words as Hydra does; a later one of the same name wins.
+    """Parse ``NAME=VALUE`` arguments as Hydra does.  The last value of a name wins.
 
     Example:
         >>> parse_overrides(["optim.lr=1e-3", "model.residual=true"])
         {'optim.lr': 0.001, 'model.residual': True}
 
     Raises:
-        ConfigError: If a word cannot be read.
+        ConfigError: If an argument cannot be parsed.
     """
     parser = OverridesParser.create()
     values: dict[str, Any] = {}
@@ -115,7 +115,7 @@ def _unknown_choice(missing: str, options: Sequence[str]) -> str:
 def _unknown_key(full_key: str, schema: type, choices: dict[str, list[str]]) -> str:
     for name, (default, _) in settings(schema):
         if isinstance(default, dict) and full_key.startswith(f"{name}."):
-            return f"{name} takes any name, but it must be added with a plus: +{full_key}=VALUE"
+            return f"{name} accepts any name, but a new one needs a plus: +{full_key}=VALUE"
     sets = {name: f"{name} ({', '.join(options)})" for name, options in choices.items()}
     known = [*dict(settings(schema)), *sets]
     near = difflib.get_close_matches(full_key, known, n=3, cutoff=0.5)

@@ -82,7 +82,7 @@ def test_a_new_name_below_a_free_setting_is_added_with_a_plus():
     done = run("nodule_det.hpo", "dispatcher.environment.SITE=x")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        "error: dispatcher.environment takes any name, but it must be added with a plus: "
+        "error: dispatcher.environment accepts any name, but a new one needs a plus: "
         "+dispatcher.environment.SITE=VALUE\n"
     )
 

@@ -61,4 +61,4 @@ def test_a_command_that_fails_ends_the_demo_with_its_code_named(tmp_path):
     line = [sys.executable, "-m", "nodule_det.demo", *words]
     done = subprocess.run(line, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "the demo stopped: python -m nodule_det.data left with exit code 2" in done.stderr
+    assert "the demo stopped: python -m nodule_det.data failed with exit code 2" in done.stderr

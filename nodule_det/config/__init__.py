@@ -1,5 +1,5 @@
 """Every setting of the package, typed and checked.  ``conf/*.yaml`` only fills these in.
 
-One module per command; this package needs nothing but the standard library, so that ``--help``
-answers at once.
+One module per command.  This package needs nothing but the standard library, so that ``--help``
+is fast.
 """

@@ -1,4 +1,4 @@
-"""Checks that several settings share; each error names the setting as the user typed it."""
+"""Checks shared by several settings.  Each error names the setting as the user typed it."""
 
 from __future__ import annotations
 

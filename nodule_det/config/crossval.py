@@ -26,20 +26,20 @@ class CrossvalConfig:
     """
 
     out: str = ""
-    """Folder of the trainings, the pooled tables and the figures."""
+    """Output folder for the trainings, the pooled tables and the figures."""
 
     folds: list[int] = field(default_factory=list)
     """Folds to evaluate; empty evaluates all folds of the store."""
 
     selection: Selection = Selection.other
-    """other: the next fold chooses the checkpoint, and fold k is evaluated once (LUNA16's
-    protocol). same: fold k itself chooses it, which trains on more scans but is optimistic."""
+    """other: fold k + 1 chooses the checkpoint, and fold k is evaluated once (LUNA16's protocol).
+    same: fold k itself chooses it, which trains on more scans but gives optimistic figures."""
 
     workers: int = 1
-    """Trainings that run at the same time."""
+    """Number of trainings that run at the same time."""
 
     bootstrap: int = 1000
-    """Resamples for the 95% CI of the pooled figures."""
+    """Number of bootstrap resamples for the 95% CI of the pooled figures."""
 
     stop: Stop = Stop.never
     """jobs cancels the running jobs, waits until they have ended, and exits."""
@@ -52,7 +52,7 @@ class CrossvalConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
 
     shared: bool = False
-    """Let the umask decide who may read what is written; by default only its owner may."""
+    """Set file permissions from the umask.  By default only their owner can read the files."""
 
     def __post_init__(self) -> None:
         if not self.out:
@@ -63,8 +63,8 @@ class CrossvalConfig:
             value = getattr(self.train, name)
             if value != usual:
                 raise ConfigError(
-                    f"train.{name}={value} cannot be set: crossval sets it for each training; "
-                    "choose folds with folds=[...]"
+                    f"train.{name}={value} cannot be set: crossval sets it for each training; use "
+                    "folds=[...] to choose folds"
                 )
         if self.train.run_dir is not None:
             raise ConfigError(
@@ -72,4 +72,4 @@ class CrossvalConfig:
                 f"in out={self.out}"
             )
         if len(set(self.folds)) < len(self.folds):
-            raise ConfigError(f"folds={list(self.folds)} has a fold twice")
+            raise ConfigError(f"folds={list(self.folds)} lists a fold twice")

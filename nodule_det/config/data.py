@@ -10,7 +10,7 @@ from nodule_det.errors import ConfigError
 
 
 class Layout(Enum):
-    """How a data set lies on disk; ``auto`` tells by the files that it finds."""
+    """Layout of a data set on disk.  ``auto`` detects it from the files."""
 
     auto = "auto"
     luna16 = "luna16"
@@ -32,7 +32,7 @@ class PhantomConfig:
     """Synthetic chest CTs with known nodules (``source=phantom``)."""
 
     n_scans: int = 100
-    """Scans to make."""
+    """Number of scans."""
 
     seed: int = 0
     """Seed of the first scan; scan i is made from seed + i, so a larger set extends a smaller."""
@@ -41,13 +41,13 @@ class PhantomConfig:
     """(z, y, x) voxels of a scan."""
 
     nodules_per_scan: float = 0.0
-    """Mean of a Poisson number of nodules per scan; 0 draws as many as LIDC-IDRI has (mean 1.3)."""
+    """Mean number of nodules per scan (Poisson).  0 draws as many as LIDC-IDRI has (mean 1.3)."""
 
     format: FileFormat = FileFormat.mhd
     """mhd, nifti or dicom."""
 
     folds: int = 5
-    """Subset folders that the scans are dealt to in turn: the layout's own folds."""
+    """Number of subset folders, which become the folds.  Scans are assigned to them in turn."""
 
     def __post_init__(self) -> None:
         require_range("phantom.n_scans", self.n_scans, 1, 1_000_000)
@@ -62,10 +62,11 @@ class PhantomConfig:
 
 @dataclass(kw_only=True)
 class LidcConfig:
-    """How four readers' marks become one truth (``layout=lidc``)."""
+    """How the marks of four readers become one reference standard (``layout=lidc``)."""
 
     min_readers: int = 3
-    """A nodule is a lesion if at least this many of four readers marked it; others are excluded."""
+    """A nodule counts as a lesion if at least this many of four readers marked it.  The others
+    become excluded findings."""
 
     min_diameter_mm: float = 3.0
     """Smaller nodules are excluded findings."""
@@ -77,25 +78,25 @@ class LidcConfig:
 
 @dataclass(kw_only=True)
 class StoreConfig:
-    """The resampled store.  A store made with other settings is refused, not mixed."""
+    """The resampled store.  A store that was made with other settings is refused."""
 
     spacing_mm: float = 1.0
     """Edge of a voxel of the store, the same along all axes."""
 
     margin_mm: float = 12.0
-    """Rim kept around the box of the lungs."""
+    """Margin kept around the bounding box of the lungs."""
 
     folds: int = 5
-    """Folds of the split by patient, where the layout brings none of its own."""
+    """Number of folds of the split by patient, for layouts that do not define folds."""
 
     split_seed: int = 0
     """Seed of that split."""
 
     test_fraction: float = 0.0
-    """Share of the patients held out as a test set, which neither train nor hpo uses."""
+    """Fraction of the patients held out as a test set, which neither train nor hpo uses."""
 
     test_scans: str | None = None
-    """CSV with the column seriesuid: scans whose patients are the test set."""
+    """CSV with the column seriesuid: the patients of these scans become the test set."""
 
     def __post_init__(self) -> None:
         require_range("store.spacing_mm", self.spacing_mm, 0.25, 5)
@@ -129,7 +130,7 @@ class NamesConfig:
     """CSV with the column seriesuid, such as candidates.csv."""
 
     out: str = ""
-    """CSV to write, readable by its owner only."""
+    """Output CSV, readable only by its owner."""
 
     def __post_init__(self) -> None:
         for name in ("names", "table", "out"):
@@ -142,56 +143,57 @@ class DataConfig:
     """Ingest: scans of any layout -> resampled store."""
 
     source: str = "phantom"
-    """Folder of the data set, or the word ``phantom``."""
+    """Folder of the data set, or ``phantom`` for synthetic scans."""
 
     out: str = "stores/phantom"
-    """Folder of the store; an incomplete one is resumed."""
+    """Folder of the store.  An incomplete store is resumed."""
 
     layout: Layout = Layout.auto
     """auto, luna16, lidc, msd or folder."""
 
     annotations: str | None = None
-    """CSV of lesions, where the layout does not bring it (``layout=folder``)."""
+    """CSV of lesions, for layouts that do not include one (``layout=folder``)."""
 
     excluded: str | None = None
-    """CSV of findings that are neither lesion nor background."""
+    """CSV of excluded findings, which are neither lesion nor background."""
 
     masks: str | None = None
     """Folder of lung masks, one file per scan with the same name; overrides the built-in lung
     segmentation."""
 
     partial: bool = False
-    """Take a data set of which only some scans are on disk; otherwise a listed scan that is
+    """Accept a data set of which only some scans are on disk.  By default a listed scan that is
     missing is an error."""
 
     workers: int = 0
-    """Processes; 0 takes the processors this job may use."""
+    """Number of processes.  0 uses all processors of this job."""
 
     overwrite: bool = False
-    """Replace a store that exists, for instance one made with other settings."""
+    """Replace an existing store, for instance one that was made with other settings."""
 
     patients: str | None = None
-    """CSV with the columns seriesuid and patient: which scans are of the same patient.  Overrides
-    PatientID; needed where that is empty, the same for all, or the format has none (NIfTI)."""
+    """CSV with the columns seriesuid and patient: which scans belong to the same patient.
+    Overrides PatientID.  Needed where PatientID is empty or the same for all scans, or the format
+    does not have it (NIfTI)."""
 
     secret: str | None = None
-    """File of the secret from which the store's keys are computed, for stores that share patients.
-    By default a new file beside the store, OUT.secret."""
+    """File with the secret from which patient keys are computed.  Set it to that of another store
+    if both have scans of the same patients.  By default a new file beside the store, OUT.secret."""
 
     anonymise: bool = False
-    """Replace the names and UIDs of scans by random UIDs in the store and everything made from it.
-    OUT.names.csv beside the store, readable by its owner only, maps them back."""
+    """Replace the names and UIDs of scans with random UIDs in the store and everything made from
+    it.  OUT.names.csv beside the store, readable only by its owner, maps them back."""
 
     columns: list[str] = field(default_factory=list)
-    """Columns of the annotation tables to keep beside those that describe a lesion (texture,
-    spiculation, malignancy ...).  Others are not stored."""
+    """Additional columns of the annotation tables to store.  By default only the columns that
+    describe a lesion (texture, spiculation, malignancy ...) are stored."""
 
     migrate: bool = False
-    """Give a store of an earlier version keys from a secret, in place of plain hashes of
-    PatientID, which can be reversed."""
+    """Convert a store of an earlier version: replace its plain hashes of PatientID, which can be
+    reversed, with keys computed from a secret."""
 
     shared: bool = False
-    """Let the umask decide who may read the store; by default only its owner may."""
+    """Set file permissions from the umask.  By default only the owner can read the store."""
 
     phantom: PhantomConfig = field(default_factory=PhantomConfig)
     lidc: LidcConfig = field(default_factory=LidcConfig)

@@ -22,10 +22,10 @@ class DemoConfig:
             "phantom.folds=2",
         ]
     )
-    """Settings handed to ``nodule_det.data``."""
+    """Settings passed to ``nodule_det.data``."""
 
     train: list[str] = field(default_factory=lambda: ["experiment=demo"])
-    """Settings handed to ``nodule_det.train``."""
+    """Settings passed to ``nodule_det.train``."""
 
     shared: bool = False
-    """Let the umask decide who may read what is written; by default only its owner may."""
+    """Set file permissions from the umask.  By default only their owner can read the files."""

@@ -11,7 +11,7 @@ from nodule_det.errors import ConfigError
 
 
 class IntervalKind(Enum):
-    """How the 95% CIs are made."""
+    """Method of the 95% CIs."""
 
     gamma = "gamma"
     logit = "logit"
@@ -28,7 +28,7 @@ class HitBy(Enum):
 
 
 class Compat(Enum):
-    """Whose habits to follow."""
+    """Which reference implementation to reproduce."""
 
     none = "none"
     luna16 = "luna16"
@@ -36,38 +36,39 @@ class Compat(Enum):
 
 @dataclass(kw_only=True)
 class EvaluateConfig:
-    """Candidates and annotations -> FROC figures with 95% CIs, as JSON, CSV and pictures."""
+    """Candidates and annotations -> FROC figures with 95% CIs, as JSON, CSV and plots."""
 
     candidates: str = ""
     """CSV of a detector: seriesuid, coordX, coordY, coordZ in world mm, probability (or score)."""
 
     annotations: str = ""
-    """CSV of the lesions: seriesuid, coordX, coordY, coordZ, diameter_mm (LUNA16's as it is)."""
+    """CSV of the lesions: seriesuid, coordX, coordY, coordZ, diameter_mm (LUNA16's file as is)."""
 
     scans: str = ""
-    """CSV of all evaluated scans, those without lesions too; a header line is optional."""
+    """CSV of all evaluated scans, including those without lesions.  A header line is optional."""
 
     excluded: str = ""
     """CSV of findings that are neither lesion nor false positive (annotations_excluded)."""
 
     patients: str = ""
-    """CSV with columns seriesuid, patient, or a column of scans: patients are resampled as a whole.
-    A column ``patient`` of scans is used by itself."""
+    """CSV with the columns seriesuid and patient, or the name of a column of ``scans``: all scans
+    of a patient are resampled together.  A column ``patient`` of ``scans`` is used by default."""
 
     out: str = "evaluation"
     """Folder for froc.json, froc_curve.csv and froc.png, .svg, .pdf."""
 
     upper: float = 5.0
-    """False positives per scan up to which the partial area is taken."""
+    """Upper limit of the partial area, in false positives per scan."""
 
     bootstrap: int = 1000
-    """Resamples of the scans or patients for the 95% CIs."""
+    """Number of resamples of the scans or patients for the 95% CIs."""
 
     interval: IntervalKind = IntervalKind.gamma
-    """Kind of 95% CI: gamma (holds what it promises), or logit, bca, percentile as in papers."""
+    """Method of the 95% CIs: gamma (reaches its nominal coverage), or logit, bca or percentile as
+    in papers."""
 
     seed: int = 0
-    """Seed of the resamples."""
+    """Random seed of the resamples."""
 
     hit: HitBy = HitBy.centre
     """When a candidate hits a lesion: centre (nearer to it than half its diameter), iou (their
@@ -84,31 +85,33 @@ class EvaluateConfig:
     """Masks of the candidates, for hit=iou together with masks."""
 
     drop_unknown_findings: bool = False
-    """Leave out annotations of scans that are not listed, as of other folds; else an error."""
+    """Ignore annotations of scans that are not listed, such as those of other folds.  By default
+    they are an error."""
 
     drop_unknown_candidates: bool = False
-    """Leave out candidates of scans that are not listed, which is suspicious; else an error."""
+    """Ignore candidates of scans that are not listed.  By default they are an error, since they
+    often mean a wrong file."""
 
     drop_nan: bool = False
-    """Leave out candidates whose score is NaN; an error otherwise."""
+    """Ignore candidates whose score is NaN.  By default they are an error."""
 
     compat: Compat = Compat.none
-    """luna16: as the challenge's script, which looks at 100 candidates a scan at most."""
+    """luna16 reproduces the challenge's script, which evaluates at most 100 candidates per scan."""
 
     strata: str = ""
-    """Figures by group of lesions: ``diameter``, or a column of the annotations."""
+    """Group lesions by ``diameter`` or a column of the annotations, with figures for each group."""
 
     compare: str = ""
-    """CSV of another detector, which is compared on the same scans."""
+    """CSV of another detector to compare on the same scans."""
 
     permutations: int = 1000
-    """Random swaps of scans (or patients) between the detectors, to test their difference."""
+    """Number of random swaps of scans (or patients) in the permutation test of the difference."""
 
     detect: float = 0.03
-    """Difference for which the number of scans needed is reported."""
+    """Difference between detectors for which the required number of scans is reported."""
 
     shared: bool = False
-    """Let the umask decide who may read what is written; by default only its owner may."""
+    """Set file permissions from the umask.  By default only their owner can read the files."""
 
     def __post_init__(self) -> None:
         for name in ("candidates", "annotations", "scans"):

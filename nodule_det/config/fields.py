@@ -24,7 +24,7 @@ def settings(schema: type, prefix: str = "") -> Iterator[tuple[str, tuple[Any, s
 
 
 def _field_docs(schema: type) -> dict[str, str]:
-    """Read the string below each field, which Python itself discards."""
+    """Read the docstring below each field, which Python does not keep."""
     body = ast.parse(textwrap.dedent(inspect.getsource(schema))).body[0]
     if not isinstance(body, ast.ClassDef):
         return {}

@@ -1,4 +1,4 @@
-"""Where ``conf/*.yaml`` lies, the groups of settings there, and the settings of earlier runs."""
+"""The folder of ``conf/*.yaml``, the groups of settings in it, and the settings of earlier runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nodule_det.errors import ConfigError
 
 _PACKAGE = Path(__file__).parents[1]
 CONF_DIR = str(_PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf")
-"""Beside the package in a checkout, inside it once installed.  It is absolute, so that it is found
+"""Beside the package in a checkout, inside it once installed.  Absolute, so that commands find it
 from any working directory."""
 
 
@@ -17,7 +17,7 @@ def groups(command: str) -> dict[str, list[str]]:
     """Return the groups that a command's YAML names, with the choices of each.
 
     Args:
-        command: Words of the command, such as ``hpo report``.
+        command: Name of the command, such as ``hpo report``.
     """
     import yaml
 
@@ -57,7 +57,7 @@ def saved_settings(path: Path) -> dict[str, Any]:
 
 
 def _require_tree(values: dict[Any, Any]) -> None:
-    """Refuse keys that are not text; a branch that contains itself ends in a RecursionError."""
+    """Refuse keys that are not text.  A mapping that contains itself raises a RecursionError."""
     for key, value in values.items():
         if not isinstance(key, str):
             raise ValueError(f"the name {key!r} is not text")

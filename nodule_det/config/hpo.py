@@ -20,7 +20,7 @@ no leading minus and no blanks."""
 
 
 class DispatcherKind(Enum):
-    """Who runs the trainings."""
+    """What runs the trainings."""
 
     local = "local"
     pbs = "pbs"
@@ -61,7 +61,7 @@ class Stop(Enum):
 
 
 class StudyWas(Enum):
-    """How a study got to a folder other than the one it was last driven in."""
+    """Whether a study is still in the folder where its driver last ran, or was moved or copied."""
 
     in_place = "in_place"
     moved = "moved"
@@ -82,8 +82,8 @@ class DispatcherConfig:
     """PBS select statement of one job."""
 
     walltime_s: float = 0.0
-    """Wall-clock limit of a job.  The training saves a checkpoint before it and resumes in the
-    next job.  0 requests none."""
+    """Wall-clock limit of a job.  The training saves a checkpoint before the limit and resumes in
+    the next job.  0 requests no limit."""
 
     walltime_margin_s: float = 300.0
     """How long before ``walltime_s`` the training must have saved its checkpoint."""
@@ -101,17 +101,17 @@ class DispatcherConfig:
     """Variables exported in a job."""
 
     container: str = ""
-    """Words before the training command, such as ``apptainer exec --nv image.sif``."""
+    """Prefix of the training command, such as ``apptainer exec --nv image.sif``."""
 
     python: str = ""
     """Python on the compute nodes; by default the one that runs the driver."""
 
     memory_gb: float = 0.0
-    """Memory limit of a training: that of its GPU, or on a CPU that of its job (request it with
-    ``select`` or ``submit_args``).  0 means unknown: nothing is refused for its memory."""
+    """Memory limit of a training: the memory of its GPU, or on a CPU that of its job (which you
+    request with ``select`` or ``submit_args``).  0 means unknown: no trial is refused for it."""
 
     gpus: list[int] = field(default_factory=list)
-    """local: GPUs to use, one per job.  Empty: jobs see what the driver sees."""
+    """local: GPUs to use, one per job.  If empty, jobs see the same GPUs as the driver."""
 
     cpus_per_job: int = 1
     """local: threads of a job (OMP_NUM_THREADS)."""
@@ -126,7 +126,7 @@ class DispatcherConfig:
     """PBS: poll with ``qstat -f``, which reports why a job waits.  false uses plain qstat."""
 
     timeout_s: float = 60.0
-    """Longest wait for an answer from the batch system."""
+    """Timeout of each command of the batch system."""
 
     grace_s: float = 60.0
     """How long a result may take to appear after its job is gone (network file systems)."""
@@ -141,7 +141,7 @@ class DispatcherConfig:
         require_range("dispatcher.grace_s", self.grace_s, 0, 3600)
         if 0 < self.walltime_s <= self.walltime_margin_s:
             raise ConfigError(
-                f"dispatcher.walltime_s={self.walltime_s:g} leaves no time beside "
+                f"dispatcher.walltime_s={self.walltime_s:g} leaves no time to train before "
                 f"dispatcher.walltime_margin_s={self.walltime_margin_s:g}; lower the margin"
             )
         for name in self.environment:
@@ -156,7 +156,7 @@ class DispatcherConfig:
 
 @dataclass(kw_only=True)
 class RetryConfig:
-    """How often a trial is started again, by reason.  Diverged and out of memory: never."""
+    """How often a trial is restarted, by reason.  Divergence and lack of memory: never."""
 
     lost: int = 3
     """The job vanished without a result, as in a node crash, or its disk was full."""
@@ -180,15 +180,15 @@ class ForecastConfig:
     """Refuse trainings that are predicted to exceed the memory or time limit of a job."""
 
     refuse: bool = True
-    """Fail such a trial before it becomes a job.  Nothing is refused without a limit, or with a
-    ``command`` of your own."""
+    """Fail such a trial before its job is submitted.  Has no effect without a limit, or with your
+    own ``command``."""
 
     margin: float = 1.5
-    """Factor by which a prediction must exceed the limit, since predictions have errors."""
+    """Factor by which the prediction must exceed the limit, to allow for prediction errors."""
 
     hours: float = 0.0
-    """Node hours that one trial may take; 0 means ``dispatcher.walltime_s`` times the jobs that
-    ``retries.stopped`` allows."""
+    """Limit of node hours per trial.  0 uses ``dispatcher.walltime_s`` times the number of jobs
+    that ``retries.stopped`` allows."""
 
     def __post_init__(self) -> None:
         require_range("forecast.margin", self.margin, 1, 100)
@@ -200,7 +200,7 @@ class StoppingConfig:
     """Early stopping of trainings that are not expected to reach the best value."""
 
     on: bool = False
-    """Cancel trainings that are predicted to end clearly below the best value so far."""
+    """Cancel trainings whose predicted final value is clearly below the best so far."""
 
     first_epoch: int = 5
     """No training is stopped before this epoch."""
@@ -254,8 +254,8 @@ class KeepConfig:
     """Which checkpoints of finished trials are kept."""
 
     best: int = 10
-    """Keep best.pt of this many trials with the best values, and remove it from all others.
-    last.pt is removed once its trial is over."""
+    """Number of trials, those with the best values, whose best.pt is kept.  It is removed from all
+    others.  last.pt is removed once its trial has finished."""
 
     def __post_init__(self) -> None:
         require_range("keep.best", self.best, 0, 1_000_000)
@@ -291,7 +291,7 @@ class HpoConfig:
     """Print the next job script and submit nothing."""
 
     command: list[str] = field(default_factory=list)
-    """The command to tune as a list of words, such as [python,my.py].  By default ``python -m
+    """The command to tune as a list of arguments, such as [python,my.py].  By default ``python -m
     nodule_det.train``.  It receives its parameters as NAME=VALUE, and run_dir=FOLDER, where it must
     write result.json."""
 

@@ -23,14 +23,15 @@ class FinishConfig:
     """Folder of the study."""
 
     out: str = ""
-    """Folder of the trainings, the results and the model; empty takes ``finish`` in the study."""
+    """Output folder for the trainings, the results and the model; by default ``finish`` in the
+    study."""
 
     settings: int = 3
-    """Settings to retrain: those with the highest posterior mean.  The trial with the largest
-    observed value is always added, so that the report can say how lucky it was."""
+    """Number of settings to retrain, those with the highest posterior mean.  The trial with the
+    largest observed value is always added, so that the report can show how optimistic it was."""
 
     seeds: list[int] = field(default_factory=lambda: [0])
-    """Seeds with which every setting is trained on every fold; more average out their luck."""
+    """Seeds with which every setting is trained on every fold.  More seeds average out chance."""
 
     folds: list[int] = field(default_factory=list)
     """Folds to evaluate; empty evaluates all folds of the store."""
@@ -39,13 +40,13 @@ class FinishConfig:
     """Which fold chooses the checkpoints: other or same, as in crossval."""
 
     workers: int = 1
-    """Trainings that run at the same time."""
+    """Number of trainings that run at the same time."""
 
     bootstrap: int = 1000
-    """Resamples for the 95% CIs."""
+    """Number of bootstrap resamples for the 95% CIs."""
 
     permutations: int = 1000
-    """Swaps of scans for the tests of the differences."""
+    """Number of random swaps of scans in the permutation tests of the differences."""
 
     licence: str = ""
     """Licence of the model, written into ``model.json``."""
@@ -70,4 +71,4 @@ class FinishConfig:
         for seed in self.seeds:
             require_range("seeds", seed, 0, MAX_SEED)
         if len(set(self.folds)) < len(self.folds):
-            raise ConfigError(f"folds={list(self.folds)} has a fold twice")
+            raise ConfigError(f"folds={list(self.folds)} lists a fold twice")

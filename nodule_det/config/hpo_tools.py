@@ -13,14 +13,14 @@ from nodule_det.errors import ConfigError
 
 @dataclass(kw_only=True)
 class InitConfig:
-    """Write the files to start a study of your own with: a search space and a command to run."""
+    """Write the files to start your own study: a search space and a command to run."""
 
     out: str = ""
     """New folder for the files."""
 
     example: bool = False
-    """Write a small program in plain Python as well, to see how any program is tuned; false
-    prepares a study of nodule_det.train on a workstation."""
+    """Also write a small program in plain Python, to see how any program is tuned.  false prepares
+    a study of nodule_det.train on a workstation."""
 
     def __post_init__(self) -> None:
         if not self.out:
@@ -29,7 +29,7 @@ class InitConfig:
 
 @dataclass(kw_only=True)
 class PruneConfig:
-    """Free disk space: checkpoints that are no longer needed, and small files of finished trials.
+    """Free disk space: remove unneeded checkpoints and pack small files of finished trials.
 
     Without ``remove=true`` it only lists what it would do.
     """
@@ -38,10 +38,10 @@ class PruneConfig:
     """Folder of the study."""
 
     remove: bool = False
-    """Do it; false only reports the space that would be freed."""
+    """Remove and pack the files.  false only reports the space that would be freed."""
 
     keep_best: int = 10
-    """Trials with the best values that stay as they are."""
+    """Number of trials, those with the best values, that are left unchanged."""
 
     pack: bool = True
     """Pack the remaining small files of a finished trial (logs, tables, figures) into files.zip."""
@@ -53,7 +53,7 @@ class PruneConfig:
 
 @dataclass(kw_only=True)
 class StatusConfig:
-    """Show the state of a study.  Works at any time, also beside a running driver."""
+    """Show the state of a study.  Works at any time, also while the driver runs."""
 
     study: str = ""
     """Folder of the study."""
@@ -64,7 +64,7 @@ class StatusConfig:
 
 @dataclass(kw_only=True)
 class ShowConfig:
-    """Show one trial: its parameters, its jobs, and its command line, ready to paste."""
+    """Show one trial: its parameters, its jobs, and its command line to copy."""
 
     study: str = ""
     """Folder of the study."""
@@ -88,10 +88,10 @@ class AddConfig:
     """YAML file with a list of points, each a mapping of parameter names to values."""
 
     results: str = ""
-    """Folder of an earlier study.  Its finished trials inform this one, each once."""
+    """Folder of an earlier study, whose finished trials are imported, each once."""
 
     other_trainings: bool = False
-    """Import results even if the settings that are not tuned were different."""
+    """Import results even if settings that are not tuned differ."""
 
     def __post_init__(self) -> None:
         require_study(self.study)
@@ -101,7 +101,7 @@ class AddConfig:
 
 @dataclass(kw_only=True)
 class CancelConfig:
-    """Cancel one trial.  Its job is ended, its point is not tried again, and it is not used."""
+    """Cancel one trial: end its job, never retry it, and ignore its results."""
 
     study: str = ""
     """Folder of the study."""
@@ -137,7 +137,7 @@ class ExportConfig:
 class StudyReportConfig:
     """Write the report of a study: one HTML page that needs no network, and its figures as PNGs.
 
-    Works at any time, also beside a running driver.
+    Works at any time, also while the driver runs.
     """
 
     study: str = ""
@@ -147,7 +147,7 @@ class StudyReportConfig:
     """Folder for ``report.html`` and the PNGs; by default ``report`` in the study."""
 
     seed: int = 0
-    """Seed of the points and models from which importance is estimated."""
+    """Random seed for the estimates of importance."""
 
     def __post_init__(self) -> None:
         require_study(self.study)
@@ -168,10 +168,10 @@ class SimulateConfig:
     """Strategies to compare, each with every number of workers."""
 
     workers: list[int] = field(default_factory=lambda: [1, 2, 4, 8, 16])
-    """Numbers of jobs at a time."""
+    """Numbers of concurrent jobs to compare."""
 
     repetitions: int = 3
-    """Repetitions, each with its own function, first points, noise and crashed nodes."""
+    """Number of repetitions, each with its own function, first points, noise and node crashes."""
 
     jobs: int = 100
     """Trials of a study."""
@@ -180,7 +180,7 @@ class SimulateConfig:
     """Number of the first function.  Repetition r uses the r-th after it."""
 
     processes: int = 1
-    """Studies simulated at a time.  With more than one, set OMP_NUM_THREADS=1."""
+    """Number of studies simulated in parallel.  With more than one, set OMP_NUM_THREADS=1."""
 
     acquisition: AcquisitionConfig = field(default_factory=AcquisitionConfig)
     stopping: StoppingConfig = field(default_factory=StoppingConfig)

@@ -1,4 +1,4 @@
-"""Settings of ``python -m nodule_det.predict``: candidates of scans without annotation."""
+"""Settings of ``python -m nodule_det.predict``: candidates of scans without annotations."""
 
 from __future__ import annotations
 
@@ -17,27 +17,28 @@ class PredictConfig:
     """Scans -> candidates.csv, and a 3D Slicer Markups file for each scan."""
 
     checkpoint: Any = ""
-    """A ``best.pt`` or ``last.pt`` of a training run, or a list of them: an ensemble, whose mean
-    probability is searched."""
+    """``best.pt`` or ``last.pt`` of a training run.  A list is an ensemble, whose probabilities are
+    averaged."""
 
     model: str = ""
-    """A model folder, as crossval writes it; instead of ``checkpoint``."""
+    """A model folder written by crossval or hpo finish, instead of ``checkpoint``."""
 
     views: int = 1
-    """Views of each scan whose probabilities are averaged: 1, its 8 mirrors, or all 48 symmetries
-    of a cube.  Time grows in proportion."""
+    """Number of views of each scan whose probabilities are averaged: 1, 8 (mirrored along every
+    axis) or 48 (all symmetries of a cube).  Run time grows in proportion."""
 
     input: str = ""
     """A scan (.mhd, .nii, .nii.gz, a DICOM folder) or a folder of scans."""
 
     out: str = "predictions"
-    """Folder for ``candidates.csv`` and the Markups files; an unfinished one is gone on with."""
+    """Folder for ``candidates.csv`` and the Markups files.  An incomplete one is resumed."""
 
     masks: str | None = None
-    """Folder of lung masks, one file per scan of the same name; wins over our own."""
+    """Folder of lung masks, one file per scan with the same name; overrides the built-in lung
+    segmentation."""
 
     markups_max: int = 20
-    """Candidates in a Markups file, the best ones."""
+    """Largest number of candidates in a Markups file, the best ones."""
 
     device: Device = Device.auto
     """auto, cpu or cuda."""
@@ -48,11 +49,11 @@ class PredictConfig:
     candidates: CandidateConfig = field(default_factory=CandidateConfig)
 
     shared: bool = False
-    """Let the umask decide who may read what is written; by default only its owner may."""
+    """Set file permissions from the umask.  By default only their owner can read the files."""
 
     @property
     def checkpoints(self) -> tuple[str, ...]:
-        """The checkpoint files that are named, none where a model folder is."""
+        """The checkpoint files, empty if ``model`` is set."""
         named = self.checkpoint if isinstance(self.checkpoint, list) else [self.checkpoint]
         return tuple(path for path in named if path)
 
@@ -62,7 +63,7 @@ class PredictConfig:
         if bool(self.checkpoint) == bool(self.model):
             given = "both are" if self.model else "neither is"
             raise ConfigError(
-                f"a network is named by checkpoint=FILE or model=FOLDER, and {given} set; set one"
+                f"checkpoint=FILE or model=FOLDER selects the network, but {given} set; set one"
             )
         paths = self.checkpoint if isinstance(self.checkpoint, list) else [self.checkpoint]
         if not all(isinstance(path, str) for path in paths):

@@ -17,7 +17,7 @@ class ReportConfig:
     """
 
     run: str = ""
-    """Run folder of a training; it knows its files and its store."""
+    """Run folder of a training, where the report finds its files and its store."""
 
     candidates: str = ""
     """CSV of a detector: seriesuid, coordX, coordY, coordZ in world mm, probability (or score)."""
@@ -35,22 +35,22 @@ class ReportConfig:
     """Folder of the scans: DICOM series, MetaImage or NIfTI files, named by their seriesuid."""
 
     store: str = ""
-    """Store of the scans.  A run's own is used by default."""
+    """Store of the scans; by default the store of ``run``."""
 
     out: str = ""
     """HTML file; by default ``report.html``, in the run folder if there is one."""
 
     false_positives_per_scan: int = 5
-    """False positives shown of each scan, those of the highest score."""
+    """Number of false positives shown per scan, those with the highest scores."""
 
     bootstrap: int = 1000
-    """Resamples of the scans or patients for the 95% CIs."""
+    """Number of resamples of the scans or patients for the 95% CIs."""
 
     seed: int = 0
-    """Seed of the resamples."""
+    """Random seed of the resamples."""
 
     shared: bool = False
-    """Let the umask decide who may read what is written; by default only its owner may."""
+    """Set file permissions from the umask.  By default only their owner can read the files."""
 
     def __post_init__(self) -> None:
         tables = {name: getattr(self, name) for name in ("candidates", "annotations", "scans")}

@@ -1,7 +1,7 @@
 """Settings of ``python -m nodule_det.train``.
 
-Eleven of them are the hyper-parameters of Nomura et al., whose ranges ``conf/space/nomura.yaml``
-keeps; the ranges here are what the code can do:
+Eleven of them are the hyper-parameters of Nomura et al., whose ranges are in
+``conf/space/nomura.yaml``.  The ranges here are what the code supports:
 ``patches.size_vox  model.depth  model.filters  model.kernel_size  model.residual
 optim.batch_size  optim.lr  optim.beta1  augment.copies  augment.shift_vox  augment.rotate``
 """
@@ -27,8 +27,8 @@ class Device(Enum):
 class Precision(Enum):
     """Arithmetic of the forward pass.
 
-    ``auto`` uses bf16 where the device has units for it, fp16 with loss scaling on older GPUs,
-    fp32 elsewhere.
+    ``auto`` uses bf16 where the device supports it in hardware, fp16 with loss scaling on older
+    GPUs, fp32 elsewhere.
     """
 
     auto = "auto"
@@ -38,7 +38,7 @@ class Precision(Enum):
 
 
 class Optimizer(Enum):
-    """Rule of the optimiser step."""
+    """Optimisation algorithm."""
 
     adam = "adam"
     adamw = "adamw"
@@ -50,17 +50,17 @@ class PatchConfig:
     """Which cubes of a scan the network is trained on."""
 
     size_vox: int = 32
-    """W, edge of the cubic patch in voxels of the store: an even number from 16 to 512 that
-    ``model.depth`` halvings divide."""
+    """W, edge of the cubic patch in voxels of the store: an even number from 16 to 512 that can be
+    halved as often as ``model.depth`` requires."""
 
     per_epoch: int = 512
     """Patches drawn per epoch, not counting augmented copies."""
 
     positive_fraction: float = 0.5
-    """Share of patches around a lesion.  Lesions take turns, so each is seen equally often."""
+    """Fraction of patches around a lesion.  Lesions take turns, so each is seen equally often."""
 
     vessel_fraction: float = 0.25
-    """Share of patches around dense lung voxels: vessels, the hard negatives.
+    """Fraction of patches around dense lung voxels: vessels, the hard negatives.
 
     The rest is drawn from anywhere in the lungs.  A nearby lesion is a target there as well."""
 
@@ -112,7 +112,7 @@ class OptimConfig:
     """The optimiser."""
 
     kind: Optimizer = Optimizer.adam
-    """adam, adamw (weight decay apart from the gradient) or sgd (Nesterov momentum)."""
+    """adam, adamw (decoupled weight decay) or sgd (Nesterov momentum)."""
 
     batch_size: int = 8
     """Patches (augmented copies included) per optimiser step, 1-4096."""
@@ -135,14 +135,14 @@ class OptimConfig:
 
 @dataclass(kw_only=True)
 class AugmentConfig:
-    """What makes augmented copies differ from the patch that was drawn."""
+    """How augmented copies differ from the drawn patch."""
 
     copies: int = 1
-    """Augmented copies of each drawn patch, 0-64; each is one more patch in the epoch."""
+    """Number of augmented copies of each drawn patch, 0-64.  Each adds a patch to the epoch."""
 
     shift_vox: int = 8
-    """Largest random shift along each axis, in voxels, 0 to half of ``patches.size_vox``; smaller
-    where it would push the lesion that the patch was drawn around out of the patch."""
+    """Largest random shift along each axis, in voxels, 0 to half of ``patches.size_vox``.  Smaller
+    where the shift would push the patch's own lesion out of it."""
 
     rotate: bool = True
     """Rotate copies by 0/90/180/270 degrees in the axial, coronal and sagittal planes."""
@@ -169,7 +169,7 @@ class AugmentConfig:
 
     @property
     def changes_intensity(self) -> bool:
-        """Whether copies differ in more than place and orientation."""
+        """Whether copies differ in more than position and orientation."""
         return self.copies > 0 and (self.noise_hu > 0 or self.contrast > 0 or self.scale > 0)
 
 
@@ -178,12 +178,12 @@ class FeedConfig:
     """How batches reach the network.  Changes speed and memory, never the batches."""
 
     memory_gb: float | None = None
-    """GPU memory for training scans.  Scans that do not fit are cut on the CPU.  By default what
-    the network and its validation leave free; 0 cuts everything on the CPU."""
+    """GPU memory for training scans.  Patches of scans that do not fit are cut on the CPU.  By
+    default all memory that training and validation leave free.  0 cuts all patches on the CPU."""
 
     threads: int = 0
-    """CPU threads that cut patches; 0 uses one per processor core that the network leaves idle,
-    at most 8, and one where the network itself runs on the CPU."""
+    """Number of CPU threads that cut patches.  0 uses one per idle processor core, at most 8, or
+    one thread if the network itself runs on the CPU."""
 
     def __post_init__(self) -> None:
         if self.memory_gb is not None:
@@ -200,8 +200,8 @@ class GpuConfig:
     the log, where the step cannot be captured (several processes, fp16)."""
 
     sync_norm: bool = True
-    """With several GPUs, take batch norm's statistics from the whole batch instead of each GPU's
-    share.  Exact, but every layer waits for the other GPUs."""
+    """With several GPUs, compute batch-norm statistics over the whole batch instead of each GPU's
+    part.  Exact, but every layer waits for the other GPUs."""
 
 
 @dataclass(kw_only=True)
@@ -218,7 +218,7 @@ class ValidationConfig:
     """Validate on at most this many scans of the fold, drawn by seed; 0 uses all."""
 
     bootstrap: int = 1000
-    """Resamples of the cases for the confidence interval and the standard error."""
+    """Number of resamples of the cases for the 95% CI and the standard error."""
 
     slab_gb: float = 2.5
     """CPU memory for the slab of a scan that is computed at once, never more than a quarter of
@@ -243,7 +243,8 @@ class CandidateConfig:
     """Peaks closer than this are merged into the highest of them."""
 
     max_per_scan: int = 200
-    """Candidates kept per scan, the best ones.  FROC up to 8 false positives needs far fewer."""
+    """Largest number of candidates kept per scan, the best ones.  FROC up to 8 false positives per
+    scan needs far fewer."""
 
     def __post_init__(self) -> None:
         require_range("candidates.threshold", self.threshold, 0, 1)
@@ -279,11 +280,11 @@ class TrainConfig:
     """Folder that ``python -m nodule_det.data`` wrote."""
 
     fold: int = 0
-    """Fold held out for validation; the others are trained on."""
+    """Fold held out for validation.  The others are used for training."""
 
     test_fold: int | None = None
-    """A second fold held out: neither trained nor validated on, and evaluated once at the end with
-    the best checkpoint.  The results are in ``test/`` of the run folder."""
+    """A second held-out fold, used neither for training nor for validation.  It is evaluated once
+    at the end with the best checkpoint; the results are in ``test/`` of the run folder."""
 
     run_dir: str | None = None
     """Folder of this run; by default a new one below ``runs/``.  An incomplete run in it is
@@ -312,7 +313,7 @@ class TrainConfig:
     limits: LimitConfig = field(default_factory=LimitConfig)
 
     shared: bool = False
-    """Let the umask decide who may read what is written; by default only its owner may."""
+    """Set file permissions from the umask.  By default only their owner can read the files."""
 
     def __post_init__(self) -> None:
         require_range("fold", self.fold, 0, 10_000)

@@ -13,7 +13,7 @@ from nodule_det.errors import ConfigError
         ({"out": ""}, "out is not set; add out=FOLDER"),
         ({"workers": 0}, "workers=0 must lie in"),
         ({"bootstrap": 1}, "bootstrap=1 must lie in"),
-        ({"folds": [1, 2, 1]}, r"folds=\[1, 2, 1\] has a fold twice"),
+        ({"folds": [1, 2, 1]}, r"folds=\[1, 2, 1\] lists a fold twice"),
         ({"train": TrainConfig(fold=2)}, r"train\.fold=2 cannot be set"),
         ({"train": TrainConfig(test_fold=2)}, r"train\.test_fold=2 cannot be set"),
         ({"train": TrainConfig(test_fold=0)}, r"train\.test_fold=0 cannot be set"),

@@ -18,7 +18,7 @@ from nodule_det.errors import ConfigError
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"walltime_s": 300}, r"walltime_s=300 leaves no time beside .*margin_s=300; lower the"),
+        ({"walltime_s": 300}, r"walltime_s=300 leaves no time to train .*margin_s=300; lower the"),
         ({"environment": {"2X": "1"}}, r"environment\.2X is not a valid variable name"),
         ({"poll_s": 0}, r"dispatcher\.poll_s=0 must lie in"),
         ({"kind": DispatcherKind.pbs, "gpus": [0]}, r"gpus=\[0\] is for the local dispatcher"),

@@ -14,7 +14,7 @@ from nodule_det.errors import ConfigError
         ({"seeds": []}, "must list one or more different seeds"),
         ({"seeds": [1, 1]}, "must list one or more different seeds"),
         ({"seeds": [-1]}, "seeds=-1 must lie in"),
-        ({"folds": [0, 0]}, "has a fold twice"),
+        ({"folds": [0, 0]}, "lists a fold twice"),
         ({"bootstrap": 1}, "bootstrap=1 must lie in"),
     ],
 )

@@ -115,7 +115,7 @@ def test_a_fold_that_failed_is_named_and_tried_again(three_folds, tmp_path):
     ("words", "message"),
     [
         (["folds=[7]"], "has no fold 7; it has [0, 1, 2]"),
-        (["folds=[1,1]"], "folds=[1, 1] has a fold twice"),
+        (["folds=[1,1]"], "folds=[1, 1] lists a fold twice"),
         (["train.fold=1"], "train.fold=1 cannot be set: crossval sets it for each training"),
         (["train.test_fold=1"], "train.test_fold=1 cannot be set"),
         (["train.run_dir=x"], "train.run_dir=x cannot be set"),

@@ -175,8 +175,7 @@ def test_settings_that_are_not_given_are_asked_for(command):
     code, _, err = command("input=x")
     assert code == ConfigError.exit_code
     assert err == (
-        "error: a network is named by checkpoint=FILE or model=FOLDER, and neither is set; "
-        "set one\n"
+        "error: checkpoint=FILE or model=FOLDER selects the network, but neither is set; set one\n"
     )
 
 
@@ -504,7 +503,7 @@ def test_a_model_folder_says_what_scores_mean(folder, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "a network is named by checkpoint=FILE or model=FOLDER, and neither is set"),
+        ([], "checkpoint=FILE or model=FOLDER selects the network, but neither is set"),
         (["checkpoint=a.pt", "model=m"], "and both are set"),
         (["checkpoint=[a.pt,a.pt]"], "names a file twice"),
         (["checkpoint=[a.pt,3]"], "must be a path or a list of paths"),

@@ -28,7 +28,7 @@ def test_a_job_that_ended_is_not_run_again_under_its_own_id(folder):
     assert start(folder, "4055.pbs01").returncode == 3
     again = start(folder, "4055.pbs01")
     assert again.returncode == 3
-    assert again.stdout == f"4055.pbs01 has run {folder} already, and left with 3; nothing to do\n"
+    assert again.stdout == f"4055.pbs01 already ran {folder} and exited with 3; nothing to do\n"
     assert (folder / "starts").read_text() == "start\n"
     assert read_exit(folder).code == 3
 
