@@ -15,7 +15,7 @@ from nodule_det.config.train import TrainConfig
 
 @command("crossval", CrossvalConfig)
 def main(config: CrossvalConfig) -> int | None:
-    """Train what is missing, then pool, evaluate and hand on what is complete."""
+    """Train the missing folds, then pool and evaluate all of them and write the model folder."""
     os.umask(0o077)
     calculate_in_one_thread()
     from nodule_det.crossval.folds import (

@@ -1,10 +1,10 @@
-"""Cross-validation as a study: one trial per fold, run by the driver of tuning.
+"""Cross-validation as a study: one trial per fold, run by the tuning driver.
 
     folds of the store ──fold_points()──▶ points ──training_plan()──▶ TrainingPlan
         ──driver──▶ {name: RunFolder}
 
-The driver already starts every job exactly once and survives kills at any moment, so
-cross-validation has no bookkeeping of its own: which folds are done is read from the journal.
+The driver already starts every job exactly once and survives kills at any moment.  So
+cross-validation does no bookkeeping: it reads from the journal which folds are done.
 """
 
 from __future__ import annotations
@@ -54,16 +54,16 @@ class TrainingPlan:
 
     study: HpoConfig
     points: Mapping[str, Params]
-    """For each training its name and its settings."""
+    """Name -> settings of each training."""
 
     @property
     def folder(self) -> StudyFolder:
-        """Where the trainings are."""
+        """Folder of the trainings."""
         return StudyFolder(Path(self.study.study))
 
     @property
     def stopping(self) -> bool:
-        """Whether the jobs are only to be cancelled."""
+        """Whether the command only cancels the jobs."""
         return self.study.stop is not Stop.never
 
 
@@ -75,22 +75,22 @@ def fold_points(
     Args:
         store: Path of the store, for messages.
         folds: Its folds that have scans.
-        wanted: Folds to evaluate; empty takes all.
+        wanted: Folds to evaluate; empty means all.
         selection: Which scans choose the checkpoint.
 
     Raises:
-        ConfigError: If the store has too few folds, or lacks one that is asked for.
+        ConfigError: If the store has too few folds, or lacks a requested one.
     """
     least = 3 if selection is Selection.other else 2
     if len(folds) < least:
         raise ConfigError(
-            f"train.store={store} has {len(folds)} folds, and selection={selection.value} needs "
+            f"train.store={store} has {len(folds)} folds, but selection={selection.value} needs "
             f"at least {least}; split the store into more folds"
         )
     unknown = sorted(set(wanted) - set(folds))
     if unknown:
         raise ConfigError(
-            f"folds={list(wanted)}: the store {store} has no fold "
+            f"folds={list(wanted)}: train.store={store} has no fold "
             f"{', '.join(map(str, unknown))}; it has {list(folds)}"
         )
     return {fold: _point(fold, folds, selection) for fold in wanted or folds}
@@ -104,7 +104,7 @@ def _point(fold: int, folds: Sequence[int], selection: Selection) -> Params:
 
 
 def fold_parameters(folds: Sequence[int], selection: Selection) -> dict[str, Any]:
-    """Return the parameters of a search space that say which folds are held out."""
+    """Return the parameters of a search space that select the held-out folds."""
     names = ("fold",) if selection is Selection.same else ("fold", "test_fold")
     return {name: {"kind": "categorical", "values": list(folds)} for name in names}
 
@@ -119,15 +119,15 @@ def training_plan(
     """Plan one training per point, as a study in ``out/trainings``.
 
     Args:
-        out: Folder of the command; the search space is written there.
-        parameters: The search space that the points are of, as in a YAML file.
+        out: Output folder of the command; the search space is written there.
+        parameters: The search space of the points, as in a YAML file.
         points: Name -> settings of each training.
         jobs: How trainings become jobs.
         train: Settings that all trainings share.
     """
     study, space = StudyFolder(out / "trainings"), out / "space.yaml"
     content: dict[str, Any] = {"parameters": dict(parameters)}
-    if jobs.dry_run:  # which has no queue, so the points come from the space
+    if jobs.dry_run:  # a dry run has no queue, so the points come from the space
         content["first"] = list(points.values())
     out.mkdir(parents=True, exist_ok=True)
     write_text(space, yaml.safe_dump(content, sort_keys=False))
@@ -142,7 +142,7 @@ def training_plan(
             acquisition=AcquisitionConfig(strategy=Strategy.random),
             dispatcher=jobs.dispatcher,
             retries=jobs.retries,
-            forecast=ForecastConfig(refuse=False),  # a fold has no cheaper substitute
+            forecast=ForecastConfig(refuse=False),  # a fold cannot be replaced by a cheaper one
             train=train,
         ),
         points,
@@ -162,10 +162,10 @@ def _n_failed(folder: StudyFolder, points: Mapping[str, Params]) -> int:
 
 
 def enqueue_missing(plan: TrainingPlan) -> None:
-    """Queue the points that have no running or complete training; failed ones are tried again.
+    """Queue the points that have no running or complete training, so that failed ones are retried.
 
-    The name of the entry counts the attempts of its point, so a command that was killed between
-    queueing and submitting queues nothing twice.
+    The name of the entry has the number of attempts of its point, so a command that was killed
+    between queueing and submitting does not queue anything twice.
     """
     space = read_space(plan.study.search_space)
     for name, point in plan.points.items():
@@ -178,7 +178,7 @@ def require_complete(plan: TrainingPlan) -> dict[str, RunFolder]:
     """Return the run folder of each point.
 
     Raises:
-        StudyError: If a point has no complete training, with the reason of its last one.
+        StudyError: If a point has no complete training.  Names the reason of its last attempt.
     """
     runs: dict[str, RunFolder] = {}
     missing: list[str] = []
@@ -193,7 +193,7 @@ def require_complete(plan: TrainingPlan) -> dict[str, RunFolder]:
     if missing:
         raise StudyError(
             f"{len(missing)} of {len(plan.points)} trainings have no result: "
-            f"{'; '.join(missing)}.  The jobs' logs are in {plan.folder.trials}; the same command "
+            f"{'; '.join(missing)}.  The jobs' logs are in {plan.folder.trials}.  The same command "
             "runs these trainings again"
         )
     return runs

@@ -1,4 +1,4 @@
-"""The out-of-fold results of all trainings as one data set, in our tables and in LUNA16's.
+"""The out-of-fold results of all trainings as one data set, in our format and in LUNA16's.
 
     {fold: RunFolder} ──pool()──▶ Pooled: candidates.csv, annotations*.csv, scans.csv, luna16/
                                      ├──report()──▶ froc.json, froc.png, folds.png, crossval.json
@@ -62,12 +62,12 @@ class Pooled:
 
 
 def pool(out: Path, runs: Mapping[int, RunFolder], selection: Selection) -> Pooled:
-    """Write the tables of all folds as one, and in the form that LUNA16's script reads.
+    """Write the tables of all folds as one, and in the format of LUNA16's script.
 
     Args:
         out: Folder of the cross-validation.
         runs: The complete training that is evaluated on each fold.
-        selection: Which scans chose the checkpoints, which says where a run keeps its results.
+        selection: Which scans chose the checkpoints.  Decides where the results of a run are.
 
     Raises:
         TableError: If a table is missing or damaged, or a scan is in two folds.
@@ -114,7 +114,7 @@ def _write_scans(path: Path, scans: Mapping[int, Table]) -> None:
             if fold_of.setdefault(uid, fold) != fold:
                 raise TableError(
                     f"{table.path}: scan {uid} is in fold {fold_of[uid]} and in fold {fold}; "
-                    "the trainings are of different stores"
+                    "the trainings used different stores: use another out folder"
                 )
     if patients.keys() == fold_of.keys():
         rows = ((uid, fold, patients[uid]) for uid, fold in fold_of.items())
@@ -124,7 +124,7 @@ def _write_scans(path: Path, scans: Mapping[int, Table]) -> None:
 
 
 def _join(path: Path, required: Sequence[str], parts: Sequence[Path]) -> None:
-    """Write several CSV files below each other; columns that one lacks stay empty there."""
+    """Concatenate CSV files.  Cells of columns that a file lacks stay empty."""
     tables = [read_table(part, required, allow_empty=True) for part in parts]
     extra = dict.fromkeys(name for t in tables for name in t.columns if name not in required)
     header = (*required, *extra)
@@ -137,7 +137,7 @@ def _join(path: Path, required: Sequence[str], parts: Sequence[Path]) -> None:
 
 
 def _write_luna16(folder: Path, pooled: Pooled) -> None:
-    """Write what the challenge's ``noduleCADEvaluationLUNA16.py`` takes, column for column."""
+    """Write the input files of the challenge's ``noduleCADEvaluationLUNA16.py``."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, source, columns in (
         ("submission.csv", pooled.candidates, CANDIDATE_COLUMNS),
@@ -153,7 +153,7 @@ def _write_luna16(folder: Path, pooled: Pooled) -> None:
 
 @dataclass(frozen=True)
 class Report:
-    """The pooled figures, and the text that says them."""
+    """The pooled figures, and a text that reports them."""
 
     froc: Froc
     text: str
@@ -162,7 +162,7 @@ class Report:
 def report(out: Path, pooled: Pooled, bootstrap: int) -> Report:
     """Evaluate the pooled tables, and write the record and the figures.
 
-    ``python -m nodule_det.evaluate`` on the same files gives the same ``froc.json``.
+    ``python -m nodule_det.evaluate`` writes the same ``froc.json`` for the same files.
     """
     from nodule_det.plots.folds import save_folds
     from nodule_det.plots.froc_curve import save_curve
@@ -196,7 +196,7 @@ def report(out: Path, pooled: Pooled, bootstrap: int) -> Report:
 
 
 def matched_of(pooled: Pooled) -> tuple[Matched, dict[str, str] | None]:
-    """Return what each pooled candidate hit, and the patient of each scan where that is known."""
+    """Return the matched candidates, and the patient of each scan if known."""
     job = _job(pooled)
     return match(job.cases, job.lesions, job.candidates, job.excluded), job.patients
 
@@ -214,14 +214,14 @@ def hand_on(
 ) -> str:
     """Write the networks of some runs as a model folder; returns the text to print.
 
-    Thresholds and calibration come from the out-of-fold candidates, of one network each.
+    Thresholds and calibration are fitted to the out-of-fold candidates, each from one network.
 
     Args:
-        folder: Where the model goes.
-        runs: The trainings whose best networks are the members.
+        folder: Folder of the model.
+        runs: The trainings whose best networks become the members.
         pooled: Their out-of-fold results, after :func:`report`.
         settings: Overrides that the trainings share.
-        licence: Under which the model may be used.
+        licence: Licence of the model.
     """
     from nodule_det.plots.reliability import save_reliability
 

@@ -1,10 +1,11 @@
-"""What a score means: the probability of a true positive, and the false positives that it costs.
+"""Meaning of a score: its probability of a true positive, and its rate of false positives.
 
     Matched (out of fold) ──fit_calibration()──▶ Calibration ──▶ probability(), fp_per_scan()
 
-A network's raw score ranks candidates but is not a probability: trained on patches of which half
-hold a nodule, it is far too sure on whole scans.  The map is logistic in the logit of the score
-(Platt 1999), so it rises strictly: the order of candidates, and with it FROC, does not change.
+The raw score of a network ranks candidates but is not a probability: a network trained on patches,
+half of which have a nodule, is overconfident on whole scans.  The map is logistic in the logit of
+the score (Platt 1999) and strictly increasing, so the order of candidates and the FROC curve do not
+change.
 
 References:
     Platt, J. (1999). Probabilistic outputs for support vector machines. Advances in Large Margin
@@ -24,29 +25,29 @@ from nodule_det.errors import FrocInputError
 from nodule_det.froc import Matched, froc_curve, threshold_at
 
 RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-"""False positives per scan for which a threshold is kept."""
+"""False positives per scan for which a threshold is stored."""
 FURTHEST = 16.0
-"""False positives per scan beyond which no score is kept: FROC figures need 8."""
+"""Largest rate of false positives per scan in the map.  FROC figures need 8."""
 POINTS = 64
-"""Points of the map from a score to false positives per scan."""
+"""Number of points of the map from a score to false positives per scan."""
 
 CLOSEST = 1e-7
-"""Scores are kept this far from 0 and 1, where the logit is infinite."""
+"""Distance to which scores are clipped from 0 and 1, where the logit is infinite."""
 MAX_STEPS = 100
 TOLERANCE = 1e-10
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Maps from a raw score, both strictly monotone in what they were fitted on.
+    """Maps from a raw score to a probability and to a rate of false positives, both monotone.
 
     Attributes:
-        slope: Of the calibrated logit over the raw logit, positive.
-        intercept: Of the same line.
-        scores: (p,) raw scores, falling.
-        fp_per_scan: (p,) false positives per scan at or above each, rising.
-        n_scans: Scans that it was fitted on.
-        n_lesions: Lesions in them.
+        slope: Slope of the calibrated logit over the raw logit, positive.
+        intercept: Intercept of the same line.
+        scores: (p,) raw scores, decreasing.
+        fp_per_scan: (p,) false positives per scan at or above each score, increasing.
+        n_scans: Number of scans that it was fitted on.
+        n_lesions: Number of lesions in them.
     """
 
     slope: float
@@ -61,9 +62,9 @@ class Calibration:
         return _sigmoid(self.slope * _logit(score) + self.intercept)
 
     def false_positives(self, score: ArrayLike) -> FloatArray:
-        """Return the expected false positives per scan when everything from a score on is kept.
+        """Return the expected false positives per scan among candidates with at least a score.
 
-        Scores below the lowest known one get the rate of that one: more is not known.
+        Scores below the lowest known score get the rate of that score.
         """
         known = np.asarray(self.scores)[::-1]
         rates = np.asarray(self.fp_per_scan)[::-1]
@@ -85,17 +86,17 @@ def fit_calibration(matched: Matched) -> Calibration:
     """Fit the maps to candidates of scans that the networks were not trained on.
 
     Args:
-        matched: What each candidate hit.  Duplicate hits and candidates on excluded findings do
-            not count.
+        matched: The matched candidates.  Duplicate detections and candidates on excluded findings
+            do not count.
 
     Raises:
-        FrocInputError: If no lesion was found or there is no false positive, a score lies outside
-            [0, 1], or higher scores are not more often true.
+        FrocInputError: If no lesion was detected or there is no false positive, a score is outside
+            [0, 1], or higher scores are not more often true positives.
     """
     true, false = matched.lesion_score[matched.found], matched.fp_score
     if not len(true) or not len(false):
         raise FrocInputError(
-            f"scores cannot be calibrated with {len(true)} found lesions and {len(false)} false "
+            f"scores cannot be calibrated with {len(true)} detected lesions and {len(false)} false "
             "positives: both are needed"
         )
     scores = np.concatenate([true, false])
@@ -107,16 +108,16 @@ def fit_calibration(matched: Matched) -> Calibration:
     slope, intercept = _fit_line(_logit(true), _logit(false))
     if slope <= 0:
         raise FrocInputError(
-            "scores cannot be calibrated: found lesions do not score higher than false positives"
+            "scores cannot be calibrated: detected lesions do not score higher than false positives"
         )
     at, rates = _false_positive_rates(matched)
     return Calibration(slope, intercept, at, rates, matched.n_cases, matched.n_lesions)
 
 
 def thresholds(matched: Matched) -> dict[str, float | None]:
-    """Return the lowest score that keeps the false positives at or below each of ``RATES``.
+    """Return the lowest score with at most each of ``RATES`` false positives per scan.
 
-    None where even the highest score makes more.
+    None if even the highest score has more.
     """
     at = threshold_at(froc_curve(matched), RATES)
     pairs = zip(RATES, at.tolist(), strict=True)
@@ -124,7 +125,7 @@ def thresholds(matched: Matched) -> dict[str, float | None]:
 
 
 def _false_positive_rates(matched: Matched) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Thin out the false positives of the curve, evenly over the logarithm of their rate."""
+    """Select false positives of the curve, spaced evenly in the logarithm of their rate."""
     falling = np.sort(matched.fp_score)[::-1]
     most = min(len(falling), max(1, int(FURTHEST * matched.n_cases)))
     counts = np.unique(np.rint(np.geomspace(1, most, POINTS)).astype(int))

@@ -1,8 +1,8 @@
-"""A model folder: the networks of an ensemble and all that is known of them, to hand on.
+"""A model folder: the networks of an ensemble and everything needed to use them.
 
     checkpoints, figures ──write_model()──▶ model.json, member0.pt, ... ──read_model()──▶ Model
 
-``model.json`` comes last, and holds the SHA-256 of every member: a folder without it is not a
+``model.json`` is written last and has the SHA-256 of every member.  A folder without it is not a
 model, and one with a damaged or missing member is refused before anything is computed.
 """
 
@@ -31,16 +31,16 @@ MAX_BYTES = 4_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """What a model folder holds."""
+    """Content of a model folder."""
 
     path: Path
     members: tuple[Path, ...]
     """Checkpoints of the networks."""
     thresholds: Mapping[str, float | None] = field(default_factory=dict)
-    """False positives per scan (as text, "0.125") -> lowest raw score that keeps to it."""
+    """False positives per scan (as text, "0.125") -> lowest raw score that has at most so many."""
     calibration: Calibration | None = None
     figures: Mapping[str, Any] = field(default_factory=dict)
-    """FROC figures, each with a label that says on which scans it was computed."""
+    """FROC figures, with a label for the scans on which they were computed."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Overrides of the trainings."""
     data: str = ""
@@ -49,10 +49,10 @@ class Model:
 
 
 def write_model(model: Model) -> None:
-    """Copy the members into the folder and describe them.
+    """Copy the members into the folder, and write ``model.json``.
 
     Args:
-        model: What is to be written; ``members`` are the checkpoints to copy.
+        model: The model to write; ``members`` are the checkpoints to copy.
 
     Raises:
         ConfigError: If the folder holds another model, or there is no member.
@@ -103,8 +103,8 @@ def read_model(path: Path) -> Model:
         content = read_sealed(file, MAX_BYTES)
         if content.get("format") != FORMAT:
             raise CheckpointError(
-                f"{file} has format {printable(str(content.get('format')), 40)}, this version "
-                f"reads {FORMAT}; use the nodule_det that wrote it, or a newer one"
+                f"{file} has format {printable(str(content.get('format')), 40)}, but this version "
+                f"reads {FORMAT}; use the nodule_det version that wrote it, or a newer one"
             )
         calibration = content.get("calibration")
         model = Model(
@@ -119,7 +119,7 @@ def read_model(path: Path) -> Model:
         )
     except FileNotFoundError:
         raise CheckpointError(
-            f"model={path} is not a model folder: it has no {MODEL}; crossval writes one, as model/"
+            f"model={path} is not a model folder: it has no {MODEL}; crossval writes one to model/"
         ) from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         if isinstance(error, CheckpointError):

@@ -1,9 +1,9 @@
-"""The mean probability of several networks, each asked for several views of the scan.
+"""The mean probability of several networks over several views of a scan.
 
     checkpoints ──load_ensemble()──▶ Ensemble ──probability(volume)──▶ Region
 
-A view is the volume mirrored or turned onto itself; its probability is turned back before the
-mean is taken.
+A view is the volume mirrored or rotated onto its own axes.  Its probability is turned back before
+averaging.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ View = tuple[tuple[int, int, int], tuple[int, int, int]]
 
 
 def views(n: int) -> list[View]:
-    """Return the first ``n`` symmetries of a cube: 1 is the scan itself, 8 are its mirrors.
+    """Return the first ``n`` symmetries of a cube: 1 for the scan itself, 8 for all mirrorings.
 
     Example:
         >>> views(2)
@@ -39,7 +39,7 @@ def views(n: int) -> list[View]:
 
 
 def turn(volume: HuVolume, view: View) -> HuVolume:
-    """Return a (z, y, x) volume as a view shows it."""
+    """Return a view of a (z, y, x) volume."""
     order, flips = view
     return np.asarray(volume.transpose(order)[tuple(slice(None, None, f) for f in flips)])
 
@@ -53,7 +53,7 @@ def turn_back(volume: np.ndarray, view: View) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Networks of one spacing, on one device."""
+    """Networks with the same spacing, on one device."""
 
     members: tuple[tuple[nn.Module, Meta], ...]
     device: torch.device
@@ -62,12 +62,12 @@ class Ensemble:
 
     @property
     def meta(self) -> Meta:
-        """What scans are prepared for; the architecture is the first member's."""
+        """How scans are prepared for all members, with the architecture of the first one."""
         return self.members[0][1]
 
     @property
     def n_passes(self) -> int:
-        """How often a scan goes through a network."""
+        """Number of network passes per scan."""
         return len(self.members) * self.n_views
 
     def probability(self, volume_hu: HuVolume) -> Region:
@@ -77,11 +77,11 @@ class Ensemble:
             volume_hu: (z, y, x) int16 HU, prepared for ``meta``.
 
         Returns:
-            The whole volume; of one member and one view exactly what ``predict_volume`` gives.
+            The whole volume.  For one member and one view it equals ``predict_volume`` exactly.
 
         Raises:
             DeviceMemoryError: If not even the thinnest slab fits.
-            DivergedError: If a network gives values that are not finite.
+            DivergedError: If a network returns values that are not finite.
         """
         total: np.ndarray | None = None
         for view in views(self.n_views):
@@ -107,8 +107,8 @@ def load_ensemble(
     """Load networks for inference.
 
     Raises:
-        CheckpointError: If one is missing or damaged, or they were trained on voxels of different
-            size.
+        CheckpointError: If one is missing or damaged, or they were trained with different voxel
+            sizes or margins.
     """
     members = [(path, *load_model(path)) for path in paths]
     first, _, meta = members[0]
@@ -116,8 +116,8 @@ def load_ensemble(
         if (other.spacing_mm, other.margin_mm) != (meta.spacing_mm, meta.margin_mm):
             raise CheckpointError(
                 f"checkpoint {path} was trained on voxels of {other.spacing_mm:g} mm with a margin "
-                f"of {other.margin_mm:g} mm, {first} of {meta.spacing_mm:g} mm and "
-                f"{meta.margin_mm:g} mm; an ensemble needs members of one store setting"
+                f"of {other.margin_mm:g} mm, but {first} with {meta.spacing_mm:g} mm and "
+                f"{meta.margin_mm:g} mm; use checkpoints that were trained with the same settings"
             )
     loaded = tuple((fuse(model).to(device), other) for _, model, other in members)
     return Ensemble(loaded, device, dtype, n_views)

@@ -10,7 +10,7 @@ from nodule_det.files import FULL_DISK
 
 @command("train", TrainConfig)
 def main(config: TrainConfig) -> int | None:
-    """Run one training; the heavy imports wait until the settings are known to be right."""
+    """Run one training; heavy imports are delayed until the settings have been checked."""
     from nodule_det.train.run import run
 
     try:
@@ -19,8 +19,8 @@ def main(config: TrainConfig) -> int | None:
         if error.errno not in FULL_DISK:
             raise
         raise UnwrittenError(
-            f"{error.filename or 'a file of the run'} cannot be written ({error.strerror}); make "
-            "room.  The same command goes on from the last checkpoint"
+            f"{error.filename or 'a file of the run'} cannot be written ({error.strerror}); free "
+            "disk space and run the same command again, which resumes from the last checkpoint"
         ) from error
 
 

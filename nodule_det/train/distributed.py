@@ -1,11 +1,12 @@
-"""The processes of one run: one alone, or those that ``torchrun`` started on one or more nodes.
+"""The processes of one run: a single one, or those that ``torchrun`` starts on one or more nodes.
 
     torchrun --nproc_per_node=2 -m nodule_det.train ...  ──▶ World(rank, size) in each process
 
     process 1 fails ──report_failure()──▶ .failed.1.json ──why_lost()──▶ process 0 ──▶ result.json
 
-Only the first process writes the run's files.  It notices a lost one as a broken connection, which
-says nothing about the reason, so a process that fails leaves the reason in the run folder.
+Only the first process writes the run's files.  It notices the loss of another process as a broken
+connection, which does not show the reason.  So a failing process writes its reason to the run
+folder.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ ERRORS: dict[int, type[NoduleDetError]] = {
     error.exit_code: error
     for error in (ConfigError, DivergedError, DeviceMemoryError, UnwrittenError)
 }
-"""Exit code of a failed process -> the error that the first process raises for it."""
+"""Exit code of a failed process -> error that the first process raises for it."""
 
 LOST = (
     "Connection closed by peer",
@@ -48,12 +49,12 @@ LOST = (
     "Timed out waiting",
     "NCCL",
 )
-"""Phrases of gloo and NCCL for a connection whose other end has gone away."""
+"""Phrases in the errors of gloo and NCCL when the other end of a connection is gone."""
 
 
 @dataclass(frozen=True)
 class World:
-    """Which process this is, of how many.  Alone, every exchange returns the value itself."""
+    """Rank of this process and number of processes.  A single process exchanges with itself."""
 
     rank: int = 0
     size: int = 1
@@ -65,11 +66,11 @@ class World:
         return self.rank == 0
 
     def first_of(self, word: str | None) -> str | None:
-        """Return the word of the first process that has one: all get the same answer."""
+        """Return the value of the lowest rank whose value is not empty, the same on all ranks."""
         return next((said for said in self.gather(word) if said), None)
 
     def gather(self, item: Item) -> list[Item]:
-        """Collect one item of each process, by rank, in every process."""
+        """Collect one item from each process, ordered by rank, in every process."""
         if self.size == 1:
             return [item]
         items: list[Any] = [None] * self.size
@@ -77,7 +78,7 @@ class World:
         return items
 
     def from_first(self, item: Item) -> Item:
-        """Return what the first process holds."""
+        """Return the item of the first process, in every process."""
         if self.size == 1:
             return item
         items: list[Any] = [item]
@@ -85,7 +86,7 @@ class World:
         return items[0]  # type: ignore[no-any-return]
 
     def total(self, amount: Tensor) -> Tensor:
-        """Sum a tensor over the processes, on its device; with NCCL the host does not wait."""
+        """Sum a tensor over the processes on its device.  With NCCL the host does not wait."""
         if self.size == 1:
             return amount
         summed = amount.clone()
@@ -93,7 +94,7 @@ class World:
         return summed
 
     def same_buffers(self, model: nn.Module) -> None:
-        """Copy the first process's buffers to all: batch norm's running averages differ."""
+        """Copy the first process's buffers to all processes: running averages differ otherwise."""
         if self.size > 1:
             for buffer in model.buffers():
                 distributed.broadcast(buffer, src=0)
@@ -101,7 +102,7 @@ class World:
 
 @contextmanager
 def world(device_type: str) -> Iterator[World]:
-    """Join the other processes, if ``torchrun`` started any, and leave them at the end.
+    """Join the processes that ``torchrun`` started, if any, and leave the group at the end.
 
     Args:
         device_type: ``cuda`` uses NCCL, and gloo for objects on the CPU; ``cpu`` uses gloo.
@@ -136,10 +137,10 @@ def distributed_over(
         model: Network on ``device``.
         device: Where this process computes.
         world: The processes.
-        sync_norm: On GPUs, take batch norm's statistics from the whole batch, so that a run does
-            not depend on how many GPUs share it.  torch's ``SyncBatchNorm`` waits for the host in
-            every layer; without it each process normalises its own share.  On CPUs torch has no
-            such layer, and each process always normalises its own share.
+        sync_norm: On GPUs, compute batch-norm statistics over the whole batch, so that a run does
+            not depend on the number of GPUs.  torch's ``SyncBatchNorm`` waits for the host in
+            every layer.  Without it each process normalises its own part.  On CPUs torch has no
+            such layer, and each process always normalises its own part.
     """
     if world.size == 1:
         return model
@@ -156,7 +157,7 @@ def lost_another(error: BaseException) -> bool:
 
 
 def report_failure(run_dir: Path, rank: int, message: str, exit_code: int) -> None:
-    """Write down why this process fails, before its connections break."""
+    """Record why this process fails, before its connections break."""
     write_json(run_dir / f".failed.{rank}.json", {"message": message, "exit_code": exit_code})
 
 
@@ -167,7 +168,7 @@ def clear_failures(run_dir: Path) -> None:
 
 
 def why_lost(run_dir: Path) -> NoduleDetError:
-    """Return the error that another process reported, or what is known where none did."""
+    """Return the error that another process reported, or a general one if none did."""
     for path in sorted(run_dir.glob(".failed.*.json")):
         try:
             report = json.loads(path.read_text(encoding="utf-8"))
@@ -177,5 +178,5 @@ def why_lost(run_dir: Path) -> NoduleDetError:
             continue
     return TrainingError(
         "another process of this run ended without reporting why (killed, or out of memory?); see "
-        "the output of torchrun; the same command resumes from the last checkpoint"
+        "the output of torchrun.  The same command resumes from the last checkpoint"
     )

@@ -1,4 +1,4 @@
-"""When a run pauses: a signal came, or its wall-clock limit is near.
+"""When a run pauses: on a signal, or shortly before its wall-clock limit.
 
 SIGTERM, SIGINT, limits.wall_s ──▶ Stop.reason() ──fit()──▶ last.pt, exit code 85
 """
@@ -13,21 +13,21 @@ from contextlib import contextmanager
 from types import FrameType
 
 WALL_MARGIN_S = 20.0
-"""Left before the wall-clock limit for saving: a checkpoint takes a second, on a busy network
-disk ten."""
+"""Seconds reserved before the wall-clock limit for saving.  A checkpoint takes a second, or ten on
+a busy network disk."""
 WALL_MARGIN_SHARE = 0.25
-"""Of a short limit not all may be margin."""
+"""Largest fraction of a short limit that is reserved."""
 
 REASONS = {signal.SIGTERM: "sigterm", signal.SIGINT: "sigint"}
 
 
 class Stop:
-    """Knows whether to stop.
+    """Whether a run must stop.
 
     Args:
-        wall_s: Wall-clock seconds of this session; 0 sets no limit.
-        started_s: When it began, by ``clock``.
-        clock: Seconds; an argument, so that no test has to wait.
+        wall_s: Wall-clock limit of this session in seconds; 0 sets no limit.
+        started_s: Start of the session, by ``clock``.
+        clock: Returns seconds; tests pass their own, so that they need not wait.
     """
 
     def __init__(
@@ -39,16 +39,16 @@ class Stop:
         self._came: int | None = None
 
     def reason(self, needed_s: float = 0.0) -> str | None:
-        """Say why to stop before work of ``needed_s`` seconds; None if it may begin."""
+        """Return why to stop before work of ``needed_s`` seconds, or None if it may begin."""
         if self._came is not None:
             return REASONS[signal.Signals(self._came)]
         return "wall_clock" if self._clock() + needed_s > self._end_s else None
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Note SIGTERM (a batch system's last word) and SIGINT (Ctrl-C) instead of dying of them.
+        """Record SIGTERM (from a batch system) and SIGINT (Ctrl-C) instead of ending at once.
 
-        A second signal is meant: it kills at once.
+        A second signal ends the process immediately.
         """
         old = {number: signal.signal(number, self._note) for number in REASONS}
         try:

@@ -3,9 +3,9 @@
     for epoch: for batch of Feed: Stepper: forward, backward, optimiser ──▶ metrics.jsonl
                every few epochs: validate ──▶ best.pt, last.pt, metrics.jsonl
 
-What a step does depends on ``(seed, epoch, step)`` and the weights alone: patches, their order and
-their augmentation have no other state.  So a run killed at any moment and resumed from ``last.pt``
-ends with the same bits, on a CPU, as one that was never stopped.
+A step depends only on ``(seed, epoch, step)`` and the weights: patches, their order and their
+augmentation have no other state.  So on a CPU a run that is killed at any moment and resumed from
+``last.pt`` ends with the same bits as one that was never stopped.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ from nodule_det.train.trainer import State, Trainer
 from nodule_det.train.validate import Validation, validate
 
 LOG_EVERY_STEPS = 20
-"""Steps averaged in a line of ``metrics.jsonl``."""
+"""Number of steps averaged in a line of ``metrics.jsonl``."""
 
 AGREE_EVERY_S = 1.0
-"""Time between two agreements of several processes on whether to stop or to save."""
+"""Seconds between two exchanges of several processes about whether to stop or to save."""
 
 MustStop = Callable[[float], str | None]
-"""Asked before work of so many seconds that should not be interrupted: why to stop, or None."""
+"""Takes the seconds of the next uninterruptible work; returns why to stop before it, or None."""
 
 log = logging.getLogger("nodule_det.train")
 
 
 def fit(trainer: Trainer, must_stop: MustStop, publish: Callable[[Validation], None]) -> str | None:
-    """Train until all epochs are done, validation no longer improves, or ``must_stop`` says so.
+    """Train until all epochs are done, validation stops improving, or ``must_stop`` gives a reason.
 
     Args:
         trainer: Fresh, or restored from a checkpoint.
-        must_stop: Asked after every step and every validated scan.
+        must_stop: Called after every step and every validated scan.
         publish: Called with each validation that is the best so far, after its weights were saved.
 
     Returns:
-        Why it stopped, with ``last.pt`` holding all that is needed to resume; None where the run
-        is complete.
+        Why it stopped, with everything needed to resume in ``last.pt``; None if the run is
+        complete.
 
     Raises:
         DivergedError: If the loss or its gradient is not a finite number.
@@ -78,7 +78,7 @@ def fit(trainer: Trainer, must_stop: MustStop, publish: Callable[[Validation], N
 
 
 class Clock:
-    """Keeps ``State.seconds``, over all sessions, and the time since the last checkpoint."""
+    """Updates ``State.seconds``, over all sessions, and measures the time since the checkpoint."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -94,13 +94,13 @@ class Clock:
         return time.monotonic() - self._saved_s
 
     def saved(self) -> None:
-        """Note that a checkpoint was written."""
+        """Record that a checkpoint was written."""
         self._saved_s = time.monotonic()
 
 
 @dataclass(frozen=True)
 class _Line:
-    """A line of ``metrics.jsonl`` whose loss is still on its way from the device."""
+    """A line of ``metrics.jsonl`` whose loss is still being copied from the device."""
 
     row: dict[str, object]
     loss_n: int
@@ -108,7 +108,7 @@ class _Line:
 
 
 class _Loop:
-    """What a session keeps between steps, beside the trainer's state."""
+    """State of a session between steps, in addition to the trainer's state."""
 
     def __init__(self, trainer: Trainer, must_stop: MustStop) -> None:
         self._trainer, self._must_stop = trainer, must_stop
@@ -124,7 +124,7 @@ class _Loop:
         self._agree_at = trainer.state.step + 1
 
     def train_epoch(self, progress: Progress) -> str | None:
-        """Train to the end of the epoch; returns why it stopped before, with a checkpoint."""
+        """Train to the end of the epoch; returns why it stopped early, after a checkpoint."""
         trainer, state, world = self._trainer, self._trainer.state, self._trainer.world
         done = state.step - state.epoch * trainer.feed.steps_per_epoch
         batches = trainer.feed.batches(
@@ -147,10 +147,10 @@ class _Loop:
         return None
 
     def save(self) -> None:
-        """Write ``last.pt``, once everything up to this step is known to be finite.
+        """Write ``last.pt``, after checking that all losses up to this step are finite.
 
         Raises:
-            DivergedError: If it is not; nothing is written.
+            DivergedError: If one is not.  Nothing is written.
         """
         trainer, state = self._trainer, self._trainer.state
         self._write_pending()
@@ -159,10 +159,10 @@ class _Loop:
         self._clock.saved()
 
     def validate(self) -> tuple[Validation | None, str | None]:
-        """Validate; returns (None, reason) where it was interrupted, to be resumed scan by scan."""
+        """Validate; returns (None, reason) if interrupted, to be resumed scan by scan."""
         trainer, state, world = self._trainer, self._trainer.state, self._trainer.world
         self.save()
-        if state.step > self._began_at:  # a session that only validates does one scan at least
+        if state.step > self._began_at:  # a session that only validates does at least one scan
             reason = world.first_of(self._must_stop(1.5 * state.scan_s))
             if reason:
                 return None, reason
@@ -201,9 +201,10 @@ class _Loop:
         return validation, None
 
     def _agree(self) -> tuple[str | None, bool]:
-        """Say why to stop and whether to save, the same in all processes.
+        """Return why to stop, and whether to save, the same in all processes.
 
-        One process asks after every step; several exchange their answers about once a second.
+        A single process decides after every step.  Several exchange their answers about once a
+        second.
         """
         trainer, world = self._trainer, self._trainer.world
         due = self._clock.since_save_s() >= trainer.config.limits.checkpoint_s
@@ -221,7 +222,7 @@ class _Loop:
         return reason, any(save for _, save, _ in everyone)
 
     def _log_step(self) -> None:
-        """Begin a line of metrics, and write the one before it: its loss has arrived."""
+        """Begin a line of metrics and write the previous one, whose loss has arrived by now."""
         trainer, state = self._trainer, self._trainer.state
         if state.step % LOG_EVERY_STEPS and state.step != trainer.total_steps:
             return
@@ -250,10 +251,10 @@ class _Loop:
             log.info("step %(step)d  epoch %(epoch)d  loss %(loss).5f  lr %(lr).2e", row)
 
     def _checked(self, reading: Reading) -> float:
-        """Return the mean over the processes of a sum of losses.
+        """Return the sum of losses, averaged over the processes.
 
         Raises:
-            DivergedError: If a step before it was not finite, in any process.
+            DivergedError: If the loss or gradient of a step was not finite in any process.
         """
         everyone = self._trainer.world.gather(reading.wait())
         bad = [step for _, step in everyone if step >= 0]
@@ -273,7 +274,7 @@ def _validation_is_due(trainer: Trainer) -> bool:
 
 
 def _best_yet(state: State, validation: Validation) -> bool:
-    """Note whether this is the best validation so far; the first is, even if pAUC is undefined."""
+    """Record whether this validation is the best so far.  The first one is, even without a pAUC."""
     pauc = validation.froc.pauc
     better = pauc is not None and (state.best_pauc is None or pauc > state.best_pauc)
     if better or state.best_step is None:
@@ -303,9 +304,9 @@ def _log_validation(trainer: Trainer, validation: Validation) -> None:
     if validation.n_dropped and not trainer.warned_dropped:
         trainer.warned_dropped = True
         log.warning(
-            "%d candidates of %d scans are left out by candidates.max_per_scan=%d, the lowest of "
-            "each scan; if lesions may be among them, raise it (result.json counts them for the "
-            "best validation)",
+            "%d candidates of %d scans were discarded, the lowest of each scan above "
+            "candidates.max_per_scan=%d; raise it if lesions may be among them (result.json has "
+            "their number for the best validation)",
             validation.n_dropped, len(validation.scans), trainer.config.candidates.max_per_scan,
         )  # fmt: skip
 

@@ -1,25 +1,25 @@
-"""The loss: cross-entropy that looks away from what is easy, and counts lesions, not voxels.
+"""The loss: focal cross-entropy in which every lesion has the same weight, whatever its size.
 
-A patch of 64^3 has 262,144 voxels and a nodule of 4 mm has 34 of them.  Three things follow.
+A patch of 64^3 has 262,144 voxels, of which a nodule of 4 mm has 34.  Three decisions follow.
 
-**A score to rank by, not an overlap.**  FROC ranks peaks of all scans in one list, so the
-probability of a peak in one scan must compare with that of a peak in another.  The best answer
-under cross-entropy is a monotone function of the chance that a voxel is lesion, whatever the class
-weights; focal cross-entropy keeps that order too (Charoenphakdee et al. 2021).  The best answer
-under soft Dice is a hard mask (Bertels et al. 2021): sure peaks, true or false, all come near 1.
+**Optimise a ranking, not an overlap.**  FROC ranks the peaks of all scans in one list, so the
+probabilities of peaks in different scans must be comparable.  The optimum under cross-entropy is a
+monotone function of the probability that a voxel is lesion, whatever the class weights.  Focal
+cross-entropy keeps that order (Charoenphakdee et al. 2021).  The optimum under soft Dice is a hard
+mask (Bertels et al. 2021): confident peaks, true or false, all come near 1.
 
-**Easy voxels fade out.**  Nearly all background is fat, air or bone that a network knows after
-some steps, yet together it drowns the few vessels that it takes for nodules.  The factor
-``|target - p|`` (focal loss, Lin et al. 2017; for soft targets, Li et al. 2020) leaves the
-gradient to what is still wrong, which is where false positives come from.
+**Down-weight easy voxels.**  Nearly all background is fat, air or bone, which a network learns
+after a few steps, yet its sheer amount drowns the few vessels mistaken for nodules.  With the
+factor ``|target - p|`` (focal loss, Lin et al. 2017; for soft targets, Li et al. 2020) the gradient
+comes from what is still wrong, where false positives arise.
 
-**Each lesion counts the same**, and little.  The feed's weights see to that (``LESION_SHARE`` in
-``data/targets.py``).
+**Weight all lesions equally**, with a small total.  The weights of the feed do this
+(``LESION_SHARE`` in ``data/feed/targets.py``).
 
-Measured on phantoms (110 scans to train on, 180 nodules in 60 others, 1000-1500 steps of 8 patches
-of 32^3, a residual U-Net of 8 filters and depth 3 that works at full resolution, not the one of
-``model/``; pAUC, one value for each run; runs that differ by seed differ by 0.02): the share of the
-lesions matters most, the exponent little, and Dice without lesion weights loses small nodules.
+Measured on phantoms (110 training scans, 180 nodules in 60 other scans, 1000-1500 steps of 8
+patches of 32^3, a residual U-Net of 8 filters and depth 3 at full resolution, not that of
+``model/``).  The table has the pAUC of each run; seeds differ by 0.02.  The lesion share matters
+most, the exponent little, and Dice without lesion weights loses small nodules.
 
 | loss | lesion share | pAUC |
 | --- | --- | --- |
@@ -31,7 +31,7 @@ lesions matters most, the exponent little, and Dice without lesion weights loses
 | exponent 0: plain cross-entropy | 0.005, 0.01 | .844, .865 |
 | | 0.02, 0.1, 0.5 | .878 .858, .859 .868, .795 .806 |
 | Dice + cross-entropy, lesions weighted | 0.02 | .874 |
-| Dice + cross-entropy, voxels alike | | .739 |
+| Dice + cross-entropy, equal voxel weights | | .739 |
 
 References:
     Bertels et al. 2021, Theoretical analysis and experimental validation of volume bias of soft
@@ -48,14 +48,14 @@ from torch import Tensor
 from torch.nn import functional
 
 FOCUS = 1.0
-"""Exponent of the factor that fades out easy voxels.  Lin et al. took 2, which leaves probabilities
-nearer to 0.5 and was no better here."""
+"""Exponent of the factor that down-weights easy voxels.  Lin et al. used 2, which leaves
+probabilities closer to 0.5 and was not better here."""
 
 
 def detection_loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Compare a batch of logits with its targets.
+    """Compute the loss of a batch of logits.
 
-    Computed in float32 also where autocast runs the network in fewer bits: the terms span many
+    Computed in float32 even if autocast runs the network with fewer bits, since the terms span many
     orders of magnitude.  The order of patches and voxels does not matter.
 
     Args:
@@ -64,9 +64,9 @@ def detection_loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         weight: (n, 1, z, y, x), 0 where a voxel does not count.
 
     Returns:
-        Scalar float32: weighted sum of the voxels' losses over the number of voxels that count;
-        0 where none does.  So it does not depend on the size of patch and batch, and a batch
-        without lesions is not blown up.
+        Scalar float32: the weighted sum of voxel losses divided by the number of voxels that count,
+        0 if none does.  So it does not depend on the size of patch and batch, and a batch without
+        lesions is not inflated.
     """
     with torch.autocast(logits.device.type, enabled=False):
         logits, target, weight = logits.float(), target.float(), weight.float()

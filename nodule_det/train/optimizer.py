@@ -2,8 +2,8 @@
 
     OptimConfig ──make_optimizer()──▶ Adam, AdamW or SGD (fused) ──set_learning_rate()──▶ a step
 
-Every kind is torch's fused one: a single kernel for all weights, on CPUs and GPUs.  On a GPU the
-learning rate is a tensor on the device, so that a captured step reads the current one.
+All use torch's fused implementation: a single kernel for all weights, on CPUs and GPUs.  On a GPU
+the learning rate is a tensor on the device, so that a captured step reads its current value.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from nodule_det.config.train import OptimConfig, Optimizer
 
 BETA2 = 0.999
 WARM_UP = 0.05
-"""Share of the steps in which the learning rate rises from 0: Adam's second moment needs some
-steps before its scale can be trusted."""
+"""Fraction of the steps in which the learning rate rises from 0: Adam's second moment needs some
+steps until its scale is reliable."""
 FINAL_LR = 0.01
-"""Learning rate at the end of the cosine, as a share of the peak: batch norm's statistics settle
-while the weights hardly move."""
+"""Learning rate at the end of the cosine, as a fraction of the peak: batch-norm statistics settle
+while the weights hardly change."""
 
 PER_DEVICE = ("lr", "fused", "foreach", "capturable")
 """Entries of a parameter group that belong to the device, not to the run."""
@@ -62,7 +62,7 @@ def make_optimizer(
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Set the learning rate of the next step; on a GPU without waiting for it."""
+    """Set the learning rate of the next step, without waiting for a GPU."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], torch.Tensor):
             group["lr"].fill_(lr)
@@ -78,7 +78,7 @@ def saved_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
 
 
 def restore_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Take over a saved state, and keep what belongs to this device."""
+    """Load a saved state, but keep the entries that belong to this device."""
     own = [{name: group[name] for name in PER_DEVICE if name in group}
            for group in optimizer.param_groups]  # fmt: skip
     saved = state["param_groups"]

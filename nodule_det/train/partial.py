@@ -1,9 +1,9 @@
-"""A validation that was interrupted, kept scan by scan, so that the next session continues it.
+"""Results of an interrupted validation, saved scan by scan, so that the next session continues it.
 
     scan ──add()──▶ .validation.RANK.jsonl ──open()──▶ candidates of the scans that are done
 
-A validation of 100 scans may take longer than a job's time limit.  Its first line names the weights
-that it is about: after another step, nothing of it is used.
+A validation of 100 scans may take longer than a job's time limit.  The first line of the file
+identifies the weights: results of other weights are discarded.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from nodule_det.train.trainer import Trainer
 
 @dataclass
 class PartialValidation:
-    """The scans of a validation that are done.
+    """The scans of a validation that are already done.
 
     Attributes:
         path: File of this process.
-        found: Candidates by series_uid.
+        found: Candidates of each scan, by series_uid.
     """
 
     path: Path
@@ -35,7 +35,7 @@ class PartialValidation:
 
     @classmethod
     def open(cls, trainer: Trainer) -> PartialValidation:
-        """Read what earlier sessions found with these weights, and delete anything else."""
+        """Read what earlier sessions found with these weights, and delete everything else."""
         world, folder = trainer.world, trainer.folder.path
         header = {"step": trainer.state.step, "weights": fingerprint(trainer.model)}
         rows: list[dict[str, Any]] = []
@@ -57,7 +57,7 @@ class PartialValidation:
         return partial
 
     def add(self, series_uid: str, found: ScanCandidates) -> None:
-        """Keep the candidates of a scan."""
+        """Save the candidates of a scan."""
         self.found[series_uid] = found
         row = {
             "series_uid": series_uid,

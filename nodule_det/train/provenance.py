@@ -1,4 +1,4 @@
-"""Where a run came from: versions, commit, machine; nothing about a person."""
+"""Provenance of a run: versions, commit and machine, but nothing about a person."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PACKAGES = ("torch", "monai", "numpy", "scipy", "SimpleITK", "nibabel", "hydra-c
 
 
 def environment(device: torch.device, dtype: torch.dtype, world_size: int) -> dict[str, Any]:
-    """Describe what a run computes with."""
+    """Describe the software and hardware of a run."""
     return {
         "nodule_det": __version__,
         "commit": commit(),
@@ -34,7 +34,7 @@ def environment(device: torch.device, dtype: torch.dtype, world_size: int) -> di
 
 
 def command_line() -> str:
-    """Return the command as it can be pasted; ``python -m`` is put back together."""
+    """Return the command line ready to paste, with ``python -m`` restored."""
     program = Path(sys.argv[0])
     if program.name == "__main__.py":
         return shlex.join(["python", "-m", f"nodule_det.{program.parent.name}", *sys.argv[1:]])
@@ -42,8 +42,10 @@ def command_line() -> str:
 
 
 def commit() -> str | None:
-    """Return the commit of the checkout that this package runs from, with ``+`` if it was changed;
-    None where it is installed without one."""
+    """Return the commit of the checkout that this package runs from, with ``+`` if it has changes.
+
+    None if the package is not in a checkout.
+    """
     here = Path(__file__).parent
 
     def git(*words: str) -> str | None:

@@ -1,4 +1,4 @@
-"""What a validation leaves in the run folder: tables that ``evaluate`` reads, and pictures.
+"""The results of a validation in the run folder: tables that ``evaluate`` reads, and figures.
 
 Validation ──publish()──▶ candidates.csv, annotations*.csv, scans.csv, froc.json, *.png
 """
@@ -19,7 +19,7 @@ from nodule_det.train.validate import Validation
 
 
 def publish(folder: RunFolder, validation: Validation) -> None:
-    """Write the best validation so far; ``evaluate`` on these files gives ``froc.json`` again."""
+    """Write the best validation so far.  ``evaluate`` reproduces ``froc.json`` from these files."""
     uids = [scan.series_uid for scan in validation.scans]
     write_candidates(folder.candidates, zip(uids, validation.candidates, strict=True))
     patients = [scan.patient_key for scan in validation.scans]

@@ -2,8 +2,8 @@
 
     TrainConfig ──▶ run_dir ──fit()──▶ best.pt, last.pt, metrics.jsonl ──▶ result.json
 
-``result.json`` is there from the first second (status running) and tells at any time what the run
-has come to; the exit code says the same to a job script.
+``result.json`` exists from the first second (status running) and always has the current outcome.
+The exit code reports the same to a job script.
 """
 
 from __future__ import annotations
@@ -65,19 +65,19 @@ from nodule_det.train.trainer import Trainer
 from nodule_det.train.validate import Validation, validate
 
 RUNS = Path("runs")
-"""Where runs go that name no folder, below the working directory."""
+"""Parent of the run folders by default, relative to the working directory."""
 
 log = logging.getLogger("nodule_det.train")
 
 
 def run(config: TrainConfig) -> int:
-    """Train, or resume a run; prints its result in one line.
+    """Start or resume a run, and print its result in one line.
 
     Returns:
         Exit code: ``ExitCode.COMPLETE`` or ``ExitCode.STOPPED``.
 
     Raises:
-        NoduleDetError: If settings, store or checkpoint are unfit, or the training fails.
+        NoduleDetError: If settings, store or checkpoint are unusable, or the training fails.
     """
     started_s = time.monotonic()
     config = smoke(config) if config.fast else config
@@ -92,7 +92,7 @@ def run(config: TrainConfig) -> int:
         with held(folder) if processes.first else nullcontext():
             if processes.first:
                 clear_failures(folder.path)
-            processes.from_first(None)  # the others must not touch a folder that is not held
+            processes.from_first(None)  # the others must not touch a folder that is not locked
             refuse_other_settings(folder, config)
             result = earlier_result(folder)
             if result is None or result.status is not RunStatus.COMPLETE:
@@ -104,7 +104,7 @@ def run(config: TrainConfig) -> int:
 
 
 def refuse_unfit_data(config: TrainConfig) -> None:
-    """Refuse data that no run can begin with, before there is a run folder.
+    """Refuse unusable data before a run folder is created.
 
     Raises:
         ConfigError: If the store or a fold of it does not exist, or patches do not fit its scans.
@@ -135,15 +135,15 @@ def _new_dir(processes: World) -> str:
 
 
 class Session:
-    """One process's stretch of work on a run, from its start or last checkpoint on.
+    """The work of one process on a run, from its start or last checkpoint.
 
     Args:
         config: Settings of the run.
-        folder: Where it lives.
-        processes: Those that share the work; the first one writes.
+        folder: Its run folder.
+        processes: The processes that share the work; the first one writes.
         device: Where to compute.
         dtype: Type of the forward pass.
-        started_s: When the session began, by ``time.monotonic``.
+        started_s: Start of the session, by ``time.monotonic``.
     """
 
     def __init__(
@@ -162,13 +162,13 @@ class Session:
         self._trainer: Trainer | None = None
 
     def train(self, so_far: RunResult) -> RunResult:
-        """Train until the end or a stop, and keep ``result.json`` true all the while.
+        """Train until the end or a stop, and keep ``result.json`` up to date.
 
         Args:
-            so_far: What earlier sessions came to.
+            so_far: Outcome of the earlier sessions.
 
         Raises:
-            NoduleDetError: If the training fails; ``result.json`` says so as well.
+            NoduleDetError: If the training fails.  ``result.json`` has the error as well.
         """
         self._result = replace(so_far, status=RunStatus.RUNNING, reason=None, message=None)
         first = self.processes.first
@@ -197,7 +197,7 @@ class Session:
         return self._result
 
     def _put_together(self) -> Trainer:
-        """Build the trainer, fresh or as ``last.pt`` left it."""
+        """Build the trainer, fresh or restored from ``last.pt``."""
         config, last = self.config, self.folder.checkpoint_last
         store = open_store(config.store)
         torch.manual_seed(config.seed)
@@ -229,7 +229,7 @@ class Session:
         return trainer
 
     def _publish(self, best: Validation) -> None:
-        """Write what the best validation so far gave."""
+        """Write the results of the best validation so far."""
         if self.processes.first:
             publish(self.folder, best)
         self._write(
@@ -283,12 +283,12 @@ class Session:
             report_failure(self.folder.path, self.processes.rank, message, code)
             return
         log.error("%s", message, exc_info=not known)
-        with suppress(OSError):  # a full disk: the error that is on its way says so
+        with suppress(OSError):  # a full disk: the error being raised reports it
             self._write(status=RunStatus.FAILED, reason=code.reason, message=message)
 
 
 def trained_on(store: Store, config: TrainConfig) -> tuple[StoredScan, ...]:
-    """Return the scans of all folds but the one for validation and the one for the test.
+    """Return the scans of all folds except the validation fold and the test fold.
 
     Raises:
         ConfigError: If both are the same fold.
@@ -299,14 +299,14 @@ def trained_on(store: Store, config: TrainConfig) -> tuple[StoredScan, ...]:
     if config.test_fold == config.fold:
         raise ConfigError(
             f"test_fold={config.test_fold} is also the validation fold, which chooses the "
-            "checkpoint; hold out another one"
+            "checkpoint; choose another test_fold"
         )
     test = {scan.series_uid for scan in store.validation(config.test_fold)}
     return tuple(scan for scan in store.training(config.fold) if scan.series_uid not in test)
 
 
 def held_out(store: Store, config: TrainConfig) -> tuple[StoredScan, ...]:
-    """Return the scans to validate on: the fold, or as many of it as settings allow, by seed."""
+    """Return the scans to validate on: the fold, or ``validation.max_scans`` drawn by seed."""
     scans = store.validation(config.fold)
     most = config.validation.max_scans
     if not 0 < most < len(scans):
@@ -325,7 +325,7 @@ def _meta(config: TrainConfig, store: Store) -> Meta:
 
 
 def peak_memory(device: torch.device) -> dict[str, int]:
-    """Return the largest memory of the process so far, and of its GPU."""
+    """Return the peak memory of the process so far, and of its GPU."""
     unit = 1 if sys.platform == "darwin" else 1024
     peak = {"peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
     if device.type == "cuda":
@@ -334,7 +334,7 @@ def peak_memory(device: torch.device) -> dict[str, int]:
 
 
 def in_one_line(result: RunResult, folder: RunFolder) -> str:
-    """Say what a run came to, for its last line."""
+    """Return the outcome of a run as one line."""
     if result.status is RunStatus.STOPPED:
         return (
             f"stopped ({result.reason}) at step {result.step}; the same command with "
@@ -353,7 +353,7 @@ def in_one_line(result: RunResult, folder: RunFolder) -> str:
     return (
         f"pAUC {_figure(result.pauc)}{interval}, CPM {_figure(result.cpm)}, "
         f"{result.n_validation_lesions} lesions in {result.n_validation_scans} scans{dropped}; "
-        f"run folder {folder.path}, pictures {folder.curve_figure.name} and "
+        f"run folder {folder.path}, figures {folder.curve_figure.name} and "
         f"{folder.findings_figure.name}"
     )
 

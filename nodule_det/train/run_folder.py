@@ -1,4 +1,4 @@
-"""The run folder, taken by one run at a time and never by a run of other settings.
+"""The run folder, used by one process at a time and never with other settings.
 
 RunFolder ──held()──▶ locked ──refuse_other_settings()──▶ ──describe(), logging_to()──▶ a run
 """
@@ -34,7 +34,8 @@ FREE_SETTINGS = (
     "limits.wall_s",
     "limits.checkpoint_s",
 )
-"""Settings that a resumed run may change: they decide where and how long, not what."""
+"""Settings that may change when a run is resumed: they decide where and how long it runs, not what
+it computes."""
 
 MAX_RESULT_BYTES = 4_000_000
 
@@ -47,7 +48,7 @@ def held(folder: RunFolder) -> Iterator[None]:
 
     Raises:
         BusyError: If another process holds it.
-        ConfigError: If the folder cannot be made.
+        ConfigError: If the folder cannot be created or written.
     """
     with ExitStack() as stack:
         try:
@@ -65,14 +66,14 @@ def held(folder: RunFolder) -> Iterator[None]:
 
 
 def refuse_other_settings(folder: RunFolder, config: TrainConfig) -> None:
-    """Refuse to go on with a run that was begun with other settings.
+    """Refuse to resume a run that was started with other settings.
 
     Raises:
-        ConfigError: Naming the first setting that differs, or a damaged ``config.yaml``.
+        ConfigError: If a setting differs, or ``config.yaml`` is damaged.
     """
     if not folder.config.exists():
         return
-    # the defaults are for settings that an older version lacked
+    # defaults for settings that an older version did not have
     was = flat(as_plain(TrainConfig())) | flat(saved_settings(folder.config))
     now = flat(as_plain(config))
     for name in sorted(was.keys() | now.keys()):
@@ -85,7 +86,7 @@ def refuse_other_settings(folder: RunFolder, config: TrainConfig) -> None:
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Write nested settings with dotted names.
+    """Flatten nested settings to dotted names.
 
     Example:
         >>> flat({"seed": 1, "optim": {"lr": 0.1}})
@@ -98,7 +99,7 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def earlier_result(folder: RunFolder) -> RunResult | None:
-    """Read what the run came to so far.
+    """Read the outcome of earlier sessions; None if there were none.
 
     Raises:
         ConfigError: If ``result.json`` is damaged.
@@ -115,7 +116,7 @@ def earlier_result(folder: RunFolder) -> RunResult | None:
 
 
 def describe(folder: RunFolder, config: TrainConfig, environment: dict[str, Any]) -> None:
-    """Write down what this run is: its settings, command and environment."""
+    """Write the settings, the command and the environment of a run."""
     write_text(folder.config, yaml.safe_dump(as_plain(config), sort_keys=False))
     write_text(folder.command, command_line() + "\n")
     write_json(folder.environment, environment)
@@ -123,12 +124,12 @@ def describe(folder: RunFolder, config: TrainConfig, environment: dict[str, Any]
 
 class _LogFile(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:
-        """Say nothing: a full disk is told once, by the checkpoint that it has no room for."""
+        """Ignore errors: a full disk is reported once, when the checkpoint cannot be written."""
 
 
 @contextmanager
 def logging_to(folder: RunFolder, log: logging.Logger) -> Iterator[None]:
-    """Send a logger to ``train.log`` for one run: ``--multirun`` does several in a process."""
+    """Send a logger to ``train.log`` during one run: ``--multirun`` has several in one process."""
     handler = _LogFile(folder.log, encoding="utf-8")
     handler.setFormatter(logging.Formatter(LOG_FORMAT))
     log.addHandler(handler)
@@ -142,19 +143,19 @@ def logging_to(folder: RunFolder, log: logging.Logger) -> Iterator[None]:
 
 
 def cut_metrics(folder: RunFolder, *, step: int, validated: int) -> None:
-    """Drop the lines of what is to be done again.
+    """Remove the lines of steps and validations that will be repeated.
 
     Args:
-        folder: Of a run that goes on from a checkpoint.
+        folder: Folder of a run that is resumed from a checkpoint.
         step: Optimiser steps done.
-        validated: Epoch of the last validation that is done.
+        validated: Epoch of the last complete validation.
     """
     rows = [row for row in read_jsonl(folder.metrics) if _is_done(row, step, validated)]
     write_text(folder.metrics, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _is_done(row: dict[str, Any], step: int, validated: int) -> bool:
-    """Return whether a line of metrics is about what is done; a damaged line is not."""
+    """Return whether a line of metrics is from before the checkpoint; a damaged line is not."""
     name, limit = ("epoch", validated) if row.get("kind") == "validation" else ("step", step)
     at = row.get(name)
     return isinstance(at, int | float) and at <= limit

@@ -1,12 +1,12 @@
-"""One optimiser step that never waits for the device, and what is read of it now and then.
+"""One optimiser step that never waits for the device, and its loss, which is read now and then.
 
     Batch ──▶ Stepper: forward, loss, backward, clip, optimiser ──▶ sum of losses, first bad step
                        (on a GPU replayed as one CUDA graph)          (kept on the device)
 
-Looking at a loss makes the host wait until the device has done everything before it, and the
-device wait until the host has enqueued the next step.  So the sum of losses and the number of the
-first step that was not finite stay on the device.  The loop reads them every ``LOG_EVERY_STEPS``
-steps and before every checkpoint, so no broken weights are ever saved.
+Reading a loss makes the host wait until the device has finished, and then the device wait until the
+host has enqueued the next step.  So the sum of losses and the number of the first step that was not
+finite stay on the device.  The loop reads them every ``LOG_EVERY_STEPS`` steps and before every
+checkpoint, so broken weights are never saved.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from nodule_det.train.optimizer import learning_rate, set_learning_rate
 from nodule_det.train.trainer import Trainer
 
 CLIP_NORM = 1.0
-"""Largest norm of a gradient.  One odd batch of a small size must not throw the optimiser off."""
+"""Largest norm of a gradient.  A single outlier batch must not derail the optimiser."""
 
 EAGER_STEPS = 3
-"""Ordinary steps before a graph is captured: cuDNN chooses its kernels, and the optimiser makes its
-state.  They are steps of the run like any other."""
+"""Ordinary steps before a graph is captured, in which cuDNN chooses its kernels and the optimiser
+creates its state.  They are part of the run."""
 
 log = logging.getLogger("nodule_det.train")
 
 
 @dataclass(frozen=True)
 class Reading:
-    """Sum of losses and first bad step, on their way from the device.
+    """Sum of losses and first bad step, while they are copied from the device.
 
     Attributes:
         values: (2,) float64: the sum, and the number of the first step whose loss or gradient was
             not finite, -1 if there was none.
-        event: Passed when ``values`` has arrived; None on a CPU.
+        event: Event that is reached when ``values`` has arrived; None on a CPU.
     """
 
     values: Tensor
@@ -58,11 +58,11 @@ class Reading:
 
 
 class Stepper:
-    """Does the optimiser steps of a session.
+    """The optimiser steps of a session.
 
     Args:
         trainer: The run.
-        forward: Its network, or what shares it between processes.
+        forward: Its network, wrapped if several processes share it.
     """
 
     def __init__(self, trainer: Trainer, forward: nn.Module) -> None:
@@ -82,10 +82,10 @@ class Stepper:
             self._side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def __call__(self, batch: Batch) -> None:
-        """Do one step; returns before the device has done it.
+        """Enqueue one step; returns before the device has finished it.
 
         Raises:
-            DeviceMemoryError: If a batch does not fit on the device.
+            DeviceMemoryError: If a batch does not fit into the device's memory.
         """
         trainer = self._trainer
         lr = learning_rate(trainer.state.step, trainer.total_steps, trainer.config.optim.lr)
@@ -110,7 +110,7 @@ class Stepper:
         """Copy the sum of losses and the first bad step to the host, without waiting.
 
         Args:
-            reset: Whether the sum begins anew after this.
+            reset: Whether to reset the sum to 0 afterwards.
         """
         if self._seen.is_cuda:
             values = torch.empty(2, dtype=torch.float64, pin_memory=True)
@@ -134,7 +134,7 @@ class Stepper:
         ):
             logits = self._forward(image)
         loss = detection_loss(logits, target, weight)
-        if trainer.world.size > 1:  # the mean over a batch weighs each share by what it counts
+        if trainer.world.size > 1:  # the mean over the batch weighs each part by its voxels
             counted = (weight > 0).sum().float()
             loss = loss * counted * trainer.world.size / trainer.world.total(counted).clamp(min=1)
         trainer.optimizer.zero_grad(set_to_none=True)
@@ -146,11 +146,11 @@ class Stepper:
         self._note(loss.detach(), norm)
 
     def _note(self, loss: Tensor, norm: Tensor) -> None:
-        """Add a loss to the sum on the device, and remember the first step that was not finite."""
+        """Add a loss to the sum on the device, and record the first step that was not finite."""
         fine = torch.isfinite(loss)
         if not self._trainer.scaler.is_enabled():
-            # With fp16 an infinite gradient is no failure: the scaler skips the step and scales
-            # less.
+            # With fp16 an infinite gradient is not a failure: the scaler skips the step and lowers
+            # its scale.
             fine = fine & torch.isfinite(norm)
         bad = torch.where((self._seen[1] < 0) & ~fine, self._number, self._seen[1])
         self._seen[0].add_(loss)
@@ -158,13 +158,13 @@ class Stepper:
         self._number.add_(1)
 
     def _capture(self, batch: Batch) -> None:
-        """Capture the step as a graph; on any failure go on with ordinary steps."""
+        """Capture the step as a graph, or continue with ordinary steps if that fails."""
         device = self._trainer.device
         self._static = Batch(*(part.clone() for part in batch.parts()))
         self._trainer.optimizer.zero_grad(set_to_none=True)
         graph = torch.cuda.CUDAGraph()
         try:
-            # other threads make batches meanwhile: their calls must not end the capture
+            # other threads prepare batches meanwhile, and their calls must not end the capture
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 self._compute(*self._static.parts())
         except RuntimeError as error:
@@ -180,7 +180,7 @@ class Stepper:
 
 
 def wants_graph(trainer: Trainer) -> bool:
-    """Return whether to capture the step, and log why not where the setting asks for it."""
+    """Return whether to capture the step; logs why not if the setting requests it."""
     if trainer.device.type != "cuda" or not trainer.config.gpu.cuda_graph:
         return False
     reasons = {
@@ -196,7 +196,7 @@ def wants_graph(trainer: Trainer) -> bool:
 
 @contextmanager
 def _memory_of(trainer: Trainer) -> Iterator[None]:
-    """Turn a full device into an error that names the settings to lower."""
+    """Convert out-of-memory errors into one that names the settings to lower."""
     try:
         yield
     except RuntimeError as error:

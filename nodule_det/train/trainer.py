@@ -1,4 +1,4 @@
-"""One run in one process, and what of it a checkpoint keeps.
+"""One run in one process, and its state in a checkpoint.
 
 Trainer ──save──▶ last.pt (weights, optimiser, State), best.pt (weights) ──restore──▶ Trainer
 """
@@ -26,12 +26,12 @@ from nodule_det.train.optimizer import restore_state, saved_state
 
 @dataclass
 class State:
-    """What a resumed run needs beside weights and optimiser: plain values only."""
+    """State of a run besides weights and optimiser: plain values only."""
 
     step: int = 0
     """Optimiser steps done."""
     epoch: int = 0
-    """Epochs done; ``step`` may lie within the next one."""
+    """Complete epochs; ``step`` may be within the next one."""
     validated: int = 0
     """Epoch of the last validation."""
     seconds: float = 0.0
@@ -39,7 +39,7 @@ class State:
     validation_s: float = 0.0
     """Duration of the last validation, or of its part in this session."""
     scan_s: float = 0.0
-    """Longest time that the validation of one scan took."""
+    """Longest validation time of a single scan."""
     best_pauc: float | None = None
     best_step: int | None = None
     worse: int = 0
@@ -51,7 +51,7 @@ class State:
 
 @dataclass
 class Trainer:
-    """One run in one process: what :func:`nodule_det.train.loop.fit` moves forward."""
+    """One run in one process, which :func:`nodule_det.train.loop.fit` trains."""
 
     config: TrainConfig
     meta: Meta
@@ -66,7 +66,7 @@ class Trainer:
     dtype: torch.dtype
     state: State = field(default_factory=State)
     warned_dropped: bool = False
-    """Whether this session has reported that candidates were left out."""
+    """Whether this session has already reported discarded candidates."""
 
     @property
     def total_steps(self) -> int:
@@ -74,7 +74,7 @@ class Trainer:
         return self.config.limits.epochs * self.feed.steps_per_epoch
 
     def save(self, path: Path, *, training: bool) -> None:
-        """Write a checkpoint; the first process does it for all."""
+        """Write a checkpoint, in the first process only."""
         if not self.world.first:
             return
         state = None
@@ -91,18 +91,18 @@ class Trainer:
         """Resume from a checkpoint.
 
         Raises:
-            CheckpointError: If it is of another architecture or store, or holds weights only.
+            CheckpointError: If it is of another architecture or store, or has only weights.
         """
         load_weights(self.model, checkpoint, path)
         training, meta = checkpoint.training, checkpoint.meta
         if training is None:
             raise CheckpointError(
-                f"checkpoint {path} holds weights only, so no run can resume from it; put the "
-                "run's own last.pt back, or use another run_dir"
+                f"checkpoint {path} has only weights, so a run cannot resume from it; restore the "
+                "run's own last.pt, or use another run_dir"
             )
         if meta.spacing_mm != self.meta.spacing_mm:
             raise CheckpointError(
-                f"checkpoint {path} was trained on voxels of {meta.spacing_mm} mm, "
+                f"checkpoint {path} was trained on voxels of {meta.spacing_mm} mm, but "
                 f"store={self.config.store} has {self.meta.spacing_mm} mm; use another run_dir"
             )
         try:
@@ -111,13 +111,13 @@ class Trainer:
             self.state = _state(training["state"])
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise CheckpointError(
-                f"checkpoint {path} has a training state that does not fit ({error}); put the "
-                "run's own last.pt back, or use another run_dir"
+                f"checkpoint {path} has a training state that does not fit ({error}); restore the "
+                "run's own last.pt, or use another run_dir"
             ) from error
 
 
 def _state(values: dict[str, Any]) -> State:
-    """Take over the position of a run, unless a figure is one that no run can have."""
+    """Convert saved values to a state; raises ValueError for impossible ones."""
     state = State(**values)
     for name, value in asdict(state).items():
         if value is None and name in ("best_pauc", "best_step"):

@@ -1,4 +1,4 @@
-"""Validation: whole held-out scans -> candidates -> FROC, and nothing of its own.
+"""Validation: whole held-out scans -> candidates -> FROC.
 
 StoredScan ──network──▶ probability ──find_candidates──▶ candidates ──froc──▶ figures
 """
@@ -28,18 +28,18 @@ from nodule_det.train.partial import PartialValidation
 
 @dataclass(frozen=True)
 class Validation:
-    """What a network finds in the held-out scans, and how good that is."""
+    """Candidates of a network in the held-out scans, and their FROC figures."""
 
     scans: tuple[StoredScan, ...]
     candidates: tuple[ScanCandidates, ...]
     """Of each scan, in the same order."""
     matched: froc.Matched
-    """What became of each candidate and lesion, scan after scan."""
+    """Outcome of each candidate and lesion, scan by scan."""
     froc: analysis.Froc
 
     @property
     def n_dropped(self) -> int:
-        """Candidates that ``candidates.max_per_scan`` left out."""
+        """Candidates discarded because of ``candidates.max_per_scan``."""
         return sum(found.n_dropped for found in self.candidates)
 
 
@@ -54,9 +54,9 @@ def validate(
     proceed: Callable[[float], bool] = lambda scan_s: True,
     partial: PartialValidation | None = None,
 ) -> Validation | None:
-    """Run a network over whole scans, shared by the processes, and score what it finds.
+    """Run a network over whole scans, shared by the processes, and score its candidates.
 
-    The network is left in the mode that it came in.
+    The network's training mode is restored afterwards.
 
     Args:
         model: Network on ``device``.
@@ -64,12 +64,13 @@ def validate(
         config: Settings of the run.
         device: Where to compute.
         dtype: Type of the forward pass.
-        world: The processes that share the work; each gets the whole result.
-        proceed: Asked after each scan of this process, with the seconds that it took.
-        partial: Scans that are done already; each further one is added.
+        world: The processes that share the work; each receives the whole result.
+        proceed: Called after each scan of this process with its duration in seconds; False
+            interrupts the validation.
+        partial: Scans that are already done; each new one is added.
 
     Returns:
-        The result, or None where ``proceed`` said no in any process.
+        The result, or None if ``proceed`` returned False in any process.
     """
     training = model.training
     searcher = Searcher(fuse(model.eval()), config, device, dtype)
@@ -103,13 +104,13 @@ def validate(
 
 
 class Searcher:
-    """Finds the candidates of stored scans, one after the other, inside the lungs only.
+    """Finds the candidates of stored scans one by one, only inside the lungs.
 
-    While the device works on one scan, a thread reads the next, and another one measures the peaks
-    of the last.
+    While the device works on one scan, a thread reads the next one, and another thread measures
+    the peaks of the previous one.
 
     Args:
-        model: Network on ``device``, in its fused form.
+        model: Network on ``device``, with fused layers.
         config: Settings of the run.
         device: Where to compute.
         dtype: Type of the forward pass.
@@ -157,7 +158,7 @@ class Searcher:
 
 
 def match(scans: Sequence[StoredScan], candidates: Sequence[ScanCandidates]) -> froc.Matched:
-    """Set candidates against lesions by the definition of docs/froc.md."""
+    """Match candidates with lesions as defined in docs/froc.md."""
     return froc.match(
         [scan.series_uid for scan in scans],
         lesions_of(scans, excluded=False),
@@ -171,7 +172,7 @@ def match(scans: Sequence[StoredScan], candidates: Sequence[ScanCandidates]) -> 
 
 
 def lesions_of(scans: Sequence[StoredScan], *, excluded: bool) -> froc.Lesions:
-    """Return the lesions of scans, or their excluded findings, as FROC takes them."""
+    """Return the lesions of scans, or their excluded findings, in the form that FROC uses."""
     chosen: list[tuple[str, Finding]] = [
         (scan.series_uid, f) for scan in scans for f in scan.findings if f.excluded is excluded
     ]

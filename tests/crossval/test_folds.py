@@ -34,13 +34,13 @@ def test_the_next_fold_chooses_the_checkpoint():
 
 def test_a_fold_that_chooses_its_own_checkpoint_needs_two_folds_only():
     assert fold_points("s", (0, 1), (), Selection.same) == {0: {"fold": 0}, 1: {"fold": 1}}
-    with pytest.raises(ConfigError, match="has 2 folds, and selection=other needs at least 3"):
+    with pytest.raises(ConfigError, match="has 2 folds, but selection=other needs at least 3"):
         fold_points("s", (0, 1), (), Selection.other)
 
 
 def test_some_folds_may_be_asked_for_and_others_are_refused():
     assert list(fold_points("s", (0, 1, 2), (2,), Selection.other)) == [2]
-    with pytest.raises(ConfigError, match=r"the store s has no fold 3, 4; it has \[0, 1, 2\]"):
+    with pytest.raises(ConfigError, match=r"train.store=s has no fold 3, 4; it has \[0, 1, 2\]"):
         fold_points("s", (0, 1, 2), (4, 2, 3), Selection.other)
 
 

@@ -11,7 +11,7 @@ from tests.analysis.froc_jobs import matched as outcome
 
 
 def matched(found, false, n_scans):
-    """Return the outcome of a detector from the scores of found lesions and false positives."""
+    """Return the outcome of a detector from the scores of detected lesions and false positives."""
     return outcome([(0, s) for s in found], [(0, s) for s in false], n_scans)
 
 
@@ -59,8 +59,8 @@ def test_thresholds_keep_to_their_rates():
 @pytest.mark.parametrize(
     ("found", "false", "words"),
     [
-        ([], [0.5], "0 found lesions and 1 false positives"),
-        ([0.5], [], "1 found lesions and 0 false positives"),
+        ([], [0.5], "0 detected lesions and 1 false positives"),
+        ([0.5], [], "1 detected lesions and 0 false positives"),
         ([1.5], [0.5], "scores from 0.5 to 1.5 cannot be calibrated"),
         ([0.1, 0.1], [0.9, 0.9], "do not score higher than false positives"),
     ],

@@ -93,7 +93,7 @@ def test_a_threshold_that_differs_from_the_checksum_is_refused(written):
 
 def test_a_newer_format_and_a_folder_that_is_no_model_are_refused(written, tmp_path):
     edit(written.path, format=2)
-    with pytest.raises(CheckpointError, match="has format 2, this version reads 1"):
+    with pytest.raises(CheckpointError, match="has format 2, but this version reads 1"):
         read_model(written.path)
     with pytest.raises(CheckpointError, match=r"is not a model folder: it has no model\.json"):
         read_model(tmp_path / "nowhere")

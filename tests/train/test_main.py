@@ -136,7 +136,7 @@ def test_a_disk_too_full_for_anything_is_no_mistake_in_the_settings(train, small
     disk = small_disk("8k")
     code, out, err = train(f"run_dir={disk / 'run'}", "limits.epochs=1")
     assert (code, out) == (ExitCode.UNWRITTEN, "")
-    assert "cannot be written (No space left on device); make room" in err
+    assert "cannot be written (No space left on device); free disk space" in err
 
 
 def test_a_disk_too_full_for_the_checkpoint_is_named_and_the_run_goes_on_later(train, small_disk):

@@ -294,7 +294,7 @@ def test_a_checkpoint_of_another_architecture_is_refused(halfway, store, tmp_pat
 def test_a_checkpoint_without_training_state_is_refused(halfway):
     config, folder = halfway
     poison(folder.checkpoint_last, lambda content: content.update(training=None))
-    with pytest.raises(CheckpointError, match="holds weights only"):
+    with pytest.raises(CheckpointError, match="has only weights"):
         run(config)
 
 

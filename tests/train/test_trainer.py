@@ -52,7 +52,7 @@ def test_weights_alone_cannot_be_resumed(saved, trainer):
     one, _ = saved
     path = one.folder.checkpoint_best
     one.save(path, training=False)
-    with pytest.raises(CheckpointError, match=r"best\.pt holds weights only"):
+    with pytest.raises(CheckpointError, match=r"best\.pt has only weights"):
         trainer().restore(load_checkpoint(path), path)
 
 
