@@ -37,7 +37,7 @@ def test_points_and_results_are_added_through_the_queue(study, quick_training, t
     assert [r["optim.beta1"] for r in rows if r["source"] == "user"] == ["0.95"]
     points.write_text(f"- {usual.replace('optim.lr: 3e-4', 'optim.lr: 3')}\n")
     wrong = hpo("nodule_det.hpo.add", f"study={new}", f"points={points}", code=2)
-    assert "point 1: optim.lr=3 lies outside [1e-08, 0.01]" in wrong.stderr
+    assert "point 1: optim.lr=3 is outside [1e-08, 0.01]" in wrong.stderr
 
 
 def test_results_of_other_trainings_are_taken_only_if_asked_for(study, quick_training, tmp_path):

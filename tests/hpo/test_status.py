@@ -22,7 +22,7 @@ def test_status_needs_no_torch_and_shows_every_trial(study):
 
 def test_a_folder_without_a_study_is_named(tmp_path):
     run = hpo("nodule_det.hpo.status", f"study={tmp_path}", code=1)
-    assert "journal.jsonl does not exist: this folder does not hold a study" in run.stderr
+    assert "journal.jsonl does not exist: this folder is not a study" in run.stderr
 
 
 def test_every_command_knows_the_home_folder(study, monkeypatch):

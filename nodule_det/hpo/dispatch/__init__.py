@@ -1,4 +1,4 @@
-"""Batch systems that run the trainings.  ``make_dispatcher`` picks one by the settings."""
+"""Batch systems that run the trainings.  ``make_dispatcher`` selects one from the settings."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def job_script() -> Path:
 
 
 def require_commands(kind: DispatcherKind) -> None:
-    """Refuse a batch system whose commands are not here.
+    """Refuse a batch system whose commands are not installed here.
 
     Raises:
-        MissingCommand: Naming the first of them.
+        MissingCommand: If a command is missing.
     """
     for name in DISPATCHERS[kind].COMMANDS:
         if shutil.which(name) is None:
@@ -45,5 +45,5 @@ def require_commands(kind: DispatcherKind) -> None:
 
 
 def make_dispatcher(config: DispatcherConfig) -> Dispatcher:
-    """Make the dispatcher that the settings name."""
+    """Return the dispatcher selected by the settings."""
     return DISPATCHERS[config.kind](config, job_script())

@@ -3,8 +3,8 @@
     Job(name, folder) ──submit()──▶ id ──poll()──▶ JobReport(state) ──▶ exit_code in the folder
 
 A poll only reports whether a job may still produce a result.  How it ended is read from the files
-that the job itself writes (``claim``, ``exit_code``, the training's ``result.json``): batch
-systems forget, and their exit codes lie.
+that the job itself writes (``claim``, ``exit_code``, the training's ``result.json``), because batch
+systems forget jobs and report wrong exit codes.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from nodule_det.errors import DispatchError
 
 
 class JobState(StrEnum):
-    """A job as the batch system sees it; it may go back from RUNNING to QUEUED (requeued)."""
+    """State of a job in the batch system.  It may return from RUNNING to QUEUED (requeued)."""
 
     QUEUED = "queued"
     RUNNING = "running"
     GONE = "gone"
-    """Over, or refused by name.  A job that is merely not mentioned has no report at all."""
+    """Ended, or reported as unknown.  A job that is merely not mentioned has no report."""
 
 
 @dataclass(frozen=True)
@@ -34,24 +34,24 @@ class JobReport:
 
     state: JobState
     comment: str = ""
-    """The batch system's own text, such as why the job waits."""
+    """Text from the batch system, such as why the job waits."""
 
     never_runs: bool = False
-    """Whether a queued job can never run as it was submitted."""
+    """Whether a queued job can never run as submitted."""
     held: bool = False
     """Whether a queued job waits until a person releases it."""
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why the batch system ended a job, in its own words."""
+    """Why the batch system ended a job, as it reported it."""
 
     text: str
     out_of_memory: bool = False
 
 
 class Unavailable(DispatchError):
-    """No answer, or a refusal that passes: nothing is known, ask again later."""
+    """No answer, or a temporary refusal: nothing is known, so ask again later."""
 
 
 class MissingCommand(DispatchError):
@@ -59,12 +59,12 @@ class MissingCommand(DispatchError):
 
 
 class Refused(DispatchError):
-    """The job was refused for good: its settings do not suit the site."""
+    """The job was refused permanently: its settings do not fit the site."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is submitted: the script of ``folder``, under a unique name."""
+    """A job to submit: the script in ``folder``, under a unique name."""
 
     name: str
     folder: Path
@@ -81,42 +81,42 @@ class Job:
 class Dispatcher(Protocol):
     """A batch system.  No method blocks for longer than a time limit.
 
-    A method that needs a command which is not on the PATH raises MissingCommand.
+    A method that needs a command that is not on the PATH raises MissingCommand.
     """
 
     COMMANDS: ClassVar[tuple[str, ...]]
-    """Commands without which nothing works."""
+    """Required commands."""
 
     def __init__(self, config: DispatcherConfig, script: Path) -> None:
-        """Take the settings of the site and the path of ``submit_pbs.sh``."""
+        """Store the settings of the site and the path of ``submit_pbs.sh``."""
 
     def submit(self, job: Job) -> str:
         """Submit a job and return its id.
 
         Raises:
-            Unavailable: If there was no clear answer; the job may or may not be there.
-            Refused: If the job is not there and the same job would be refused again.
+            Unavailable: If there was no clear answer; the job may or may not exist.
+            Refused: If the job does not exist and would be refused again.
         """
 
     def find(self, job: Job) -> str | None:
-        """Return the id of this user's job of that name and folder; None if there is none.
+        """Return the id of this user's job with that name and folder; None if there is none.
 
         Raises:
             Unavailable: If there was no answer.
         """
 
     def poll(self, ids: Sequence[str]) -> Mapping[str, JobReport]:
-        """Ask for many jobs at once; an id without an answer is left out.
+        """Return the states of many jobs at once; an id without an answer is omitted.
 
         Raises:
             Unavailable: If there was no answer at all.
         """
 
     def cancel(self, ids: Sequence[str]) -> str:
-        """Ask for jobs to be ended; they are there until a poll reports GONE.
+        """Request the end of jobs, which exist until a poll reports GONE.
 
         Returns:
-            What the batch system objects to, and what a person can do; empty if nothing.
+            Why the batch system refuses, and what a person can do; empty if it does not.
 
         Raises:
             Unavailable: If there was no answer.
@@ -130,7 +130,7 @@ class Dispatcher(Protocol):
 
     @staticmethod
     def knows(job_id: str | None) -> bool:
-        """Return whether a job can be asked about from any host, this one included.
+        """Return whether the state of a job can be queried from this host.
 
         Args:
             job_id: None for a job whose submission was never answered.
@@ -138,17 +138,17 @@ class Dispatcher(Protocol):
 
     @staticmethod
     def same_job(one: str, other: str) -> bool:
-        """Compare two ids, as this system and the job itself write them."""
+        """Return whether two ids are the same job, as written by this system and the job itself."""
 
     @staticmethod
     def end_by_hand(job_id: str) -> str:
-        """Return the command with which a person ends a job."""
+        """Return the command with which a user can end a job."""
 
     @staticmethod
     def explain(log: str, comment: str) -> Explanation | None:
-        """Find out why the batch system ended a job.
+        """Return why the batch system ended a job, if known.
 
         Args:
             log: The end of the job's log.
-            comment: What polls reported of it once it was gone.
+            comment: Comment of the polls after the job had ended.
         """

@@ -1,14 +1,14 @@
-"""One question a poll, however many jobs there are.
+"""One query per poll, for any number of jobs.
 
     poll 1: all jobs of the user ──▶ states; a job that is missing is doubtful
-    poll 2: one doubtful job, by id ──▶ over: so are the others that the list did not have
+    poll 2: one doubtful job, by id ──▶ if it has ended, so have the others missing from the list
             or one waiting job, by id ──▶ why it waits
     poll 3: all jobs again, and so on
 
-A client of PBS opens, and authenticates, one connection for each id it is given; login nodes run
-out of ports that way.  A list of all jobs takes one.  That a job is missing from it does not prove
-that the job is over (a job may have moved to another server, an answer may be empty), so a job is
-asked for by id before any is called gone.
+PBS clients open and authenticate a connection for each id, until the login node runs out of ports.
+A list of all jobs takes one connection.  A job that is missing from it may still exist (it may have
+moved to another server, or an answer may be empty), so one job is queried by id before any is
+reported as gone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import replace
 from nodule_det.hpo.dispatch.base import JobReport, JobState, Unavailable
 
 WHY_AGAIN_POLLS = 20
-"""Polls before a waiting job is asked again why it waits."""
+"""Number of polls before the reason of a waiting job is queried again."""
 
 
 class Listing:
@@ -28,8 +28,8 @@ class Listing:
     Args:
         list_all: Reports of all jobs of this user, by key.
         ask_one: Report of one job by its id; None if the answer does not mention it.
-        key: What identifies a job in ``list_all``, given its id.
-        reasons: Whether ``ask_one`` says more of a waiting job than ``list_all``.
+        key: Converts an id to the key in ``list_all``.
+        reasons: Whether ``ask_one`` reports more about a waiting job than ``list_all``.
     """
 
     def __init__(
@@ -44,15 +44,15 @@ class Listing:
         self._last: dict[str, JobReport] = {}
         self._doubtful: list[str] = []
         self._gone: set[str] = set()
-        """Jobs that are over; one that is listed again was put back into the queue."""
+        """Jobs that have ended.  One that is listed again was requeued."""
         self._asked: dict[str, int] = {}
-        """The number of the poll that last asked for a job by its id."""
+        """Number of the poll that last queried a job by its id."""
         self._polls = 0
         self._listed = False
-        """Whether the last poll was a list: then one job may be asked for."""
+        """Whether the last poll was a list; then the next one may query a single job."""
 
     def poll(self, ids: Sequence[str]) -> Mapping[str, JobReport]:
-        """Report on jobs by one question; see :meth:`Dispatcher.poll`."""
+        """Report on jobs with one query; see :meth:`Dispatcher.poll`."""
         if not ids:
             return {}
         self._polls += 1
@@ -102,7 +102,7 @@ class Listing:
         self._asked[job_id] = self._polls
         report = self._ask_one(job_id)
         if report is None:
-            raise Unavailable(f"the batch system was asked for job {job_id} and said nothing of it")
+            raise Unavailable(f"the batch system's answer does not mention job {job_id}")
         self._last[job_id] = report
         if job_id in self._doubtful and report.state is JobState.GONE:
             self._last |= dict.fromkeys(self._doubtful, report)

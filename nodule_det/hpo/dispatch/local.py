@@ -1,8 +1,8 @@
 """Trainings as processes of this machine, which outlive the driver and are found again.
 
-A job is a session of its own.  Its id is the process number, its start time and the boot, so a
-later process of the same number is never mistaken for it.  If a driver was killed between starting
-a job and noting its id, the job is found by its folder in ``/proc``.
+Each job is its own session.  Its id consists of its PID, its start time and the boot id, so it
+cannot be confused with a later process with the same PID.  If a driver was killed between starting
+a job and recording its id, the job is found in ``/proc`` by its folder.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nodule_det.errors import DispatchError
 from nodule_det.hpo.dispatch.base import Explanation, Job, JobReport, JobState, Unavailable
 
 KILL_DELAY_S = 30.0
-"""From SIGTERM to SIGKILL: a training saves its checkpoint in between."""
+"""Seconds between SIGTERM and SIGKILL, in which a training saves its checkpoint."""
 
 
 class LocalDispatcher:
@@ -29,7 +29,7 @@ class LocalDispatcher:
     Args:
         config: GPUs and threads of a job.
         script: ``scripts/submit_pbs.sh``.
-        clock: Seconds that never jump, for the time from SIGTERM to SIGKILL.
+        clock: Monotonic seconds, for the time between SIGTERM and SIGKILL.
     """
 
     COMMANDS: ClassVar[tuple[str, ...]] = ("bash",)
@@ -63,12 +63,12 @@ class LocalDispatcher:
                 ],
                 setsid=True,
             )
-        except OSError as error:  # no process, no space for its log: both pass
+        except OSError as error:  # too many processes or no space for the log: both temporary
             raise Unavailable(f"{job.name} could not be started: {error}") from None
         job_id = _identity(pid) or f"{pid}-0-0"
         self._children.add(pid)
         self._alive.add(job_id)
-        self._gpus[job_id] = gpu  # /proc tells it a moment later
+        self._gpus[job_id] = gpu  # /proc shows it a moment later
         return job_id
 
     def find(self, job: Job) -> str | None:
@@ -80,16 +80,16 @@ class LocalDispatcher:
             pid = int(entry.name)
             try:
                 words = (entry / "cmdline").read_bytes().split(b"\0")
-                # A copy that its bash has just forked has the same words, but leads no session.
+                # A child that its bash has just forked has the same arguments but leads no session.
                 leads = os.getsid(pid) == pid
-            except OSError:  # it ended while we looked, or is somebody else's
+            except OSError:  # it has just ended, or belongs to another user
                 continue
             if leads and wanted in words and os.fsencode(str(self._script)) in words:
                 return _identity(pid)
         return None
 
     def poll(self, ids: Sequence[str]) -> Mapping[str, JobReport]:
-        """Look which processes are there; see :class:`Dispatcher`."""
+        """Check which processes exist; see :class:`Dispatcher`."""
         self._children = {pid for pid in self._children if not _reap(pid)}
         now = self._clock()
         reports = {}
@@ -111,11 +111,11 @@ class LocalDispatcher:
         return ""
 
     def preview(self, job: Job) -> str:
-        """Write the command of a job; see :class:`Dispatcher`."""
+        """Return the command of a job; see :class:`Dispatcher`."""
         return shlex.join(self._words(job))
 
     def place(self) -> str:
-        """Return no name: processes are known by host and boot. See :class:`Dispatcher`."""
+        """Return no name: processes are identified by host and boot. See :class:`Dispatcher`."""
         return ""
 
     @staticmethod
@@ -135,7 +135,7 @@ class LocalDispatcher:
 
     @staticmethod
     def explain(log: str, comment: str) -> Explanation | None:
-        """Return None: a kernel that kills a process leaves no line in its log."""
+        """Return None: the kernel writes nothing to the log of a process that it kills."""
         return None
 
     def _words(self, job: Job) -> list[str]:
@@ -149,7 +149,7 @@ class LocalDispatcher:
         return environment
 
     def _free_gpu(self) -> int | None:
-        """Return a GPU that no job of ours uses; None if the settings name none."""
+        """Return a GPU that no job of ours uses; None if the settings list none."""
         used = [self._gpu(i) for i in self._alive]
         free = list(self._config.gpus)
         for gpu in used:
@@ -158,7 +158,7 @@ class LocalDispatcher:
         return free[0] if free else min(self._config.gpus, key=used.count, default=None)
 
     def _gpu(self, job_id: str) -> int | None:
-        """Return the GPU of a job that is there; asked again while /proc does not tell it yet."""
+        """Return the GPU of an existing job, looked up again until /proc shows it."""
         if self._gpus.get(job_id) is None and self._config.gpus:
             self._gpus[job_id] = _gpu_of(job_id)
         return self._gpus.get(job_id)
@@ -169,18 +169,18 @@ def _boot() -> str:
 
 
 def _identity(pid: int) -> str | None:
-    """Return number, start time and boot of a process that is there and no zombie."""
+    """Return PID, start time and boot id of a process that exists and is not a zombie."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
         boot = _boot()
     except OSError:
         return None
-    fields = stat.rpartition(")")[2].split()  # the name before it may hold anything
+    fields = stat.rpartition(")")[2].split()  # the name before it may have any characters
     return None if fields[0] in "ZX" else f"{pid}-{fields[19]}-{boot}"
 
 
 def _reap(pid: int) -> bool:
-    """Take an ended child out of the process table, where it would stay as a zombie."""
+    """Remove an ended child from the process table, where it would stay as a zombie."""
     try:
         return os.waitpid(pid, os.WNOHANG)[0] == pid
     except ChildProcessError:
@@ -208,4 +208,4 @@ def _signal_session(job_id: str, number: signal.Signals) -> None:
         try:
             os.killpg(int(job_id.split("-")[0]), number)
         except ProcessLookupError:
-            return  # it ended by itself just now
+            return  # it has just ended by itself

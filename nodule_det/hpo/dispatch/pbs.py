@@ -1,13 +1,14 @@
-"""OpenPBS and PBS Professional by qsub, qstat, qdel and qselect; Slurm's copies of them as well.
+"""OpenPBS and PBS Professional, by qsub, qstat, qdel and qselect, and Slurm's wrappers of them.
 
-What real servers answer (recorded with OpenPBS 23.06, history on and off, and with Slurm 22.05's
-wrappers) shaped every rule here:
+Every rule here comes from answers of real servers (recorded with OpenPBS 23.06, with job history on
+and off, and with Slurm 22.05's wrappers):
 
-- an exit code is an error number modulo 256 and may come with a useful answer: parse first;
-- with several ids, the client makes a connection for each; a list of all jobs takes one;
-- "Unknown Job Id" and "Job has finished" say a job is over; one not mentioned says nothing;
-- JSON output drops jobs in one version and is invalid in another: only text is read;
-- a variable's value may look like a line of the answer: the first ``job_state`` of a record counts.
+- An exit code is an error number modulo 256 and may come with a useful answer: parse first.
+- With several ids, the client opens a connection for each.  A list of all jobs takes one.
+- "Unknown Job Id" and "Job has finished" mean that a job has ended.  A job that is not mentioned
+  may still exist.
+- JSON output omits jobs in one version and is invalid in another: only text is parsed.
+- A variable's value may look like a line of the answer: the first ``job_state`` of a record counts.
 """
 
 from __future__ import annotations
@@ -40,16 +41,16 @@ STATES = {
     "T": JobState.QUEUED,  # on its way to another server
     "M": JobState.QUEUED,  # moved to another server
     "R": JobState.RUNNING,
-    "E": JobState.RUNNING,  # exiting: its files are still on their way
-    "B": JobState.RUNNING,  # array that has begun
+    "E": JobState.RUNNING,  # exiting: its files are still being copied
+    "B": JobState.RUNNING,  # array that has started
     "S": JobState.RUNNING,  # suspended
-    "U": JobState.RUNNING,  # suspended: a person sits at the workstation
+    "U": JobState.RUNNING,  # suspended while a person uses the workstation
     "F": JobState.GONE,
     "X": JobState.GONE,
     "C": JobState.GONE,  # Torque and Slurm's wrapper
 }
 UNKNOWN_JOB = 153
-"""Exit code of PBS for a job that it does not know; Slurm's wrapper says no word with it."""
+"""Exit code of PBS for an unknown job.  Slurm's wrapper prints no message with it."""
 _ID = re.compile(r"^\d+(\[\])?(\.[\w.-]+)?$")
 _OVER = re.compile(r"(\d+(?:\[\])?(?:\.[\w.-]+)?) Job has finished|Unknown Job Id (\S+)")
 _NOT_THERE = re.compile(r"Job has finished|Unknown Job Id")
@@ -67,7 +68,7 @@ _MEMORY = re.compile(
 )
 """How PBS reports that it killed a job for its memory: in the job's log, or in its comment."""
 _ENDED = re.compile(r"^=>> PBS: job killed: .*$", re.M)
-"""How it reports, in a job's log, that it ended it, such as at its wall-clock limit."""
+"""How PBS reports in a job's log that it ended the job, for instance at its wall-clock limit."""
 _PASSES = re.compile(
     r"cannot connect to server|Connection|would exceed|not enabled|Unable to contact|"
     r"timed out|try again|partition not available|End of File|Premature end|"
@@ -77,15 +78,15 @@ _PASSES = re.compile(
     r"auth: error|Communication failure|Resource temporarily unavailable|No Permission to connect",
     re.I,
 )
-"""Words of a refusal that may pass: limits, a closed queue, a server that is away or in trouble.
-They include those of the errors after which OpenPBS's own router tries again."""
+"""Messages of a temporary refusal: limits, a closed queue, an unreachable or overloaded server.
+They include the errors after which OpenPBS's own router tries again."""
 
 
 class PbsDispatcher:
-    """Talks to a PBS server.
+    """A PBS server.
 
     Args:
-        config: Queue, resources and what else the site wants.
+        config: Queue, resources and other settings of the site.
         script: ``scripts/submit_pbs.sh``.
     """
 
@@ -98,7 +99,7 @@ class PbsDispatcher:
         self._listing = Listing(self._list_all, self._ask_one, key=_number, reasons=details)
 
     def submit(self, job: Job) -> str:
-        """Submit by qsub; see :class:`Dispatcher`."""
+        """Submit with qsub; see :class:`Dispatcher`."""
         answer = self._ask(self._words(job))
         ids = [line for line in answer.stdout.split("\n") if _ID.match(line.strip())]
         if answer.code == 0 and ids:
@@ -108,7 +109,7 @@ class PbsDispatcher:
         raise Refused(f"{answer}; correct the settings below dispatcher")
 
     def find(self, job: Job) -> str | None:
-        """Ask by name: qselect with history, without, and qstat where there is no qselect."""
+        """Query by name: qselect with history, without, or qstat if there is no qselect."""
         server = ["-q", self._server] if self._server else []
         for history in (["-x"], []):
             words = ["qselect", *history, *server, "-u", user_name(), "-N", job.name]
@@ -127,14 +128,14 @@ class PbsDispatcher:
         return None
 
     def _is_of_folder(self, job_id: str, history: list[str], folder: Path) -> bool:
-        """Check the folder of a job: one of a copy of the study has the same name."""
+        """Check the folder of a job, since a job of a copy of the study has the same name."""
         answer = self._ask(["qstat", *history, "-f", job_id])
         if _DOWN.search(answer.stderr):
             raise Unavailable(str(answer))
         return all(_may_be_of(attributes, folder) for _, attributes in _records(answer.stdout))
 
     def _find_in_qstat(self, job: Job) -> str | None:
-        """Look through all jobs; where there is none at all, Slurm's wrapper leaves with 153."""
+        """Search all jobs.  If there are none, Slurm's wrapper exits with code 153."""
         answer = self._ask(["qstat", "-f"])
         if answer.code == UNKNOWN_JOB and not (answer.stdout + answer.stderr).strip():
             return None
@@ -146,7 +147,7 @@ class PbsDispatcher:
         return None
 
     def poll(self, ids: Sequence[str]) -> Mapping[str, JobReport]:
-        """Ask by one qstat; see :class:`Listing`."""
+        """Query with one qstat; see :class:`Listing`."""
         return self._listing.poll(ids)
 
     def _list_all(self) -> dict[str, JobReport]:
@@ -163,13 +164,13 @@ class PbsDispatcher:
         answer = self._ask(["qstat", *details, job_id])
         report = dict(read_reports(answer)).get(_number(job_id))
         if report is None and answer.code == UNKNOWN_JOB and not answer.stderr.strip():
-            return JobReport(JobState.GONE, "unknown")  # Slurm's wrapper says no more
+            return JobReport(JobState.GONE, "unknown")  # Slurm's wrapper prints no message
         if report is None and answer.code != 0:
             raise Unavailable(str(answer))
         return report
 
     def cancel(self, ids: Sequence[str]) -> str:
-        """Ask by qdel; jobs that are already over are not an error. See :class:`Dispatcher`."""
+        """Cancel with qdel; ended jobs are not an error. See :class:`Dispatcher`."""
         if not ids:
             return ""
         answer = self._ask(["qdel", *ids])
@@ -180,18 +181,18 @@ class PbsDispatcher:
             return ""
         stay = [i for i in ids if any(i in line for line in refused)] or list(ids)
         return (
-            f"{' '.join(refused).strip()}; if the node of such a job is gone for good, end it by "
+            f"{' '.join(refused).strip()}; if the node of such a job will not return, end it by "
             f"hand: qdel -W force {' '.join(stay)}"
         )
 
     def preview(self, job: Job) -> str:
-        """Write the qsub command of a job; see :class:`Dispatcher`."""
+        """Return the qsub command of a job; see :class:`Dispatcher`."""
         return shlex.join(self._words(job))
 
     def place(self) -> str:
-        """Ask for the name of the server; Slurm's wrapper has none. See :class:`Dispatcher`.
+        """Query the name of the server; Slurm's wrapper has none. See :class:`Dispatcher`.
 
-        The table of ``qstat -B`` would shorten it, and two servers look the same.
+        The table of ``qstat -B`` would truncate it, so that two servers could look the same.
         """
         server = [self._server.removeprefix("@")] if self._server else []
         return look_up(
@@ -200,12 +201,12 @@ class PbsDispatcher:
 
     @staticmethod
     def knows(job_id: str | None) -> bool:
-        """Return True: its server is asked from any host. See :class:`Dispatcher`."""
+        """Return True: any host can query the server. See :class:`Dispatcher`."""
         return True
 
     @staticmethod
     def same_job(one: str, other: str) -> bool:
-        """Compare ids; one without its server's name, or its domain, is the same job."""
+        """Compare ids, ignoring a missing server name or domain."""
         names = [id_.lower().partition(".")[2].split(".") for id_ in (one, other)]
         shared = min(len(name) for name in names) if all(names[0] + names[1]) else 0
         return _number(one) == _number(other) and names[0][:shared] == names[1][:shared]
@@ -217,7 +218,7 @@ class PbsDispatcher:
 
     @staticmethod
     def explain(log: str, comment: str) -> Explanation | None:
-        """Search comment and log, for Slurm's messages as well: its wrapper answers as PBS."""
+        """Search comment and log, also for Slurm's messages, since its wrapper acts as PBS."""
         if found := _MEMORY.search(comment) or _MEMORY.search(log):
             return Explanation(found[0].strip(), out_of_memory=True)
         ended = _ENDED.findall(log)
@@ -241,7 +242,7 @@ class PbsDispatcher:
 
     @property
     def _server(self) -> str:
-        """``@server`` of a queue on another server, where its jobs are listed; else empty."""
+        """``@server`` of a queue on another server, which lists its jobs; otherwise empty."""
         return "@" + self._config.queue.partition("@")[2] if "@" in self._config.queue else ""
 
     def _ask(self, words: Sequence[str]) -> Answer:
@@ -249,7 +250,7 @@ class PbsDispatcher:
 
 
 def _take_options(words: Sequence[str], name: str) -> tuple[list[str], list[str]]:
-    """Take the values of an option, of which qsub would heed the last alone, out of its arguments.
+    """Split the values of an option off the arguments, since qsub would use only the last one.
 
     Example:
         >>> _take_options(["-v", "A=1", "-P", "x", "-vB=2"], "-v")
@@ -269,7 +270,7 @@ def _take_options(words: Sequence[str], name: str) -> tuple[list[str], list[str]
 
 
 def _may_be_of(attributes: Mapping[str, str], folder: Path) -> bool:
-    """Return False if a job was submitted for another folder; some sites hide the variables."""
+    """Return False if a job was submitted for another folder.  Some sites hide the variables."""
     variables = attributes.get("Variable_List", "").split(",")
     folders = [v.partition("=")[2] for v in variables if v.startswith("NODULE_JOB=")]
     return not folders or folders[0] == str(folder)
@@ -281,12 +282,12 @@ def _clock_time(seconds: float) -> str:
 
 
 def _number(job_id: str) -> str:
-    """Return what identifies a job of one server; plain qstat cuts the server's name."""
+    """Return what identifies a job of one server; plain qstat truncates the server's name."""
     return job_id.split(".")[0]
 
 
 def read_reports(answer: Answer) -> Iterator[tuple[str, JobReport]]:
-    """Read what an answer says of each job, keyed by its number."""
+    """Parse an answer into a report for each job, keyed by its number."""
     for finished, unknown in _OVER.findall(answer.stderr):
         yield _number(finished or unknown), JobReport(JobState.GONE, "over")
     if "Job Id:" in answer.stdout:
@@ -314,9 +315,9 @@ def _report(letter: str, comment: str) -> JobReport:
 def _records(text: str) -> Iterator[tuple[str, dict[str, str]]]:
     """Split ``qstat -f`` into jobs and their attributes, in either layout.
 
-    PBS writes ``Job Id: 12.pbs01`` and four blanks, Slurm's wrapper ``Job Id:<TAB>12`` and a tab.
-    A long value goes on after a tab; a value with line ends is printed raw, so the first of equal
-    names counts.
+    PBS writes ``Job Id: 12.pbs01`` and indents by four blanks, Slurm's wrapper ``Job Id:<TAB>12``
+    and a tab.  A long value continues after a tab.  Line ends in values are printed raw, so the
+    first of equal names counts.
     """
     for block in re.split(r"^Job Id:[ \t]+", text, flags=re.M)[1:]:
         head, _, body = block.partition("\n")

@@ -1,4 +1,4 @@
-"""Run a command of the batch system: with a time limit, and nothing read into its exit code."""
+"""Run a command of the batch system with a time limit, without interpreting its exit code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nodule_det.hpo.dispatch.base import MissingCommand, Unavailable
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command said."""
+    """Arguments, exit code and output of a command."""
 
     words: tuple[str, ...]
     code: int
@@ -27,16 +27,16 @@ class Answer:
         said = " ".join(f"{self.stderr} {self.stdout}".split())
         if len(said) > 500:  # the command comes first, the reason last
             said = f"{said[:150]} ... {said[-350:]}"
-        return f"{shlex.join(self.words)} left with {self.code}: {said or 'no word'}"
+        return f"{shlex.join(self.words)} exited with code {self.code}: {said or 'no output'}"
 
 
 def ask(words: Sequence[str], timeout_s: float) -> Answer:
     """Run a command and wait for its answer.
 
     Raises:
-        Unavailable: If it takes longer than ``timeout_s``, for a frozen server never answers, or
-            cannot be started for now.
-        MissingCommand: If there is no such command.
+        Unavailable: If it takes longer than ``timeout_s``, as with a frozen server, or cannot be
+            started at the moment.
+        MissingCommand: If the command does not exist.
     """
     try:
         run = subprocess.run(
@@ -46,17 +46,17 @@ def ask(words: Sequence[str], timeout_s: float) -> Answer:
             errors="replace",
             timeout=timeout_s,
             stdin=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for the driver, not for a qsub under way
+            start_new_session=True,  # Ctrl-C must not end a running qsub
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise Unavailable(f"{shlex.join(words)} gave no answer in {timeout_s:g} s") from None
+        raise Unavailable(f"{shlex.join(words)} did not answer within {timeout_s:g} s") from None
     except FileNotFoundError:
         raise MissingCommand(
-            f"there is no command {words[0]} here; load the batch system's module, or choose "
-            "another dispatcher"
+            f"the command {words[0]} is not on the PATH; load the module of the batch system, or "
+            "choose another dispatcher"
         ) from None
-    except OSError as error:  # no process, no memory, no more open files
+    except OSError as error:  # too many processes or open files, or no memory
         raise Unavailable(f"{words[0]} could not be started: {error}") from None
     return Answer(tuple(words), run.returncode, run.stdout, run.stderr)
 
@@ -70,9 +70,9 @@ def user_name() -> str:
 
 
 def look_up(words: Sequence[str], pattern: str, timeout_s: float) -> str:
-    """Find the group of a pattern in what a command says; empty without such an answer."""
+    """Return the group of a pattern in the output of a command; empty if it does not match."""
     try:
         found = re.search(pattern, ask(words, timeout_s).stdout, re.M)
-    except DispatchError:  # no answer, or no such command here
+    except DispatchError:  # no answer, or no such command
         return ""
     return found[1] if found else ""

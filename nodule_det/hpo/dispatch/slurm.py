@@ -1,8 +1,8 @@
-"""Slurm by sbatch, squeue and scancel.
+"""Slurm, by sbatch, squeue and scancel.
 
-squeue knows a job for some minutes after its end (MinJobAge), then no longer; accounting may be
-off.  So a job that the list of a user's jobs does not have is asked for alone: "Invalid job id"
-says that it is over.
+squeue lists a job only for some minutes after its end (MinJobAge), and accounting may be off.  So a
+job that is missing from the list of a user's jobs is queried by id: "Invalid job id" means that it
+has ended.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _NEVER = re.compile(
     r"Partition(Time|Node)Limit|(QOS|Assoc)Max\w+Per(Job|Node)\w*|QOSMin\w+|MaxMemPerLimit|"
     r"ReservationDeleted"
 )
-"""Reasons of a pending job that time alone does not cure: the job asks for what it cannot get.
-Limits per user, group or partition are not among them; they pass."""
+"""Reasons of a pending job that waiting does not resolve: the job requests what it cannot get.
+Limits per user, group or partition are not included, since they are temporary."""
 _HELD = re.compile(r"JobHeld\w+|JobHoldMaxRequeue|launch failed requeued held|.*\bheld\b.*", re.I)
 _HELD_STATES = {"REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
 _MEMORY = re.compile(
@@ -44,7 +44,7 @@ _MEMORY = re.compile(
 )
 """How Slurm reports a job killed for its memory: in the job's log, or by its state in a poll."""
 _ENDED = re.compile(r"^slurmstepd\S*: error: \*\*\* .*$", re.M)
-"""How it reports, in a job's log, that it ended it, such as at its wall-clock limit."""
+"""How Slurm reports in a job's log that it ended the job, for instance at its wall-clock limit."""
 _UNKNOWN = re.compile(r"Invalid job id specified", re.I)
 _OVER = re.compile(r"Invalid job id specified|already completing or completed", re.I)
 _PASSES = re.compile(
@@ -55,10 +55,10 @@ _PASSES = re.compile(
 
 
 class SlurmDispatcher:
-    """Talks to a Slurm controller.
+    """A Slurm controller.
 
     Args:
-        config: Partition, limits and what else the site wants.
+        config: Partition, limits and other settings of the site.
         script: ``scripts/submit_pbs.sh``.
     """
 
@@ -70,7 +70,7 @@ class SlurmDispatcher:
         self._listing = Listing(self._list_all, self._ask_one)
 
     def submit(self, job: Job) -> str:
-        """Submit by sbatch; see :class:`Dispatcher`."""
+        """Submit with sbatch; see :class:`Dispatcher`."""
         answer = self._ask(self._words(job))
         ids = re.findall(r"^(\d+)(?:;\S+)?$", answer.stdout, re.M)
         if answer.code == 0 and ids:
@@ -80,7 +80,7 @@ class SlurmDispatcher:
         raise Refused(f"{answer}; correct the settings below dispatcher")
 
     def find(self, job: Job) -> str | None:
-        """Ask squeue by name; see :class:`Dispatcher`."""
+        """Query squeue by name; see :class:`Dispatcher`."""
         mine = ["-u", user_name(), "-n", job.name]
         answer = self._ask(["squeue", "-h", "-t", "all", *mine, "-o", "%A|%o"])
         if answer.code != 0:
@@ -93,7 +93,7 @@ class SlurmDispatcher:
         return None
 
     def poll(self, ids: Sequence[str]) -> Mapping[str, JobReport]:
-        """Ask by one squeue; see :class:`Listing`."""
+        """Query with one squeue; see :class:`Listing`."""
         return self._listing.poll(ids)
 
     def _list_all(self) -> dict[str, JobReport]:
@@ -114,7 +114,7 @@ class SlurmDispatcher:
         return self._ask(["squeue", "-h", "-t", "all", *which, "-o", "%A|%T|%r"])
 
     def cancel(self, ids: Sequence[str]) -> str:
-        """Ask by scancel; jobs that are already over are not an error. See :class:`Dispatcher`."""
+        """Cancel with scancel; ended jobs are not an error. See :class:`Dispatcher`."""
         if not ids:
             return ""
         answer = self._ask(["scancel", *ids])
@@ -124,17 +124,17 @@ class SlurmDispatcher:
         return " ".join(refused).strip() if answer.code != 0 else ""
 
     def preview(self, job: Job) -> str:
-        """Write the sbatch command of a job; see :class:`Dispatcher`."""
+        """Return the sbatch command of a job; see :class:`Dispatcher`."""
         return shlex.join(self._words(job))
 
     def place(self) -> str:
-        """Ask for the name of the cluster; see :class:`Dispatcher`."""
+        """Query the name of the cluster; see :class:`Dispatcher`."""
         words = ["scontrol", "show", "config"]
         return look_up(words, r"^ClusterName\s*=\s*(\S+)$", self._config.timeout_s)
 
     @staticmethod
     def knows(job_id: str | None) -> bool:
-        """Return True: its controller is asked from any host. See :class:`Dispatcher`."""
+        """Return True: any host can query the controller. See :class:`Dispatcher`."""
         return True
 
     @staticmethod

@@ -1,13 +1,13 @@
-"""A fitted surrogate and the pending points -> how much each candidate promises.
+"""A fitted surrogate and the pending points -> acquisition values of candidates.
 
     Surrogate, pending (m, d) ──log_nei() | log_ei() | thompson()──▶ score(candidates (c, d)) (c,)
 
 Scores are logarithms of an expected improvement (or a draw of the function), so larger is better.
 
-BoTorch's ``qLogNoisyExpectedImprovement`` estimates the same quantity by sampling the candidate as
-well, with a joint covariance of all baseline points for each candidate.  Given the values at the
-completed and pending points a candidate is Gaussian, and its improvement has a closed form: so
-only those values are drawn, once, and one covariance serves a whole set of candidates.
+BoTorch's ``qLogNoisyExpectedImprovement`` estimates the same quantity, but also samples the
+candidate, with a joint covariance of all baseline points for each candidate.  Given the values at
+the completed and pending points, a candidate is Gaussian and its improvement has a closed form.
+So only those values are drawn, once, and one covariance serves a whole set of candidates.
 """
 
 from __future__ import annotations
@@ -45,28 +45,28 @@ with warnings.catch_warnings():
     from linear_operator.utils.cholesky import psd_safe_cholesky
 
 Score = Callable[[FloatArray], FloatArray]
-"""(c, d) features -> (c,) promises."""
+"""(c, d) features -> (c,) scores."""
 
 DRAWS = 128
-"""Draws of the values at completed and pending points, over all models of the surrogate."""
+"""Number of draws of the values at completed and pending points, over all models."""
 CONTENDERS = 24
-"""Completed points that may be the best; the others are so in practically no draw."""
+"""Number of completed points that may be the best.  The others practically never are in a draw."""
 CHUNK = 128
-"""Candidates scored at a time: their joint covariance is computed."""
+"""Number of candidates scored at a time, whose joint covariance is computed."""
 
 
 class LogNoisyImprovement(AcquisitionFunction):  # type: ignore[misc]  # BoTorch has no types
     """Logarithm of the expected improvement over a best value that is itself uncertain.
 
     The values at some points are drawn jointly, s times for each of the b models.  Each draw
-    fixes a best value and makes a candidate Gaussian; the improvement is averaged over all.
+    fixes a best value and makes a candidate Gaussian.  The improvement is averaged over all draws.
 
     Args:
         surrogate: Fitted to the completed trials.
-        points: (p, d) where values are drawn, p at least 1.
-        draws: Number s.
-        seed: Of the quasi-random draws.
-        noise: (b,) variance of what is observed at the points; 0 draws the function itself.
+        points: (p, d) points at which values are drawn, p at least 1.
+        draws: Number s of draws per model.
+        seed: Seed of the quasi-random draws.
+        noise: (b,) noise variance of the values at the points; 0 draws the function itself.
 
     References:
         Letham et al. (2019), Constrained Bayesian Optimization with Noisy Experiments.
@@ -89,7 +89,7 @@ class LogNoisyImprovement(AcquisitionFunction):  # type: ignore[misc]  # BoTorch
         """(b, s) best value of each draw."""
 
     def posterior(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the mean under each draw, (b, s, c), and the variance they share, (b, c)."""
+        """Return the mean under each draw, (b, s, c), and the common variance, (b, c)."""
         p = len(self._points)
         mean, covariance = self._joint(x)
         cross = covariance[:, :p, p:]
@@ -120,8 +120,8 @@ def log_nei(surrogate: Surrogate, pending: FloatArray, seed: int, draws: int = D
     Args:
         surrogate: Fitted to the completed trials.
         pending: (m, d) features of the running trials; m may be 0.
-        seed: Of the draws.
-        draws: How many, over all models of the surrogate.
+        seed: Seed of the draws.
+        draws: Number of draws over all models of the surrogate.
     """
     means, variances = surrogate.posterior(surrogate.features)
     hopes = (means + 2 * np.sqrt(variances)).max(0)
@@ -154,7 +154,7 @@ def log_ei_over_fantasies(
 
 
 def log_ei(surrogate: Surrogate, pending: FloatArray, seed: int) -> Score:
-    """Score by expected improvement as if nothing were running: what the poster did."""
+    """Score by expected improvement, ignoring running trials as the poster did."""
     best = surrogate.posterior(surrogate.features)[0].max(1, keepdims=True)
 
     def score(candidates: FloatArray) -> FloatArray:
@@ -167,11 +167,10 @@ def log_ei(surrogate: Surrogate, pending: FloatArray, seed: int) -> Score:
 
 
 def thompson(surrogate: Surrogate, pending: FloatArray, seed: int) -> Score:
-    """Score by one draw of the function; the draw differs each time, which spreads the workers.
+    """Score by one draw of the function.  Draws differ each time, which spreads the workers, so
+    pending points need not be modelled.
 
-    Pending points need no other account.
-
-    BoTorch draws a path from the prior, made of random cosines, and moves it to the data by
+    BoTorch draws a path from the prior, made of random cosines, and conditions it on the data with
     Matheron's rule.
 
     References:

@@ -1,15 +1,14 @@
-"""Memory and time of a training, predicted from its architecture before a job is started.
+"""Memory and run time of a training, predicted from its architecture before a job is submitted.
 
     settings of a training ──footprint()──▶ memory, work of a step, steps
     footprints + times of complete trials ──fit_speed()──▶ seconds of the next one
 
 The network is counted layer by layer, as ``monai.networks.nets.UNet`` builds it.  Memory is the
 peak of a training step: weights, gradients and both moments of Adam, what the forward pass saves
-for the backward pass, and the loss at full resolution.  Validation is left out, since it cuts scans
-into slabs that fit.  How fast a node computes is not known in advance: it is fitted to the
-completed trials of the study.
+for the backward pass, and the loss at full resolution.  Validation is not included, since it cuts
+scans into slabs that fit.  The speed of a node is fitted to the completed trials of the study.
 
-``docs/tuning.md`` says how accurate it is (``bench/forecast.py``).
+``docs/tuning.md`` reports its accuracy (``bench/forecast.py``).
 """
 
 from __future__ import annotations
@@ -23,22 +22,22 @@ import numpy as np
 from nodule_det.config.train import ModelConfig, Precision, TrainConfig
 
 PARAMETER_BYTES = 22
-"""fp32 weight, gradient and two moments, and the copies that autocast and the kernels make."""
+"""Bytes per parameter: fp32 weight, gradient, two moments, and copies by autocast and kernels."""
 LOSS_BYTES = 40
-"""Per voxel of a batch at full resolution: image, target, weight and what the loss saves."""
+"""Bytes per voxel of a batch at full resolution: image, target, weight and tensors of the loss."""
 WORKING_COPIES = 1.5
-"""Copies of input and output of the largest layer while it is computed: gradients, layouts."""
+"""Copies of input and output of the largest layer during its computation: gradients, layouts."""
 PADDED_CHANNELS = 16
 """oneDNN computes on whole blocks of this many channels."""
 CPU_BASE_BYTES = 480_000_000
-"""A process that has loaded torch and MONAI."""
+"""Memory of a process that has loaded torch and MONAI."""
 ENOUGH_TIMES = 6
-"""Completed trials needed before times are predicted."""
+"""Number of completed trials needed to predict times."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """One convolution, with the norm, activation, sum and join behind it.  Per patch."""
+    """One convolution with its norm, activation, sum and concatenation.  Per patch."""
 
     c_in: int
     c_out: int
@@ -48,14 +47,14 @@ class Layer:
     voxels: int
     """Voxels of the output."""
     kept: int
-    """Tensors the size of the output that are saved for the backward pass."""
+    """Number of output-sized tensors saved for the backward pass."""
     joined: int = 0
-    """Channels of the skip connection that is joined to the input, which is a new tensor."""
+    """Channels of the skip connection concatenated with the input, which is a new tensor."""
     norm: bool = True
 
     @property
     def n_parameters(self) -> int:
-        """Weights and biases, and two more per channel of the norm."""
+        """Weights and biases, and two parameters per channel of the norm."""
         return self.kernel**3 * self.c_in * self.c_out + self.c_out * (3 if self.norm else 1)
 
     @property
@@ -65,7 +64,7 @@ class Layer:
 
 
 def layers(model: ModelConfig, edge: int) -> Iterator[Layer]:
-    """List the convolutions of the network for a patch of ``edge`` voxels, down and up again."""
+    """List the convolutions of the network for a patch of ``edge`` voxels, encoder then decoder."""
     edge *= 2 if model.full_resolution else 1  # the first level then keeps the resolution
     above = 1
     for level in range(model.depth):
@@ -77,11 +76,11 @@ def layers(model: ModelConfig, edge: int) -> Iterator[Layer]:
 
 
 def _down(model: ModelConfig, edge: int, level: int, above: int, c: int) -> Iterator[Layer]:
-    bottom = level == model.depth - 1  # which works at the resolution of the level above it
+    bottom = level == model.depth - 1  # works at the resolution of the level above it
     n = (edge >> (level if bottom else level + 1)) ** 3
     k = model.kernel_size
     yield Layer(c_in=above, c_out=c, kernel=k, places=n, voxels=n, kept=2)
-    if model.residual:  # a second one, and the short cut, which has to change the channels
+    if model.residual:  # a second convolution, and a shortcut that changes the channels
         yield Layer(c_in=c, c_out=c, kernel=k, places=n, voxels=n, kept=2)
         keeps = bottom or (level == 0 and model.full_resolution)
         size = 1 if keeps else k
@@ -121,7 +120,7 @@ def _up(model: ModelConfig, edge: int, level: int) -> Iterator[Layer]:
 
 @dataclass(frozen=True, kw_only=True)
 class Footprint:
-    """What one training needs."""
+    """Resources that one training needs."""
 
     n_parameters: int
     memory_bytes: float
@@ -130,13 +129,13 @@ class Footprint:
     operations_per_step: float
     """Multiplications and additions, forward and backward."""
     bytes_per_step: float
-    """What a step saves for its backward pass."""
+    """Bytes that a step saves for its backward pass."""
     validation: float
     """Operations per voxel of a scan, times the number of validations."""
 
     @property
     def work(self) -> tuple[float, float, float, float]:
-        """Amounts that time is proportional to: start, operations, memory traffic, validations."""
+        """Terms of the run time: start, operations, memory traffic, validations."""
         return (
             1.0,
             self.operations_per_step * self.steps,
@@ -146,14 +145,15 @@ class Footprint:
 
 
 def footprint(train: TrainConfig, *, gpu: bool) -> Footprint:
-    """Return what a training needs.
+    """Return the resources that a training needs.
 
     Args:
-        train: Its settings.
-        gpu: Whether it runs on a GPU; on a CPU channels are padded and the process itself counts.
+        train: Settings of the training.
+        gpu: Whether it runs on a GPU.  On a CPU channels are padded, and the memory of the process
+            itself is added.
 
     Returns:
-        Memory in bytes and work; 16-bit precision is assumed where it is ``auto``.
+        Memory in bytes and work.  16-bit precision is assumed if ``precision=auto``.
     """
     edge, batch = train.patches.size_vox, train.optim.batch_size
     network = list(layers(train.model, edge))
@@ -189,7 +189,7 @@ def _padded(channels: int, *, gpu: bool) -> int:
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast the trainings of a study ran."""
+    """Speed of the nodes of a study."""
 
     seconds_per: tuple[float, ...]
     """Seconds for one unit of each kind of :attr:`Footprint.work`."""
@@ -207,7 +207,7 @@ def fit_speed(needs: Sequence[Footprint], seconds: Sequence[float]) -> Speed | N
     All coefficients are non-negative, and errors are relative to the time.
 
     Args:
-        needs: Of n trainings.
+        needs: Resources of n trainings.
         seconds: (n,) their run times, positive.
 
     Returns:
@@ -215,12 +215,12 @@ def fit_speed(needs: Sequence[Footprint], seconds: Sequence[float]) -> Speed | N
     """
     if len(needs) < ENOUGH_TIMES:
         return None
-    from scipy.optimize import nnls  # a quarter of a second, which studies without limits save
+    from scipy.optimize import nnls  # takes a quarter of a second, saved in studies without limits
 
     took = np.asarray(seconds, np.float64)
     work = np.array([n.work for n in needs])
     unit = work.max(axis=0)
     shares, _ = nnls(work / unit / took[:, None], np.ones(len(took)))
-    told = (work / unit) @ shares
-    off = float(np.exp(np.abs(np.log(told / took)).max()))
+    predicted = (work / unit) @ shares
+    off = float(np.exp(np.abs(np.log(predicted / took)).max()))
     return Speed(tuple(shares / unit), off)

@@ -4,9 +4,9 @@
     unit cube ──Features.of_units()──▶ the same, for the points at those coordinates
 
 A float or an ordered list is one column.  An integer that spans a factor of four or more (filters,
-minibatch) acts through its logarithm: from 4 to 8 filters is the same step as from 16 to 32.  An
-unordered list is one column per value.  An absent parameter lies in the middle of its scale, so two
-points that differ only in settings without effect are one point.
+minibatch) is encoded by its logarithm: from 4 to 8 filters is the same step as from 16 to 32.  An
+unordered list is one column per value.  An absent parameter is at the middle of its scale, so two
+points that differ only in settings without effect are the same point.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LOG_SPAN = 4.0
 """A positive integer with high / low of at least this is encoded by its logarithm."""
 
 ONE_HOT = math.sqrt(0.5)
-"""Two different values of an unordered list then have distance 1, as two ends of a scale have."""
+"""Gives two different values of an unordered list the distance 1, like the two ends of a scale."""
 
 
 class Features:
@@ -36,7 +36,7 @@ class Features:
 
     @property
     def sheared(self) -> tuple[int, ...]:
-        """Columns of floats on a log scale: rates, whose best value moves with other settings."""
+        """Columns of floats on a log scale: rates, whose best value depends on other settings."""
         starts = np.cumsum([0, *(_width(p) for p in self.space.free)])
         rates = [p.kind is Kind.FLOAT and p.log for p in self.space.free]
         return tuple(int(i) for i, rate in zip(starts, rates, strict=False) if rate)
@@ -49,7 +49,7 @@ class Features:
     def of_units(self, units: FloatArray) -> FloatArray:
         """Return (n, d) model inputs of the points at coordinates in [0, 1], (n, p).
 
-        The same as ``matrix([space.from_unit(u) for u in units])``, a hundred times faster: a
+        The same as ``matrix([space.from_unit(u) for u in units])`` but a hundred times faster: a
         search encodes thousands of candidates for each point that is run.
         """
         seen = _Columns(len(units))
@@ -80,7 +80,7 @@ class _Columns:
         self._active: dict[str, BoolArray] = {}
 
     def add(self, p: Parameter, u: FloatArray | None) -> None:
-        """Add the next parameter of the space; it has no coordinate if it is fixed."""
+        """Add the next parameter of the space.  A fixed one has no coordinate."""
         active = np.full(self._n, True)
         for name, allowed in p.when:
             active &= self._active[name] & self._is_one_of(name, allowed)
@@ -181,7 +181,7 @@ def neighbours(space: Space, params: Params, count: int, rng: np.random.Generato
 def nearby(centers: FloatArray, count: int, rng: np.random.Generator) -> FloatArray:
     """Draw ``count`` coordinates near each center, (n, p) -> (n * count, p).
 
-    A few of each are changed, most of them by a small step.
+    Each draw changes a few coordinates, most of them by a small step.
     """
     u = np.repeat(centers, count, axis=0)
     n, d = u.shape

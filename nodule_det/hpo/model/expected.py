@@ -1,10 +1,10 @@
-"""The trial that the model expects most of, kept in a small file beside the journal.
+"""The trial with the highest expected value, stored in a small file beside the journal.
 
     Study ──expect()──▶ Expected ──save_expected()──▶ STUDY/expected.json ──load_expected()──▶
 
-The largest observed value is partly luck.  The posterior mean has seen all trials, so its best
-trial is the better one to continue with.  Only ``expect`` fits a model and loads torch; whoever
-shows a study reads the file, which says for which trials it was made.
+The largest observed value is partly luck.  The posterior mean uses all trials, so its best trial is
+the better choice.  Only ``expect`` fits a model and loads torch.  Commands that show a study read
+the file, which identifies the trials it was computed from.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from nodule_det.hpo.study.trial import Trial
 from nodule_det.untrusted import parse_object, read_bytes
 
 MIN_VALUES = 5
-"""Values below which a model shows little but its own priors."""
+"""Number of values below which a model shows little more than its priors."""
 FILE_NAME = "expected.json"
 MAX_BYTES = 10_000
 
 
 class Model(Protocol):
-    """What is read off a surrogate."""
+    """The part of a surrogate that is used here."""
 
     def predict(self, features: FloatArray, /) -> tuple[FloatArray, FloatArray]:
         """Return mean and standard deviation, (c,) each, at points (c, d)."""
@@ -47,20 +47,20 @@ class Expected:
 
     trial: int
     mean: float
-    """In units of the objective, larger is better."""
+    """Posterior mean in units of the objective, larger is better."""
     sd: float
-    """Of the mean, without the noise of a training."""
+    """Standard deviation of the mean, without the noise of a training."""
 
 
 def expect(study: Study) -> Expected | None:
-    """Fit the model to a study; None while fewer than ``MIN_VALUES`` trials have a value."""
+    """Fit the model to a study; None if fewer than ``MIN_VALUES`` trials have a value."""
     return next(iter(rank(study)), None)
 
 
 def rank(study: Study) -> list[Expected]:
-    """Fit the model, and return the completed trials by falling posterior mean.
+    """Fit the model, and return the completed trials by descending posterior mean.
 
-    Empty while fewer than ``MIN_VALUES`` trials have a value.
+    Empty if fewer than ``MIN_VALUES`` trials have a value.
     """
     complete = [t for t in study.trials if t.value is not None]
     if len(complete) < MIN_VALUES or study.space.dimension == 0:
@@ -76,24 +76,24 @@ def rank(study: Study) -> list[Expected]:
 
 
 def most_expected(model: Model, features: Features, complete: Sequence[Trial]) -> Expected:
-    """Return the one of at least one completed trial with the highest posterior mean."""
+    """Return the completed trial with the highest posterior mean; there must be at least one."""
     return ranking(model, features, complete)[0]
 
 
 def ranking(model: Model, features: Features, complete: Sequence[Trial]) -> list[Expected]:
-    """Return completed trials by falling posterior mean."""
+    """Return completed trials by descending posterior mean."""
     mean, sd = model.predict(features.matrix([t.params for t in complete]))
     order = np.argsort(-mean, kind="stable")
     return [Expected(complete[i].number, float(mean[i]), float(sd[i])) for i in order]
 
 
 def save_expected(folder: Path, study: Study, expected: Expected) -> None:
-    """Write what the model expects of a study into its folder."""
+    """Write the expected best trial of a study to its folder."""
     write_json(folder / FILE_NAME, {"made_for": _made_for(study), **asdict(expected)})
 
 
 def load_expected(folder: Path, study: Study) -> Expected | None:
-    """Read what the model expected; None if the file is missing, damaged, or of other trials."""
+    """Read the expected best trial; None if the file is missing, damaged or out of date."""
     try:
         found = parse_object(read_bytes(folder / FILE_NAME, MAX_BYTES))
         known = {t.number for t in study.trials if t.value is not None}

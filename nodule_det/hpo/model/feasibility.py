@@ -1,9 +1,9 @@
-"""Where trainings fail through their own parameters: a model of the chance of getting a value.
+"""Feasibility: a model of the probability that a training with given parameters gives a value.
 
-    features of completed and failed trials ──fit_feasibility()──▶ log chance of a value, (c,)
+    features of completed and failed trials ──fit_feasibility()──▶ log probability of a value, (c,)
 
-Only outcomes inform it: out of memory and divergence belong to the parameters.  A crashed node or
-a full disk says nothing about the point that happened to run there.
+Only outcomes inform it: running out of memory and divergence are caused by the parameters.  A
+crashed node or a full disk says nothing about the point that ran there.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from nodule_det.hpo.model.gp import Surrogate, fit_surrogate
 from nodule_det.hpo.model.outcomes import standardise_labels
 
 SHARPNESS = 0.18
-"""Spread of the probit between a predicted 0 (failed) and 1 (gave a value)."""
+"""Scale of the probit between a predicted 0 (failure) and 1 (value)."""
 
 
 class Feasibility:
-    """A Gaussian process regression of success (1) and failure (0), read through a probit.
+    """Gaussian process regression of success (1) and failure (0), converted by a probit.
 
-    A proper classifier would need an approximate posterior; least squares on labels orders points
-    as well and costs one more fit of the kind that the surrogate uses anyway.
+    A proper classifier would need an approximate posterior.  Regression on labels ranks points
+    equally well and needs only one more fit of the surrogate's kind.
     """
 
     def __init__(self, surrogate: Surrogate | None) -> None:
@@ -31,11 +31,11 @@ class Feasibility:
 
     @property
     def knows_nothing(self) -> bool:
-        """Whether all points look alike, since no training has failed."""
+        """Whether all points are equally likely to succeed, since no training has failed."""
         return self._surrogate is None
 
     def log_chance(self, features: FloatArray) -> FloatArray:
-        """Return the log of the chance that each point, (c, d), gives a value; (c,)."""
+        """Return the log probability that each point, (c, d), gives a value; (c,)."""
         if self._surrogate is None:
             return np.zeros(len(features))
         mean, sd = self._surrogate.predict(features)
@@ -43,7 +43,7 @@ class Feasibility:
 
 
 def fit_feasibility(features: FloatArray, succeeded: BoolArray) -> Feasibility:
-    """Fit to the outcomes so far; without a failure every point is taken for feasible."""
+    """Fit to the outcomes so far.  Without a failure every point is assumed to be feasible."""
     if succeeded.all():
         return Feasibility(None)
     return Feasibility(fit_surrogate(features, standardise_labels(succeeded)))

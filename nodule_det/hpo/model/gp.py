@@ -2,11 +2,11 @@
 
     features (n, d), standardised values (n,) ──fit_surrogate()──▶ Surrogate ──▶ predict()
 
-The model is a BoTorch ``SingleTaskGP`` in float64 with a kernel of our own, fitted by BoTorch's
-L-BFGS-B: an ensemble of b models of the same data that differ in their hyperparameters, which any
-acquisition function of BoTorch averages over.  Values are larger-is-better.
+The model is a BoTorch ``SingleTaskGP`` in float64 with our own kernel, fitted by BoTorch's
+L-BFGS-B: an ensemble of b models of the same data with different hyperparameters, over which any
+acquisition function of BoTorch averages.  Larger values are better.
 
-Importing this module loads torch, some 250 MB: import it inside the functions that need a model.
+Importing this module loads torch (about 250 MB): import it inside the functions that need a model.
 """
 
 from __future__ import annotations
@@ -43,43 +43,43 @@ with warnings.catch_warnings():
     from linear_operator.utils.warnings import NumericalWarning
 
 NOISE_PRIOR = (-5.0, 1.0)
-"""Mean and spread of the logarithm of the noise variance; of the output variance: (0, 1)."""
+"""Prior mean and spread of the log noise variance; those of the log output variance are (0, 1)."""
 
 ROUGH_SHARE, ROUGH_LENGTH = 0.25, 0.3
-"""A share of the variance has lengths that are shorter by this factor.  A process of a single
-smoothness, once it knows the broad shape, is far too sure of what lies between its points."""
+"""Fraction of the variance with lengths shorter by this factor.  A process with a single smoothness
+is overconfident between its points once it has learned the broad shape."""
 
 SHEAR_SPREAD = 0.08
-"""How far the best place on a sheared column moves, one standard deviation expected beforehand,
-from one end of another column to the other: half a decade of the six of a learning rate."""
+"""Prior standard deviation of the shift of the optimum on a sheared column, from one end of another
+column to the other: half a decade out of the six of a learning rate."""
 
 LENGTH_BOUNDS, VARIANCE_BOUNDS, NOISE_BOUNDS = (-2.5, 4.0), (-3.0, 3.0), (-9.0, 1.0)
-"""Of the logarithms."""
+"""Bounds of the logarithms."""
 STEP_BOUND = 4.0
-"""Of a shear, in units of :data:`SHEAR_SPREAD`."""
+"""Bound of a shear, in units of :data:`SHEAR_SPREAD`."""
 
 STARTS = ((0.7, -4.0), (-0.5, -1.0))
-"""Of the two fits, one of a quiet function and one of a noisy one: how far the log lengths start
+"""Starts of the two fits, for a smooth and for a noisy function: how far the log lengths start
 below their prior mean, and the log noise."""
 FIT_ITERATIONS = 40
 MANY = 200
-"""Above this number of trials an iteration is expensive and one start is enough."""
+"""Number of trials above which an iteration is expensive and one start is enough."""
 CURVATURE_STEP = 1e-3
 BATCH_ELEMENTS = 1_000_000
-"""Largest covariance, in numbers, that is differentiated at a time; it bounds the memory."""
+"""Largest number of covariance elements differentiated at a time, which limits the memory."""
 
 
 class ShearedMatern(Kernel):  # type: ignore[misc]  # GPyTorch has no types
-    """Matern-5/2 on two lengths, of inputs of which some columns move with the others.
+    """Matern-5/2 kernel on two length scales, with inputs of which some columns are sheared.
 
-    The distance r is that of (x + S x) / length, with one length per column and a matrix S that
-    is zero but for the fitted rows of the sheared columns.  With m(r) the Matern-5/2 function, the
+    The distance r is that of (x + S x) / length, with one length per column and a matrix S that is
+    zero except for the fitted rows of the sheared columns.  With the Matern-5/2 function m(r), the
     covariance is (1 - ROUGH_SHARE) m(r) + ROUGH_SHARE m(r / ROUGH_LENGTH).
 
     Args:
-        dimension: Columns d of the inputs.
-        sheared: Columns whose best place moves with the other columns, as that of a learning rate
-            does with minibatch, depth and width.
+        dimension: Number of input columns d.
+        sheared: Columns whose optimum depends on the other columns, as that of a learning rate does
+            on minibatch, depth and width.
         batch: Number of models b.
     """
 
@@ -100,7 +100,7 @@ class ShearedMatern(Kernel):  # type: ignore[misc]  # GPyTorch has no types
         free[list(sheared)] = True
         self._free = free.fill_diagonal_(False)
         self.moves = bool(free.any())
-        """Whether there is anything to shear."""
+        """Whether any column is sheared."""
         if self.moves:
             steps = torch.zeros(batch, int(free.sum()), dtype=torch.float64)
             self.register_parameter("steps", torch.nn.Parameter(steps))
@@ -109,17 +109,17 @@ class ShearedMatern(Kernel):  # type: ignore[misc]  # GPyTorch has no types
 
     @property
     def shear(self) -> torch.Tensor:
-        """(b, d, d): row i says how much of each other column is added to column i."""
+        """(b, d, d) matrix; row i has the factors by which other columns are added to column i."""
         shear = torch.zeros(*self.batch_shape, *self._free.shape, dtype=torch.float64)
         return shear.masked_scatter(self._free, SHEAR_SPREAD * self.steps)
 
     def stretched(self, x: torch.Tensor) -> Any:
-        """Return inputs, (..., n, d), in coordinates where all distances count alike."""
+        """Return inputs, (..., n, d), in sheared coordinates, divided by their lengths."""
         moved = x + x @ self.shear.mT if self.moves else x
         return moved / self.lengthscale
 
     def forward(self, x1: Any, x2: Any, diag: bool = False, **settings: Any) -> Any:
-        """Return the covariance of two sets of inputs, (b, n1, n2), or its diagonal."""
+        """Return the covariance between two sets of inputs, (b, n1, n2), or its diagonal."""
         if diag and x1 is x2:
             return torch.ones_like(self.stretched(x1)[..., 0])
         z1, z2 = self.stretched(x1), self.stretched(x2)
@@ -130,11 +130,11 @@ class ShearedMatern(Kernel):  # type: ignore[misc]  # GPyTorch has no types
 
 
 class _Shape(torch.autograd.Function):
-    """Covariance of variance 1 at squared distances, and minus its derivative by them.
+    """Covariance with variance 1 as a function of squared distances, with its derivative.
 
-    Matern-5/2 is (1 + r + r^2 / 3) exp(-r) at r = sqrt(5) times the distance; by the squared
-    distance it falls as 5/6 (1 + r) exp(-r), which is finite at 0, where automatic
-    differentiation through the square root is not.
+    Matern-5/2 is (1 + r + r^2 / 3) exp(-r) at r = sqrt(5) times the distance.  Its derivative by
+    the squared distance is -5/6 (1 + r) exp(-r).  That is finite at 0, unlike automatic
+    differentiation through the square root.
     """
 
     @staticmethod
@@ -161,7 +161,7 @@ _shape: Any = _Shape.apply
 class Ensemble(SingleTaskGP):  # type: ignore[misc]
     """Gaussian processes of the same values with b sets of hyperparameters; batch shape (b,)."""
 
-    _is_ensemble = True  # BoTorch's mark: acquisition functions average over the models
+    _is_ensemble = True  # tells BoTorch's acquisition functions to average over the models
 
     def posterior(self, X: Any, **settings: Any) -> GaussianMixturePosterior:
         """Return the posterior of each model at points (..., q, d); batch shape (..., b)."""
@@ -174,12 +174,12 @@ class Surrogate:
     """An ensemble of b Gaussian processes of the same values."""
 
     model: Ensemble
-    """Of standardised values."""
+    """The models of the standardised values."""
     hyperparameters: FloatArray
-    """(b, t) logarithms of d lengths, of variance and noise, then the steps of the shear."""
+    """(b, t) logarithms of d lengths, variance and noise, then the steps of the shear."""
     data: Standardised
     features: FloatArray
-    """(n, d) inputs it was fitted to."""
+    """(n, d) inputs that it was fitted to."""
     sheared: tuple[int, ...]
 
     def posterior(self, features: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -194,14 +194,14 @@ class Surrogate:
         return mean.numpy(), variance.clamp_min(MIN_VARIANCE).numpy()
 
     def predict(self, features: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return mean and standard deviation of the mixture of all b, (c,) each, as values."""
+        """Return mean and standard deviation of the mixture, (c,) each, in units of the values."""
         means, variances = self.posterior(features)
         mean = means.mean(0)
         variance = variances.mean(0) + means.var(0)
         return mean * self.data.scale + self.data.center, np.sqrt(variance) * self.data.scale
 
     def members(self) -> list[Surrogate]:
-        """Return the b processes one by one."""
+        """Return the b processes as separate surrogates."""
         return [
             _surrogate(theta[None], self.data, self.features, self.sheared)
             for theta in self.hyperparameters
@@ -210,7 +210,7 @@ class Surrogate:
 
 MIN_VARIANCE = 1e-10
 POSTERIOR_CHUNK = 256
-"""Points predicted at a time: their joint covariance is computed."""
+"""Number of points predicted at a time, whose joint covariance is computed."""
 
 
 def fit_surrogate(
@@ -223,21 +223,20 @@ def fit_surrogate(
 ) -> Surrogate:
     """Fit hyperparameters by maximum a posteriori, or draw them around that maximum.
 
-    Draws differ as far as the data leave the hyperparameters open (Laplace's approximation).
-    With some ten values per hyperparameter the single best guess is too sure of itself, and a
-    search that believes it gets stuck.
+    The spread of the draws reflects the uncertainty of the hyperparameters (Laplace's
+    approximation).  With about ten values per hyperparameter the single best estimate is
+    overconfident, and a search that relies on it gets stuck.
 
     Args:
         features: (n, d) inputs in [0, 1].
-        data: (n,) values, with their known noise.  One more noise level is estimated, for what
-            that does not cover: two trainings of one point differ by more than their cases.
-        sheared: Columns whose best place moves with the other columns.  How far each moves it is
-            fitted too.
+        data: (n,) values, with their known noise.  An additional noise level is estimated, since
+            two trainings of one point differ by more than their validation cases explain.
+        sheared: Columns whose optimum depends on the other columns, by fitted amounts.
         rng: Source of the draws; without it all b models have the most probable hyperparameters.
         draws: Number b of models.
 
     Raises:
-        ValueError: If there is no value to fit to.
+        ValueError: If there are no values to fit to.
     """
     if len(features) == 0:
         raise ValueError("a surrogate needs at least one completed trial")
@@ -250,22 +249,23 @@ def fit_surrogate(
 
 
 def lengthscale_prior(dimension: int) -> tuple[float, float]:
-    """Return mean and spread of the logarithm of a length: functions of more columns are smoother.
+    """Return prior mean and spread of a log length, which grows with the number of columns.
 
     References:
         Hvarfner, Hellsten, Nardi (2024), Vanilla Bayesian Optimization Performs Great in High
-        Dimensions.  Their mean of sqrt(2) and spread of sqrt(3) are moved to shorter and narrowed:
-        with some 60 points and 11 lengths, longer ones predicted errors that were too small.
+        Dimensions.  Their mean of sqrt(2) and spread of sqrt(3) are reduced here: with about 60
+        points and 11 lengths, longer ones predicted errors that were too small.
     """
     return -0.3 + 0.5 * math.log(dimension), 0.7
 
 
 @contextmanager
 def exact() -> Iterator[None]:
-    """Compute by Cholesky factors whatever the number of trials, without warnings of scaling.
+    """Use Cholesky factors for any number of trials, without warnings about scaling.
 
-    Above 800 points GPyTorch would change to iterative solvers, whose error the search would take
-    for structure.  BoTorch adds to a diagonal where two points are nearly one, as it should.
+    Above 800 points GPyTorch would switch to iterative solvers, whose error the search would
+    mistake for structure.  BoTorch adds jitter to the diagonal if two points are nearly equal, as
+    it should.
     """
     with ExitStack() as stack:
         stack.enter_context(max_cholesky_size(sys.maxsize))
@@ -277,7 +277,7 @@ def exact() -> Iterator[None]:
 
 
 def _most_probable(features: FloatArray, data: Standardised, sheared: Sequence[int]) -> FloatArray:
-    """Fit from two starts at once; return the better end, (t,)."""
+    """Fit from two starts at once; return the better result, (t,)."""
     d = features.shape[1]
     length, _ = lengthscale_prior(d)
     many = len(features) > MANY
@@ -299,7 +299,7 @@ def _most_probable(features: FloatArray, data: Standardised, sheared: Sequence[i
 def _spread(
     theta: FloatArray, features: FloatArray, data: Standardised, sheared: Sequence[int]
 ) -> FloatArray:
-    """Return one standard deviation of each hyperparameter, by the curvature at the maximum."""
+    """Return the standard deviation of each hyperparameter, from the curvature at the maximum."""
     moved = theta + CURVATURE_STEP * np.concatenate([np.zeros((1, len(theta))), np.eye(len(theta))])
     size = max(1, BATCH_ELEMENTS // len(features) ** 2)
     gradients = [
@@ -307,7 +307,7 @@ def _spread(
     ]
     gradient, *others = np.concatenate(gradients)
     curvature = np.array([(other - gradient)[i] for i, other in enumerate(others)])
-    # The prior alone has curvature 1: the data can only narrow it.
+    # The prior alone has curvature 1, and the data can only narrow it.
     return np.asarray(1 / np.sqrt(np.maximum(curvature / CURVATURE_STEP, 1.0)))
 
 

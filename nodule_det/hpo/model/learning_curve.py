@@ -1,11 +1,11 @@
-"""The final value of an unfinished training, predicted from the completed ones.
+"""The final value of an unfinished training, extrapolated from the completed ones.
 
     validations so far, all trials ──extrapolate()──▶ final value, with its standard error
 
-Trainings of one task rise alike but at different levels, so the gain from an epoch to the end is
-modelled as a factor.  A curve that is still rising keeps rising: the logarithm of the gain is a
-line over the share of the best validation gained in the second half of the epochs so far.  No
-parametric form of the curve is assumed.
+Trainings of one task have similar curves at different levels, so the gain from an epoch to the end
+is modelled as a factor.  A curve that is still rising keeps rising: the logarithm of the gain is a
+linear function of the rise, the fraction of the best validation that was gained in the second half
+of the epochs so far.  No parametric form of the curve is assumed.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from nodule_det.arrays import FloatArray
 from nodule_det.hpo.study.trial import Observation, Trial, TrialState
 
 MIN_COMPLETE = 3
-"""Completed trials needed before anything is extrapolated."""
+"""Number of completed trials needed for an extrapolation."""
 
 SLOPELESS = 2.0
-"""Imaginary trials, beside the real ones, that show no relation between rise and gain."""
+"""Number of imaginary trials without a relation between rise and gain, which shrink the slope."""
 TINY = 1e-9
 
 
@@ -32,16 +32,16 @@ def extrapolate(
     """Predict the final value of an unfinished training.
 
     Only completed trials that were validated at the last epoch of ``curve`` inform the
-    prediction: where ``validation.every_epochs`` or ``limits.epochs`` is tuned, others have
-    nothing to compare with.
+    prediction.  If ``validation.every_epochs`` or ``limits.epochs`` is tuned, the others cannot be
+    compared.
 
     Args:
-        curve: Its validations, in order of epoch.
-        trials: The completed ones among them provide the gains.
+        curve: Validations of the training, in order of epoch.
+        trials: All trials; the completed ones provide the gains.
 
     Returns:
-        Value and standard error.  None while fewer than :data:`MIN_COMPLETE` trials can be
-        compared, and for a curve that is empty or below zero, where a factor has no meaning.
+        Value and standard error.  None if fewer than :data:`MIN_COMPLETE` trials can be compared,
+        or if the curve is empty or below zero, where a factor is meaningless.
     """
     if not curve or (best := best_until(curve, curve[-1].epoch)) is None or best.value < 0:
         return None
@@ -61,10 +61,10 @@ def extrapolate(
 
 
 def _best_at(trial: Trial, epoch: int) -> Observation | None:
-    """Return the best validation up to an epoch; None for a trial that cannot be compared there.
+    """Return the best validation up to an epoch; None for a trial that cannot be compared.
 
-    That is one that is not complete, was not validated at that very epoch, or has no positive
-    values, of which no logarithm can be taken.
+    Such a trial is not complete, was not validated at exactly that epoch, or has no positive
+    values, whose logarithm is needed.
     """
     if trial.state is not TrialState.COMPLETE or trial.value is None or trial.value <= 0:
         return None
@@ -75,7 +75,7 @@ def _best_at(trial: Trial, epoch: int) -> Observation | None:
 
 
 def _rise(curve: Sequence[Observation], epoch: int, best: float) -> float:
-    """Return the share of the best value up to an epoch that was gained in its second half."""
+    """Return the fraction of the best value that was gained in the second half of the epochs."""
     half = best_until(curve, epoch // 2)
     return 1 - half.value / best if half is not None and best > 0 else 0.0
 
@@ -83,9 +83,9 @@ def _rise(curve: Sequence[Observation], epoch: int, best: float) -> float:
 def _line(gains: FloatArray, rises: FloatArray, rise: float) -> tuple[float, float]:
     """Predict a log gain from a rise, with the spread of the gains around the line.
 
-    The slope is that of least squares, shrunk as by :data:`SLOPELESS` more trials that show none.
-    Offset and spread are the median and half the distance of the 16th and 84th percentile, so
-    that one odd training has little effect.
+    The slope is the least-squares slope, shrunk as if :data:`SLOPELESS` more trials had none.
+    Offset and spread are the median and half the distance between the 16th and 84th percentiles,
+    so that an outlier has little effect.
     """
     n = len(gains)
     off = rises - rises.mean()
@@ -99,7 +99,7 @@ def _line(gains: FloatArray, rises: FloatArray, rise: float) -> tuple[float, flo
 def best_until(curve: Sequence[Observation], epoch: int) -> Observation | None:
     """Return the best validation up to an epoch, or None if there is none.
 
-    None also for a training that has not reached that epoch.
+    Also None if the training has not reached that epoch.
     """
     if not curve or curve[-1].epoch < epoch:
         return None

@@ -1,9 +1,9 @@
-"""Values of trials, prepared for a model of mean 0 and variance 1.
+"""Values of trials, prepared for a model with mean 0 and variance 1.
 
     values (n,), se (n,) ──winsorise()──▶ without heavy lower tail ──standardise()──▶ Standardised
 
-Everything is relative to the data: a study whose values lie within 0.01 of each other, or a loss
-in the thousands, is searched as well as one whose values fill [0, 1].
+Scaling is relative to the data: a study whose values differ by less than 0.01, or a loss in the
+thousands, is searched as well as one whose values fill [0, 1].
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ import numpy as np
 from nodule_det.arrays import BoolArray, FloatArray
 
 TUKEY = 1.5
-"""Interquartile ranges below the first quartile at which a value becomes an outlier."""
+"""Number of interquartile ranges below the first quartile at which a value is an outlier."""
 
 MIN_NOISE = 1e-6
-"""Variance added to every standardised value, which keeps factorisations stable."""
+"""Variance added to every standardised value, to keep factorisations stable."""
 
 EQUAL = 1e-12
-"""Spread, relative to the largest value, below which values differ by rounding alone."""
+"""Spread, relative to the largest value, below which values differ only by rounding."""
 
 
 @dataclass(frozen=True)
 class Standardised:
-    """Values of mean 0 and variance 1 at most, and the way back."""
+    """Values with mean 0 and variance at most 1, and how to convert them back."""
 
     values: FloatArray
     """(n,)"""
     noise: FloatArray
-    """(n,) known variance of each, in the same units."""
+    """(n,) known noise variance of each value, in the same units."""
     center: float
     scale: float
 
@@ -39,14 +39,14 @@ class Standardised:
 def winsorise(values: FloatArray) -> FloatArray:
     """Raise low outliers to Tukey's lower fence.
 
-    A training that diverges to a finite value, or a loss that explodes, would otherwise decide
-    the scale of all others.  Larger is better, so high values are never cut.
+    A training that diverges to a finite value, or a loss that explodes, would otherwise determine
+    the scale of all others.  Larger is better, so high values are not changed.
 
     Args:
         values: (n,) objective, larger is better.
 
     References:
-        Tukey (1977), Exploratory Data Analysis; Ax winsorises by the same fence.
+        Tukey (1977), Exploratory Data Analysis.  Ax winsorises at the same fence.
     """
     if len(values) == 0:
         return values
@@ -56,14 +56,14 @@ def winsorise(values: FloatArray) -> FloatArray:
 
 
 def standardise(values: FloatArray, se: FloatArray | None) -> Standardised:
-    """Bring values to mean 0 and standard deviation 1.
+    """Scale values to mean 0 and standard deviation 1.
 
-    Where they differ by less than their own standard errors, the scale is the median of those:
-    a few near-equal first values must not be blown up to differences that mean something.
+    If the values differ by less than their standard errors, the scale is the median standard error,
+    so that a few nearly equal first values do not become meaningful differences.
 
     Args:
         values: (n,), n at least 1.
-        se: (n,) standard errors; None where they are unknown.
+        se: (n,) standard errors; None if unknown.
     """
     center, scale = float(np.mean(values)), float(np.std(values))
     if se is not None:
@@ -75,9 +75,9 @@ def standardise(values: FloatArray, se: FloatArray | None) -> Standardised:
 
 
 def standardise_labels(succeeded: BoolArray) -> Standardised:
-    """Bring success (1) and failure (0) to a mean and spread as of one more trial of each kind.
+    """Scale success (1) and failure (0) as if there were one more trial of each kind.
 
-    So outcomes that are all failures still lie below what is expected elsewhere.
+    So even if all outcomes are failures, they are below the value expected elsewhere.
     """
     n = len(succeeded)
     share = (int(succeeded.sum()) + 1) / (n + 2)

@@ -2,18 +2,17 @@
 
     trials ──training_data()──▶ TrainingData: values, errors, outcomes, times, pending points
 
-- Complete: its value, with its standard error, and the time it took.
+- Complete: its value with standard error, and its run time.
 - Early-stopped: its best validation, extrapolated to the last epoch with the gains that completed
-  trials made from the same epoch on (``learning_curve``).  The spread of those gains adds to its
+  trials made from the same epoch (``learning_curve``).  The spread of those gains is added to its
   standard error.  Ignored until three completed trials can be compared.
-- Running, with validations: the same, if wanted.  With many workers half of each training is over
-  at any moment, and what it has shown need not wait for its end.
-- Diverged: the worst value of the others, since it lies on the slope of a learning rate that was
-  too high, and a model that knows the slope climbs it from the other side; or 0 (the poster's
-  rule).
-- Out of memory, or refused by its forecast: a place where trainings fail, which is an edge rather
-  than a slope; or 0.
-- Any other failure, or cancelled by the user: nothing.  A crashed node says nothing about a point.
+- Running, with validations: the same, if requested.  With many workers, trainings are half done on
+  average, and their validations are informative before they end.
+- Diverged: the worst value of the others.  Its learning rate was too high, and a model that knows
+  this slope can climb it.  Or 0, the poster's rule.
+- Out of memory, or predicted to exceed a limit: informs only the feasibility, since this is an edge
+  rather than a slope.  Or 0.
+- Any other failure, or cancelled by the user: ignored.  A crashed node says nothing about a point.
 
 Low outliers among the values are raised to Tukey's fence (``outcomes.winsorise``).
 """
@@ -36,7 +35,7 @@ from nodule_det.hpo.study.trial import OUTCOMES, Reason, Trial, TrialState
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Arrays over the trials; n gave a value, k an outcome, m are pending."""
+    """Arrays over the trials: n with a value, k with an outcome, m pending."""
 
     params: list[Params]
     """The n points that have a value."""
@@ -45,11 +44,11 @@ class TrainingData:
     values: FloatArray
     """(n,) objective, larger is better."""
     se: FloatArray
-    """(n,) standard errors; the median of the others where a trial has none, 0 if none has."""
+    """(n,) standard errors; the median of the others if a trial has none, 0 if none has one."""
     log_seconds: FloatArray
-    """(n,) logarithm of the node time of a whole training; NaN where it is not known."""
+    """(n,) logarithm of the run time of a whole training; NaN if unknown."""
     outcomes: FloatArray
-    """(k, d) the n points, then those that failed and have no value."""
+    """(k, d) the n points, then the failed ones without a value."""
     succeeded: BoolArray
     """(k,)."""
     pending: FloatArray
@@ -66,9 +65,9 @@ def training_data(
     Args:
         features: The map of the space.
         trials: All trials of the study.
-        failures: Whether failures by the parameters are modelled or take the value 0.
-        running: Whether running trials inform by their validations so far.  They also stay among
-            the pending ones.
+        failures: Whether failures caused by the parameters are modelled or get the value 0.
+        running: Whether validations of running trials inform the model.  Such trials are still
+            among the pending ones.
     """
     failed = [t for t in trials if t.state is TrialState.FAILED and t.reason in OUTCOMES]
     found = [(t, seen) for t in trials if (seen := _value(t, trials, running)) is not None]

@@ -2,8 +2,8 @@
 
     conf/space/NAME.yaml or any path ──read_space()──▶ Space
 
-Refuses whatever could not run: unknown keys, empty ranges, and bounds or conditions that refer to
-a parameter defined further down.
+Refuses everything that could not run: unknown keys, empty ranges, and bounds or conditions that
+refer to a parameter defined further down.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from nodule_det.hpo.space.space import AtMost, Kind, Parameter, Prior, Space, Va
 
 
 def read_space(space: str) -> Space:
-    """Read a search space by the name of a file in ``conf/space``, or by its path.
+    """Read a search space: the name of a file in ``conf/space``, or a path.
 
     Raises:
         ConfigError: If the file does not exist or its content is invalid.
@@ -40,7 +40,7 @@ def read_space(space: str) -> Space:
             f"search_space={space} is neither a readable YAML file nor one of: {names}"
         ) from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     try:
         return parse_space(content)
     except ConfigError as error:
@@ -54,18 +54,16 @@ def parse_space(content: Any) -> Space:
         ConfigError: If anything in it is unknown, missing or invalid.
     """
     if not isinstance(content, dict) or not isinstance(content.get("parameters"), dict):
-        raise ConfigError("a search space is a mapping with 'parameters' and perhaps 'first'")
+        raise ConfigError("a search space must be a mapping with 'parameters', optionally 'first'")
     _refuse_unknown(content, {"parameters", "first"}, "the search space")
     parameters: list[Parameter] = []
     for name, settings in content["parameters"].items():
         if not _NAME.fullmatch(str(name)):
-            raise ConfigError(
-                f"{name} cannot be the name of a parameter: use letters, digits, . _ -"
-            )
+            raise ConfigError(f"{name} is not a valid parameter name: use letters, digits, . _ -")
         parameters.append(_parse_parameter(str(name), settings, parameters))
     space = Space(tuple(parameters))
     if not space.free:
-        raise ConfigError("the search space has no free parameter: there is nothing to tune")
+        raise ConfigError("the search space has no free parameter: add one that is not fixed")
     points = content.get("first") or []
     if not isinstance(points, list) or not all(isinstance(point, dict) for point in points):
         raise ConfigError("first must be a list of points, each a mapping of names to values")
@@ -73,9 +71,9 @@ def parse_space(content: Any) -> Space:
 
 
 _NAME = re.compile(r"[+-]{0,2}[A-Za-z_][\w./@:-]*", re.ASCII)
-"""What may precede = on a command line: ``optim.lr`` for Hydra, ``--lr`` for argparse."""
+"""Names that may precede = on a command line: ``optim.lr`` for Hydra, ``--lr`` for argparse."""
 MOST_VALUES = 1_000_000
-"""Limit for an integer parameter, because its values are listed."""
+"""Largest number of values of an integer parameter, since they are listed."""
 
 
 _KEYS = {"kind", "low", "high", "step", "log", "values", "value", "at_most", "when", "prior"}
@@ -101,7 +99,9 @@ def _parse_parameter(name: str, settings: Any, above: Sequence[Parameter]) -> Pa
         ) from None
     odd = set(settings) - _KEYS_OF[kind] - {"kind", "when", "prior"}
     if odd:
-        raise ConfigError(f"{name}: a parameter of kind {kind} has no {', '.join(sorted(odd))}")
+        raise ConfigError(
+            f"{name}: kind={kind} does not support {', '.join(sorted(odd))}; remove it"
+        )
     parents = {p.name: p for p in above}
     when = _parse_when(name, settings.get("when"), parents)
     at_most = _parse_at_most(name, settings.get("at_most"), parents)
@@ -136,18 +136,20 @@ def _values(name: str, kind: Kind, settings: dict[str, Any]) -> tuple[Value, ...
         return (False, True)
     if kind is Kind.FIXED:
         if "value" not in settings:
-            raise ConfigError(f"{name} is fixed, but has no value")
+            raise ConfigError(f"{name} is fixed but has no value: add value: X")
         value = settings["value"]
         if not isinstance(value, bool | int | float | str):
             raise ConfigError(f"{name}: value={value} must be a number, text, true or false")
         return (value,)
     values = settings.get("values")
     if not isinstance(values, list) or len(values) < 2:
-        raise ConfigError(f"{name}: values={values} must list two or more values; or make it fixed")
+        raise ConfigError(
+            f"{name}: values={values} must list at least two values; for one value use kind: fixed"
+        )
     if any(not isinstance(v, bool | int | float | str) for v in values):
-        raise ConfigError(f"{name}: values={values} may hold numbers, words, true and false only")
+        raise ConfigError(f"{name}: values={values} must be numbers, texts, true or false")
     if len({(type(v), v) for v in values}) < len(values):
-        raise ConfigError(f"{name}: values={values} has a value twice")
+        raise ConfigError(f"{name}: values={values} lists a value twice")
     return tuple(values)
 
 
@@ -155,13 +157,16 @@ def _check_numbers(p: Parameter, parents: Mapping[str, Parameter]) -> None:
     if not (math.isfinite(p.low) and math.isfinite(p.high) and p.low < p.high):
         raise ConfigError(f"{p.name}: low={p.low:g} must be below high={p.high:g}")
     if p.log and p.low <= 0:
-        raise ConfigError(f"{p.name}: low={p.low:g} has no logarithm; a log scale starts above 0")
+        raise ConfigError(f"{p.name}: low={p.low:g} must be above 0 on a log scale")
     if p.kind is Kind.INT:
         if p.low != int(p.low) or p.high != int(p.high) or p.step < 1:
-            raise ConfigError(f"{p.name}: an integer's low, high and step are whole, step >= 1")
+            raise ConfigError(
+                f"{p.name}: low={p.low:g}, high={p.high:g} and step={p.step} of an integer must be "
+                "whole numbers, with step >= 1"
+            )
         if (p.high - p.low) % p.step:
             raise ConfigError(
-                f"{p.name}: high={p.high:g} is not low={p.low:g} plus whole steps of {p.step}"
+                f"{p.name}: high={p.high:g} is not low={p.low:g} plus a multiple of step={p.step}"
             )
         if (p.high - p.low) / p.step >= MOST_VALUES:
             raise ConfigError(
@@ -169,14 +174,14 @@ def _check_numbers(p: Parameter, parents: Mapping[str, Parameter]) -> None:
                 "larger step, or kind: float"
             )
         if p.log and p.step != 1:
-            raise ConfigError(f"{p.name}: step={p.step} and log exclude each other; drop one")
+            raise ConfigError(f"{p.name}: step={p.step} cannot be combined with log; remove one")
     if p.at_most is not None:
         parent = parents[p.at_most.of]
         least = parent.low if parent.kind in (Kind.INT, Kind.FLOAT) else min(parent.values)
         if p.at_most.times * float(least) < p.low:
             raise ConfigError(
                 f"{p.name}: at {parent.name}={least} its upper bound "
-                f"{p.at_most.times * float(least):g} lies below low={p.low:g}"
+                f"{p.at_most.times * float(least):g} is below low={p.low:g}"
             )
 
 
@@ -186,7 +191,7 @@ def _parse_when(
     if when is None:
         return ()
     if not isinstance(when, dict):
-        raise ConfigError(f"{name}: when={when} must map a parameter to the value it needs")
+        raise ConfigError(f"{name}: when={when} must map parameters to the values they need")
     conditions = []
     for parent, values in when.items():
         _require_parent(name, parent, parents, "when")
@@ -194,7 +199,7 @@ def _parse_when(
         allowed = parents[parent].choices({}) if parents[parent].at_most is None else None
         for value in values:
             if allowed is not None and value not in allowed:
-                raise ConfigError(f"{name}: when {parent}={value}: {parent} is never {value}")
+                raise ConfigError(f"{name}: when {parent}={value}: {parent} cannot be {value}")
         conditions.append((str(parent), tuple(values)))
     return tuple(conditions)
 
@@ -230,9 +235,11 @@ def _parse_prior(p: Parameter, prior: Any) -> Prior | None:
         center = as_number(prior.get("center"), f"{p.name}: prior.center")
         spread = as_number(prior.get("spread"), f"{p.name}: prior.spread")
         if not p.low <= center <= p.high:
-            raise ConfigError(f"{p.name}: prior.center={center:g} lies outside its range")
+            raise ConfigError(
+                f"{p.name}: prior.center={center:g} is outside [{p.low:g}, {p.high:g}]"
+            )
         if spread <= (1 if p.log else 0):
-            least = "1, a factor" if p.log else "0"
+            least = "1, since it is a factor on a log scale" if p.log else "0"
             raise ConfigError(f"{p.name}: prior.spread={spread:g} must be more than {least}")
         return Prior(center, spread)
     _refuse_unknown(prior, {"weights"}, f"{p.name}: prior")
@@ -250,4 +257,6 @@ def _refuse_unknown(given: Mapping[str, Any], known: set[str], where: str) -> No
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
-            raise ConfigError(f"{where} has no {key}; {hint}Known are {', '.join(sorted(known))}")
+            raise ConfigError(
+                f"{where} has an unknown key {key}; {hint}allowed: {', '.join(sorted(known))}"
+            )

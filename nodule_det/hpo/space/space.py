@@ -1,12 +1,12 @@
-"""The search space: which settings are tuned, over which values, and how they map to a unit cube.
+"""The search space: which settings are tuned over which values, and how they map to a unit cube.
 
     conf/space/NAME.yaml ──read_space()──▶ Space ──sample(), from_unit()──▶ params ──▶ overrides
 
 A name is an override of the train command (``optim.lr``), so the values of a trial *are* its
 command line.  Every tuned parameter has one coordinate in [0, 1]: linear or logarithmic for
 numbers, equal bins for lists and integers, with each value at the centre of its bin.  A parameter
-that depends on another (an upper bound, a condition) comes after it in the file.  Its coordinate is
-relative to the range that the other allows, so every point of the cube is a valid setting.
+that depends on another one (an upper bound, a condition) comes after it in the file.  Its
+coordinate is relative to the range that the other one allows, so every point of the cube is valid.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Params: TypeAlias = dict[str, Value]
 """The values of a trial, keyed by override name; a parameter whose condition fails is absent."""
 
 INACTIVE = 0.5
-"""Coordinate of an absent parameter: the middle, which carries no information."""
+"""Coordinate of an absent parameter: the middle of the range."""
 
 
 class Kind(StrEnum):
@@ -56,7 +56,7 @@ class AtMost:
 class Prior:
     """Where good values are expected: a normal density around ``center``, or a weight per value.
 
-    ``spread`` is one standard deviation in units of the parameter; on a log scale it is a factor
+    ``spread`` is one standard deviation in units of the parameter.  On a log scale it is a factor
     (10 = one decade either way).
     """
 
@@ -126,7 +126,7 @@ class Parameter:
         return int(self.low) + self.step * min(max(index, 0), last)
 
     def _edges(self, params: Mapping[str, Value]) -> tuple[float, float]:
-        """Return the ends of the axis; an integer covers half a step on either side."""
+        """Return the ends of the axis; an integer extends it by half a step on either side."""
         half = self.step / 2 if self.kind is Kind.INT else 0.0
         return self._scaled(self.low - half), self._scaled(self.upper(params) + half)
 
@@ -140,7 +140,7 @@ class Parameter:
             if self.low <= number <= self.upper(params):
                 return number
             raise ConfigError(
-                f"{self.name}={value} lies outside [{self.low:g}, {self.upper(params):g}] "
+                f"{self.name}={value} is outside [{self.low:g}, {self.upper(params):g}] "
                 "of the search space"
             )
         if self.kind is Kind.INT:
@@ -181,7 +181,7 @@ class Parameter:
         return min(max(center, 0.0), 1.0)
 
     def _bell(self, prior: Prior, params: Mapping[str, Value]) -> tuple[float, float]:
-        """Centre and standard deviation of the prior in the unit coordinate."""
+        """Return centre and standard deviation of the prior in the unit coordinate."""
         low, high = self._edges(params)
         width = max(high - low, 1e-12)
         return (self._scaled(prior.center) - low) / width, (self._scaled(prior.spread) / width)
@@ -209,7 +209,7 @@ class Space:
         return len(self.free)
 
     def to_unit(self, params: Mapping[str, Value]) -> FloatArray:
-        """Map params to a point of the unit cube, (d,); absent parameters lie in the middle."""
+        """Map params to a point of the unit cube, (d,); absent parameters get ``INACTIVE``."""
         return np.array(
             [p.to_unit(params[p.name], params) if p.name in params else INACTIVE for p in self.free]
         )

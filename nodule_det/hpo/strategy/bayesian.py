@@ -1,6 +1,6 @@
 """Choose the next point with a Gaussian process and an acquisition function.
 
-    trials ──▶ completed, stopped ──fit_surrogate()────▶ GPs ─┐
+    trials ──▶ with a value ────────fit_surrogate()────▶ GPs ─┐
            ──▶ failed ──────────────fit_feasibility()──▶ p ───┼──▶ scores of real points ──▶ params
            ──▶ pending ───────────────────────────────────────┘
 
@@ -33,17 +33,18 @@ Score = Callable[[FloatArray, FloatArray], FloatArray]
 RANDOM_CANDIDATES = 600
 LOCAL_CANDIDATES = 500
 INCUMBENTS = 6
-"""Best points around which local candidates are drawn."""
+"""Number of best points around which local candidates are drawn."""
 REFINEMENTS = 3
-"""Rounds in which the most promising candidates get neighbours of their own."""
+"""Number of rounds in which neighbours of the most promising candidates are added."""
 REFINED = 8
 NEIGHBOURS = 25
 MODELS = 8
-"""Models with different hyperparameters that the improvement is averaged over."""
+"""Number of models with different hyperparameters over which the improvement is averaged."""
 DRAWN_UP_TO = 500
-"""Above this many values only the most probable hyperparameters are used: they are well known."""
+"""Number of values above which only the most probable hyperparameters are used, which are then well
+determined."""
 PRIOR_TRIALS = 6.0
-"""A prior has full weight up to this many results, n, and the weight PRIOR_TRIALS / n beyond."""
+"""A prior has full weight up to this number of results, and PRIOR_TRIALS / n beyond it."""
 FIRST_CANDIDATES = 128
 """After a failure, a first point is the one most likely to succeed among this many draws."""
 
@@ -55,9 +56,9 @@ class Method:
     acquisition: Callable[[Surrogate, FloatArray, int], acquisition.Score]
     """Surrogate, pending points (m, d) and a seed -> score."""
     one_model: bool = False
-    """Draw the hyperparameters once, whatever ``draw_scales`` says."""
+    """Draw the hyperparameters only once, even with ``draw_scales``."""
     sees_running: bool = True
-    """Whether validations of running trainings inform it."""
+    """Whether validations of running trainings inform the model."""
 
 
 def propose_by_model(
@@ -101,7 +102,7 @@ def _first_point(
     rng: np.random.Generator,
     allowed: Allowed | None,
 ) -> Params:
-    """Draw from the priors.  After the first failure, keep away from failures."""
+    """Draw from the priors.  After the first failure, prefer points likely to succeed."""
     space = features.space
 
     def draw() -> Params:
@@ -138,7 +139,7 @@ def _scorer(
 
 
 def _cost(data: TrainingData) -> Surrogate | None:
-    """Model the logarithm of the run time; None while no run time is known."""
+    """Model the logarithm of the run time; None if no run time is known."""
     known = np.isfinite(data.log_seconds)
     if not known.any():
         return None
@@ -163,7 +164,7 @@ def _search(
         tried: (t, d) model inputs of all trials, which must not be repeated.
         score: Scores candidates.
         rng: Source of the candidates.
-        allowed: Says which of them may be chosen or searched around; None allows all.
+        allowed: Whether a candidate may be chosen or searched around; None allows all.
     """
     space = features.space
     incumbents = np.argsort(-means, kind="stable")[:INCUMBENTS]
@@ -197,7 +198,7 @@ def _search(
 
 
 def _leading(scores: FloatArray, may: Callable[[int], bool], count: int) -> list[int]:
-    """Return the points of highest score that may be chosen, best first."""
+    """Return the allowed points with the highest scores, best first."""
     downwards = map(int, np.argsort(-scores, kind="stable"))
     return list(islice(filter(may, downwards), count))
 
@@ -209,7 +210,7 @@ def _from_priors(space: Space, count: int, rng: np.random.Generator) -> FloatArr
 
 
 def _new(features: Features, units: FloatArray, known: set[bytes]) -> tuple[FloatArray, FloatArray]:
-    """Return the coordinates and inputs of unknown points, each once, and add them to ``known``."""
+    """Return coordinates and inputs of new, distinct points, and add them to ``known``."""
     x = features.of_units(units)
     kept = []
     for i, row in enumerate(x):
@@ -221,12 +222,12 @@ def _new(features: Features, units: FloatArray, known: set[bytes]) -> tuple[Floa
 
 
 def _key(inputs: FloatArray) -> bytes:
-    """Return the identity of a point: its model inputs, rounded, which no two points share."""
+    """Return the identity of a point: its rounded model inputs, which differ between points."""
     return bytes(np.round(inputs, 9).tobytes())
 
 
 def _replicate(space: Space, data: TrainingData, score: Score) -> Params:
-    """Repeat the most promising successful point, among those with the fewest running copies."""
+    """Repeat the most promising point with a value, among those with the fewest running copies."""
     units = np.array([space.to_unit(p) for p in data.params])
     running = [_key(x) for x in data.pending]
     copies = np.array([running.count(_key(x)) for x in data.features])

@@ -2,8 +2,8 @@
 
     propose(space, trials, config, rng) ──▶ params
 
-Both are functions of the list of trials alone.  A point is repeated only if the space has no other
-left, and a point that is not allowed is returned only if none is allowed.
+Both depend only on the list of trials.  A point is repeated only if the space has no new one, and a
+point that is not allowed is returned only if no point is allowed.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from nodule_det.hpo.space.space import Params, Space, point_key
 from nodule_det.hpo.study.trial import Trial
 
 TRIES = 1000
-"""Draws before a duplicate is accepted, because a small discrete space may be exhausted."""
+"""Number of draws before a duplicate is accepted: a small discrete space may be exhausted."""
 Allowed: TypeAlias = Callable[[Params], bool]
-"""Whether a point may be proposed.  It may be slow, so only a few points are checked."""
+"""Whether a point may be proposed.  Possibly slow, so only a few points are checked."""
 
 
 def draw_new(
     draw: Callable[[], Params], tried: Set[Hashable], allowed: Allowed | None = None
 ) -> Params:
-    """Draw until a point is new and allowed.  Failing that, return an allowed one, or else any."""
+    """Draw until a point is new and allowed.  Otherwise return an allowed one, or else any."""
     repeated = None
     for _ in range(TRIES):
         params = draw()
@@ -50,10 +50,10 @@ def propose_random(
 
     Args:
         space: The search space.
-        trials: All trials so far; only their points matter, so that none is repeated.
-        config: Not used; part of the common signature.
+        trials: All trials so far, whose points are not repeated.
+        config: Unused; part of the common signature.
         rng: Source of the draw.
-        allowed: Says which points may be proposed; None allows all.
+        allowed: Whether a point may be proposed; None allows all.
 
     Returns:
         Values for every active parameter.
@@ -70,14 +70,14 @@ def propose_sobol(
     *,
     allowed: Allowed | None = None,
 ) -> Params:
-    """Take the next point of a scrambled Sobol sequence, which fills the cube evenly.
+    """Return the next point of a scrambled Sobol sequence, which fills the cube evenly.
 
     Args:
         space: The search space.
         trials: All trials so far; their number is the position in the sequence.
         config: Its seed scrambles the sequence, the same for the whole study.
         rng: Source of a random point, drawn if the next one is not new or not allowed.
-        allowed: Says which points may be proposed; None allows all.
+        allowed: Whether a point may be proposed; None allows all.
 
     Returns:
         Values for every active parameter.

@@ -52,11 +52,11 @@ def propose(
 
     Args:
         space: The search space.
-        trials: All trials so far, in any order; those without an outcome count as running.
+        trials: All trials so far, in any order.  Those without an outcome count as running.
         config: Strategy and its settings.
         rng: The only source of randomness.
-        allowed: Says which points may be proposed; only the most promising ones are checked.
-            None allows all.
+        allowed: Whether a point may be proposed.  Only the most promising ones are checked.  None
+            allows all.
 
     Returns:
         Values for every active parameter: a new point of the space, neither tried nor running.
@@ -74,12 +74,12 @@ _strategies_without_model: dict[Strategy, Propose] = {
 
 
 def _by_model(strategy: Strategy) -> Propose:
-    from nodule_det.hpo.model import acquisition  # torch: some 250 MB
+    from nodule_det.hpo.model import acquisition  # loads torch (about 250 MB)
     from nodule_det.hpo.strategy.bayesian import Method, propose_by_model
 
     method = {
         Strategy.nei: Method(acquisition.log_nei),
-        Strategy.botorch: Method(acquisition.log_nei),  # its name before there was one engine
+        Strategy.botorch: Method(acquisition.log_nei),  # former name of nei
         Strategy.ei_fantasies: Method(acquisition.log_ei_over_fantasies),
         Strategy.thompson: Method(acquisition.thompson, one_model=True),
         Strategy.ei: Method(acquisition.log_ei, sees_running=False),

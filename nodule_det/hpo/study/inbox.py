@@ -1,10 +1,10 @@
-"""What users hand to a study without writing to its journal: points, results, cancellations.
+"""The queue folder, through which users pass points, results and cancellations to a study.
 
     hpo.add ─────enqueue()───────┐
     hpo.cancel ──enqueue_cancel()┴▶ STUDY/queue/*.json ──read_queue()──▶ driver ──▶ journal
 
-The driver is the only writer of the journal, so others leave a file.  Its name goes into the
-journal: a driver killed between taking a file in and removing it does not take it in twice.
+The driver is the only writer of the journal, so other processes leave a file.  Its name goes into
+the journal: a driver that is killed between reading a file and removing it does not use it twice.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ class Entry:
 
 
 def enqueue(folder: Path, params: Params, name: str = "") -> Path:
-    """Leave a point for the driver; one of the same file name is taken once, however often left."""
+    """Queue a point for the driver.  Points with the same file name are used once."""
     return _leave(folder, {"params": params, "result": None}, name)
 
 
 def enqueue_result(folder: Path, params: Params, result: dict[str, Any], origin: str) -> Path:
-    """Leave a point with its result.  Results of the same origin are taken in once."""
+    """Queue a point with its result.  Results of the same origin are used once."""
     return _leave(folder, {"params": params, "result": result}, origin)
 
 
@@ -59,7 +59,7 @@ def result_origin(study: str, trial: int) -> str:
 
 
 def enqueue_cancel(folder: Path, trial: int) -> Path:
-    """Leave a request to cancel a trial."""
+    """Queue a request to cancel a trial."""
     return _leave(folder, {"cancel": trial})
 
 
@@ -71,11 +71,11 @@ def _leave(folder: Path, content: dict[str, Any], name: str = "") -> Path:
 
 
 def read_queue(folder: Path, space: Space, objective: Objective) -> list[Entry]:
-    """Read the files of the queue, oldest first.  Each is checked by itself.
+    """Read the files of the queue, oldest first.  A bad file does not affect the others.
 
     Args:
         folder: The queue.
-        space: Search space that every point must lie in.
+        space: Search space that must contain every point.
         objective: Limits the values of results.
     """
     entries = (_read(path, space, objective) for path in sorted(folder.glob("*.json")))
@@ -85,7 +85,7 @@ def read_queue(folder: Path, space: Space, objective: Objective) -> list[Entry]:
 def _read(path: Path, space: Space, objective: Objective) -> Entry | None:
     try:
         if not FILE_NAME.fullmatch(path.name):
-            raise StudyError("its name may hold letters, digits, . _ - only")
+            raise StudyError("its name may only have letters, digits, . _ -")
         content = read_object(path, MAX_BYTES)
         if "cancel" in content:
             return Entry(path, cancel=Fields(content, objective).whole("cancel", 1, MOST))
@@ -98,7 +98,7 @@ def _read(path: Path, space: Space, objective: Objective) -> Entry | None:
     except FileNotFoundError:
         return None  # another process has just removed it
     except (ConfigError, StudyError, ValueError) as error:
-        text = f"{path} cannot be used: {error}; correct or remove it"
+        text = f"{path} cannot be used: {error}; correct it or remove it"
         return Entry(path, error=printable(text))
 
 

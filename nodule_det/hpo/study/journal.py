@@ -2,9 +2,9 @@
 
     driver ──append()──▶ journal.jsonl ──read_journal()──▶ records, and what could not be read
 
-A record is on the disk (fsync) before ``append`` returns, so whatever follows, such as a
-submission, can rely on it.  After a crash the last line may be torn: the writer cuts it off when it
-opens the file, and readers skip it.  A full disk leaves the journal unchanged.
+A record is on the disk (fsync) before ``append`` returns, so that the next step, such as a
+submission, can rely on it.  After a crash the last line may be truncated: the writer removes it
+when it opens the file, and readers skip it.  A full disk leaves the journal unchanged.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from nodule_det.untrusted import parse_object, read_bytes
 
 Record = dict[str, Any]
 MAX_BYTES = 1 << 32
-"""Largest journal that is read: some million trials."""
+"""Largest journal that is read: about a million trials."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a journal holds."""
+    """Content of a journal."""
 
     records: tuple[Record, ...]
     problems: tuple[str, ...]
     """One sentence for each line that could not be read."""
     whole_bytes: int
-    """Length of the file up to the end of its last whole line."""
+    """Length of the file up to the end of its last complete line."""
 
 
 def read_journal(path: Path) -> Reading:
-    """Read every whole line.  A torn last line and unreadable lines are skipped and reported.
+    """Read every complete line.  Truncated and unreadable lines are skipped and reported.
 
     Raises:
-        StudyError: If there is no such file, or it cannot be read.
+        StudyError: If the file does not exist or cannot be read.
     """
     try:
         content = read_bytes(path, MAX_BYTES)
     except FileNotFoundError:
-        raise StudyError(f"{path} does not exist: this folder does not hold a study") from None
+        raise StudyError(f"{path} does not exist: this folder is not a study") from None
     except ValueError as error:
         raise StudyError(f"{error}; restore the journal of this study") from None
     records: list[Record] = []
@@ -56,7 +56,7 @@ def read_journal(path: Path) -> Reading:
         if record is not None:
             records.append(record)
         elif line.strip():
-            what = "is torn" if last else "cannot be read"
+            what = "is truncated" if last else "cannot be read"
             problems.append(f"{path} line {number} {what} and was skipped")
         if not last or record is not None:
             whole += len(line) + (not last)
@@ -74,8 +74,8 @@ def _parse(line: bytes) -> Record | None:
 class Journal:
     """The only writer of a journal.  Hold the study's lock before creating one.
 
-    Opening repairs the tail: a torn line is cut off, and a last line that only lacks its line end
-    gets one, so that the next record never continues a broken line.
+    Opening repairs the end of the file: a truncated line is removed, and a last line without a line
+    feed gets one, so that the next record never continues a broken line.
     """
 
     def __init__(self, path: Path) -> None:
@@ -89,7 +89,7 @@ class Journal:
         _sync_folder(path.parent)
         self._size = os.fstat(self._fd).st_size
         self._unfinished = 0
-        """Bytes of an append under way, of which some may be in the file."""
+        """Bytes of an append in progress, some of which may be in the file."""
 
     def append(self, record: Record) -> None:
         """Write one record.  It is on the disk when this returns.
@@ -113,7 +113,7 @@ class Journal:
         self._unfinished = 0
 
     def _cut_unfinished(self) -> None:
-        """Remove what a failed append left.  Any other tail belongs to another writer."""
+        """Remove the remains of a failed append.  Any other addition is from another writer."""
         beyond = os.fstat(self._fd).st_size - self._size
         if not 0 <= beyond <= self._unfinished:
             raise StudyError(

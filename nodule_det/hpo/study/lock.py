@@ -1,8 +1,8 @@
-"""One driver per study, also where two login nodes share the file system.
+"""One driver per study, even if several login nodes share the file system.
 
 StudyLock ──beat() at every step──▶ still held, or this driver stops
 
-The rules by which a lock is taken over are those of ``nodule_det.locking``.
+``nodule_det.locking`` describes when a lock is taken over.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from nodule_det.locking import STALE_S, Lock, read_holder
 
 
 class StudyLock(Lock):
-    """Hold it while writing to a study.
+    """A lock to hold while writing to a study.
 
     Args:
         path: The lock file.
@@ -28,7 +28,7 @@ class StudyLock(Lock):
         super().__init__(
             path,
             f"study {path.parent} already has a driver",
-            on_lost=lambda: None,  # beat() says so between two steps, and the driver ends in order
+            on_lost=lambda: None,  # beat() notices it, and the driver exits properly
             stale_s=stale_s,
         )
 
@@ -36,7 +36,7 @@ class StudyLock(Lock):
         """Show that the driver is alive.
 
         Raises:
-            BusyError: If another driver has taken the lock over; nothing may be written any more.
+            BusyError: If another driver has taken the lock over.  Nothing more may be written.
         """
         if not self.touch():
             holder = read_holder(self.path) or "another process"

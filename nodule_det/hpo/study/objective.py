@@ -3,8 +3,8 @@
     result.json ──reported value──▶ journal ──Objective.score()──▶ Trial.value, larger is better
                                                Trial.value ──Objective.reported()──▶ tables, CSV
 
-The journal holds what the program reported.  Trials hold scores, of which the largest is the best,
-so models and rules need not know the direction.
+The journal has values as reported by the program.  Trials have scores, of which the largest is
+best, so models and rules need not know the direction.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from nodule_det.config.hpo import Direction
 
 LARGEST = 1e100
-"""Largest magnitude of a value: its square is still a number."""
+"""Largest magnitude of a value, whose square is still finite."""
 INTERVAL = 1.96
-"""Standard errors to either side of a 95% confidence interval."""
+"""Half width of a 95% CI, in standard errors."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class Objective:
 
     @property
     def title_with_direction(self) -> str:
-        """Name for headings, with what is better unless it is the pAUC."""
+        """Name for headings, with the direction unless it is the pAUC."""
         better = "larger" if self.direction is Direction.maximize else "smaller"
         return self.title if self.name == "pauc" else f"{self.title} ({better} is better)"
 
     @property
     def bounds(self) -> tuple[float, float]:
-        """Smallest and largest legal value as reported: an area lies within 0 and 1."""
+        """Smallest and largest legal value as reported: a pAUC is between 0 and 1."""
         return (0.0, 1.0) if self.name == "pauc" else (-LARGEST, LARGEST)
 
     @property
@@ -62,7 +62,7 @@ class Objective:
         return self.sign * score
 
     def interval(self, score: float, se: float) -> tuple[float, float]:
-        """Return the 95% confidence interval of a reported value, within its bounds.
+        """Return the 95% CI of a reported value, within its bounds.
 
         Example:
             >>> Objective().interval(0.75, 0.25)
@@ -73,7 +73,7 @@ class Objective:
         return max(low, value - half), min(high, value + half)
 
     def text(self, score: float, se: float | None = None) -> str:
-        """Write a value as it was reported, with its 95% confidence interval if known.
+        """Format a value as reported, with its 95% CI if known.
 
         Example:
             >>> Objective().text(0.75, 0.25), Objective("rmse", Direction.minimize).text(-12.5)

@@ -1,9 +1,9 @@
-"""What each record of a journal does to its trial, with every field checked on the way.
+"""The effect of each journal record on its trial, with checks of every field.
 
     Trial, Fields(record) ──CHANGES[kind]()──▶ Trial
 
-A journal is a file like any other: copied, edited and damaged.  A record with a missing field, a
-wrong type or an impossible number raises ``StudyError``, and the replay leaves it out.
+Journals are copied, edited and damaged like any other file.  A record with a missing field, a
+wrong type or an impossible number raises ``StudyError``, and the replay skips it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MOST = 1_000_000
 """Largest number of a trial, an attempt, an epoch or a worker."""
 MOST_BYTES = 1 << 60
 LATE = "late"
-"""The kind of record that gives a failed trial its value after all."""
+"""Kind of the record that adds a value to a trial that had failed."""
 
 JOB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}", re.ASCII)
 FILE_NAME = re.compile(r"[A-Za-z0-9_][\w.-]{0,199}\.json", re.ASCII)
@@ -41,7 +41,7 @@ class Fields:
     """The fields of a record; each method checks one.
 
     Raises:
-        StudyError: From every method, if the field is missing or not what it must be.
+        StudyError: From every method, if the field is missing or invalid.
     """
 
     record: Record
@@ -53,7 +53,7 @@ class Fields:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise StudyError(f"{key}={_shown(value)} must be a number")
         if not low <= value <= high:  # also refuses NaN
-            raise StudyError(f"{key}={_shown(value)} must lie within {low:g} and {high:g}")
+            raise StudyError(f"{key}={_shown(value)} must lie in [{low:g}, {high:g}]")
         return float(value)
 
     def whole(self, key: str, low: int, high: int) -> int:
@@ -78,7 +78,7 @@ class Fields:
         """Return text that fully matches a pattern."""
         text = self.text(key)
         if text != self.record[key] or not pattern.fullmatch(text):
-            raise StudyError(f"{key}={_shown(text)} has characters that are not allowed there")
+            raise StudyError(f"{key}={_shown(text)} has characters that are not allowed")
         return text
 
     def word(self, key: str, words: type[Word]) -> Word:
@@ -97,7 +97,7 @@ class Fields:
         return self.number(key, 0, self.objective.largest_se)
 
     def has(self, key: str) -> bool:
-        """Whether the field is present and not null."""
+        """Return whether the field is present and not null."""
         return self.record.get(key) is not None
 
 
@@ -109,7 +109,7 @@ def read_session(f: Fields) -> Session:
     """Read the record of a session of the driver."""
     failures = f.record.get("failures", Failures.model.value)
     if failures not in [word.value for word in Failures]:
-        raise StudyError(f"failures={_shown(failures)} is not known")
+        raise StudyError(f"failures={_shown(failures)} is unknown")
     return Session(
         host=f.text("host"),
         pid=f.whole("pid", 0, 1 << 40),
@@ -176,14 +176,14 @@ def _late(trial: Trial, f: Fields) -> Trial:
 
 
 def read_outcome_fields(f: Fields) -> dict[str, Any]:
-    """Read what a ``finished`` record, or a result in the queue, says of a trial.
+    """Read the outcome of a trial from a ``finished`` record or a result in the queue.
 
     Returns:
         Fields of :class:`Trial`.
     """
     state = f.word("state", TrialState)
     if state is TrialState.PENDING:
-        raise StudyError("state=pending is not the end of a trial")
+        raise StudyError("state=pending is not a final state")
     complete = state is TrialState.COMPLETE
     return {
         "state": state,
@@ -199,7 +199,7 @@ def read_outcome_fields(f: Fields) -> dict[str, Any]:
 
 
 def _times(trial: Trial, f: Fields) -> dict[str, float | None]:
-    """Return start and end of the open attempt: as its job wrote them, else as we saw them."""
+    """Return start and end of the open attempt, as its job wrote them or else as observed."""
     started_s = f.time("started_s") if f.has("started_s") else None
     if started_s is None and trial.attempt is not None:
         started_s = trial.attempt.started_s

@@ -3,27 +3,27 @@
     journal.jsonl ──read_study()──▶ Study(header, trials)          any process, at any time
     driver ──StudyWriter.write()──▶ journal.jsonl, then Study      one process, holding the lock
 
-The journal is the only source of truth and the trials are its replay.  Which trials are pending,
-which workers are busy, which value is the best: all of it is derived from ``Study.trials``.
+The journal is the only source of truth, and the trials are its replay.  Which trials are pending,
+which workers are busy and which value is the best is derived from ``Study.trials``.
 
 =========  ==============================================================================
-record     says
+record     meaning
 =========  ==============================================================================
 study      id, space, objective and settings of every training; always the first line
 session    a driver was started: host, folder, workers, dispatcher, how failures are used
 copied     the study is a copy and has a new id, which distinguishes its jobs from the original's
-asked      a trial: its parameters and where they came from
+asked      a new trial: its parameters and their source
 intent     attempt k of trial n is about to be submitted under this unique name
-submitted  the batch system knows it as this job
+submitted  the batch system accepted it as this job
 started    its job was seen running
 observed   a validation of its training
-cancel     its job was asked to end
-ended      the attempt is over without an outcome; the trial will continue in another one
-finished   the trial is over: its value, or why there is none
-late       the value of a trial that had failed: a job given up as lost ended well after all
+cancel     its job is being cancelled
+ended      the attempt ended without an outcome; the trial continues in another attempt
+finished   the trial has finished: its value, or why there is none
+late       the value of a trial that had failed: a job counted as lost completed after all
 =========  ==============================================================================
 
-A record that contradicts the others, or has an impossible value, is left out and reported among
+A record that contradicts the others, or has an impossible value, is skipped and reported in
 ``Study.problems``.
 """
 
@@ -50,7 +50,7 @@ from nodule_det.untrusted import printable
 SCHEMA = 1
 STUDY_ID = re.compile(r"[\w-]{1,40}", re.ASCII)
 LARGEST_GAP = 100_000
-"""Between the numbers of two trials, of which the records between them were lost."""
+"""Largest gap in the numbers of trials, where the records in between were lost."""
 
 
 class StudyFolder:
@@ -95,7 +95,7 @@ class StudyFolder:
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What a study is.  Fixed when it is created."""
+    """Identity and settings of a study, fixed when it is created."""
 
     id: str
     """Random; part of every job name."""
@@ -103,12 +103,12 @@ class Header:
     train: tuple[str, ...] = ()
     """Overrides that every trial shares."""
     command: tuple[str, ...] = ()
-    """Words of the training command, before the overrides."""
+    """Arguments of the training command, before the overrides."""
     objective: Objective = PAUC
     created_s: float = 0.0
 
     def job_name(self, trial: int, attempt: int) -> str:
-        """Return the unique name of a job, used to ask the batch system about it."""
+        """Return the unique name of a job, by which the batch system can find it."""
         return f"nd-{self.id}-{trial}-{attempt}"
 
 
@@ -129,7 +129,7 @@ class Study:
 
     @property
     def objective(self) -> Objective:
-        """What is optimised."""
+        """The number that is optimised."""
         return self.header.objective
 
     @property
@@ -143,13 +143,13 @@ class Study:
         return self._highest + 1
 
     def reserve(self, number: int) -> None:
-        """Prevent the reuse of the number of a trial, also of one that has no record.
+        """Prevent the reuse of a trial number, even if that trial has no record.
 
         Raises:
-            StudyError: If it is so far beyond the others that it cannot be a trial of this study.
+            StudyError: If it is too far beyond the others to be a trial of this study.
         """
         if number > self._highest + LARGEST_GAP:
-            raise StudyError(f"trial {number} cannot follow trial {self._highest}")
+            raise StudyError(f"trial={number} is too far beyond trial {self._highest}")
         self._highest = max(self._highest, number)
 
     @property
@@ -169,7 +169,7 @@ class Study:
 
     @property
     def origins(self) -> set[str]:
-        """Names of the queue's files that were taken in, so that none is taken twice."""
+        """Names of the queue files that were used, so that none is used twice."""
         return {t.origin for t in self.trials if t.origin}
 
     @property
@@ -181,7 +181,7 @@ class Study:
         """Return one trial.
 
         Raises:
-            StudyError: If there is no trial of this number.
+            StudyError: If there is no trial with this number.
         """
         if number not in self._trials:
             last = max(self._trials, default=0)
@@ -189,7 +189,7 @@ class Study:
         return self._trials[number]
 
     def best(self) -> Trial | None:
-        """Return the complete trial with the best value, the earliest of equals."""
+        """Return the complete trial with the best value, the earliest one of a tie."""
         complete = [t for t in self.trials if t.value is not None]
         return max(complete, key=lambda t: (t.value, -t.number)) if complete else None
 
@@ -201,7 +201,7 @@ class Study:
         )
 
     def apply(self, record: Record) -> None:
-        """Take in one record.  One that cannot be true is reported and left out."""
+        """Apply one record.  An impossible one is skipped and reported in ``problems``."""
         fields = Fields(record, self.objective)
         try:
             kind = fields.text("kind")
@@ -218,7 +218,7 @@ class Study:
             elif kind in CHANGES:
                 self._trials[number] = CHANGES[kind](self._known(number, kind), fields)
             else:
-                raise StudyError(f"there is no record of kind {kind}")
+                raise StudyError(f"kind={kind} is unknown")
         except (StudyError, ConfigError) as error:
             shown = printable(str(record), 200)
             self.problems.append(printable(f"ignored a journal record: {error}: {shown}"))
@@ -240,7 +240,7 @@ class Study:
     def _known(self, number: int, kind: str) -> Trial:
         trial = self._trials.get(number)
         if trial is None:
-            raise StudyError(f"trial {number} was never asked for")
+            raise StudyError(f"trial {number} has no record of kind asked")
         changes = trial.state is TrialState.FAILED if kind == LATE else trial.pending
         if not changes:
             raise StudyError(f"trial {number} is already {trial.state}")
@@ -251,17 +251,17 @@ def replay(records: tuple[Record, ...], path: Path) -> Study:
     """Rebuild a study from its records.
 
     Raises:
-        StudyError: If the first record is not that of a study of a known format.
+        StudyError: If the first record is not a study record of a known format.
     """
     first = records[0] if records else {}
     if first.get("kind") != "study":
         raise StudyError(
-            f"{path} does not begin with the record of a study; restore its first line"
+            f"{path} does not begin with a record of kind study; restore its first line"
         )
     if first.get("schema") != SCHEMA:
         raise StudyError(
-            f"{path} has format {printable(str(first.get('schema')), 40)}, this version reads "
-            f"{SCHEMA}; use the version of the package that wrote it"
+            f"{path} has format {printable(str(first.get('schema')), 40)}, but this version reads "
+            f"{SCHEMA}; use the nodule_det version that wrote it"
         )
     try:
         study = Study(_header(first))
@@ -293,15 +293,15 @@ def _header(record: Record) -> Header:
 def _words(record: Record, key: str) -> tuple[str, ...]:
     words = record.get(key)
     if not isinstance(words, list) or not all(isinstance(w, str) for w in words):
-        raise StudyError(f"{key} must be a list of words")
+        raise StudyError(f"{key} must be a list of texts")
     return tuple(words)
 
 
 def read_study(path: Path) -> Study:
-    """Read a study for viewing.  Works beside a running driver and changes nothing.
+    """Read a study without changing it.  Works while the driver runs.
 
     Raises:
-        StudyError: If the folder does not hold a study, or its first line is damaged.
+        StudyError: If the folder is not a study, or its first line is damaged.
     """
     journal = StudyFolder(path).journal
     reading = read_journal(journal)
@@ -311,12 +311,12 @@ def read_study(path: Path) -> Study:
 
 
 class StudyWriter:
-    """The one process that adds to a study: a record is on the disk before it counts.
+    """The only writer of a study: a record is on the disk before it takes effect.
 
     Args:
         folder: The study's folder; its lock must be held.
         now: Clock, Unix seconds.
-        header: Of a study that is to be created; None to continue the existing one.
+        header: Header of a new study; None to continue the existing one.
     """
 
     def __init__(
@@ -331,7 +331,7 @@ class StudyWriter:
         self.study.problems[:0] = self._journal.problems
 
     def write(self, kind: str, **fields: Any) -> None:
-        """Add one fact to the journal, then to the study."""
+        """Add one record to the journal, then to the study."""
         record = {"kind": kind, "t": round(self._now(), 3), **fields}
         self._journal.append(record)
         self.study.apply(record)

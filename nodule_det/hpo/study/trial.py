@@ -1,8 +1,8 @@
-"""What a study knows of one trial: plain frozen records, made only by replaying the journal.
+"""The state of one trial: plain frozen records, created only by replaying the journal.
 
     journal ──Study.apply()──▶ Trial(params, state, value, curve, attempts)
 
-A trial is one point of the search space; an attempt is one job that runs (part of) its training.
+A trial is one point of the search space.  An attempt is one job that runs (part of) its training.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from nodule_det.hpo.space.space import Params
 
 
 class TrialState(StrEnum):
-    """Where a trial stands.  Only PENDING can change."""
+    """State of a trial.  Only PENDING can change."""
 
     PENDING = "pending"
     COMPLETE = "complete"
@@ -25,36 +25,36 @@ class TrialState(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why an attempt or a trial ended otherwise than with a value."""
+    """Why an attempt or a trial ended without a value."""
 
     OUT_OF_MEMORY = "out_of_memory"
-    """The device had no memory left: an outcome, the parameters' own fault."""
+    """The device had no memory left.  An outcome, since the parameters caused it."""
     DIVERGED = "diverged"
-    """The loss was no longer a number: an outcome as well."""
+    """The loss was no longer a number.  An outcome as well."""
     BAD_INPUT = "bad_input"
     """The training refused its settings or its data."""
     ERROR = "error"
-    """The training ended with an error of its own."""
+    """The training failed with an error."""
     STOPPED = "stopped"
-    """Left at its wall-clock limit with a checkpoint; goes on in the next attempt."""
+    """Stopped at the wall-clock limit with a checkpoint; the next attempt resumes it."""
     KILLED = "killed"
-    """Killed by a signal that was not ours: the system's memory guard, or a person."""
+    """Killed by a signal not from the driver, such as the system's memory limit or a person."""
     LOST = "lost"
-    """The job left no result through no fault of its own: its node crashed, its disk was full."""
+    """The job left no result for an external reason: its node crashed, or its disk was full."""
     BUSY = "busy"
-    """Found its run folder in use, such as by an earlier job behind a network that was cut."""
+    """The run folder was in use, for example by an earlier job behind a broken network."""
     NO_PROGRESS = "no_progress"
     """Two jobs in a row were stopped at the same point of the training."""
     EARLY_STOPPED = "early_stopped"
     """Cancelled by the early-stopping rule."""
     REFUSED = "refused"
-    """Forecast to need far more memory or time than a job has; it never became a job."""
+    """Predicted to exceed the memory or time limit of a job by far, and never submitted."""
     USER = "user"
-    """Cancelled by hand."""
+    """Cancelled by the user."""
 
     @classmethod
     def of(cls, code: int) -> Reason | None:
-        """Return what an exit code of a training means to a study; None if nothing in particular.
+        """Return the reason for an exit code of a training; None if it has no special meaning.
 
         Example:
             >>> Reason.of(86), Reason.of(88)
@@ -74,24 +74,24 @@ _OF_EXIT_CODE: dict[int, Reason] = {
 
 
 class Source(StrEnum):
-    """Where a trial's point comes from; a proposed one names the strategy instead."""
+    """Source of a trial's point.  A proposed point has the name of the strategy instead."""
 
     FIRST = "first"
     """Listed in the search space."""
     USER = "user"
     """Queued by a person."""
     IMPORTED = "imported"
-    """Run by another study: it informs the model, but was never a job here."""
+    """Run by another study: it informs the model, but had no job here."""
     RECOVERED = "recovered"
-    """Read back from its folder after the journal had lost it."""
+    """Recovered from its folder after its journal records were lost."""
 
 
 OUTCOMES = frozenset({Reason.OUT_OF_MEMORY, Reason.DIVERGED, Reason.REFUSED})
-"""Failures that belong to the parameters: they are never retried, and a model may learn them."""
+"""Failures caused by the parameters: they are never retried, and inform the model."""
 SUSPICIOUS = frozenset(
     {Reason.ERROR, Reason.BAD_INPUT, Reason.LOST, Reason.BUSY, Reason.NO_PROGRESS}
 )
-"""Failures in which the parameters have no part: several in a row point to the setup or a node."""
+"""Failures not caused by the parameters: several in a row indicate a bad setup or node."""
 
 
 @dataclass(frozen=True)
@@ -110,22 +110,22 @@ class Attempt:
     number: int
     """From 1."""
     name: str
-    """Unique name of the job, by which the batch system is asked for it."""
+    """Unique name of the job, by which the batch system can find it."""
     intent_s: float
-    """Unix time at which it was decided; like all times here, by the driver's clock."""
+    """Unix time of the decision to submit, by the driver's clock as all times here."""
     job: str | None = None
-    """Id given by the batch system; None until it has answered."""
+    """Id from the batch system; None until it has answered."""
     submitted_s: float | None = None
     started_s: float | None = None
     ended_s: float | None = None
     reason: Reason | None = None
-    """Why it ended; None while it runs and after a good end."""
+    """Why it ended; None while it runs and after success."""
     progress: str | None = None
-    """How far the training was when this attempt stopped, where it says so."""
+    """How far the training got in this attempt, if reported."""
 
     @property
     def open(self) -> bool:
-        """Whether the job may still be there."""
+        """Whether the job may still exist."""
         return self.ended_s is None
 
     @property
@@ -138,7 +138,7 @@ class Attempt:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One point of the search space and what became of it."""
+    """One point of the search space and its outcome."""
 
     number: int
     params: Params
@@ -146,19 +146,19 @@ class Trial:
     value: float | None = None
     """The objective, larger is better; None unless COMPLETE."""
     value_se: float | None = None
-    """Standard error of ``value`` over resampled validation cases, where the training gave one."""
+    """Standard error of ``value`` over resampled validation cases, if reported."""
     reason: Reason | None = None
     """Why it is FAILED or CANCELLED."""
     message: str | None = None
     source: str = "proposed"
     """A :class:`Source`, or the name of the strategy that proposed it."""
     curve: tuple[Observation, ...] = ()
-    """Validations seen so far, by rising epoch."""
+    """Validations so far, in order of epoch."""
     attempts: tuple[Attempt, ...] = ()
     cancelling: Reason | None = None
-    """Set once its cancellation was asked for; the job may still be there."""
+    """Set once its cancellation was requested; the job may still exist."""
     peak_memory_bytes: int | None = None
-    """Largest memory of the training (of the GPU where it had one), where it told."""
+    """Peak memory of the training (of the GPU if it had one), if reported."""
     imported_seconds: float | None = None
     """Node time of an imported trial, which has no attempts."""
     asked_s: float = 0.0
@@ -168,12 +168,12 @@ class Trial:
 
     @property
     def next_attempt(self) -> int:
-        """Number of the next attempt; of lost ones the journal may have kept the last alone."""
+        """Number of the next attempt.  The journal may have lost records of earlier ones."""
         return self.attempts[-1].number + 1 if self.attempts else 1
 
     @property
     def attempt(self) -> Attempt | None:
-        """The attempt whose job may still be there."""
+        """The attempt whose job may still exist, if any."""
         return self.attempts[-1] if self.attempts and self.attempts[-1].open else None
 
     @property

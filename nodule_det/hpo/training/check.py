@@ -1,7 +1,7 @@
-"""A search space, tried on the settings of the train command before anything is submitted.
+"""Check a search space against the settings of the train command before anything is submitted.
 
 Space, TrainConfig ──check_space()──▶ ConfigError, or nothing
-TrainConfig, params ──with_params()──▶ TrainConfig, its own checks run again
+TrainConfig, params ──with_params()──▶ TrainConfig, checked again
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from nodule_det.hpo.space.space import Space, Value
 from nodule_det.hpo.training.command import override_words
 
 CHECKED_POINTS = 200
-"""Random points of a space that are tried."""
+"""Number of random points of a space that are checked."""
 
 Config = TypeVar("Config")
 
 
 def check_space(space: Space, train: TrainConfig, seed: int = 0) -> None:
-    """Try a search space on the settings of the train command, before anything is submitted.
+    """Check a search space against the settings of the train command.
 
-    Every name must be a setting; the first points, the corners of each parameter, and many random
-    points must be accepted by the checks of the settings.
+    Every name must be a setting.  The checks of the settings must accept the first points, the ends
+    of each parameter, and many random points.
 
     Raises:
         ConfigError: If a name or a point is refused.
@@ -39,7 +39,7 @@ def check_space(space: Space, train: TrainConfig, seed: int = 0) -> None:
     for parameter in space:
         if parameter.name not in known:
             raise ConfigError(
-                f"the search space has {parameter.name}, which is no setting of the train "
+                f"the search space has {parameter.name}, which is not a setting of the train "
                 f"command; its settings are: {', '.join(known)}"
             )
     rng = np.random.default_rng(seed)
@@ -62,7 +62,7 @@ def check_space(space: Space, train: TrainConfig, seed: int = 0) -> None:
 
 
 def with_params(config: Config, params: Mapping[str, Value]) -> Config:
-    """Return a config with some settings changed, checked anew.
+    """Return a config with some settings changed, and check it again.
 
     Raises:
         ConfigError: If a setting does not exist, has the wrong type, or is refused.

@@ -1,9 +1,9 @@
 """The command line and the job folder of a trial.
 
-    params ──command_words()──▶ words ──write_job()──▶ job.sh, overrides.txt
+    params ──command_words()──▶ arguments ──write_job()──▶ job.sh, overrides.txt
     overrides.txt ──read_params()──▶ params
 
-A trial is a list of overrides: pasted into a shell, its command runs it again.
+A trial is a list of overrides: its command can be pasted into a shell to run it again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_OVERRIDES_BYTES = 1_000_000
 
 
 def overrides(config: object, default: object, prefix: str = "") -> list[str]:
-    """List the settings in which a config differs from another of its class, as overrides."""
+    """List the settings that differ between two configs of the same class, as overrides."""
     found: list[str] = []
     for f in fields(config):  # type: ignore[arg-type]
         value, usual = getattr(config, f.name), getattr(default, f.name)
@@ -40,7 +40,7 @@ def overrides(config: object, default: object, prefix: str = "") -> list[str]:
 
 
 def as_override(name: str, value: object) -> str:
-    """Write ``name=value`` the way Hydra reads it back as the same value and type.
+    """Format ``name=value`` so that Hydra reads back the same value and type.
 
     Example:
         >>> as_override("optim.lr", 0.0003), as_override("model.residual", True)
@@ -56,15 +56,15 @@ def as_override(name: str, value: object) -> str:
 
 
 _BARE = re.compile(r"(\.{1,2}/)?[A-Za-z_/][\w/.@%+-]*", re.ASCII)
-"""Strings that Hydra reads back without quotes, but for :data:`_WORDS`."""
+"""Strings that Hydra reads back without quotes, except :data:`_WORDS`."""
 _WORDS = frozenset({"true", "false", "null", "inf", "nan"})
-"""What Hydra reads as a value of another type, in capitals as well."""
+"""Strings that Hydra reads as a value of another type, in upper case as well."""
 
 
 def _quoted(text: str) -> str:
-    """Quote a string where Hydra would read something else.
+    """Quote a string that Hydra would otherwise read as something else.
 
-    Backslashes count only before a quote, the end, or an interpolation; elsewhere they are plain.
+    Backslashes are special only before a quote, the end, or an interpolation.
     """
     if _BARE.fullmatch(text) and text.lower() not in _WORDS:
         return text
@@ -72,13 +72,8 @@ def _quoted(text: str) -> str:
     return "'" + re.sub(r"(\\*)('|\Z)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), text) + "'"
 
 
-def _words(params: Params) -> list[str]:
-    """Write the overrides of a trial."""
-    return [as_override(name, value) for name, value in params.items()]
-
-
 def override_words(params: Params) -> list[str]:
-    """Write the overrides of a trial."""
+    """Return the overrides of a trial."""
     return [as_override(name, value) for name, value in params.items()]
 
 
@@ -89,7 +84,7 @@ def command_words(
     run_dir: Path,
     config: DispatcherConfig,
 ) -> list[str]:
-    """Return the words of the command that runs a trial; pasted into a shell, it runs it again.
+    """Return the arguments of the command that runs a trial.
 
     Args:
         command: Another training command, or empty for ours.
@@ -106,21 +101,21 @@ def command_words(
 
 
 def write_job(job: Job, words: Sequence[str], config: DispatcherConfig, workdir: Path) -> None:
-    """Write the folder that ``submit_pbs.sh`` runs; writing it again changes nothing."""
+    """Write the folder that ``submit_pbs.sh`` runs.  Writing it again changes nothing."""
     job.folder.mkdir(parents=True, exist_ok=True)
     write_text(job.folder.parent / "overrides.txt", "\n".join(w for w in words if "=" in w) + "\n")
     write_text(job.script, job_script_text(words, config, workdir))
 
 
 def read_params(run_dir: Path, space: Space) -> Params:
-    """Read the point of a trial from its folder, as :func:`write_job` left it there.
+    """Read the point of a trial from the folder that :func:`write_job` wrote.
 
     Raises:
-        OSError: If the folder holds none.
-        ConfigError, ValueError: If it is no point of the space.
+        OSError: If the folder does not have one.
+        ConfigError, ValueError: If it is not a point of the space.
     """
     lines = read_text(run_dir / "overrides.txt", MAX_OVERRIDES_BYTES).splitlines()
-    texts = dict(line.split("=", 1) for line in lines if "=" in line)  # of equal names the last
+    texts = dict(line.split("=", 1) for line in lines if "=" in line)  # the last of equal names
     params: Params = {}
     for p in space:
         if p.name in texts and p.kind is not Kind.FIXED:
@@ -129,9 +124,9 @@ def read_params(run_dir: Path, space: Space) -> Params:
 
 
 def _value_of(p: Parameter, text: str, params: Params) -> Value:
-    """Undo :func:`as_override`, whose word tells every value of a list from the others."""
+    """Undo :func:`as_override`, whose text differs for all values of a list."""
     if p.kind in (Kind.FLOAT, Kind.INT):
-        return text  # which the check of the space reads as a number
+        return text  # converted to a number by the check of the space
     for value in p.choices(params) or ():
         if as_override(p.name, value) == f"{p.name}={text}":
             return value
@@ -148,12 +143,12 @@ _CHECKED = (
     "}",
     "trap setup_failed ERR",
 )
-"""As ``set -e``, but for the lines of the settings alone: scripts that they source, such as those
-of modules and conda, are not written for it."""
+"""Like ``set -e``, but only for the lines of the setting: the scripts that they source, such as
+those of modules and conda, do not work with it."""
 
 
 def job_script_text(words: Sequence[str], config: DispatcherConfig, workdir: Path) -> str:
-    """Write the lines that a job runs."""
+    """Return the lines that a job runs."""
     folder = shlex.quote(str(workdir))
     lines = [f"cd {folder} || {{ echo 'error: cannot enter' {folder} >&2; exit 2; }}"]
     if config.setup:

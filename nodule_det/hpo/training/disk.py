@@ -1,10 +1,11 @@
-"""What a finished trial may leave behind: fewer checkpoints, and fewer files.
+"""Disk space of finished trials: remove checkpoints and pack small files.
 
-study ──unneeded()──▶ checkpoints that no job and no reader needs any more
-run folder ──pack()──▶ files.zip in place of logs, tables and figures
+study ──unneeded()──▶ checkpoints that are no longer needed
+run folder ──pack()──▶ files.zip instead of logs, tables and figures
 
-``last.pt`` serves to resume a training, so it goes when its trial is over.  ``best.pt`` is kept for
-the trials with the best values.  Nothing is touched while a job of the trial may still run.
+``last.pt`` is only needed to resume a training, so it is removed when its trial has finished.
+``best.pt`` is kept for the trials with the best values.  Nothing is touched while a job of the
+trial may still run.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def best_numbers(study: Study, n: int) -> set[int]:
 
 
 def is_over(trial: Trial, folder: StudyFolder) -> bool:
-    """Return whether no job of a trial runs, as far as its files show."""
+    """Return whether a trial has finished and, according to its files, no job of it runs."""
     if trial.pending:
         return False
     jobs = [folder.attempt(trial.number, a.number) for a in trial.attempts]
@@ -40,12 +41,12 @@ def is_over(trial: Trial, folder: StudyFolder) -> bool:
 
 
 def unneeded(trial: Trial, folder: StudyFolder, best: set[int]) -> Iterator[Path]:
-    """List the checkpoints of a trial that is over and that need not be kept.
+    """List the checkpoints of a finished trial that need not be kept.
 
     Args:
-        trial: A trial for which :func:`is_over` holds.
-        folder: Of the study.
-        best: Numbers of the trials whose ``best.pt`` stays.
+        trial: A trial for which :func:`is_over` is true.
+        folder: Folder of the study.
+        best: Numbers of the trials whose ``best.pt`` is kept.
     """
     run = RunFolder(folder.trial(trial.number))
     if run.checkpoint_last.is_file():
@@ -57,7 +58,8 @@ def unneeded(trial: Trial, folder: StudyFolder, best: set[int]) -> Iterator[Path
 def packable(run_dir: Path) -> list[Path]:
     """List the files of a finished trial that :func:`pack` puts into its archive.
 
-    Result, curve, parameters, checkpoints, and the script and outcome of the last job stay.
+    It excludes the result, the curve, the parameters, the checkpoints, and the script and outcome
+    of the last job.
     """
     jobs = [p for p in run_dir.glob("attempt_*") if p.is_dir() and p.name[8:].isdecimal()]
     last = max(jobs, key=lambda p: int(p.name[8:]), default=None)
@@ -66,9 +68,9 @@ def packable(run_dir: Path) -> list[Path]:
 
 
 def pack(run_dir: Path) -> int:
-    """Move the packable files of a finished trial into one archive; returns how many.
+    """Move the packable files of a finished trial into one archive; returns their number.
 
-    A file is removed once it is in the archive, on the disk, with its size.
+    A file is removed only after it is in the archive on the disk, with the right size.
     """
     files = packable(run_dir)
     archive = run_dir / ARCHIVE
@@ -94,6 +96,6 @@ def pack(run_dir: Path) -> int:
 
 
 def _files(folder: Path) -> list[Path]:
-    """List the regular files below a folder; links are left alone."""
+    """List the regular files below a folder, without links."""
     found = [Path(where, name) for where, _, names in os.walk(folder) for name in names]
     return sorted(p for p in found if p.is_file() and not p.is_symlink())

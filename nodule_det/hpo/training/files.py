@@ -1,8 +1,8 @@
-"""The files of a job folder that say whether its job runs, and how it ended.
+"""The files of a job folder, which show whether its job runs and how it ended.
 
 submit_pbs.sh ──▶ claim, heartbeat, exit_code ──read_job()──▶ JobFiles
-driver ──close()──▶ claim, so that a job which turns up late does not run
-driver ──abandon()──▶ abandoned, so that a job which runs unseen ends
+driver ──close()──▶ claim, so that a job that starts late does not run
+driver ──abandon()──▶ abandoned, so that a job that the driver cannot see ends
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from nodule_det.untrusted import printable, read_bytes
 MAX_BYTES = 10_000
 
 HEARTBEAT_S = 20.0
-"""How often ``submit_pbs.sh`` writes ``heartbeat`` while its training runs."""
+"""Seconds between two writes of ``heartbeat`` by ``submit_pbs.sh`` while its training runs."""
 CLOSED = "closed"
-"""Owner of a job folder in which no job may start any more."""
+"""Owner of a job folder in which no job may start."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """Who runs a job folder, as written by the job when it started."""
+    """The job that runs a job folder, as it recorded itself when it started."""
 
     job: str
     host: str
@@ -38,29 +38,29 @@ class Claim:
 
 @dataclass(frozen=True)
 class Exit:
-    """How a job ended, as written by the job when its command was over."""
+    """How a job ended, as it recorded when its command had ended."""
 
     code: int
     ended_s: float
 
     @property
     def asked_to_end(self) -> bool:
-        """Whether it may have been ended by a memory guard, a limit, or a person.
+        """Whether it may have been ended by a memory limit, a time limit, or a person.
 
-        PBS sends SIGTERM, also if it ends a job for its memory, and only says so in the job's log
-        once the job is gone.  A training that saved a checkpoint at SIGTERM is the same case.
+        PBS sends SIGTERM even if it ends a job for its memory, and reports that only later in the
+        job's log.  A training that saved a checkpoint at SIGTERM is the same case.
         """
         return self.code in (128 + signal.SIGKILL, 128 + signal.SIGTERM, ExitCode.STOPPED)
 
 
 @dataclass(frozen=True)
 class JobFiles:
-    """What a job folder says at one moment."""
+    """State of a job folder at one moment."""
 
     claim: Claim | None
     exit: Exit | None
     beat: str
-    """Content of ``heartbeat``, which changes while the job runs; empty without one."""
+    """Content of ``heartbeat``, which changes while the job runs; empty if missing."""
 
 
 def read_job(folder: Path) -> JobFiles:
@@ -69,10 +69,10 @@ def read_job(folder: Path) -> JobFiles:
 
 
 def read_claim(folder: Path) -> Claim | None:
-    """Read who runs a job folder.
+    """Read which job runs a job folder.
 
     Returns:
-        None before a job has started in it, if none ever will, or if the file is damaged.
+        None if no job has started, the folder is closed, or the file is damaged.
     """
     words = _words(folder / "claim")
     started_s = _time(words[2]) if len(words) == 3 else None
@@ -82,16 +82,16 @@ def read_claim(folder: Path) -> Claim | None:
 
 
 def close(folder: Path) -> bool:
-    """Claim a job folder for nobody: a job that the batch system brings up late will not run.
+    """Close a job folder: a job that the batch system starts later will not run its training.
 
     Returns:
-        False if a job has claimed it first, which runs.
+        False if a job has claimed the folder first and runs.
     """
     folder.mkdir(parents=True, exist_ok=True)
     own = folder / f".claim.{CLOSED}"
     own.write_text(f"{CLOSED} {socket.gethostname()} {time.time():.3f}\n", encoding="utf-8")
     try:
-        os.link(own, folder / "claim")  # made or refused in one step, as in submit_pbs.sh
+        os.link(own, folder / "claim")  # atomic, as in submit_pbs.sh
     except FileExistsError:
         return read_claim(folder) is None
     finally:
@@ -100,15 +100,15 @@ def close(folder: Path) -> bool:
 
 
 def abandon(folder: Path) -> None:
-    """Tell the job of a folder to end its training: its trial continues without it.
+    """Request the job of a folder to end its training: its trial continues without it.
 
-    Obeyed within ``HEARTBEAT_S`` by a job that still runs and can see the folder.
+    A job that still runs and can see the folder ends within ``HEARTBEAT_S``.
     """
     (folder / "abandoned").touch()
 
 
 def read_exit(folder: Path) -> Exit | None:
-    """Read how the job of a folder ended; None before it has, or if the file is damaged."""
+    """Read how the job of a folder ended; None if it has not, or if the file is damaged."""
     words = _words(folder / "exit_code")
     ended_s = _time(words[1]) if len(words) == 2 else None
     if ended_s is None or not re.fullmatch(r"[0-9]{1,3}", words[0], re.ASCII):

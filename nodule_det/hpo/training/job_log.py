@@ -1,4 +1,4 @@
-"""The end of a job's log, where batch systems and trainings leave their last message."""
+"""The end of a job's log, where batch systems and trainings write their last message."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _ERROR = re.compile(
 
 
 def read_tail(attempt_dir: Path) -> str:
-    """Read the end of ``job.log``; empty where there is none (yet)."""
+    """Read the end of ``job.log``; empty if it does not exist (yet)."""
     return read_end(attempt_dir / "job.log", TAIL_BYTES)
 
 
 def last_error(log: str) -> str | None:
-    """Return the last line of a log that reports an error; None without one."""
+    """Return the last line of a log that reports an error; None if there is none."""
     lines = [match[0].strip() for match in _ERROR.finditer(log)]
     return printable(lines[-1], 500) if lines else None

@@ -1,4 +1,4 @@
-"""What became of a training, from the files that it and its job left.
+"""The outcome of a training, from the files of the run and of its job.
 
 exit_code, result.json, job.log ──read_outcome()──▶ Outcome(reason, value, message)
 """
@@ -21,10 +21,10 @@ from nodule_det.runs import RunFolder, RunStatus
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a job that is over came to."""
+    """Outcome of a job that has ended."""
 
     reason: Reason | None
-    """None if the training is complete; STOPPED if it wants to go on."""
+    """None if the training is complete; STOPPED if it can be resumed."""
     value: float | None = None
     value_se: float | None = None
     message: str | None = None
@@ -32,7 +32,7 @@ class Outcome:
     started_s: float | None = None
     ended_s: float | None = None
     progress: str | None = None
-    """How far a stopped training got, in its own terms; None if it does not say."""
+    """How far a stopped training got, as it reports it; None if not reported."""
 
 
 Explain = Callable[[str, str], Explanation | None]
@@ -47,26 +47,26 @@ def read_outcome(
     objective: Objective,
     comment: str = "",
 ) -> Outcome:
-    """Read what became of a job that is over, from the files that it left.
+    """Read the outcome of a job that has ended, from its files.
 
-    The exit code says how this job ended; without one (it was killed as a whole) the status in the
-    training's result counts.  A finished result always counts.  If a job or a training was killed,
-    or was asked to end and saved a checkpoint, the batch system may report that it exceeded its
-    memory.
+    The exit code shows how this job ended.  Without one (the whole job was killed) the status in
+    the training's result counts.  A complete result always counts.  If a job or a training was
+    killed, or saved a checkpoint after a signal, the batch system may report that it exceeded its
+    memory limit.
 
     Args:
-        run_dir: Of the training.
-        attempt_dir: Of the job.
-        files: What the folder of the job said once it was over.
+        run_dir: Folder of the training.
+        attempt_dir: Folder of the job.
+        files: State of the job's folder after it had ended.
         explain: Finds the batch system's reason in log and comment.
         objective: The value to read from the result.
-        comment: What the batch system reported of the job once it was gone.
+        comment: Comment of the batch system on the job after it had ended.
     """
     claim, exit_ = files.claim, files.exit
     started_s = claim.started_s if claim else None
     result, damage = read_result(run_dir, objective)
     if claim is None and result is not None and result.status is not RunStatus.COMPLETE:
-        result = None  # of an earlier job: this one never began
+        result = None  # from an earlier job: this one never started
     reason, message = _reason(result, exit_)
     log = "" if reason is None else read_tail(attempt_dir)
     message = message or last_error(log)
@@ -85,7 +85,7 @@ def read_outcome(
             low, high = objective.bounds
             needs = f"a number from {low:g} to {high:g}" if objective.name == "pauc" else "a number"
             reason, value_se = Reason.ERROR, None
-            message = f"result.json has {objective.name}={result.found}, expected {needs}"
+            message = f"result.json has {objective.name}={result.found} but expected {needs}"
     return Outcome(
         reason=reason,
         value=value,
@@ -112,13 +112,13 @@ def _reason(result: Result | None, exit_: Exit | None) -> tuple[Reason | None, s
         return reason, message
     ended_by_itself = exit_.code in (ExitCode.COMPLETE, ExitCode.ERROR)
     if ended_by_itself and result is not None and result.status is RunStatus.FAILED:
-        # another program: it writes why it failed, and may know none of our exit codes
+        # another program, which reports why it failed but may not use our exit codes
         reason = Reason.of(ExitCode.of(result.reason)) or Reason.ERROR
         return reason, message
-    if exit_.code > 128:  # a shell's way to say: killed by signal code - 128
+    if exit_.code > 128:  # how a shell reports: killed by signal code - 128
         return Reason.KILLED, f"killed by signal {exit_.code - 128}"
     if exit_.code == ExitCode.COMPLETE:
-        return Reason.ERROR, "the training left with exit code 0, but without a complete result"
+        return Reason.ERROR, "the training exited with code 0 but without a complete result"
     return Reason.ERROR, message
 
 
@@ -127,8 +127,8 @@ def _default_message(
 ) -> str | None:
     if reason is Reason.LOST and claim is None:
         return (
-            f"the job never found its folder: is {attempt_dir} visible on the compute nodes, and "
-            "may jobs write there?"
+            f"the job never found its folder: check that {attempt_dir} is visible on the compute "
+            "nodes and that jobs may write there"
         )
     if reason is Reason.LOST and exit_ is None:
         return "the job vanished without a result"
@@ -140,7 +140,7 @@ def _default_message(
 
 
 def put_away_failure(run_dir: Path, attempt_dir: Path) -> None:
-    """Move the result of a failed attempt out of the way of the next one."""
+    """Move the result of a failed attempt into its folder, so that the next attempt can start."""
     result, damage = read_result(run_dir, PAUC)
     if damage or (result is not None and result.status is RunStatus.FAILED):
         RunFolder(run_dir).result.rename(attempt_dir / "result.json")

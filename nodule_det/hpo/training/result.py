@@ -1,10 +1,10 @@
-"""``result.json`` and ``metrics.jsonl`` of any program, read with care.
+"""Robust reading of ``result.json`` and ``metrics.jsonl`` of any program.
 
 result.json ──read_result()──▶ Result(status, value, message)   or why it cannot be read
 metrics.jsonl ──read_curve()──▶ [Observation(epoch, value, se)]
 
-Both are written by a program that may crash, be buggy or run out of disk, so nothing in them ends a
-study: a number that cannot be true is ignored or makes that one trial fail.
+Both are written by a program that may crash, have bugs or run out of disk space.  So nothing in
+them ends a study: an impossible number is ignored or makes only that trial fail.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAX_METRICS_BYTES = 256_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a program wrote into ``result.json``."""
+    """Content of ``result.json``."""
 
     status: RunStatus
     reason: str | None
@@ -35,13 +35,13 @@ class Result:
     message: str | None
     """Its error in one line."""
     value: float | None
-    """The objective as reported; None if it is missing or cannot be true."""
+    """The objective as reported; None if it is missing or impossible."""
     value_se: float | None
     """Standard error of ``value``."""
     found: str
-    """What stands in place of the value, for messages."""
+    """The reported value as text, for messages."""
     peak_memory_bytes: int | None
-    """Largest memory, of the GPU if it used one."""
+    """Peak memory, of the GPU if it used one."""
     progress: str | None
     """How far it got: its step, and the scans of an unfinished validation; None if not reported."""
 
@@ -53,7 +53,7 @@ def read_result(run_dir: Path, objective: Objective) -> tuple[Result | None, str
         The result and "", None and "" if there is no such file, or None and why it cannot be read.
 
     Raises:
-        OSError: If the file system fails in a way that may pass.
+        OSError: If the file system fails in a way that may be transient.
     """
     path = RunFolder(run_dir).result
     try:
@@ -65,7 +65,7 @@ def read_result(run_dir: Path, objective: Objective) -> tuple[Result | None, str
     status = content.get("status")
     if not isinstance(status, str) or status not in set(RunStatus):
         states = ", ".join(RunStatus)
-        return None, printable(f'{path} has "status": {status}; it must be one of {states}')
+        return None, printable(f'{path} has "status": {status} but expected one of {states}')
     raw = find_value(content, objective.name)
     return (
         Result(
@@ -84,7 +84,7 @@ def read_result(run_dir: Path, objective: Objective) -> tuple[Result | None, str
 
 
 def find_value(content: Mapping[str, Any], name: str) -> Any:
-    """Return what stands under a name: a key of its own, or a path of keys joined by dots.
+    """Return the value of a key, or of a path of keys joined by dots.
 
     Example:
         >>> find_value({"val": {"loss": 0.5}}, "val.loss")
@@ -98,7 +98,7 @@ def find_value(content: Mapping[str, Any], name: str) -> Any:
 
 
 def legal_value(value: Any, objective: Objective) -> float | None:
-    """Return a number that the objective can have; None for anything else."""
+    """Return the value if the objective can have it; None for anything else."""
     low, high = objective.bounds
     return float(value) if _is_number(value) and low <= value <= high else None
 
@@ -127,10 +127,10 @@ def _bytes(value: Any) -> int | None:
 
 
 def read_curve(run_dir: Path, objective: Objective) -> list[Observation]:
-    """Read the validations so far, with values as reported.  Lines that cannot be true are skipped.
+    """Read the validations so far, with values as reported.  Impossible lines are skipped.
 
     Raises:
-        OSError: If the file system fails in a way that may pass.
+        OSError: If the file system fails in a way that may be transient.
     """
     try:
         content = read_bytes(RunFolder(run_dir).metrics, MAX_METRICS_BYTES)
@@ -145,7 +145,7 @@ def _observation(line: bytes, objective: Objective) -> Observation | None:
         return None
     try:
         row = parse_object(line)
-    except ValueError:  # torn by a crash, say
+    except ValueError:  # truncated by a crash, for example
         return None
     epoch, value = row.get("epoch"), legal_value(find_value(row, objective.name), objective)
     if row.get("kind") != "validation" or value is None or not _is_number(epoch):

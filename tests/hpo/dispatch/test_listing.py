@@ -64,7 +64,7 @@ def test_an_answer_that_says_nothing_of_the_job_asked_for_is_none():
     server = Server({"1": RUNNING})
     server.unlisted, server.mute = {"1"}, True
     assert server.poll() == {}
-    with pytest.raises(Unavailable, match="asked for job 1 and said nothing of it"):
+    with pytest.raises(Unavailable, match="answer does not mention job 1"):
         server.poll()
 
 

@@ -185,7 +185,7 @@ def test_a_held_job_is_recognised(words, comment):
 )
 def test_a_server_that_is_down_says_nothing_about_jobs(pbs, replay, recorded, file, command):
     replay("qstat", recorded(file, command))
-    with pytest.raises(Unavailable, match=r"qstat -u \S+ left with \d+"):
+    with pytest.raises(Unavailable, match=r"qstat -u \S+ exited with code \d+"):
         pbs.poll(["149.pbs01", "150.pbs01"])
 
 
@@ -242,7 +242,7 @@ def test_slurms_wrapper_says_nothing_of_an_unknown_job_but_153(pbs, replay, reco
 def test_empty_answers_say_nothing_and_are_reported(pbs, replay):
     replay("qstat", Recording("", 0, "", ""))
     assert pbs.poll(["7.pbs01"]) == {}
-    with pytest.raises(Unavailable, match=r"asked for job 7.pbs01 and said nothing of it"):
+    with pytest.raises(Unavailable, match=r"answer does not mention job 7.pbs01"):
         pbs.poll(["7.pbs01"])
 
 
@@ -280,11 +280,11 @@ def test_jobs_of_a_queue_on_another_server_are_listed_there(replay):
 @pytest.mark.parametrize(
     ("command", "error", "words"),
     [
-        ("qsub -q nosuchq short.sh", Refused, "left with 170: qsub: Unknown queue"),
+        ("qsub -q nosuchq short.sh", Refused, "exited with code 170: qsub: Unknown queue"),
         ("qsub -l select=1:nosuchres=1 short.sh", Refused, "Unknown resource: nosuchres"),
         ("qsub -l walltime=banana short.sh", Refused, "Illegal attribute or resource value"),
         ("# cd /home/researcher/t && qsub short.sh", Refused, "Bad UID"),
-        ("qsub -z short.sh", Unavailable, "left with 0: no word"),
+        ("qsub -z short.sh", Unavailable, "exited with code 0: no output"),
     ],
 )
 def test_a_refusal_for_good_is_told_from_one_that_passes(
@@ -429,7 +429,7 @@ def test_a_deletion_that_is_refused_is_reported_with_what_a_person_can_do(pbs, r
         pbs.cancel(["149.pbs01"])
     assert pbs.cancel(["148.pbs01", "149.pbs01"]) == (
         "qdel: Server could not connect to MOM 149.pbs01; if the node of such a job is gone for "
-        "good, end it by hand: qdel -W force 149.pbs01"
+        "not return, end it by hand: qdel -W force 149.pbs01"
     )
 
 

@@ -13,12 +13,12 @@ from nodule_det.hpo.dispatch.shell import Answer, ask, look_up, user_name
 
 
 def test_a_frozen_server_is_given_up_after_the_time_limit():
-    with pytest.raises(Unavailable, match=r"sleep 60 gave no answer in 0.05 s"):
+    with pytest.raises(Unavailable, match=r"sleep 60 did not answer within 0.05 s"):
         ask(["sleep", "60"], timeout_s=0.05)
 
 
 def test_a_missing_command_is_no_passing_trouble():
-    with pytest.raises(DispatchError, match="there is no command qsubb here") as caught:
+    with pytest.raises(DispatchError, match="the command qsubb is not on the PATH") as caught:
         ask(["qsubb"], timeout_s=5)
     assert caught.type is MissingCommand
 
@@ -36,7 +36,7 @@ def test_a_login_node_without_room_for_a_process_is_a_passing_trouble(monkeypatc
 def test_an_answer_keeps_both_streams_and_the_exit_code():
     answer = ask(["sh", "-c", "echo 149.pbs01; echo 'queue is full' >&2; exit 3"], timeout_s=5)
     assert (answer.stdout, answer.stderr, answer.code) == ("149.pbs01\n", "queue is full\n", 3)
-    assert str(answer).endswith("left with 3: queue is full 149.pbs01")
+    assert str(answer).endswith("exited with code 3: queue is full 149.pbs01")
 
 
 def test_bytes_that_are_not_utf8_do_not_end_the_driver():
@@ -51,7 +51,7 @@ def test_a_command_cannot_wait_for_input_nor_be_reached_by_ctrl_c():
 
 def test_a_long_answer_is_cut_in_the_middle_since_the_reason_comes_last():
     text = str(Answer(("qsub",), 1, "", "a" * 400 + "b" * 400))
-    assert text == f"qsub left with 1: {'a' * 150} ... {'b' * 350}"
+    assert text == f"qsub exited with code 1: {'a' * 150} ... {'b' * 350}"
     assert str(Answer(("qsub",), 1, "", "c" * 499)).endswith("c" * 499)
 
 

@@ -107,7 +107,7 @@ def test_a_wrong_entry_of_the_queue_is_said_once_and_left(lab):
     made.run()
     said = [line for line in made.said if "cannot be used" in line]
     assert len(said) == 1
-    assert "optim.lr=5 lies outside [0.001, 0.01]" in said[0]
+    assert "optim.lr=5 is outside [0.001, 0.01]" in said[0]
     assert path.exists()
 
 

@@ -81,7 +81,7 @@ def test_a_lost_answer_is_settled_by_asking_for_the_name(study, pbs_standin):
     [
         ("down", "cannot connect to server pbs01 (errno=15010)"),
         ("full", "would exceed queue generic's per-user limit"),
-        ("frozen", "gave no answer in 1 s"),
+        ("frozen", "did not answer within 1 s"),
         ("ports", "Unable to authenticate connection (pbs01:15001)"),
         ("credential", "Invalid credential"),
     ],
@@ -132,7 +132,7 @@ def test_commands_that_vanish_after_they_have_answered_are_waited_for(
     with monkeypatch.context() as upgrade:
         upgrade.setenv("PATH", str(path))
         driver.try_step()
-    assert any("there is no command qstat here" in line for line in said)
+    assert any("the command qstat is not on the PATH" in line for line in said)
     finish(driver)
     assert_each_ran_once(driver, path)
 
@@ -142,7 +142,7 @@ def test_a_batch_system_that_is_not_there_leaves_no_intent(study, monkeypatch):
     driver = drive()
     with monkeypatch.context() as elsewhere:
         elsewhere.setenv("PATH", str(path))
-        with pytest.raises(MissingCommand, match="there is no command qsub here"):
+        with pytest.raises(MissingCommand, match="the command qsub is not on the PATH"):
             driver.try_step()
     assert driver.study.trial(1).attempt is None
     require_reachable(driver.study, DispatcherConfig())  # another dispatcher may take over
@@ -159,7 +159,7 @@ def test_an_empty_answer_is_reported_and_loses_no_job(study, pbs_standin, monkey
     for _ in range(6):
         driver.try_step()
     (pbs_standin / "empty").unlink()
-    assert any("and said nothing of it" in line for line in said)
+    assert any("answer does not mention job" in line for line in said)
     assert len(driver.study.pending) == 3
     monkeypatch.setenv("QUICK_S", "0.05")
     finish(driver)

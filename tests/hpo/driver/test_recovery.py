@@ -69,7 +69,7 @@ def test_the_number_of_a_folder_that_cannot_be_read_is_not_used_again(ran):
     (made.folder.trial(4) / "overrides.txt").write_text("optim.lr=7\n")
     study = go_on(whole[: whole.index(b'"asked", "t": ')].rpartition(b"\n")[0])
     assert [t.number for t in study.trials] == [1, 2, 3, 5]
-    assert "it stays out of the study: optim.lr=7 lies outside" in made.writer.study.problems[-1]
+    assert "it stays out of the study: optim.lr=7 is outside" in made.writer.study.problems[-1]
 
 
 def test_every_kind_of_value_is_read_back_from_its_override(tmp_path):

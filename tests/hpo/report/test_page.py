@@ -228,7 +228,7 @@ def test_the_same_study_gives_the_same_page(study, page, tmp_path):
 
 def test_a_folder_without_a_study_is_one_line(tmp_path):
     run = report(tmp_path, code=1)
-    assert "journal.jsonl does not exist: this folder does not hold a study" in run.stderr
+    assert "journal.jsonl does not exist: this folder is not a study" in run.stderr
     assert not (tmp_path / "report").exists()
 
 

@@ -29,30 +29,33 @@ def test_yaml_reads_1e_minus_8_as_people_do(tmp_path):
     ("settings", "words"),
     [
         ({"kind": "float", "low": 1, "high": 1}, "low=1 must be below high=1"),
-        ({"kind": "float", "low": 0, "high": 1, "log": True}, "low=0 has no logarithm"),
-        ({"kind": "int", "low": 0, "high": 5, "step": 2}, "high=5 is not low=0 plus whole steps"),
-        ({"kind": "int", "low": 0, "hihg": 5}, "has no hihg; did you mean high"),
-        ({"kind": "float", "low": 0, "high": 1, "step": 2}, "kind float has no step"),
+        (
+            {"kind": "float", "low": 0, "high": 1, "log": True},
+            "low=0 must be above 0 on a log scale",
+        ),
+        ({"kind": "int", "low": 0, "high": 5, "step": 2}, "high=5 is not low=0 plus a multiple of"),
+        ({"kind": "int", "low": 0, "hihg": 5}, "has an unknown key hihg; did you mean high"),
+        ({"kind": "float", "low": 0, "high": 1, "step": 2}, "kind=float does not support step"),
         ({"kind": "real"}, "kind=real must be one of float, int"),
-        ({"kind": "categorical", "values": ["a"]}, "must list two or more"),
-        ({"kind": "ordinal", "values": [1, 1]}, "has a value twice"),
-        ({"kind": "fixed"}, "is fixed, but has no value"),
+        ({"kind": "categorical", "values": ["a"]}, "must list at least two values"),
+        ({"kind": "ordinal", "values": [1, 1]}, "lists a value twice"),
+        ({"kind": "fixed"}, "is fixed but has no value"),
         ({"kind": "bool", "when": {"b": 1}}, "when names b, which is not defined above"),
         ({"kind": "float", "low": "x", "high": 1}, "x: low=x must be a number"),
         ({"kind": "float", "low": 0, "high": 1, "prior": {"center": 2, "spread": 1}}, "outside"),
     ],
 )
-def test_an_impossible_parameter_is_refused_in_words(settings, words):
+def test_an_impossible_parameter_is_refused_with_the_reason(settings, words):
     with pytest.raises(ConfigError, match=words):
         parse_space({"parameters": {"x": settings}})
 
 
-def test_a_missing_space_names_those_there_are():
+def test_an_unknown_space_lists_the_existing_ones():
     with pytest.raises(ConfigError, match="neither a readable YAML file nor one of: nomura"):
         read_space("nomurra")
 
 
-def test_the_example_of_the_docs_suits_the_train_command(tmp_path):
+def test_the_example_in_the_docs_fits_the_train_command(tmp_path):
     page = (Path(__file__).parents[3] / "docs" / "tuning.md").read_text(encoding="utf-8")
     path = tmp_path / "mine.yaml"
     path.write_text(page.split("```yaml\n")[1].split("```")[0], encoding="utf-8")

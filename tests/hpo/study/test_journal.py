@@ -85,7 +85,7 @@ def test_a_journal_is_for_its_owner_only(tmp_path):
 
 
 def test_a_folder_without_a_journal_is_no_study(tmp_path):
-    with pytest.raises(StudyError, match="does not exist: this folder does not hold a study"):
+    with pytest.raises(StudyError, match="does not exist: this folder is not a study"):
         read_journal(tmp_path / "journal.jsonl")
 
 

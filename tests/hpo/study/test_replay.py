@@ -57,20 +57,20 @@ def test_an_odd_value_in_any_field_costs_no_more_than_its_record():
 @pytest.mark.parametrize(
     ("at", "change", "message"),
     [
-        (1, {"trial": 10**7}, "trial=10000000 must lie within 1 and 1e\\+06"),
-        (1, {"params": {"optim.lr": 5}}, "optim.lr=5 lies outside"),
+        (1, {"trial": 10**7}, "trial=10000000 must lie in \\[1, 1e\\+06\\]"),
+        (1, {"params": {"optim.lr": 5}}, "optim.lr=5 is outside"),
         (1, {"params": []}, "params must map names to values"),
         (1, {"origin": "../a.json"}, "origin=../a.json has characters that are not allowed"),
         (3, {"job": "-Wforce"}, "job=-Wforce has characters that are not allowed"),
-        (5, {"value": 1.5}, "value=1.5 must lie within 0 and 1"),
+        (5, {"value": 1.5}, "value=1.5 must lie in \\[0, 1\\]"),
         (5, {"epoch": 1.5}, "epoch=1.5 must be a whole number"),
-        (6, {"value": 2}, "value=2 must lie within 0 and 1"),
-        (6, {"value": math.nan}, "value=nan must lie within"),
+        (6, {"value": 2}, "value=2 must lie in \\[0, 1\\]"),
+        (6, {"value": math.nan}, "value=nan must lie in"),
         (6, {"value": "0.5"}, "value=0.5 must be a number"),
-        (6, {"value_se": -0.1}, "value_se=-0.1 must lie within"),
-        (6, {"state": "pending"}, "state=pending is not the end of a trial"),
+        (6, {"value_se": -0.1}, "value_se=-0.1 must lie in"),
+        (6, {"state": "pending"}, "state=pending is not a final state"),
         (6, {"state": "done"}, "state=done must be one of pending, complete"),
-        (6, {"kind": "finisht"}, "there is no record of kind finisht"),
+        (6, {"kind": "finisht"}, "kind=finisht is unknown"),
     ],
 )
 def test_a_record_that_cannot_be_true_is_ignored_and_named(at, change, message):

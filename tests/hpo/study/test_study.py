@@ -78,14 +78,14 @@ def test_the_number_of_a_trial_whose_record_was_lost_is_not_used_again(writer, t
     assert [t.number for t in study.trials] == [1]
     assert study.next_number == 3
     assert "line 3 cannot be read" in study.problems[0]
-    assert "trial 2 was never asked for" in study.problems[1]
+    assert "trial 2 has no record of kind asked" in study.problems[1]
 
 
 def test_a_journal_without_its_first_line_is_refused(writer, tmp_path):
     writer.ask({"optim.lr": 1e-3}, "first")
     path = tmp_path / "journal.jsonl"
     path.write_text(path.read_text().split("\n", 1)[1])
-    with pytest.raises(StudyError, match="does not begin with the record of a study"):
+    with pytest.raises(StudyError, match="does not begin with a record of kind study"):
         read_study(tmp_path)
 
 

@@ -13,7 +13,7 @@ def test_nomura_suits_the_train_command():
 @pytest.mark.parametrize(
     ("name", "parameter", "words"),
     [
-        ("optim.lrr", {"kind": "bool"}, "has optim.lrr, which is no setting of the train command"),
+        ("optim.lrr", {"kind": "bool"}, "optim.lrr, which is not a setting of the train command"),
         (
             "model.filters",
             {"kind": "int", "low": 0, "high": 32},

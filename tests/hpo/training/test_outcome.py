@@ -62,7 +62,7 @@ def test_a_job_that_never_began_is_lost_regardless_of_an_earlier_result(tmp_path
     folder.mkdir()
     seen = read_outcome(tmp_path, folder, read_job(folder), PbsDispatcher.explain, PAUC)
     assert seen.reason is Reason.LOST
-    assert seen.message.startswith(f"the job never found its folder: is {folder} visible on the")
+    assert seen.message.startswith(f"the job never found its folder: check that {folder} is")
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_the_exit_code_counts_where_the_result_is_damaged(tmp_path, code, reason
 def test_a_complete_result_without_a_possible_value_is_an_error_that_names_it(tmp_path):
     seen = outcome(tmp_path, 0, status=RunStatus.COMPLETE, pauc=1.5)
     assert seen.reason is Reason.ERROR
-    assert seen.message == "result.json has pauc=1.5, expected a number from 0 to 1"
+    assert seen.message == "result.json has pauc=1.5 but expected a number from 0 to 1"
 
 
 def test_the_result_of_a_failed_attempt_is_not_taken_for_that_of_the_next(tmp_path):
