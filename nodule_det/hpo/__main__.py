@@ -1,4 +1,4 @@
-"""``python -m nodule_det.hpo``: create or resume a study, and drive it to its end."""
+"""``python -m nodule_det.hpo``: create or resume a study, and run it to its end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nodule_det.config.hpo import HpoConfig
 
 @command("hpo", HpoConfig)
 def main(config: HpoConfig) -> int | None:
-    """Tune; the files of a study are for their owner only."""
+    """Run the driver.  Only the owner can read the files of a study."""
     os.umask(0o077)
     calculate_in_one_thread()
     from nodule_det.hpo.driver.session import drive

@@ -1,6 +1,6 @@
 """``python -m nodule_det.hpo.add``: points to try, and results of an earlier study.
 
-Both are left in the queue of the study.  Its driver reads them at its next step.
+Both are written to the queue of the study.  Its driver reads them in its next step.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAX_BYTES = 100_000_000
 
 @command("hpo add", AddConfig)
 def main(config: AddConfig) -> None:
-    """Check everything first, so that a mistake queues nothing."""
+    """Queue the points or results, after all of them have been checked."""
     os.umask(0o077)
     folder = StudyFolder(Path(config.study))
     study = read_study(folder.path)
@@ -45,15 +45,16 @@ def require_comparable(mine: Header, other: Header, config: AddConfig) -> None:
     """Refuse results of the study itself, of another objective, or of other trainings.
 
     Raises:
-        ConfigError: Naming the difference.
+        ConfigError: If the results are not comparable.  Names the difference.
     """
     if mine.id == other.id:
-        raise ConfigError(f"results={config.results} is this study itself; name another one")
+        raise ConfigError(f"results={config.results} is this study itself; use another one")
     if mine.objective != other.objective:
         raise ConfigError(
-            f"results={config.results} is of a study that optimises {other.objective.name} "
-            f"({other.objective.direction.value}); this one optimises {mine.objective.name} "
-            f"({mine.objective.direction.value})"
+            f"results={config.results} optimises {other.objective.name} "
+            f"({other.objective.direction.value}), but study={config.study} optimises "
+            f"{mine.objective.name} ({mine.objective.direction.value}); use a study with the same "
+            "objective"
         )
     for name, here, there in (
         ("train", mine.train, other.train),
@@ -61,17 +62,17 @@ def require_comparable(mine: Header, other: Header, config: AddConfig) -> None:
     ):
         if here != there and not config.other_trainings:
             raise ConfigError(
-                f"results={config.results} is of trainings with another {name}: {list(there)} "
-                f"there, {list(here)} here; set other_trainings=true if their values can be "
-                "compared with those of this study"
+                f"results={config.results} used another {name}: {list(there)} there, {list(here)} "
+                "here; set other_trainings=true if the values are comparable with those of this "
+                "study"
             )
 
 
 def add_points(queue_dir: Path, space: Space, path: Path) -> int:
-    """Queue the points of a YAML file, a list of mappings.  Returns how many.
+    """Queue the points of a YAML file, a list of mappings.  Returns their number.
 
     Raises:
-        ConfigError: If the file or a point in it is invalid.  Nothing is queued then.
+        ConfigError: If the file or a point in it is invalid.  Then nothing is queued.
     """
     try:
         content = yaml.safe_load(read_text(path, MAX_BYTES))
@@ -93,12 +94,12 @@ def add_points(queue_dir: Path, space: Space, path: Path) -> int:
 def add_results(queue_dir: Path, study: Study, other: Study) -> tuple[int, int, int]:
     """Queue the outcomes of an earlier study.
 
-    These are complete trials, and failures caused by the parameters.  A crash of a node or a
-    mistake in the setup says nothing about a point, and the memory and time limits by which that
-    study refused points may differ here.
+    These are complete trials, and failures caused by the parameters.  A node crash or a mistake in
+    the setup says nothing about a point.  Points that were refused because of memory and time
+    limits are not imported either, since the limits may differ here.
 
     Returns:
-        How many are queued, how many the study already has, and how many lie outside its space.
+        The numbers of results that are queued, already in the study, and outside its space.
     """
     taken = known = foreign = 0
     mine = study.origins

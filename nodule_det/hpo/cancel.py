@@ -2,8 +2,8 @@
 
     hpo.cancel ──enqueue_cancel()──▶ STUDY/queue ──driver──▶ journal, then the batch system
 
-The driver is the only writer of the journal, so this command leaves a request.  A running driver
-reads it at its next step.  Without one, the job can be ended by hand until a driver is started.
+The driver is the only writer of the journal, so this command queues a request.  A running driver
+reads it in its next step.  Without one, the job can be ended by hand.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from nodule_det.locking import why_gone
 
 @command("hpo cancel", CancelConfig)
 def main(config: CancelConfig) -> None:
-    """Leave the request, and say which driver will handle it."""
+    """Queue the request, and report which driver will handle it."""
     os.umask(0o077)
     folder = StudyFolder(Path(config.study))
     study = read_study(folder.path)
@@ -47,7 +47,7 @@ def main(config: CancelConfig) -> None:
 
 
 def by_hand(study: Study, trial: Trial) -> str:
-    """Return how to end the job of a trial without a driver; empty if unknown."""
+    """Return how to end the job of a trial by hand; empty if unknown."""
     job = trial.attempt.job if trial.attempt is not None else None
     if job is None or not study.sessions:
         return ""

@@ -47,7 +47,7 @@ def main(config: ExportConfig) -> None:
 def write_csv(study: Study, path: Path) -> None:
     """Write one row for each trial.  The cell of an absent parameter stays empty.
 
-    The value has the name of the objective in its heading and stands as it was reported.
+    The heading of the value is the name of the objective.  Values are as reported.
     """
     names = [p.name for p in study.space]
     heads = [c.replace("value", study.objective.name) for c in COLUMNS]
@@ -60,14 +60,14 @@ def write_csv(study: Study, path: Path) -> None:
 
 
 def _as_text(cell: Any) -> Any:
-    """Return a cell that a spreadsheet does not run: text may not begin like a formula."""
+    """Return a cell that a spreadsheet does not run as a formula."""
     if not isinstance(cell, str):
         return cell
     text = printable(cell)
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
-_FORMULA = tuple("=+-@＝＋－＠|%")  # the wide ones as well, in East Asian versions
+_FORMULA = tuple("=+-@＝＋－＠|%")  # including the full-width characters of East Asian versions
 
 
 def _cells(t: Trial, objective: Objective) -> list[Any]:
@@ -93,7 +93,7 @@ def write_optuna(study: Study, path: Path, name: str) -> None:
             "optuna is not installed; install the extra: pip install nodule_det[dashboard]"
         ) from None
     if path.exists():
-        raise ConfigError(f"optuna={path} already exists; remove it or name another file")
+        raise ConfigError(f"optuna={path} already exists; remove it or use another file")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

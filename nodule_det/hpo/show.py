@@ -1,4 +1,4 @@
-"""``python -m nodule_det.hpo.show``: one trial, with the command line that runs it again."""
+"""``python -m nodule_det.hpo.show``: one trial, with the command that reruns it."""
 
 from __future__ import annotations
 
@@ -50,17 +50,17 @@ def main(config: ShowConfig) -> None:
         print("\n".join(map(printable_line, script)))
     else:
         why = "this study has not run it" if not trial.attempts else "its job.sh cannot be read"
-        print(f"{why} ({trial.source}); its command would be")
+        print(f"{why} ({trial.source}); its command would be:")
         print(printable_line(_command(study, folder, trial)))
 
 
 def printable_line(line: str) -> str:
-    """Return a line of a script unchanged, but for characters that are unsafe on a terminal."""
+    """Return a line of a script, with characters replaced that are unsafe on a terminal."""
     return "".join(c if c.isprintable() or c == "\t" else "?" for c in line)
 
 
 def _script(folder: StudyFolder, trial: Trial) -> list[str]:
-    """Read the script of the last attempt, whose last line starts the training; [] without one."""
+    """Read the script of the last attempt, whose last line starts the training; [] if missing."""
     from nodule_det.untrusted import read_text
 
     if not trial.attempts:

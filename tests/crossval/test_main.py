@@ -120,7 +120,7 @@ def test_a_fold_that_failed_is_named_and_tried_again(three_folds, tmp_path):
         (["train.test_fold=1"], "train.test_fold=1 cannot be set"),
         (["train.run_dir=x"], "train.run_dir=x cannot be set"),
         (["out="], "out is not set; add out=FOLDER"),
-        (["stop=jobs"], "holds no study, so it has no jobs to cancel"),
+        (["stop=jobs"], "is not a study, so it has no jobs to cancel"),
     ],
 )
 def test_wrong_settings_are_refused_in_one_line(three_folds, tmp_path, words, message):

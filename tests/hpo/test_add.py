@@ -32,7 +32,7 @@ def test_points_and_results_are_added_through_the_queue(study, quick_training, t
     itself = hpo("nodule_det.hpo.add", f"study={new}", f"results={new}", code=2)
     assert "is this study itself" in itself.stderr
     shown = hpo("nodule_det.hpo.show", f"study={new}", "trial=3").stdout.splitlines()
-    assert shown[-2] == "this study has not run it (imported); its command would be"
+    assert shown[-2] == "this study has not run it (imported); its command would be:"
     assert shown[-1].endswith(f"run_dir={new}/trials/0003")
     assert [r["optim.beta1"] for r in rows if r["source"] == "user"] == ["0.95"]
     points.write_text(f"- {usual.replace('optim.lr: 3e-4', 'optim.lr: 3')}\n")
@@ -45,9 +45,7 @@ def test_results_of_other_trainings_are_taken_only_if_asked_for(study, quick_tra
     tune(other, quick_training, "trials=1", "train.limits.epochs=7")
     words = ("nodule_det.hpo.add", f"study={other}", f"results={study}")
     refused = hpo(*words, code=2)
-    assert (
-        "is of trainings with another train: [] there, ['limits.epochs=7'] here" in refused.stderr
-    )
+    assert "used another train: [] there, ['limits.epochs=7'] here" in refused.stderr
     assert not list(other.glob("queue/*.json"))
     hpo(*words, "other_trainings=true")
     assert list(other.glob("queue/result_*.json"))

@@ -15,7 +15,7 @@ def test_the_same_command_continues_the_study(quick_training, tmp_path):
 def test_another_space_or_training_is_refused_with_the_difference(study, quick_training):
     run = tune(study, quick_training, "train.fold=3", code=1)
     assert run.stderr.startswith(
-        f"error: study={study} was made with another train: [] then, ['fold=3'] now"
+        f"error: study={study} was created with another train: was [], now ['fold=3']"
     )
 
 
@@ -27,7 +27,9 @@ def test_a_search_space_can_be_a_file_of_ones_own(study, quick_training, tmp_pat
     assert " optim.lr=" in run.stdout
     assert "model.depth" not in run.stdout
     other = tune(study, quick_training, mine, code=1)
-    assert f"study={study} was made with another search_space: patches.size_vox: " in other.stderr
+    assert (
+        f"study={study} was created with another search_space: patches.size_vox: " in other.stderr
+    )
 
 
 def test_a_missing_search_space_leaves_no_folder(quick_training, tmp_path):
@@ -62,14 +64,14 @@ def test_a_dry_run_shows_what_waits_and_refuses_what_the_command_refuses(
     assert queued.stdout.startswith("# trial 2 (user), ")
     assert " optim.lr=0.0002 " in queued.stdout
     other = tune(study, quick_training, "train.fold=3", "dry_run=true", code=1)
-    assert "was made with another train" in other.stderr
+    assert "was created with another train" in other.stderr
 
 
 def test_there_are_no_jobs_to_stop_where_there_is_no_study(quick_training, tmp_path):
     run = tune(tmp_path / "own", quick_training, "stop=jobs", code=1)
     assert (
         run.stderr
-        == f"error: stop=jobs: {tmp_path}/own holds no study, so it has no jobs to cancel\n"
+        == f"error: stop=jobs: {tmp_path}/own is not a study, so it has no jobs to cancel\n"
     )
     assert not (tmp_path / "own").exists()
 

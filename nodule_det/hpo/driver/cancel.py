@@ -1,8 +1,8 @@
-"""What should end: trainings that fall behind, and those that a user gives up.
+"""Cancel trainings that fall behind, and those that a user cancels.
 
     metrics.jsonl ──observe()──▶ Trial.curve ──stop_early()──▶ cancel ──send_cancellations()──▶ jobs
 
-A cancellation is written down first; the worker is free once the job is gone, not before.
+A cancellation is recorded first.  Its worker is free only once the job is gone.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from nodule_det.hpo.driver.early_stopping import should_stop
 from nodule_det.hpo.study.trial import Reason, Trial, TrialState
 
 CANCEL_AGAIN_S = 300.0
-"""After this time without effect a job is cancelled once more."""
+"""Seconds after which a cancellation without effect is repeated."""
 
 
 def stop_early(context: DriverContext) -> None:
-    """Cancel running trainings that fall behind, if the settings say so.
+    """Cancel running trainings that fall behind, if ``stopping.on`` is set.
 
-    Their validations are also written down if the model uses them.
+    Also records their validations if the model uses them.
     """
     if not (context.config.stopping.on or context.config.acquisition.running_curves):
         return
@@ -31,24 +31,24 @@ def stop_early(context: DriverContext) -> None:
 
 
 def cancel_all(context: DriverContext) -> None:
-    """Cancel every trial that is, or was, a job; points without a job keep waiting."""
+    """Cancel every trial that has or had a job; points without a job keep waiting."""
     for trial in context.study.pending:
         if trial.attempts and not trial.cancelling:
             cancel(context, trial, Reason.USER)
 
 
 def give_up(context: DriverContext, number: int) -> None:
-    """Cancel one trial for a user.  Twice is the same as once, and too late is not an error."""
+    """Cancel one trial for a user.  Repeated and late requests are not an error."""
     trial = next((t for t in context.study.trials if t.number == number), None)
     if trial is None or not trial.pending:
-        state = "not in this study" if trial is None else f"{trial.state} already"
+        state = "not in this study" if trial is None else f"already {trial.state}"
         context.say(f"trial {number} cannot be cancelled: it is {state}")
     elif not trial.cancelling:
         cancel(context, trial, Reason.USER)
 
 
 def cancel(context: DriverContext, trial: Trial, reason: Reason) -> None:
-    """Write down that a trial should end; :func:`send_cancellations` ends its job."""
+    """Record that a trial should end; :func:`send_cancellations` ends its job."""
     context.writer.write("cancel", trial=trial.number, reason=reason)
     context.say(f"cancelling trial {trial.number} ({reason})")
 

@@ -1,4 +1,4 @@
-"""Time as an argument: the real clock, and a virtual one that makes a week pass in a second."""
+"""The real clock, and a virtual one that passes a week in a second."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What the driver asks for the time."""
+    """The clock of the driver."""
 
     def now(self) -> float:
-        """Unix seconds, for records that people read; may jump."""
+        """Return Unix seconds, for records; may jump."""
 
     def monotonic(self) -> float:
-        """Seconds that never jump, for waiting."""
+        """Return seconds that never jump, for waiting."""
 
     def sleep(self, seconds: float) -> None:
-        """Wait, perhaps shorter."""
+        """Wait for this time or less."""
 
 
 class WallClock:
-    """The real time; ``wake`` ends a sleep at once."""
+    """The real time.  ``wake`` ends a sleep immediately."""
 
     def __init__(self) -> None:
         self._woken = threading.Event()
@@ -52,7 +52,7 @@ class VirtualClock:
         self._passed_s = 0.0
         self._start_s = start_s
         self.next_event: Callable[[], float | None] = lambda: None
-        """Monotonic time of the next thing that happens, so that empty waits are skipped over."""
+        """Returns the monotonic time of the next event, so that empty waits are skipped."""
 
     def now(self) -> float:
         return self._start_s + self._passed_s
@@ -61,7 +61,7 @@ class VirtualClock:
         return self._passed_s
 
     def sleep(self, seconds: float) -> None:
-        """Let time pass, to the first multiple of ``seconds`` at which something has happened."""
+        """Advance to the first multiple of ``seconds`` at which an event has happened."""
         event = self.next_event()
         waits = 1
         if event is not None and event > self._passed_s:

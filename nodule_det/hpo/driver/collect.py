@@ -1,12 +1,12 @@
-"""What has happened, written to the journal: requests of users, and what became of jobs.
+"""Record in the journal what has happened: requests of users, and starts and ends of jobs.
 
     queue folder ──take_queue()──────────▶ asked, cancel, finished
     one poll of all jobs ──ask()──▶ reports ─┐
     claim, exit_code, heartbeat ──read_job()─┴──collect()──▶ started, ended, finished
 
-Only files that the job wrote say how it ended; the batch system only says that it is gone.  No
-answer, or one that does not mention a job, changes nothing.  The files of a job are read once a
-step, after the poll, so what a job wrote before it was gone is seen.
+How a job ended is read only from files that the job wrote.  The batch system only reports that it
+is gone.  No answer, or one that does not mention a job, changes nothing.  The files of a job are
+read once per step, after the poll, so everything that it wrote before it was gone is seen.
 """
 
 from __future__ import annotations
@@ -23,25 +23,27 @@ from nodule_det.hpo.study.trial import Attempt, Source, Trial
 from nodule_det.hpo.training.files import HEARTBEAT_S, JobFiles, close, read_job
 
 SILENT_S = 3 * HEARTBEAT_S
-"""A training whose heartbeat has not changed for so long is not running."""
+"""Seconds without a new heartbeat after which a training is not running."""
 
 Reports = Mapping[int, JobReport]
-"""What a poll reported of the open attempt of each trial, by the trial's number."""
+"""Report of a poll on the open attempt of each trial, by trial number."""
 
 
 def take_queue(context: DriverContext) -> None:
-    """Take in what users left (points, results, cancellations), and remove it from the folder."""
+    """Apply the requests of users (points, results, cancellations), and remove their files."""
     for entry in take_entries(context):
         try:
             entry.path.unlink(missing_ok=True)
         except OSError as error:
             if error.errno in PASSING:
                 raise
-            context.say_once(f"{entry.path} is done but cannot be removed: {error.strerror}")
+            context.say_once(
+                f"{entry.path} was processed but cannot be removed ({error.strerror}); remove it"
+            )
 
 
 def take_entries(context: DriverContext) -> Iterator[inbox.Entry]:
-    """Take in each file of the queue folder, and yield it once it is in the journal."""
+    """Apply each file of the queue folder, and yield it once it is in the journal."""
     study = context.study
     known = study.origins
     for entry in inbox.read_queue(context.writer.folder.queue, study.space, study.objective):
@@ -61,21 +63,21 @@ def _take(context: DriverContext, entry: inbox.Entry) -> None:
     assert entry.params is not None
     if entry.result is None:
         number = context.writer.ask(entry.params, Source.USER, entry.path.name)
-        context.say(f"trial {number} taken from the queue")
+        context.say(f"trial {number} added from the queue")
         return
     context.writer.ask(entry.params, Source.IMPORTED, entry.path.name)
     _finish_import(context, entry.path.name, entry.result)
 
 
 def _finish_import(context: DriverContext, origin: str, result: dict[str, Any]) -> None:
-    """Write the result of a trial of another study, also after a kill between the two records."""
+    """Record the result of an imported trial, even after a kill between its two records."""
     trial = next(t for t in context.study.trials if t.origin == origin)
     if trial.pending:
         context.writer.write("finished", trial=trial.number, **result)
 
 
 def ask(context: DriverContext) -> tuple[Reports, Unavailable | None]:
-    """Poll all jobs at once; without an answer, return no report and the error."""
+    """Poll all jobs at once; without an answer, return no reports and the error."""
     jobs = {a.job: t.number for t, a in context.open_attempts() if a.job is not None}
     try:
         reports = context.dispatcher.poll(list(jobs))
@@ -87,7 +89,7 @@ def ask(context: DriverContext) -> tuple[Reports, Unavailable | None]:
 
 
 def collect(context: DriverContext, reports: Reports) -> None:
-    """Write down which jobs have started and ended."""
+    """Record which jobs have started and ended."""
     _report_waiting(context, reports)
     for trial, attempt in context.open_attempts():
         with context.sparing_others(trial):
@@ -128,7 +130,7 @@ def _note_start(
 
 
 def _may_be_explained(context: DriverContext, trial: Trial, attempt: Attempt) -> bool:
-    """Return whether the batch system may still say why: it does so once the job is gone."""
+    """Return whether the batch system may still report why: it does so once the job is gone."""
     now = context.clock.monotonic()
     since = context.notes.ended_since.setdefault((trial.number, attempt.number), now)
     return now - since < context.config.dispatcher.grace_s
@@ -151,18 +153,18 @@ def _take_absence(
     if files.beat and files.beat != absence.beat:
         absence.beat, absence.beat_s = files.beat, now
         context.say_once(
-            f"job {attempt.job} of trial {trial.number} is gone for the batch system, but its "
+            f"the batch system reports job {attempt.job} of trial {trial.number} as gone, but its "
             f"training still runs on {claim.host if claim else 'its node'}: waiting for it"
         )
     silent = not files.beat or now - absence.beat_s >= SILENT_S
     waited = now - absence.since_s >= context.config.dispatcher.grace_s
     over = files.exit is not None or trial.cancelling or (absence.polls > 1 and waited and silent)
-    if over and (claim is not None or close(folder)):  # else it has started just now
+    if over and (claim is not None or close(folder)):  # else it has just started
         conclude(context, trial.number, files)
 
 
 def _report_waiting(context: DriverContext, reports: Reports) -> None:
-    """Name the jobs that wait in vain or for a person, in one line for each reason."""
+    """Report jobs that can never run or are held, in one line for each reason."""
     reasons: dict[str, list[int]] = {}
     for number, report in reports.items():
         if report.state is JobState.QUEUED and (report.never_runs or report.held):

@@ -1,7 +1,7 @@
-"""How a job ended, written to the journal: a value, another attempt, or a failure.
+"""Record in the journal how a job ended: with a value, another attempt, or a failure.
 
-files of a job that is over ──conclude()──▶ finished, or ended: another attempt follows
-result.json of a job that was given up ──take_late_results()──▶ finished, late
+files of a job that has ended ──conclude()──▶ finished, or ended: another attempt follows
+result.json of a job counted as lost ──take_late_results()──▶ finished, late
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from nodule_det.hpo.training.files import JobFiles, abandon, close, read_job
 from nodule_det.hpo.training.outcome import Outcome, put_away_failure, read_outcome
 
 BUSY_TRIES = 100
-"""Attempts of one trial that may find its run folder in use by another process."""
+"""Number of attempts of a trial that may find its run folder in use by another process."""
 BUSY_AGAIN_S = 300.0
-"""Pause before the next attempt of a trial whose run folder was in use."""
+"""Seconds before the next attempt of a trial whose run folder was in use."""
 
 
 def conclude(context: DriverContext, number: int, files: JobFiles) -> None:
-    """Write down how the open attempt of a trial ended; its job is over."""
+    """Record how the open attempt of a trial ended, after the end of its job."""
     context.observe(context.study.trial(number))
     trial = context.study.trial(number)
     attempt = trial.attempt
@@ -51,15 +51,15 @@ def conclude(context: DriverContext, number: int, files: JobFiles) -> None:
         context.writer.write("ended", **fields, progress=outcome.progress, **times)
         if outcome.reason is Reason.BUSY:
             context.notes.paused_until[number] = context.clock.monotonic() + BUSY_AGAIN_S
-        context.say(f"trial {number} {outcome.reason} in attempt {attempt.number}; to be continued")
+        context.say(f"trial {number} {outcome.reason} in attempt {attempt.number}; will be retried")
     else:
         _fail(context, trial, outcome)
 
 
 def take_late_results(context: DriverContext) -> None:
-    """Take in results of jobs that were given up, of trials that have failed or are tried again.
+    """Record results of jobs counted as lost, of trials that have failed or are being retried.
 
-    A job that the batch system lost sight of, behind a network that was cut, may still end well.
+    A job that the batch system cannot see behind a broken network may still complete.
     """
     for trial in context.study.trials:
         lost = [a for a in trial.attempts if a.reason in (Reason.LOST, Reason.KILLED)]
@@ -82,16 +82,16 @@ def _take_late_result(context: DriverContext, trial: Trial, folder: Path) -> Non
 
 
 def _recall(context: DriverContext, trial: Trial) -> bool:
-    """Keep the job of a trial that has its result from starting; False if it has started."""
+    """Prevent the start of a job whose trial already has its result; False if it has started."""
     attempt = trial.attempt
     if attempt is None:
         return True
     if not close(context.folder(trial, attempt)):
-        return False  # it finds the result as well, and ends
+        return False  # it finds the result, and exits
     if attempt.job is not None:
         try:
             context.dispatcher.cancel([attempt.job])
-        except Unavailable as error:  # it will find its folder closed, and leave
+        except Unavailable as error:  # it will find its folder closed, and exit
             context.say(f"job {attempt.job} of trial {trial.number} stays in the queue: {error}")
     return True
 
@@ -108,7 +108,7 @@ def _complete(context: DriverContext, kind: str, trial: Trial, outcome: Outcome)
         ended_s=outcome.ended_s,
     )
     context.notes.failures = 0
-    late = " (its job was given up, but has ended well)" if trial.attempt is None else ""
+    late = " (its job was counted as lost, but completed)" if trial.attempt is None else ""
     context.say(f"trial {trial.number} complete: {outcome.value:.6g}{late}")
 
 
@@ -129,7 +129,7 @@ def _fail(context: DriverContext, trial: Trial, outcome: Outcome) -> None:
 def _abandon_if_alive(
     context: DriverContext, trial: Trial, attempt: Attempt, files: JobFiles
 ) -> None:
-    """Tell a job that was given up, and may live on behind a cut network, to end its training."""
+    """Make a job counted as lost, which may still run behind a broken network, end its training."""
     if files.claim is not None and files.exit is None:
         abandon(context.folder(trial, attempt))
 
@@ -148,7 +148,7 @@ def _no_progress(trial: Trial, outcome: Outcome) -> bool:
 def _stuck(outcome: Outcome) -> Outcome:
     message = (
         f"two jobs in a row stopped at the same point ({outcome.progress}): a job is too short to "
-        "get beyond it; raise dispatcher.walltime_s, or validate fewer scans"
+        "get further; raise dispatcher.walltime_s, or validate fewer scans"
     )
     return replace(outcome, reason=Reason.NO_PROGRESS, message=message)
 
@@ -162,5 +162,5 @@ def _may_retry(context: DriverContext, trial: Trial, reason: Reason) -> bool:
         Reason.STOPPED: limits.stopped,
         Reason.BUSY: BUSY_TRIES,
     }.get(reason, 0)
-    # what the batch system refused, or never got, is not a try
+    # submissions that the batch system refused or never received do not count
     return sum(a.reason is reason and a.job is not None for a in trial.attempts) < limit

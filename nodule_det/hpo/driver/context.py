@@ -1,8 +1,8 @@
-"""What every part of the driver works with: the study, the batch system, time, and its own notes.
+"""What all parts of the driver share: the study, the batch system, the clock and its notes.
 
     Driver ──DriverContext──▶ collecting, cancelling, submitting
 
-What a context knows of the study is the journal's replay; what it notes itself may be lost.
+The study is the replay of the journal.  The notes of a session may be lost.
 """
 
 from __future__ import annotations
@@ -23,83 +23,83 @@ from nodule_det.hpo.training.result import read_curve
 
 PASSING = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN),
-    *(errno.ENOTCONN, errno.ESHUTDOWN, errno.EREMOTEIO),  # a client that its server has put out
+    *(errno.ENOTCONN, errno.ESHUTDOWN, errno.EREMOTEIO),  # a client evicted by its server
     *(errno.ENFILE, errno.EMFILE, errno.EAGAIN, errno.ENOMEM),
 }
-"""File errors that may pass: a full disk, its server away, the login node out of something."""
+"""File errors that may be temporary: a full disk, an unreachable server, exhausted resources."""
 
 
 @dataclass
 class Absence:
-    """A job that the batch system reports gone, and whose end is not known yet."""
+    """A job that the batch system reports as gone, and whose outcome is not known yet."""
 
     since_s: float
     """Monotonic time of the first such report."""
     beat: str
-    """Its heartbeat when that last changed, at ``beat_s``."""
+    """Its latest heartbeat, which last changed at ``beat_s``."""
     beat_s: float
     polls: int = 0
     comments: str = ""
-    """What the batch system reported of it, one line for each poll."""
+    """Comments of the batch system on it, one line for each poll."""
 
 
 @dataclass
 class SessionState:
-    """What the driver remembers of this session only; all of it may be lost."""
+    """State of the driver in this session only, all of which may be lost."""
 
     absences: dict[tuple[int, int], Absence] = field(default_factory=dict)
-    """Jobs that the batch system reports gone, by trial and attempt."""
+    """Jobs that the batch system reports as gone, by trial and attempt."""
     paused_until: dict[int, float] = field(default_factory=dict)
-    """Monotonic time before which a trial gets no job: its run folder was in use."""
+    """Monotonic time before which a trial gets no job, because its run folder was in use."""
     ended_since: dict[tuple[int, int], float] = field(default_factory=dict)
-    """First time at which an attempt was seen to have been ended, which the batch system may
-    explain; it starts anew while the batch system gives no answer."""
+    """Time since when an attempt is known to have been ended, for which the batch system may still
+    report the reason.  Reset while the batch system does not answer."""
     cancelled_at: dict[int, float] = field(default_factory=dict)
     reports: dict[int, JobReport] = field(default_factory=dict)
     """The last report of each pending trial, for the table."""
     told: set[str] = field(default_factory=set)
     troubles: int = 0
-    """Steps in a row that ended without an answer."""
+    """Number of steps in a row that ended without an answer."""
     answered: bool = False
     """Whether the batch system has answered a poll in this step."""
     accepted: bool = False
-    """Whether it has taken a job in this session."""
+    """Whether it has accepted a job in this session."""
     tidied: set[int] = field(default_factory=set)
-    """Trials that are over and whose checkpoints are gone."""
+    """Finished trials whose checkpoints have been removed."""
     failures: int = 0
-    """Trainings that failed for their setup, or for no reason known, since the last good one."""
+    """Number of suspicious failures since the last complete training."""
     refused: int = 0
-    """Proposals that were refused by their forecast since the last point that was not."""
+    """Number of proposals refused by their forecast since the last one that was not."""
 
 
 @dataclass(kw_only=True)
 class DriverContext:
-    """See the head of this file."""
+    """See the top of this file."""
 
     writer: StudyWriter
-    """The study, its lock held."""
+    """The study, whose lock is held."""
     dispatcher: Dispatcher
     propose: Propose
     config: HpoConfig
     clock: Clock
     workdir: Path
-    """Folder in which the trainings start, against which their paths are read."""
+    """Working directory of the trainings, to which their paths are relative."""
     say: Callable[[str], None] = lambda _: None
-    """Takes one line for people about each event."""
+    """Reports an event to the user in one line."""
     notes: SessionState = field(default_factory=SessionState)
     stopping: bool = False
-    """Set to cancel every job and ask for no more."""
+    """Set to cancel every job and start no more."""
 
     @property
     def study(self) -> Study:
         return self.writer.study
 
     def open_attempts(self) -> list[tuple[Trial, Attempt]]:
-        """List the attempts whose jobs may still be there; each holds a worker."""
+        """List the attempts whose jobs may still exist; each occupies a worker."""
         return [(t, t.attempt) for t in self.study.pending if t.attempt is not None]
 
     def job(self, trial: Trial, attempt: Attempt) -> Job:
-        """Return what the batch system is asked to run."""
+        """Return the job to submit for an attempt."""
         return Job(attempt.name, self.folder(trial, attempt))
 
     def folder(self, trial: Trial, attempt: Attempt) -> Path:
@@ -122,7 +122,7 @@ class DriverContext:
         ]
 
     def observe(self, trial: Trial) -> None:
-        """Write down the validations of a trial that are new."""
+        """Record the new validations of a trial."""
         seen = {o.epoch for o in trial.curve}
         for o in read_curve(self.run_dir(trial), self.study.objective):
             if o.epoch not in seen:
@@ -132,9 +132,9 @@ class DriverContext:
 
     @contextmanager
     def sparing_others(self, trial: Trial) -> Iterator[None]:
-        """Fail the one trial whose files cannot be used, so that the others continue.
+        """Fail only the trial whose files cannot be used, so that the others continue.
 
-        Troubles that may pass are raised: the whole step is done again.
+        Temporary errors are raised, so that the whole step is repeated.
         """
         try:
             yield
@@ -147,18 +147,18 @@ class DriverContext:
             self.notes.failures += 1
 
     def finish(self, trial: Trial, state: TrialState, reason: Reason, **fields: object) -> None:
-        """Write that a trial is over without a value, and say so."""
+        """Record and report that a trial has ended without a value."""
         self.writer.write("finished", trial=trial.number, state=state, reason=reason, **fields)
         message = f": {fields['message']}" if fields.get("message") else ""
         self.say(f"trial {trial.number} {state}: {reason}{message}")
 
     def submitted(self, trial: Trial, attempt: Attempt, job_id: str) -> None:
-        """Write by which id the batch system knows an attempt."""
+        """Record the id that the batch system gave to an attempt."""
         fields = {"attempt": attempt.number, "job": job_id}
         self.writer.write("submitted", trial=trial.number, **fields)
 
     def say_once(self, text: str) -> None:
-        """Say something once in this session."""
+        """Report something once per session."""
         if text not in self.notes.told:
             self.notes.told.add(text)
             self.say(text)

@@ -1,21 +1,22 @@
-"""The asynchronous loop: read, collect, ask, dispatch, sleep.
+"""The asynchronous loop: read, collect, propose, submit, sleep.
 
     ┌▶ queue folder ─▶ result files ─▶ one poll ─▶ early stopping ─▶ free worker? propose, submit ┐
     └───────────────────────────────── sleep ◀──────────────────────────────────────────────────┘
 
-Nothing is remembered between two steps but the journal's replay, so a driver that was killed at any
-moment resumes where it was.  The rules that make every job run exactly once:
+Only the replay of the journal is kept between two steps, so a driver that is killed at any moment
+resumes where it was.  These rules make every job run exactly once:
 
-1. the intent to submit, with a unique job name, is on the disk before the submission;
-2. an intent without an answer is settled by asking for the name before anything is submitted again;
-3. a job claims its folder when it starts, so even a job submitted twice runs once; what is given
-   up without a start is claimed for nobody, so a job that turns up later does not run at all;
-4. only files that the job wrote say how it ended; the batch system only says that it is gone;
-5. no answer, or an answer that does not mention a job, changes nothing.
+1. The intent to submit, with a unique job name, is on the disk before the submission.
+2. An intent without an answer is resolved by querying the name before anything is submitted again.
+3. A job claims its folder when it starts, so even a job submitted twice runs once.  The folder of a
+   job that never started is closed, so a job that starts later does not run.
+4. How a job ended is read only from files that the job wrote.  The batch system only reports that
+   it is gone.
+5. No answer, or an answer that does not mention a job, changes nothing.
 
-Time is an argument, and so is the batch system: simulations run this very code.  The steps are in
-``collect`` and ``conclude`` (what has happened), ``cancel`` (what should end) and ``submit`` (what
-should start).  They share a ``DriverContext``.
+The clock and the batch system are arguments, so simulations run the same code.  The steps are in
+``collect`` and ``conclude`` (record what has happened), ``cancel`` (end jobs) and ``submit`` (start
+jobs).  They share a ``DriverContext``.
 """
 
 from __future__ import annotations
@@ -32,16 +33,16 @@ from nodule_det.hpo.driver.tidy import tidy
 from nodule_det.hpo.study.study import Study
 
 LONGEST_WAIT_S = 600.0
-"""Between two questions to a batch system that does not answer."""
+"""Longest wait between two queries of a batch system that does not answer."""
 LONGEST_REFUSED_S = 60.0
-"""Between two submissions to one that does, but takes no more jobs for now."""
+"""Longest wait between two submissions to one that answers but refuses jobs for now."""
 
 
 class Driver:
-    """Runs a study until its trials or its node hours are used up.
+    """Runs a study until its trials or node hours are used up.
 
     Args:
-        context: The study (its lock held), the batch system, the strategy, the settings, time.
+        context: The study (whose lock is held), batch system, strategy, settings and clock.
     """
 
     def __init__(self, context: DriverContext) -> None:
@@ -53,11 +54,11 @@ class Driver:
 
     @property
     def notes(self) -> SessionState:
-        """What is remembered of this session only."""
+        """State of this session only."""
         return self._context.notes
 
     def stop_jobs(self) -> None:
-        """Cancel every job from the next step on, and start no more trials."""
+        """Cancel every job in the next step, and start no more trials."""
         self._context.stopping = True
 
     def run(
@@ -66,9 +67,9 @@ class Driver:
         before_step: Callable[[], None] = lambda: None,
         after_step: Callable[[], None] = lambda: None,
     ) -> bool:
-        """Step until everything is done; return False if interrupted before.
+        """Step until everything is done; return False if interrupted before that.
 
-        A study that is done gets one step, because its queue folder may hold new points.
+        Even a finished study gets one step, because its queue folder may have new points.
         """
         while not interrupted():
             wait_s = self.try_step(before_step)
@@ -79,19 +80,19 @@ class Driver:
         return False
 
     def done(self) -> bool:
-        """Whether no job is open, no trial waits for one, and no new trial is due."""
-        if self._context.stopping:  # what never was a job waits for the next session
+        """Return whether no job is open, no trial waits for one, and no new trial is due."""
+        if self._context.stopping:  # trials that never had a job wait for the next session
             return not any(t.attempts for t in self.study.pending)
         return not self.study.pending and not may_ask(self._context)
 
     def try_step(self, before: Callable[[], None] = lambda: None) -> float:
-        """Do one step; return how long to wait for the next, longer after a passing trouble.
+        """Do one step; return the seconds until the next, more after a temporary error.
 
         Args:
-            before: Called first.  The step also waits if this meets a passing file error.
+            before: Called first.  Its temporary file errors are handled in the same way.
 
         Raises:
-            StudyError, DispatchError, ConfigError: What waiting would not cure.
+            StudyError, DispatchError, ConfigError: For errors that waiting would not resolve.
         """
         try:
             before()
@@ -100,9 +101,9 @@ class Driver:
             if isinstance(error, OSError) and error.errno not in PASSING:
                 raise
             if isinstance(error, MissingCommand) and not self.study.has_jobs:
-                raise  # never loaded; once it has answered, it vanished in an upgrade
+                raise  # not loaded; if it has answered before, it may be gone during an upgrade
             self.notes.troubles += 1
-            self.notes.ended_since.clear()  # without an answer nothing explains why a job ended
+            self.notes.ended_since.clear()  # without an answer no reason can be reported
             longest_s = LONGEST_REFUSED_S if self.notes.answered else LONGEST_WAIT_S
             poll_s = self._context.config.dispatcher.poll_s
             wait_s = max(poll_s, min(longest_s, poll_s * 2.0 ** min(self.notes.troubles, 20)))
@@ -125,9 +126,7 @@ class Driver:
         if context.stopping:
             cancel_all(context)
         stop_early(context)
-        send_cancellations(
-            context
-        )  # before anything is submitted: a full queue ends the step there
+        send_cancellations(context)  # before submissions, where a full queue ends the step
         check_setup(context)
         settle(context)
         fill_workers(context)

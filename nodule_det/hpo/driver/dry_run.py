@@ -1,6 +1,6 @@
-"""What the driver would start next: for ``dry_run=true``.
+"""Show what the driver would start next, for ``dry_run=true``.
 
-study, queue ──Draft──▶ next_trial(), as the driver ──preview()──▶ job script, qsub command
+study, queue ──Draft──▶ next_trial(), as in the driver ──preview()──▶ job script, qsub command
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ class Draft(StudyWriter):
         self.folder, self.study = folder, study
 
     def write(self, kind: str, **fields: Any) -> None:
-        """Apply a record to the study, and write nothing."""
+        """Apply a record to the study without writing it."""
         self.study.apply({"kind": kind, "t": time.time(), **fields})
 
 
 def preview(folder: StudyFolder, config: HpoConfig) -> str:
-    """Return what the next job would be; nothing is written to disk and nothing is submitted.
+    """Describe the next job.  Nothing is written to disk and nothing is submitted.
 
     Raises:
         ConfigError: If the search space or the store is wrong.
-        StudyError: If the folder holds a study that was made with other settings.
+        StudyError: If the folder has a study that was created with other settings.
     """
     new = new_header(config, 0.0)
     study = Study(new)

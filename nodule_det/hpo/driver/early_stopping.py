@@ -1,14 +1,14 @@
-"""Early stopping: end trainings that will not come close to the best one.
+"""Early stopping: cancel trainings that will not come close to the best one.
 
     Trial.curve of all trials ──should_stop(trial, trials)──▶ cancel, or continue
 
 A training is stopped if its final value, extrapolated with the curves of complete trainings
 (``learning_curve``), is clearly below the best value so far: by ``sure`` standard errors of the
-extrapolation.  So nothing is stopped before three trainings are complete, and the model gets the
-same value, with the same error, for which a training was stopped.
+extrapolation.  So nothing is stopped before three trainings are complete, and the model uses the
+same value and error that decided the stop.
 
-Successive halving, which keeps the best third at certain epochs, ends two of three trainings
-however good they are.  In a search that converges, two of three are among the best.
+Successive halving keeps the best third at certain epochs and so ends two of three trainings,
+however good they are.  In a search that converges, those two may be among the best.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ def should_stop(trial: Trial, trials: Iterable[Trial], config: StoppingConfig) -
 
     Args:
         trial: The trial, with its validations so far.
-        trials: All trials of the study, this one included or not.
-        config: First epoch at which one may be stopped, and how sure it must be.
+        trials: All trials of the study, with or without this one.
+        config: First epoch at which a trial may be stopped, and the required number of standard
+            errors.
     """
     if not config.on or not trial.curve or trial.curve[-1].epoch < config.first_epoch:
         return False

@@ -1,11 +1,11 @@
 """Memory and time limits of a job: refuse a training that is predicted to exceed them.
 
-    trials, limits ──▶ ResourceLimits ──forecast──▶ allows(params): what may be proposed
+    trials, limits ──▶ ResourceLimits ──forecast──▶ allows(params): whether it may be proposed
                                      └──▶ why_not(params): why not, or None
 
-Only what is clearly beyond a limit is refused: by the margin of the settings and, for times, by the
-factor by which the prediction missed the study's own trainings.  No training is refused that is
-predicted to need no more than one that is complete.
+Only trainings clearly beyond a limit are refused: by the factor ``forecast.margin`` and, for times,
+also by the largest prediction error for the study's own trainings.  A training that is predicted to
+need no more than a complete one is never refused.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class ResourceLimits:
 
     Args:
         trials: All trials of the study; the complete ones show what fits and how long it takes.
-        config: Settings of the study; those of a training command of the user's own
-            (``command``) say nothing about its architecture.
+        config: Settings of the study.  With the user's own ``command`` nothing is refused, since
+            its architecture is unknown.
     """
 
     def __init__(self, trials: Sequence[Trial], config: HpoConfig) -> None:
@@ -38,7 +38,7 @@ class ResourceLimits:
 
     @property
     def limited(self) -> bool:
-        """Whether anything can be refused at all."""
+        """Whether any training can be refused."""
         forecast = self._config.forecast.refuse and not self._config.command
         limits = self._config.dispatcher.memory_gb or time_limit_s(self._config)[0]
         return bool(forecast and limits)
@@ -48,7 +48,7 @@ class ResourceLimits:
         return self.why_not(params) is None
 
     def why_not(self, params: Params) -> str | None:
-        """Return the limit that a training is predicted to exceed; None if none."""
+        """Return the limit that a training is predicted to exceed, or None."""
         if not self.limited:
             return None
         try:
@@ -63,7 +63,7 @@ class ResourceLimits:
         if not limit or needs_gb <= margin * limit or needs_gb <= self._largest_gb:
             return None
         return (
-            f"forecast to need {needs_gb:.1f} GB of memory, over {margin:g} times "
+            f"predicted to need {needs_gb:.1f} GB of memory, over {margin:g} times "
             f"dispatcher.memory_gb={limit:g}"
         )
 
@@ -76,13 +76,13 @@ class ResourceLimits:
         if seconds <= margin * limit_s or seconds <= max(t.seconds for t in self._complete):
             return None
         return (
-            f"forecast to take {duration(seconds)}, over {margin:.1f} times the "
+            f"predicted to take {duration(seconds)}, over {margin:.1f} times the "
             f"{duration(limit_s)} of {name}"
         )
 
     @cached_property
     def _largest_gb(self) -> float:
-        """Predicted memory of the largest training that is complete."""
+        """Predicted memory of the largest complete training."""
         needs = [needs_of(t.params, self._config).memory_bytes for t in self._complete]
         return max(needs, default=0) / 1e9
 
@@ -95,13 +95,13 @@ class ResourceLimits:
 
 
 def needs_of(params: Params, config: HpoConfig) -> Footprint:
-    """Predict what a training needs; with device=auto, the smaller figure of a GPU."""
+    """Predict the resources of a training; with device=auto the smaller figure of a GPU."""
     train = with_params(config.train, params)
     return footprint(train, gpu=train.device is not Device.cpu)
 
 
 def time_limit_s(config: HpoConfig) -> tuple[float, str]:
-    """Return the longest time that a training may take in all, and the settings that say so."""
+    """Return the longest total time of a training, and the settings that define it."""
     if config.forecast.hours:
         return config.forecast.hours * 3600, f"forecast.hours={config.forecast.hours:g}"
     sessions = 1 + config.retries.stopped

@@ -1,4 +1,4 @@
-"""Open a study for writing: create it, or check that its settings and its folder are the same.
+"""Open a study for writing: create it, or check that its settings and folder have not changed.
 
 HpoConfig ──new_header()──▶ Header ──open_study()──▶ StudyWriter   (inside StudyLock)
 """
@@ -26,10 +26,10 @@ from nodule_det.hpo.training.command import overrides
 
 
 def new_header(config: HpoConfig, now_s: float) -> Header:
-    """Describe a new study, after trying its search space on the settings of the training.
+    """Return the header of a new study, after checking its search space against the training.
 
     Raises:
-        ConfigError: If the space does not suit the training.
+        ConfigError: If the space does not fit the training.
     """
     space = read_space(config.search_space)
     if not config.command:
@@ -45,10 +45,10 @@ def new_header(config: HpoConfig, now_s: float) -> Header:
 
 
 def open_study(folder: StudyFolder, header: Header, now: Callable[[], float]) -> StudyWriter:
-    """Create a study, or resume the existing one; trials that its journal lost come back.
+    """Create a study, or resume the existing one and recover trials that its journal has lost.
 
     Raises:
-        StudyError: If the study was created with another space or other trainings.
+        StudyError: If the study was created with another space or other training settings.
     """
     writer = StudyWriter(folder, now, None if has_study(folder) else header)
     try:
@@ -61,12 +61,12 @@ def open_study(folder: StudyFolder, header: Header, now: Callable[[], float]) ->
 
 
 def require_in_place(writer: StudyWriter, was: StudyWas) -> None:
-    """Refuse a study that came to another folder, unless the settings say how.
+    """Refuse a study in another folder than before, unless ``study_was`` tells why.
 
-    A copy has the job names of its original: it would adopt, and cancel, jobs that are not its own.
+    A copy has the job names of its original: it would adopt, and cancel, jobs of the original.
 
     Raises:
-        StudyError: Naming the folder in which it was driven before.
+        StudyError: If the study may be a copy or was moved.  Names its previous folder.
     """
     here = writer.folder.path
     known = [s.folder for s in writer.study.sessions if s.folder]
@@ -79,22 +79,22 @@ def require_in_place(writer: StudyWriter, was: StudyWas) -> None:
     if _holds(before, writer.study.header.id):
         raise StudyError(
             f"study={here} is a copy of {before.path}, which still exists: its jobs belong to the "
-            "original.  Continue there, or add study_was=copied once: the copy then starts jobs of "
-            "its own"
+            "original.  Continue there, or add study_was=copied once: the copy then starts its own "
+            "jobs"
         )
     n_open = sum(t.attempt is not None for t in writer.study.pending)
     if n_open and was is not StudyWas.moved:
         raise StudyError(
-            f"study={here} was driven in {before.path} and has {n_open} open jobs, which work "
-            "there.  If the folder was moved, or has two paths, add study_was=moved once; if this "
-            "is a copy, study_was=copied"
+            f"study={here} was last run in {before.path} and has {n_open} open jobs, which work "
+            "there.  If the folder was moved, or has two paths, add study_was=moved once.  If this "
+            "is a copy, add study_was=copied"
         )
 
 
 def _is_same_folder(one: Path, other: Path) -> bool:
     try:
         return one == other or one.samefile(other)
-    except OSError:  # not there, or not to be seen from this machine
+    except OSError:  # does not exist, or is not visible from this machine
         return False
 
 
@@ -106,7 +106,7 @@ def _holds(folder: StudyFolder, study_id: str) -> bool:
 
 
 def _make_copy(writer: StudyWriter) -> None:
-    """Give a copy an id of its own, and end the attempts whose jobs belong to the original."""
+    """Assign a new id to a copy, and end the attempts whose jobs belong to the original."""
     writer.write("copied", id=secrets.token_hex(3))
     for trial in writer.study.pending:
         if trial.attempt is not None:
@@ -115,7 +115,7 @@ def _make_copy(writer: StudyWriter) -> None:
 
 
 def has_study(folder: StudyFolder) -> bool:
-    """Return whether a folder holds a study, if only its first line."""
+    """Return whether a folder has a study, even if only its first line."""
     return os.path.lexists(folder.journal) and read_journal(folder.journal).whole_bytes > 0
 
 
@@ -128,7 +128,7 @@ def require_reachable(study: Study, config: DispatcherConfig, place: str = "") -
         place: The name of its cluster or server; empty if it has none.
 
     Raises:
-        StudyError: If another one has them, or for ``local`` another machine.
+        StudyError: If the jobs belong to another batch system, or for ``local`` another machine.
     """
     jobs = [t.attempt for t in study.pending if t.attempt is not None]
     if not jobs or not study.sessions:
@@ -152,21 +152,21 @@ def require_reachable(study: Study, config: DispatcherConfig, place: str = "") -
     if last.host != here and away and not config.host_gone:
         raise StudyError(
             f"{len(away)} jobs of this study are processes of {last.host} and may still run; "
-            f"{here} cannot see them.  Continue there.  If that machine is gone for good, add "
+            f"{here} cannot see them.  Continue there.  If that machine no longer exists, add "
             "dispatcher.host_gone=true once: its trainings then resume here"
         )
 
 
 def _is_same_place(now: str, before: str) -> bool:
-    """Compare names of servers; earlier versions wrote the 15 letters that a table shows."""
+    """Compare names of servers; earlier versions recorded only the first 15 letters."""
     return now == before or (len(before) == 15 and now.startswith(before))
 
 
 def missing_store(config: HpoConfig) -> str:
-    """Return a warning if the scans cannot be seen from here; other programs have their own data.
+    """Return a warning if the store is not visible from here; other programs have their own data.
 
     Raises:
-        ConfigError: If the trainings run here and would all fail for it.
+        ConfigError: If the trainings run here, so that all of them would fail.
     """
     store, site = Path(config.train.store).expanduser(), config.dispatcher
     if config.command or store.exists():
@@ -177,16 +177,16 @@ def missing_store(config: HpoConfig) -> str:
             "create it with python -m nodule_det.data, or set another path"
         )
     return (
-        f"train.store={config.train.store} cannot be seen from {Path.cwd()} on this machine; the "
+        f"train.store={config.train.store} is not visible from {Path.cwd()} on this machine; the "
         "compute nodes must have it at that path"
     )
 
 
 def require_same(path: Path, old: Header, new: Header) -> None:
-    """Refuse training settings other than those the study was created with.
+    """Refuse training settings that differ from those of the study.
 
     Raises:
-        StudyError: Naming the difference.
+        StudyError: If a setting differs.  Names the difference.
     """
     pairs = {
         "search_space": (old.space.as_dict()["parameters"], new.space.as_dict()["parameters"]),
@@ -197,16 +197,16 @@ def require_same(path: Path, old: Header, new: Header) -> None:
     for name, (before, after) in pairs.items():
         if before != after:
             raise StudyError(
-                f"study={path} was made with another {name}: {_difference(before, after)}.  "
+                f"study={path} was created with another {name}: {_difference(before, after)}.  "
                 f"{_REMEDY[name]}"
             )
 
 
 _COMPARE = (
-    "Values of different trainings cannot be compared: use the same settings, or another study"
+    "Values of different trainings are not comparable: use the same settings, or another study"
 )
 _REMEDY = {
-    "search_space": "Use the same space, or start another study and import the known results: "
+    "search_space": "Use the same space, or start another study and import the results: "
     "nodule_det.hpo.add study=NEW results=THIS",
     "train": _COMPARE,
     "command": _COMPARE,
@@ -221,5 +221,5 @@ def _goal(objective: Objective) -> str:
 def _difference(before: object, after: object) -> str:
     if isinstance(before, dict) and isinstance(after, dict):
         names = [n for n in {**before, **after} if before.get(n) != after.get(n)]
-        return "; ".join(f"{n}: {before.get(n)} then, {after.get(n)} now" for n in names)
-    return f"{before} then, {after} now"
+        return "; ".join(f"{n}: was {before.get(n)}, now {after.get(n)}" for n in names)
+    return f"was {before}, now {after}"

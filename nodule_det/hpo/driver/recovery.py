@@ -1,10 +1,10 @@
-"""Restore trials whose folders exist, but whose records the journal has lost.
+"""Recover trials whose folders exist but whose journal records are lost.
 
     trials/0017/overrides.txt, attempt_2/ ──recover()──▶ asked, intent ──▶ settled like any other
 
-A trial is written down before its folder is made.  A folder that the journal does not know means
-that more than a torn line is missing: a backup was restored, or a file system lost synced data.  If
-its number were used again, the result of one point would be taken for that of another.
+A trial is recorded before its folder is created.  So a folder without a record means that more than
+a truncated line is missing: a backup was restored, or a file system lost synced data.  If its
+number were used again, the result of one point would be taken for that of another.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from nodule_det.hpo.training.command import read_params
 
 
 def recover(writer: StudyWriter) -> None:
-    """Write down again every trial, and every job, that only folders show.
+    """Record again every trial and job that only exists as a folder.
 
-    What became of such a job is read from its files, or asked of the batch system, as for any
-    submission without an answer.  Lost trials are named among the study's problems.
+    The outcome of such a job is read from its files or queried from the batch system, as for any
+    submission without an answer.  Lost trials are reported among the study's problems.
     """
     known = {t.number for t in writer.study.trials}
     for folder in sorted(writer.folder.trials.glob("[0-9]*")):
@@ -41,10 +41,10 @@ def _recover(writer: StudyWriter, number: int, folder: Path) -> None:
         study.reserve(number)
         params = read_params(folder, study.space)
     except (ConfigError, StudyError, OSError, ValueError) as error:
-        study.problems.append(f"{lost}; it stays out of the study: {error}")
+        study.problems.append(f"{lost}; it cannot be recovered: {error}")
         return
     writer.write("asked", trial=number, params=params, source=Source.RECOVERED)
-    study.problems.append(f"{lost}; it was taken back from there")
+    study.problems.append(f"{lost}; it was recovered from there")
 
 
 def _recover_job(writer: StudyWriter, trial: Trial) -> None:
@@ -56,5 +56,5 @@ def _recover_job(writer: StudyWriter, trial: Trial) -> None:
 
 
 def _number(text: str) -> int:
-    """Read the number of a folder; 0 for a name that this program has not chosen."""
+    """Read the number of a folder; 0 for any other name."""
     return int(text) if re.fullmatch(r"[0-9]{1,7}", text, re.ASCII) else 0

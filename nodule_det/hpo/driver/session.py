@@ -39,36 +39,36 @@ from nodule_det.hpo.view.live import Display
 from nodule_det.hpo.view.summary import expected_text, one_line, summarise
 
 INTERRUPTED = 128 + signal.SIGINT
-"""Exit code after Ctrl-C, as of any command."""
+"""Exit code after Ctrl-C, as for all commands."""
 
 
 def drive(config: HpoConfig, name: str) -> int | None:
-    """Create or resume a study and drive it until it is done or interrupted.
+    """Create or resume a study and run it until it is done or interrupted.
 
     Args:
         config: The study.
-        name: The command, for the line that says how to resume.
+        name: The command, for the line that shows how to resume.
 
     Returns:
         The exit code of the command; None if the study is done.
 
     Raises:
-        NoduleDetError: What waiting would not cure.
+        NoduleDetError: For errors that waiting would not resolve.
     """
-    # Absolute, for jobs start elsewhere; links are kept, for nodes may not have their targets.
+    # Absolute, since jobs start elsewhere.  Links are kept, since nodes may not have their targets.
     folder = StudyFolder(Path(os.path.abspath(os.path.expanduser(config.study))))
     if config.dispatcher.kind is not DispatcherKind.local:
-        require_study(str(folder.path))  # with the folders above it, which qsub gets as well
+        require_study(str(folder.path))  # including its parent folders, which qsub also receives
     if config.dry_run:
         print(preview(folder, config), end="")
         return None
-    # Before the folder is made, so that a wrong setting leaves none behind.
+    # Before the folder is created, so that a wrong setting does not leave one behind.
     if not has_study(folder):
         require_commands(config.dispatcher.kind)
     if config.stop is Stop.never:
         missing_store(config)
     elif not has_study(folder):
-        raise StudyError(f"stop=jobs: {folder.path} holds no study, so it has no jobs to cancel")
+        raise StudyError(f"stop=jobs: {folder.path} is not a study, so it has no jobs to cancel")
     header = new_header(config, time.time())
     folder.path.mkdir(parents=True, exist_ok=True)
     with StudyLock(folder.lock) as lock:
@@ -83,7 +83,7 @@ def run_session(
     stream: TextIO,
     name: str = "hpo",
 ) -> int | None:
-    """Drive a study until it is done or interrupted; returns the exit code of the command."""
+    """Run a study until it is done or interrupted; returns the exit code of the command."""
     clock = WallClock()
     writer = open_study(folder, header, clock.now)
     display = Display(stream, config.trials, config.workers)
@@ -121,9 +121,9 @@ def run_session(
 
 
 def _expectation(study: Study, config: HpoConfig, folder: StudyFolder) -> str:
-    """Write what the model expects of a study that it has searched, and keep it for ``status``."""
+    """Describe the trial with the highest expected value, and save it for ``status``."""
     if config.acquisition.strategy in (Strategy.random, Strategy.sobol):
-        return ""  # no model was ever used, and torch need not be loaded now
+        return ""  # no model was used, so torch need not be loaded now
     expected = expect(study)
     if expected is None:
         return ""
@@ -134,29 +134,27 @@ def _expectation(study: Study, config: HpoConfig, folder: StudyFolder) -> str:
 def closing_words(
     study: Study, config: HpoConfig, folder: StudyFolder, done: bool, name: str
 ) -> str:
-    """Write the last line: where the study stands, and how to go on."""
+    """Return the last line: the state of the study, and how to continue."""
     summary = summarise(study, time.time())
     text = f"{folder.path}: {one_line(summary)}"
     if done:
         return text + _expectation(study, config, folder)
     again = shlex.join(["python", "-m", f"nodule_det.{name}", *sys.argv[1:]])
     return (
-        f"{text}\n{summary.running + summary.queued} jobs go on without the driver.  "
-        f"To go on:       {again}\nTo cancel them:  {again} stop=jobs"
+        f"{text}\n{summary.running + summary.queued} jobs continue without the driver.\n"
+        f"To continue the study:  {again}\nTo cancel its jobs:     {again} stop=jobs"
     )
 
 
 @contextmanager
 def _interrupts(wake: Callable[[], None]) -> Iterator[Callable[[], bool]]:
-    """Turn Ctrl-C, kill and a closed terminal into a wish that the driver obeys between steps."""
+    """Make Ctrl-C, SIGTERM and a closed terminal stop the driver between two steps."""
     wished: list[int] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
         wished.append(number)
         wake()
-        signal.signal(
-            signal.SIGINT, signal.default_int_handler
-        )  # a second Ctrl-C is obeyed at once
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # the second Ctrl-C acts at once
 
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {n: signal.signal(n, handle) for n in numbers}

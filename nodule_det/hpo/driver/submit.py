@@ -1,10 +1,10 @@
-"""What should start: every free worker gets the oldest waiting trial, else a new point.
+"""Start jobs: every free worker gets the oldest waiting trial, or else a new point.
 
     may_ask() ──next_point()──▶ params ──intent──▶ journal ──submit──▶ id ──▶ journal
                                             └── no answer ──settle()──▶ found by name, or submitted
 
-The intent to submit, with a unique job name, is on the disk before the submission; an intent
-without an answer is settled by asking for the name before anything is submitted again.
+The intent to submit, with a unique job name, is on the disk before the submission.  An intent
+without an answer is resolved by querying the name before anything is submitted again.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from nodule_det.hpo.training import command
 from nodule_det.hpo.training.files import close, read_claim
 
 FAILURES_AT_START = 3
-"""Suspicious failures in a row, before any success, that end the driver: the setup is wrong, not
-the point."""
+"""Number of suspicious failures in a row, before any success, that end the driver: the setup is
+wrong, not the point."""
 FAILURES_IN_A_ROW = 10
-"""The same once some have succeeded: a node without the data would use up the whole study."""
+"""The same after a success: a node without the data would use up the whole study."""
 HOPELESS_IN_A_ROW = 10
-"""Proposals in a row refused by the predicted memory or time that end the driver: the strategy knew
-the limits, and found no point within them."""
+"""Number of proposals in a row, refused because of their predicted memory or time, that end the
+driver: the strategy knew the limits but found no point within them."""
 
 
 def settle(context: DriverContext) -> None:
-    """Find out what became of submissions without an answer; submit where nothing did."""
+    """Query submissions without an answer, and submit those that did not arrive."""
     for trial, attempt in context.open_attempts():
         if attempt.job is None:
             with context.sparing_others(trial):
@@ -49,7 +49,7 @@ def _settle(context: DriverContext, trial: Trial, attempt: Attempt) -> None:
     if known is not None:
         context.submitted(trial, attempt, known)
     elif trial.cancelling:
-        if close(job.folder):  # else it has started just now, and the next step finds it
+        if close(job.folder):  # else it has just started, and the next step finds it
             context.finish(trial, TrialState.CANCELLED, trial.cancelling)
     else:
         write_job(context, trial, job)  # the settings of the dispatcher may have been corrected
@@ -57,16 +57,16 @@ def _settle(context: DriverContext, trial: Trial, attempt: Attempt) -> None:
 
 
 def _claimed_by(job: Job) -> str | None:
-    """Return the id that a job wrote when it started; it may do so while it is searched for."""
+    """Return the id that a job wrote when it started, which may happen during the query."""
     claim = read_claim(job.folder)
     return None if claim is None else claim.job
 
 
 def check_setup(context: DriverContext) -> None:
-    """End the driver when one training after the other fails by an error, or vanishes.
+    """End the driver if too many trainings in a row fail with an error or vanish.
 
     Raises:
-        StudyError: Naming the last of them.
+        StudyError: Naming the last of these trainings.
     """
     worked = any(t.state is TrialState.COMPLETE for t in context.study.own)
     if context.notes.failures < (FAILURES_IN_A_ROW if worked else FAILURES_AT_START):
@@ -75,10 +75,10 @@ def check_setup(context: DriverContext) -> None:
         (t for t in context.study.own if t.reason in SUSPICIOUS), key=lambda t: t.finished_s or 0.0
     )
     raise StudyError(
-        f"the last {context.notes.failures} trainings all ended in an error or vanished"
-        f"{'' if worked else ' and none ever succeeded'}: the setup or a node is wrong, not "
-        f"the point.  Trial {failed.number}: {failed.reason}, {failed.message}; see "
-        f"{context.run_dir(failed)}.  Then start the same command again"
+        f"the last {context.notes.failures} trainings failed with an error or vanished"
+        f"{'' if worked else ' and none has succeeded'}: the setup or a node seems to be wrong.  "
+        f"Trial {failed.number}: {failed.reason}, {failed.message}; see {context.run_dir(failed)}. "
+        "Correct it and run the same command again"
     )
 
 
@@ -102,9 +102,9 @@ def fill_workers(context: DriverContext) -> None:
 
 
 def next_trial(context: DriverContext) -> Trial | None:
-    """Return the trial for a free worker: the oldest that waits, else a new one.
+    """Return the trial for a free worker: the oldest waiting one, or else a new one.
 
-    None if the limits of the study allow no more.
+    None if the limits of the study allow no more trials.
     """
     if waiting := context.waiting():
         return waiting[0]
@@ -130,10 +130,10 @@ def _refuse(context: DriverContext, trial: Trial) -> bool:
     context.notes.refused += trial.source == context.config.acquisition.strategy.value
     if context.notes.refused >= HOPELESS_IN_A_ROW:
         raise StudyError(
-            f"the last {context.notes.refused} proposals were refused before they became jobs, "
-            f"trial {trial.number} because it is {why}: the search space seems to have no point "
-            "within the limits.  Widen it, correct the limit, or use forecast.refuse=false.  Then "
-            "start the same command again"
+            f"the last {context.notes.refused} proposals were refused before submission, trial "
+            f"{trial.number} because it is {why}: the search space seems to have no point within "
+            "the limits.  Widen it, correct the limit, or set forecast.refuse=false, and run the "
+            "same command again"
         )
     return True
 
@@ -141,7 +141,7 @@ def _refuse(context: DriverContext, trial: Trial) -> bool:
 def next_point(study: Study, propose: Propose, config: HpoConfig) -> tuple[Params, str]:
     """Return the next point and its source.
 
-    The first points of the space come first, then proposals, which know the limits of a job.
+    First come the listed points of the space, then proposals within the limits of a job.
     """
     trials, space, acquisition = study.trials, study.space, config.acquisition
     n_first = sum(t.source == Source.FIRST for t in trials)
@@ -174,14 +174,14 @@ def _submit(context: DriverContext, trial: Trial, attempt: Attempt) -> None:
     except Refused as error:
         if not context.notes.accepted:
             _withdraw(context, trial, attempt)
-            raise  # the user has just started the command, and can correct it
-        raise Unavailable(str(error)) from error  # the site is being maintained, say
+            raise  # the user has just started the command and can correct it
+        raise Unavailable(str(error)) from error  # for example during maintenance of the site
     context.notes.accepted = True
     context.submitted(trial, attempt, job_id)
 
 
 def _withdraw(context: DriverContext, trial: Trial, attempt: Attempt) -> None:
-    """End an attempt that certainly is no job, so that another batch system may take its place."""
+    """End an attempt that certainly has no job, so that another batch system may be used."""
     fields = {"trial": trial.number, "attempt": attempt.number, "reason": Reason.LOST}
     context.writer.write("ended", **fields)
 
@@ -192,7 +192,7 @@ def write_job(context: DriverContext, trial: Trial, job: Job) -> None:
 
 
 def job_words(context: DriverContext, trial: Trial) -> list[str]:
-    """Return the words of a trial's command."""
+    """Return the arguments of a trial's command."""
     header, config = context.study.header, context.config.dispatcher
     return command.command_words(
         header.command, header.train, trial.params, context.run_dir(trial), config

@@ -1,6 +1,6 @@
-"""Remove checkpoints that no job needs any more: a study of weeks must not fill the disk.
+"""Remove checkpoints that are no longer needed, so that a long study does not fill the disk.
 
-trials that are over ──tidy()──▶ no last.pt, and best.pt only for the best keep.best
+finished trials ──tidy()──▶ no last.pt, and best.pt only for the best keep.best
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from nodule_det.hpo.training.disk import best_numbers, is_over, unneeded
 
 
 def tidy(context: DriverContext) -> None:
-    """Remove the checkpoints of trials that have ended; each trial is looked at until all are."""
+    """Remove checkpoints of finished trials; a trial is checked again until all are removed."""
     folder = context.writer.folder
     best = best_numbers(context.study, context.config.keep.best)
     for trial in context.study.own:

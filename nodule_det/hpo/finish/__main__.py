@@ -2,7 +2,7 @@
 
     Study ──plan──▶ trainings of every fold ──choose──▶ finish.json, finish.html, model/
 
-The driver of tuning runs the trainings, so they survive kills and run on every batch system.
+The tuning driver runs the trainings, so they survive kills and run on every batch system.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from nodule_det.config.hpo_finish import FinishConfig
 
 @command("hpo finish", FinishConfig)
 def main(config: FinishConfig) -> int | None:
-    """Train what is missing, then compare, choose and write the model."""
+    """Run the missing trainings, then compare the settings, choose one and write the model."""
     os.umask(0o077)
     calculate_in_one_thread()
     from nodule_det.crossval.folds import enqueue_missing, require_complete

@@ -22,7 +22,7 @@ from nodule_det.runs import RunFolder
 
 @dataclass(frozen=True)
 class Finalist:
-    """A setting with its cross-validated results, one for each seed."""
+    """A setting with its cross-validated results for each seed."""
 
     contender: Contender
     runs: tuple[RunFolder, ...]
@@ -72,7 +72,7 @@ def choose(config: FinishConfig, finalists: Sequence[Finalist]) -> dict[str, Any
     """Choose the setting with the highest mean pAUC, and compare the others with it.
 
     Args:
-        config: Resamples and swaps.
+        config: Numbers of resamples and permutations.
         finalists: The retrained settings.
 
     Returns:

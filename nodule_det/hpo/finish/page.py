@@ -1,4 +1,4 @@
-"""What finish came to, for a terminal and as one HTML page.
+"""The result of finish, for a terminal and as an HTML page.
 
 record of finish.json ──summary()──▶ lines
                       └─write_page()──▶ finish.html
@@ -21,7 +21,7 @@ LABEL = {
 
 
 def summary(record: Mapping[str, Any]) -> str:
-    """Write a line for each setting, the best first, and how lucky the best trial was."""
+    """Return a line for each setting, best first, and the optimism of the best trial."""
     rows = sorted(record["settings"], key=lambda row: -row["pauc"])
     lines = [LABEL[record["selection"]]]
     for row in rows:
@@ -50,7 +50,7 @@ def _against(row: Mapping[str, Any]) -> str:
 
 
 def write_page(path: Path, record: Mapping[str, Any], study: str) -> None:
-    """Write the page, whole or not at all."""
+    """Write the page atomically."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     from nodule_det.plots.optimism import draw_optimism

@@ -1,4 +1,4 @@
-"""Which trainings turn a study into a model: its best settings, on every fold, with every seed.
+"""The trainings that turn a study into a model: its best settings on every fold with every seed.
 
 Study ──best_settings()──▶ Contender ──finish_plan()──▶ TrainingPlan
 """
@@ -20,7 +20,7 @@ from nodule_det.hpo.training.check import with_params
 from nodule_det.usage import parse_overrides
 
 OWN = ("fold", "test_fold", "seed")
-"""Settings that finish chooses itself, so that no study can have tuned them."""
+"""Settings that finish sets itself, so a study must not have tuned them."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Contender:
 def best_settings(study: Study, n: int) -> list[Contender]:
     """Return the ``n`` settings with the highest posterior mean, and the trial with the best value.
 
-    The largest of many noisy values is partly luck, so it does not choose; it is retrained to show
-    how much.  A study too small for a model is ranked by its values.
+    The largest of many noisy values is partly luck, so the choice does not rely on it.  It is
+    retrained to show its optimism.  A study too small for a model is ranked by its values.
 
     Raises:
         StudyError: If no trial is complete.
@@ -49,8 +49,8 @@ def best_settings(study: Study, n: int) -> list[Contender]:
     best = study.best()
     if best is None:
         raise StudyError(
-            "the study has no complete trial yet; continue it with nodule_det.hpo, or see why its "
-            "trials failed with nodule_det.hpo.status"
+            "the study has no complete trial yet; continue it with nodule_det.hpo, or use "
+            "nodule_det.hpo.status to see why its trials failed"
         )
     ranked = [Contender(study.trial(e.trial), e.mean, e.sd) for e in rank(study)]
     if not ranked:
@@ -76,13 +76,16 @@ def train_settings(header: Header) -> TrainConfig:
     """
     if header.command:
         raise ConfigError(
-            f"the study tuned another program ({' '.join(header.command)}); finish retrains "
-            "networks of nodule_det only"
+            f"the study tuned another program ({' '.join(header.command)}), but finish only "
+            "retrains networks of nodule_det"
         )
     train = parse_overrides(header.train)
     taken = sorted({p.name for p in header.space} & set(OWN))
     if taken:
-        raise ConfigError(f"the study tuned {', '.join(taken)}, which finish sets itself")
+        raise ConfigError(
+            f"the study tuned {', '.join(taken)}, which finish sets itself; use a study that does "
+            "not tune it"
+        )
     for name in OWN:
         train.pop(name, None)
     return with_params(TrainConfig(), train)
@@ -98,7 +101,7 @@ def finish_plan(
     """Plan the trainings of all contenders; also returns the folds that are evaluated.
 
     Raises:
-        ConfigError: If the store has too few folds, or lacks one that is asked for.
+        ConfigError: If the store has too few folds, or lacks a requested one.
     """
     train = train_settings(header)
     of_fold = fold_points(train.store, folds, config.folds, config.selection)

@@ -1,1 +1,1 @@
-"""The files to start a study with: ``python -m nodule_det.hpo.init``."""
+"""``python -m nodule_det.hpo.init`` writes the files to start a study."""

@@ -1,4 +1,4 @@
-"""``python -m nodule_det.hpo.init``: the files to start a study of your own with.
+"""``python -m nodule_det.hpo.init``: the files to start your own study.
 
 out=FOLDER                ──▶ space.yaml, tune.sh            for nodule_det.train
 out=FOLDER example=true   ──▶ train.py, space.yaml, tune.sh  for any other program
@@ -17,7 +17,7 @@ from nodule_det.errors import ConfigError
 from nodule_det.files import write_text
 
 PROGRAM = '''\
-"""A program to tune: it gets NAME=VALUE words, and writes a number into result.json."""
+"""A program to tune: it receives NAME=VALUE arguments and writes a number to result.json."""
 import json
 import sys
 from pathlib import Path
@@ -29,17 +29,17 @@ result = {"status": "complete", "loss": loss}
 Path(given["run_dir"], "result.json").write_text(json.dumps(result))
 '''
 SPACE = """\
-# What is tuned: each name is a word NAME=VALUE of the program's command line.
+# Tuned parameters: each is passed to the program as an argument NAME=VALUE.
 parameters:
   x: {kind: float, low: -5, high: 5}
   y: {kind: float, low: -5, high: 5}
   shape: {kind: categorical, values: [round, square]}
-first:                      # tried before all others
+first:                      # points to try before all others
   - {x: 0, y: 0, shape: square}
 """
 TUNE_PROGRAM = """\
 #!/bin/sh
-# Starts the study, or continues it.  Words behind it are more settings: sh tune.sh trials=50
+# Starts or resumes the study.  Arguments are additional settings: sh tune.sh trials=50
 cd "$(dirname "$0")" || exit 1
 exec {python} -m nodule_det.hpo study=study 'command=[python3,train.py]' \\
     search_space=space.yaml objective=loss direction=minimize \\
@@ -47,7 +47,7 @@ exec {python} -m nodule_det.hpo study=study 'command=[python3,train.py]' \\
 """
 TUNE_TRAINING = """\
 #!/bin/sh
-# Starts the study, or continues it.  Words behind it are more settings: sh tune.sh trials=50
+# Starts or resumes the study.  Arguments are additional settings: sh tune.sh trials=50
 cd "$(dirname "$0")" || exit 1
 exec {python} -m nodule_det.hpo study=study search_space=space.yaml \\
     train.store=store train.limits.epochs=12 workers=1 trials=12 "$@"
@@ -61,7 +61,7 @@ def main(config: InitConfig) -> None:
     try:
         folder.mkdir(parents=True)
     except FileExistsError:
-        raise ConfigError(f"out={folder} already exists; name a new folder") from None
+        raise ConfigError(f"out={folder} already exists; use a new folder") from None
     python = shlex.quote(sys.executable)
     if config.example:
         write_text(folder / "train.py", PROGRAM)

@@ -1,1 +1,1 @@
-"""The disk space of finished trials: ``python -m nodule_det.hpo.prune``."""
+"""``python -m nodule_det.hpo.prune`` frees the disk space of finished trials."""

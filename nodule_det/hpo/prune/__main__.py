@@ -1,8 +1,8 @@
 """``python -m nodule_det.hpo.prune``: free the disk space that finished trials no longer need.
 
-The driver removes checkpoints by itself (``keep.best``).  This command does so for studies of
-earlier versions as well, and packs the small files of a trial into one, for file systems that limit
-the number of files.
+The driver removes checkpoints automatically (``keep.best``).  This command also does so for studies
+of earlier versions, and packs the small files of a trial into one, for file systems that limit the
+number of files.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nodule_det.hpo.training.disk import best_numbers, is_over, pack, packable, 
 
 @command("hpo prune", PruneConfig)
 def main(config: PruneConfig) -> None:
-    """List what can go, or remove it."""
+    """List what can be removed, or remove it."""
     os.umask(0o077)
     folder = StudyFolder(Path(config.study))
     study = read_study(folder.path)
@@ -51,7 +51,7 @@ def _pack(run_dir: Path, *, remove: bool) -> int:
     try:
         return pack(run_dir)
     except zipfile.BadZipFile:
-        print(f"{run_dir}: its files.zip is damaged; its files stay as they are")
+        print(f"{run_dir}: files.zip is damaged, so nothing was packed; remove it and try again")
         return 0
 
 

@@ -1,6 +1,6 @@
 """A batch system in memory, with virtual time and scripted faults, for tests and simulations.
 
-    driver ──submit()──▶ FakeDispatcher ──virtual time passes──▶ the files that a real job leaves
+    driver ──submit()──▶ FakeDispatcher ──virtual time passes──▶ the files of a real job
 
 It writes the files of real jobs (``claim``, ``metrics.jsonl``, ``result.json``, ``exit_code``), so
 it works with the same driver that runs real studies.
@@ -29,7 +29,7 @@ from nodule_det.runs import RunFolder, RunResult
 
 @dataclass(frozen=True, kw_only=True)
 class FakeRun:
-    """What one session of a simulated training does."""
+    """One session of a simulated training."""
 
     seconds: float
     result: RunResult
@@ -39,19 +39,19 @@ class FakeRun:
 
 
 FakeTraining = Callable[[Params, int], FakeRun]
-"""(overrides of the trial, number of the attempt) -> what the job will do."""
+"""(overrides of the trial, number of the attempt) -> course of the job."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Faults:
-    """What goes wrong, by the number of the submission (from 0) or by virtual time."""
+    """Scripted faults, by the number of the submission (from 0) or by virtual time."""
 
     answer_lost: frozenset[int] = frozenset()
     """The job was submitted, but the answer is lost."""
     never_arrived: frozenset[int] = frozenset()
     """The request is lost, so no job was submitted."""
     crash_after: Mapping[int, float] = field(default_factory=dict)
-    """The node dies after this fraction of the run and leaves nothing."""
+    """The node crashes after this fraction of the run and leaves nothing."""
     requeue_after: Mapping[int, float] = field(default_factory=dict)
     """The job returns to the queue after this fraction of the run, and starts again."""
     late: Mapping[int, float] = field(default_factory=dict)
@@ -76,19 +76,19 @@ class _FakeJob:
     gone: bool = False
     cancelled: bool = False
     runs: int = 0
-    """How often it was started."""
+    """Number of starts."""
     validations: int = 0
 
 
 class FakeDispatcher:
-    """The simulated batch system; see the head of this file.
+    """The simulated batch system; see the top of this file.
 
     Args:
-        clock: Virtual time, which skips waits in which nothing happens.
-        training: What a job does.
-        slots: Number of jobs that run at a time; the others wait.
-        queue_s: Time that every job waits before it may start.
-        faults: What goes wrong.
+        clock: Virtual time, which skips waits without events.
+        training: Returns the course of a job.
+        slots: Number of concurrent jobs; the others wait.
+        queue_s: Seconds that every job waits before it may start.
+        faults: Scripted faults.
     """
 
     COMMANDS: ClassVar[tuple[str, ...]] = ()
@@ -111,9 +111,9 @@ class FakeDispatcher:
         self._open: list[_FakeJob] = []
         self._submissions = 0
         self._steady = True
-        """Whether the driver is waiting for events only, not for another poll or the server."""
+        """Whether the driver only waits for events, not for another poll or the server."""
         self.starts: dict[str, int] = {}
-        """How often the job of each name was started: the count that tests check."""
+        """Number of starts of each job by name, which tests check."""
         self.busy_s = 0.0
         """Total run time of all jobs."""
         clock.next_event = self._next_event
@@ -139,7 +139,7 @@ class FakeDispatcher:
         return fake.id
 
     def find(self, job: Job) -> str | None:
-        """Look a job up by name; see :class:`Dispatcher`."""
+        """Find a job by name; see :class:`Dispatcher`."""
         self._answer()
         known = [j for j in self._jobs.values() if j.known_s <= self._clock.monotonic()]
         return next((j.id for j in known if j.job.name == job.name), None)
@@ -188,7 +188,7 @@ class FakeDispatcher:
 
     @staticmethod
     def explain(log: str, comment: str) -> Explanation | None:
-        """Explain a job as PBS and Slurm do; see :class:`Dispatcher`."""
+        """Search for messages of PBS and Slurm; see :class:`Dispatcher`."""
         return PbsDispatcher.explain(log, comment)
 
     def _answer(self) -> None:
@@ -204,7 +204,7 @@ class FakeDispatcher:
         return JobState.QUEUED if job.start_s is None else JobState.RUNNING
 
     def _next_event(self) -> float | None:
-        """Return the time of the next start, validation or end; None means: do not skip waits."""
+        """Return the time of the next start, validation or end; None if no wait may be skipped."""
         self._advance()
         if not self._steady:
             return None
@@ -295,7 +295,7 @@ class FakeDispatcher:
 
 
 def read_overrides(trial_dir: Path) -> Params:
-    """Read the overrides of a trial back into values, including ``run_dir``."""
+    """Read the values of the overrides of a trial, including ``run_dir``."""
     lines = (trial_dir / "overrides.txt").read_text(encoding="utf-8").splitlines()
     pairs = (line.partition("=")[::2] for line in lines)
     return {name: _value(text) for name, text in pairs}

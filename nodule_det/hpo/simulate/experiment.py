@@ -2,8 +2,8 @@
 
     strategies x workers x repetitions ──simulate_all()──▶ runs.csv ──plots──▶ figures, their data
 
-Studies that ``runs.csv`` already holds are not simulated again, so the same command resumes after
-Ctrl-C, and one with more strategies, workers or repetitions adds to it.
+Studies that are already in ``runs.csv`` are not simulated again.  So the same command resumes after
+Ctrl-C, and a command with more strategies, workers or repetitions adds to it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from nodule_det.hpo.simulate.study import Run
 
 SAVE_EVERY_S = 10.0
-"""Interval between writes of ``runs.csv``, which is also written on Ctrl-C."""
+"""Seconds between writes of ``runs.csv``, which is also written on Ctrl-C."""
 FIGURES = {"jobs": "fig7_best_against_jobs", "rounds": "fig8_best_against_jobs_per_worker"}
 
 Key = tuple[str, int, int]
@@ -53,8 +53,8 @@ def check_settings(config: SimulateConfig, path: Path) -> None:
         for name, value in mine.items():
             if there.get(name) != value:
                 raise ConfigError(
-                    f"out={path.parent} holds studies with {name}={there.get(name)}, and this "
-                    f"command has {name}={value}; name another folder"
+                    f"out={path.parent} has studies with {name}={there.get(name)} but "
+                    f"{name}={value} was requested; use another folder"
                 )
     write_json(path, mine)
 
@@ -64,7 +64,7 @@ def simulate_all(config: SimulateConfig, path: Path) -> list[Run]:
 
     Args:
         config: The requested studies.
-        path: CSV of finished studies; those it already holds are not run again.
+        path: CSV of finished studies, which are not run again.
 
     Returns:
         The requested runs, ordered by repetition, strategy and workers.
@@ -103,14 +103,14 @@ def _simulate(config: SimulateConfig, keys: list[Key]) -> Generator[Run, None, N
         return
     import multiprocessing
 
-    # Fork would copy threads that numerical libraries may have started.
+    # Not forked: that would copy threads that numerical libraries may have started.
     processes = min(config.processes, len(keys))
     with multiprocessing.get_context("spawn").Pool(processes, _begin_process) as pool:
         yield from pool.imap_unordered(simulate_one, tasks)
 
 
 def _begin_process() -> None:
-    """Use one thread, and leave Ctrl-C to the process that collects the studies."""
+    """Use one thread, and ignore Ctrl-C, which the parent process handles."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     calculate_in_one_thread()
 
@@ -136,7 +136,7 @@ def simulate_one(task: tuple[SimulateConfig, Key]) -> Run:
 
 
 def draw_all(runs: list[Run], folder: Path) -> None:
-    """Draw Figs. 7 and 8 and the same curves against hours, and write their data."""
+    """Draw Figs. 7 and 8 and the same curves over hours, and write their data."""
     from nodule_det.hpo.simulate import plots
     from nodule_det.plots.style import save_png
 
@@ -150,7 +150,7 @@ def draw_all(runs: list[Run], folder: Path) -> None:
 
 
 def write_runs(runs: Iterable[Run], path: Path) -> None:
-    """Write one row for each trial of each study, in the order in which trials ended."""
+    """Write one row for each trial of each study, in the order of their ends."""
     from dataclasses import astuple, fields
 
     from nodule_det.hpo.simulate.study import Finished
@@ -167,7 +167,7 @@ def write_runs(runs: Iterable[Run], path: Path) -> None:
 
 
 def read_runs(path: Path) -> list[Run]:
-    """Read the studies that ``write_runs`` wrote; an empty list if the file does not exist."""
+    """Read the studies written by ``write_runs``; an empty list if the file does not exist."""
     from nodule_det.hpo.simulate.study import Finished, Run
     from nodule_det.hpo.study.trial import TrialState
 

@@ -2,9 +2,9 @@
 
     number ──Objective()──▶ truth(points), hours(points), train(params, rng) ──▶ FakeRun
 
-Each number selects another function of one family: a ridge of the learning rate that moves with
+Each number selects another function of one family: a ridge in the learning rate that depends on
 minibatch, depth and filters, a trade-off between capacity and augmentation, a memory limit,
-divergence, and random ripples.  The functions are made up.  They rank tuning methods, but do not
+divergence, and random ripples.  The functions are invented.  They rank tuning methods, but do not
 predict the score of any detector.
 """
 
@@ -30,11 +30,11 @@ EPOCHS = 45
 """Length of a complete training, with ``VALIDATIONS`` evenly spaced validations."""
 VALIDATIONS = 9
 MAX_SHIFT_SHARE = 0.5
-"""Largest shift as a share of the patch."""
+"""Largest shift as a fraction of the patch."""
 TOO_FAST = 1.1
 """Decades above the best learning rate at which a training diverges."""
 CRASHES = 0.02
-"""Share of jobs whose node dies, whatever their parameters."""
+"""Fraction of jobs whose node crashes, independent of their parameters."""
 WAVES = 24
 
 _RANGES = {
@@ -90,7 +90,7 @@ class Objective:
         self._heights *= waves
 
     def truth(self, points: Sequence[Params]) -> FloatArray:
-        """Return the noise-free scores, (n,) in [0, 1]; 0 where the training fails."""
+        """Return the noise-free scores, (n,) in [0, 1]; 0 if the training fails."""
         c = _columns(points)
         lag = c["log_lr"] - self._best_log_lr(c)
         score = np.clip(self._top * self._ridge(lag) * self._quality(c), 0, 1)
@@ -123,7 +123,7 @@ class Objective:
         return FakeRun(seconds=seconds, result=result, curve=curve)
 
     def optimum(self) -> float:
-        """Search for the largest score; takes some seconds."""
+        """Search for the largest score, which takes some seconds."""
         rng = np.random.default_rng(7)
         pool = [self.space.sample(rng) for _ in range(10_000)]
         for _ in range(30):
@@ -144,7 +144,7 @@ class Objective:
         )
 
     def _ridge(self, lag: FloatArray) -> FloatArray:
-        """Fall from a flat crest: steeply towards high learning rates, slowly towards low ones."""
+        """Decrease from a flat top: steeply to high learning rates, slowly to low ones."""
         width = np.where(lag > 0, self._too_fast, self._too_slow)
         crest = 1 / (1 + np.exp(6 * np.abs(lag) - 2.4))
         return np.asarray(np.maximum(np.exp(-0.5 * (lag / width) ** 2), crest))
@@ -201,9 +201,9 @@ def _columns(points: Sequence[Params]) -> Columns:
 def _curve(
     value: float, lag: float, sd: float, se: float, rng: np.random.Generator
 ) -> tuple[Observation, ...]:
-    """Return a curve that ends at ``value``, rising more slowly at learning rates below the best.
+    """Return a curve that ends at ``value`` and rises more slowly at learning rates below the best.
 
-    Every validation uses the same cases, so it shares most of its noise with the final value.
+    All validations use the same cases, so they share most of their noise with the final value.
     """
     pace = 8.0 * math.exp(min(max(-lag, -0.5), 2.0) * 0.5)
     epochs = [EPOCHS * (i + 1) // VALIDATIONS for i in range(VALIDATIONS)]

@@ -2,10 +2,10 @@
 
     list[Run] ──draw_by_strategy()──▶ Figure         one panel per strategy, as in the poster
               ──draw_by_workers()───▶ Figure         one panel per number of workers
-              ──curve_rows(), summary_rows()──▶ CSV  what is drawn, and what it comes to
+              ──curve_rows(), summary_rows()──▶ CSV  the plotted data, and final values
 
-Drawn is what the best observed point is worth without noise, in the mean over repetitions, with
-one standard error to both sides.
+The curves show the noise-free score of the best observed point, averaged over repetitions, with
+one standard error on both sides.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ Axis = Literal["jobs", "rounds", "hours"]
 
 AXES: tuple[Axis, ...] = ("jobs", "rounds", "hours")
 WORDS = {"jobs": "jobs", "rounds": "jobs / M", "hours": "simulated hours"}
-"""A round is the duration of one job; the poster measures time as jobs / M."""
+"""A round is the duration of one job: the poster measures time as jobs / M."""
 RAMP = colormaps["viridis"]
 LIGHTEST = 0.88
-"""Position at which the ramp is cut off: its last yellow is hard to see on white."""
+"""End of the used part of the ramp: its last yellow is hard to see on white."""
 POINTS = 200
 PANEL_INCHES = 2.9
 
@@ -39,7 +39,7 @@ PANEL_INCHES = 2.9
 def draw_by_strategy(runs: Sequence[Run], axis: Axis) -> Figure:
     """Draw one panel for each strategy, one curve for each number of workers.
 
-    The fewer workers, the darker; random search with the fewest workers is dotted in each panel.
+    Fewer workers are darker.  Random search with the fewest workers is dotted in each panel.
     """
     strategies, workers = _strategies(runs), _workers(runs)
     figure, panels = _panels(len(strategies), axis)
@@ -84,7 +84,7 @@ def _panels(count: int, axis: Axis) -> tuple[Figure, list[Axes]]:
     for panel in panels:
         soften(panel)
         panel.set_xlabel(WORDS[axis])
-        if axis != "jobs":  # workers differ by factors, and so does when they arrive
+        if axis != "jobs":  # workers differ by factors, and so do the times
             panel.set_xscale("log", base=2)
             panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
     return figure, panels
@@ -94,7 +94,7 @@ def _draw(panel: Axes, runs: Sequence[Run], axis: Axis, colour: Any, label: str)
     if not runs:
         return
     x, mean, error = mean_curve(runs, axis)
-    x, mean, error = (v[mean > 0] for v in (x, mean, error))  # before it, a log axis is endless
+    x, mean, error = (v[mean > 0] for v in (x, mean, error))  # a log axis cannot start at 0
     panel.step(x, mean, where="post", color=colour, lw=1.6, label=label)
     low, high = mean - error, mean + error
     panel.fill_between(x, low, high, step="post", color=colour, alpha=0.12, lw=0)
@@ -105,7 +105,7 @@ def _finish(figure: Figure, panels: Sequence[Axes], axis: Axis) -> None:
         if axis == "jobs":
             panel.set_xlim(left=0)
         panel.set_ylim(bottom=0)
-    panels[0].set_ylabel("worth of the best point")
+    panels[0].set_ylabel("noise-free score of the best point")
     known = [zip(*panel.get_legend_handles_labels()[::-1], strict=True) for panel in panels]
     named = {label: handle for pairs in known for label, handle in pairs}
     figure.legend(
@@ -116,7 +116,7 @@ def _finish(figure: Figure, panels: Sequence[Axes], axis: Axis) -> None:
 def mean_curve(runs: Sequence[Run], axis: Axis) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return the x values, the mean over the runs, and its standard error, (k,) each.
 
-    A curve ends where its shortest run does, so that the mean is always over all runs.
+    A curve ends at the end of its shortest run, so that the mean is always over all runs.
     """
     end = min(_places(run, axis)[-1] for run in runs)
     if axis == "hours":
@@ -156,10 +156,10 @@ def curve_rows(runs: Sequence[Run]) -> Iterator[list[Any]]:
 
 
 def summary_rows(runs: Sequence[Run]) -> Iterator[list[Any]]:
-    """Yield a header row, then what each strategy reached with each number of workers.
+    """Yield a header row, then the final score of each strategy with each number of workers.
 
-    ``loss`` is the mean difference from its own studies with the fewest workers on the same
-    functions.  It is paired, so that differences between functions cancel.
+    ``loss`` is the mean difference from its studies with the fewest workers on the same functions.
+    It is paired, so differences between functions cancel.
     """
     numbers = ["worth", "worth_se", "loss", "loss_se", "hours", "node_hours"]
     yield ["strategy", "workers", "runs", *numbers]

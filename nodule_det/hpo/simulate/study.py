@@ -3,8 +3,8 @@
     Objective, strategy, workers ──run_study()──▶ a study on disk
                                  ──simulate()───▶ Finished trials in the order in which they ended
 
-What happens to a job depends only on the function, the repetition and the number of the trial, so
-all strategies get the same first points, noise and node crashes.
+The course of a job depends only on the function, the repetition and the number of the trial, so all
+strategies get the same first points, noise and node crashes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from nodule_det.hpo.study.study import Header, Study, StudyFolder, StudyWriter
 from nodule_det.hpo.study.trial import Trial, TrialState
 
 FIRST_POINTS = 3
-"""Random points that every strategy starts with, as in the poster."""
+"""Number of random points with which every strategy starts, as in the poster."""
 POLL_S = 30.0
 START_S = 1_800_000_000.0
 
@@ -64,7 +64,7 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is simulated."""
+    """Settings of a simulated study."""
 
     workers: int = 1
     jobs: int = 100
@@ -79,7 +79,7 @@ def simulate(objective: Objective, propose: Propose, plan: Plan) -> list[Finishe
     Args:
         objective: The function to tune.
         propose: The strategy.
-        plan: Its settings; the repetition's seed replaces that of the acquisition.
+        plan: Its settings; the seed of the repetition replaces that of the acquisition.
     """
     with tempfile.TemporaryDirectory(prefix="simulated_study") as path:
         return summarise(objective, run_study(objective, propose, plan, Path(path)).trials)
@@ -135,7 +135,7 @@ def run_study(objective: Objective, propose: Propose, plan: Plan, path: Path) ->
 
 
 def summarise(objective: Objective, trials: Sequence[Trial]) -> list[Finished]:
-    """Return the ended trials in order, each with the best value so far."""
+    """Return the finished trials in order, each with the best value so far."""
     rows: list[Finished] = []
     best, truth = 0.0, 0.0
     ended = sorted((t for t in trials if not t.pending), key=lambda t: t.finished_s or 0.0)

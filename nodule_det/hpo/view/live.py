@@ -20,7 +20,7 @@ from nodule_det.hpo.view.summary import columns, one_line, param_cells, summaris
 from nodule_det.untrusted import printable
 
 PLAIN_EVERY_S = 300.0
-"""Between two summary lines in a log.  A study may take weeks."""
+"""Seconds between two summary lines in a log.  A study may take weeks."""
 ROWS = 20
 OUTCOME = 4
 """Number of columns that describe the outcome of a trial; they come first."""
@@ -30,14 +30,14 @@ EVENTS = 6
 
 
 def table(study: Study, trials: Sequence[Trial], now_s: float, width: int = 10_000) -> Table:
-    """Lay trials out as a table, one column for each tuned parameter.
+    """Format trials as a table, with one column for each tuned parameter.
 
     Args:
-        study: Its space and objective are the columns.
+        study: The study, whose space and objective define the columns.
         trials: The rows.
         now_s: Unix seconds.
-        width: Characters of a line.  Columns that do not fit are omitted: the source and the
-            number of attempts first, then the last parameters.  A caption counts them.
+        width: Characters per line.  Columns that do not fit are omitted: first the source and the
+            number of attempts, then the last parameters.  A caption has their number.
     """
     names = [p.name for p in study.space.free]
     fixed = columns(study.objective)
@@ -63,8 +63,8 @@ class Display:
 
     Args:
         stream: Where to write.
-        trials: Goal of the study, for the estimate of the time left.
-        workers: Jobs at a time.
+        trials: Number of trials requested, for the estimate of the remaining time.
+        workers: Number of concurrent jobs.
         clock: Unix seconds.
     """
 
@@ -99,11 +99,11 @@ class Display:
 
     @contextmanager
     def _surviving(self) -> Iterator[None]:
-        """Survive a full disk, a closed pipe or a lost terminal.  The study matters more."""
+        """Ignore a full disk, a closed pipe or a lost terminal, so that the study continues."""
         try:
             yield
         except OSError as error:
-            self._broken = f"this log could not be written for a while: {error.strerror}"
+            self._broken = f"some lines of this log could not be written: {error.strerror}"
 
     def say(self, text: str) -> None:
         """Report an event."""
@@ -121,7 +121,7 @@ class Display:
             self._stream.flush()
 
     def show(self, study: Study) -> None:
-        """Show the state of a study; in a log only once in a while."""
+        """Show the state of a study; in a log only every few minutes."""
         now = self._clock()
         summary = summarise(study, now)
         line = one_line(summary, self._trials, self._workers)
@@ -142,7 +142,7 @@ class Display:
 
 
 def _interesting(study: Study) -> list[Trial]:
-    """Select trials that fit on a screen: the best, the pending ones, and the last to end."""
+    """Select trials that fit on a screen: the best, the pending and the latest finished ones."""
     best = study.best()
     pending = list(study.pending)[:ROWS]
     ended = [t for t in study.trials if not t.pending]

@@ -1,4 +1,4 @@
-"""The state of a study in numbers and in text: for the live table, a log line, and ``status``.
+"""The state of a study as numbers and text, for the live table, a log line, and ``status``.
 
 Study ──summarise()──▶ Summary ──one_line()──▶ text
 Trial ──trial_row()──▶ one row of a table
@@ -28,11 +28,11 @@ class Summary:
     failed: int
     cancelled: int
     counted: int
-    """Trials that are over and count towards the requested number."""
+    """Finished trials that count towards the requested number."""
     running: int
     queued: int
     waiting: int
-    """Without a job: not submitted yet, or between two attempts."""
+    """Trials without a job: not submitted yet, or between two attempts."""
     imported: int
     node_h: float
     mean_trial_s: float | None
@@ -73,23 +73,23 @@ def summarise(study: Study, now_s: float) -> Summary:
 
 
 def value_text(trial: Trial, objective: Objective) -> str:
-    """Write the value of a trial with its 95% confidence interval; ``-`` if it has none."""
+    """Format the value of a trial with its 95% CI; ``-`` if it has none."""
     return "-" if trial.value is None else objective.text(trial.value, trial.value_se)
 
 
 def param_cells(trial: Trial, names: Sequence[str]) -> tuple[str, ...]:
-    """Write the parameters of a trial, one cell each.  The cell of an absent one is empty."""
+    """Format the parameters of a trial, one cell each.  The cell of an absent one is empty."""
     values = (trial.params.get(name, "") for name in names)
     return tuple(f"{v:.3g}" if isinstance(v, float) else printable(str(v)) for v in values)
 
 
 def one_line(summary: Summary, trials: int | None = None, workers: int | None = None) -> str:
-    """Write the state of a study as one line, for a log.
+    """Format the state of a study as one line, for a log.
 
     Args:
         summary: The counts.
-        trials: Goal of the study, if known.
-        workers: Jobs at a time.  With both, the line ends with an estimate of the time left.
+        trials: Number of trials requested, if known.
+        workers: Number of concurrent jobs.  With both, the line ends with the remaining time.
     """
     goal = f"/{trials}" if trials else ""
     text = (
@@ -107,7 +107,7 @@ def one_line(summary: Summary, trials: int | None = None, workers: int | None = 
 
 
 def expected_text(expected: Expected, study: Study) -> str:
-    """Write which trial the model expects most of, with the 95% CI of its expected value."""
+    """Format the trial with the highest expected value, with the 95% CI of that value."""
     text = study.objective.text(expected.mean, expected.sd)
     return f"highest expected {study.objective.title} {text} in trial {expected.trial}"
 
@@ -118,7 +118,7 @@ def columns(objective: Objective) -> tuple[str, ...]:
 
 
 def trial_row(trial: Trial, now_s: float, objective: Objective) -> tuple[str, ...]:
-    """Write one trial as the cells under :func:`columns`."""
+    """Format one trial as the cells under :func:`columns`."""
     state = str(trial.state)
     seconds = trial.seconds
     if trial.attempt is not None:

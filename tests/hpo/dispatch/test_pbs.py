@@ -428,7 +428,7 @@ def test_a_deletion_that_is_refused_is_reported_with_what_a_person_can_do(pbs, r
     with pytest.raises(Unavailable):
         pbs.cancel(["149.pbs01"])
     assert pbs.cancel(["148.pbs01", "149.pbs01"]) == (
-        "qdel: Server could not connect to MOM 149.pbs01; if the node of such a job is gone for "
+        "qdel: Server could not connect to MOM 149.pbs01; if the node of such a job will "
         "not return, end it by hand: qdel -W force 149.pbs01"
     )
 

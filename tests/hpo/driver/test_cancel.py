@@ -72,7 +72,7 @@ def test_giving_up_twice_is_once_and_giving_up_what_is_over_is_said(lab):
     driver.try_step()
     assert sum("cancelling trial 1 (user)" in line for line in made.said) == 1
     assert "trial 99 cannot be cancelled: it is not in this study" in made.said
-    assert "trial 2 cannot be cancelled: it is complete already" in made.said
+    assert "trial 2 cannot be cancelled: it is already complete" in made.said
 
 
 def test_points_that_wait_outlive_the_cancelling_of_all_jobs(lab):

@@ -114,7 +114,7 @@ def test_a_late_result_of_a_trial_that_was_called_failed_counts(lab):
         0.75,
         None,
     )
-    assert made.said[-1] == "trial 1 complete: 0.75 (its job was given up, but has ended well)"
+    assert made.said[-1] == "trial 1 complete: 0.75 (its job was counted as lost, but completed)"
 
 
 def test_a_job_that_finds_its_run_folder_in_use_uses_up_no_retry(lab):

@@ -83,5 +83,5 @@ def test_a_log_on_a_full_disk_does_not_end_the_study_and_says_that_it_was_full(s
         shown.say("later")
     lines = (disk / "log").read_text(encoding="utf-8").splitlines()
     assert lines[0].endswith("before")
-    assert lines[-3] == "this log could not be written for a while: No space left on device"
+    assert lines[-3] == "some lines of this log could not be written: No space left on device"
     assert [line.split()[-1] for line in lines[-2:]] == ["after", "later"]

@@ -50,7 +50,7 @@ def limit_between(config=None):
 def test_memory_far_over_the_limit_is_refused_in_words_that_name_it():
     config = study_config(memory_gb=0.05)
     assert why_not(LARGE, [], config) == (
-        f"forecast to need {needs_of(LARGE, config).memory_bytes / 1e9:.1f} GB of memory, "
+        f"predicted to need {needs_of(LARGE, config).memory_bytes / 1e9:.1f} GB of memory, "
         "over 1.5 times dispatcher.memory_gb=0.05"
     )
 
@@ -98,7 +98,7 @@ def test_a_training_far_over_the_time_is_refused_once_times_are_known():
     assert why_not(LARGE, known[:5], config) is None
     assert why_not(SMALL, known, config) is None
     why = why_not(LARGE, known, config)
-    assert why.startswith("forecast to take ")
+    assert why.startswith("predicted to take ")
     assert why.endswith("over 1.5 times the 12:00:00 of forecast.hours=12")
 
 
@@ -129,7 +129,7 @@ def test_a_refused_trial_is_no_job_teaches_and_does_not_count(lab):
     assert all("dispatcher.memory_gb" in t.message for t in refused)
     assert not any(made.folder.trial(t.number).exists() for t in refused)
     assert summarise(study, 0.0).failures == {"refused": len(refused)}
-    assert any("failed: refused: forecast to need" in line for line in made.said)
+    assert any("failed: refused: predicted to need" in line for line in made.said)
     taught = training_data(Features(FILTERS), study.trials, Failures.model)
     assert (~taught.succeeded).sum() == len(refused)
 

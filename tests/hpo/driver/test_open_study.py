@@ -96,7 +96,7 @@ def test_a_store_that_is_not_there_is_refused_where_the_trainings_run_here(tmp_p
     train = TrainConfig(store=str(tmp_path / "none"))
     with pytest.raises(ConfigError, match="none does not exist, so every training would fail"):
         missing_store(HpoConfig(study="s", train=train))
-    assert "none cannot be seen from" in missing_store(
+    assert "none is not visible from" in missing_store(
         HpoConfig(study="s", train=train, dispatcher=SLURM)
     )
     assert missing_store(HpoConfig(study="s", train=TrainConfig(store=str(tmp_path)))) == ""

@@ -60,7 +60,7 @@ def test_what_was_taken_back_is_said(ran):
     assert len(made.writer.study.problems) == 4
     folder = made.folder.trial(3)
     assert made.writer.study.problems[2] == (
-        f"the journal has lost trial 3, whose folder is {folder}; it was taken back from there"
+        f"the journal has lost trial 3, whose folder is {folder}; it was recovered from there"
     )
 
 
@@ -69,7 +69,7 @@ def test_the_number_of_a_folder_that_cannot_be_read_is_not_used_again(ran):
     (made.folder.trial(4) / "overrides.txt").write_text("optim.lr=7\n")
     study = go_on(whole[: whole.index(b'"asked", "t": ')].rpartition(b"\n")[0])
     assert [t.number for t in study.trials] == [1, 2, 3, 5]
-    assert "it stays out of the study: optim.lr=7 is outside" in made.writer.study.problems[-1]
+    assert "it cannot be recovered: optim.lr=7 is outside" in made.writer.study.problems[-1]
 
 
 def test_every_kind_of_value_is_read_back_from_its_override(tmp_path):

@@ -71,7 +71,7 @@ def test_a_dry_run_prints_the_first_job_and_writes_nothing(config, tmp_path, cap
 
 
 def test_jobs_of_a_study_that_does_not_exist_cannot_be_cancelled(config, tmp_path):
-    with pytest.raises(StudyError, match=r"stop=jobs: .*study holds no study"):
+    with pytest.raises(StudyError, match=r"stop=jobs: .*study is not a study"):
         drive(replace(config, stop=Stop.jobs), "hpo")
     assert list(tmp_path.iterdir()) == []
 

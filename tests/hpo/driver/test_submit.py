@@ -96,7 +96,7 @@ def test_a_site_that_refuses_for_a_day_is_waited_for_once_it_has_taken_a_job(lab
         again.run()
 
 
-IN_A_ROW = "trainings all ended in an error or vanished"
+IN_A_ROW = "trainings failed with an error or vanished"
 
 
 def test_a_wrong_setup_ends_the_study_after_three_failures(lab):

@@ -50,7 +50,7 @@ def test_a_study_of_our_own_training_is_prepared(tmp_path):
 
 def test_a_folder_that_exists_is_refused(tmp_path):
     refused = hpo("nodule_det.hpo.init", f"out={tmp_path}", code=2)
-    assert refused.stderr == f"error: out={tmp_path} already exists; name a new folder\n"
+    assert refused.stderr == f"error: out={tmp_path} already exists; use a new folder\n"
 
 
 @pytest.mark.parametrize(("name", "program"), [("scikit-learn", "train.py"), ("shell", "train.sh")])

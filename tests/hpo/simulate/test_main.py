@@ -51,7 +51,7 @@ def test_the_command_draws_both_figures_goes_on_and_refuses_other_settings(tmp_p
     assert {r["axis"] for r in read(folder / "curves.csv")} == {"jobs", "rounds", "hours"}
     assert len(read(folder / "summary.csv")) == 2 * 2
     other = simulate_by_command(folder, "stopping.on=true", code=2)
-    assert f"out={folder} holds studies with stopping={{'on': False" in other.stderr
+    assert f"out={folder} has studies with stopping={{'on': False" in other.stderr
 
 
 def test_no_strategy_is_refused():

@@ -71,5 +71,5 @@ def test_a_study_survives_a_log_that_cannot_be_written():
     stream.full = False
     display.say("seen")
     first, second = stream.getvalue().splitlines()
-    assert "could not be written for a while: No space left on device" in first
+    assert "could not be written: No space left on device" in first
     assert second.endswith(" seen")
