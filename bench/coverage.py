@@ -1,19 +1,20 @@
-"""How often 95% CIs of FROC figures hold the truth, by simulation.
+"""Coverage of the 95% CIs of FROC figures, by simulation.
 
     OMP_NUM_THREADS=1 python bench/coverage.py cells --out cells.jsonl
     OMP_NUM_THREADS=1 python bench/coverage.py cells --scans 15 30 105 --per-patient 3 --out p.jsonl
     OMP_NUM_THREADS=1 python bench/coverage.py differences --repetitions 400 --out diff.jsonl
     python bench/coverage.py tables --out cells.jsonl
 
-A cell is a number of scans, a true pAUC, a mean number of lesions per scan, and the reason why
-lesions are missed: "all" can be hit and the scores decide, or found ones score high and the rest is
-never hit ("miss").  A few scans have many lesions (Poisson of a Gamma mean), a scan's ease moves
-all its lesions' scores, and its number of false positives varies (12 on average).  With patients
-the ease and the false positives of a patient's scans hang together, too.
+A cell has a number of scans, a true pAUC, a mean number of lesions per scan, and a reason why
+lesions are missed: either all can be hit and the scores decide ("all"), or hit lesions score high
+and the others are never hit ("miss").  A few scans have many lesions (Poisson with a Gamma mean),
+the difficulty of a scan shifts the scores of all its lesions, and its number of false positives
+varies (12 on average).  With patients, difficulty and false positives of a patient's scans are
+correlated.
 
 Weighted figures are computed here by one matrix product, which is faster with few lesions than the
-package's sorted events; weights, pseudo-lesions and intervals are the package's own, and before a
-run some data sets are computed by the package throughout, which must agree.
+package's sorted events.  Weights, pseudo-lesions and intervals are those of the package.  Before a
+run, some data sets are computed entirely by the package, and the results must agree.
 """
 
 from __future__ import annotations

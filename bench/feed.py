@@ -1,13 +1,12 @@
-"""How many patches a second the feed makes, beside MONAI's dataset on the same volumes.
+"""Patches per second of the feed, compared with MONAI's dataset on the same volumes.
 
     python bench/feed.py [--scans 4] [--seconds 8]
 
-Both make batches of 8 in one process, in turns, from the same volumes: ours from memory-mapped
-files, MONAI's CacheDataset from arrays held in memory, with RandCropByPosNegLabeld and
-RandRotate90d in its three planes (as in MONAI's tutorials; ``tuned`` also caches the indices of
-lesion and background and leaves out the copy of the cache).  Ours also makes the weights.
-Trust the ratios: seconds depend on the machine.
-Prints one JSON object.
+Both make batches of 8 in one process, alternately, from the same volumes: ours from memory-mapped
+files, MONAI's CacheDataset from arrays in memory, with RandCropByPosNegLabeld and RandRotate90d in
+its three planes (as in MONAI's tutorials; ``tuned`` also caches the indices of lesion and
+background and does not copy the cache).  Ours also makes the weights.  Only the ratios are
+meaningful, since seconds depend on the machine.  Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -179,7 +178,7 @@ def main() -> None:
     parser.add_argument("--scans", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=8.0, help="for each feed and patch size")
     args = parser.parse_args()
-    warnings.simplefilter("ignore")  # MONAI's deprecations are not what is measured
+    warnings.simplefilter("ignore")  # MONAI's deprecation warnings
     with tempfile.TemporaryDirectory() as folder:
         results = list(compare(make_scans(Path(folder), args.scans), args.seconds))
     print(json.dumps({"processor": platform.processor(), "results": results}, indent=1))

@@ -62,7 +62,7 @@ def settings(precision: str, params: dict[str, float]) -> TrainConfig:
 
 
 def measure(train: TrainConfig) -> int:
-    """Train for two steps as the train command does; gives the peak memory of the process."""
+    """Train for two steps as the train command does; returns the peak memory of the process."""
     import torch
 
     from nodule_det.model import build_model, choose_precision, normalise

@@ -1,4 +1,4 @@
-"""How fast the FROC analysis is, beside MONAI's curve on the same job in the same run.
+"""Speed of the FROC analysis, compared with MONAI's curve for the same job in the same run.
 
     OMP_NUM_THREADS=1 python bench/froc.py [--candidates 500000] [--out froc-bench.json]
     OMP_NUM_THREADS=1 python bench/froc.py --scan-by-scan 2 --candidates 10000000

@@ -1,10 +1,10 @@
-"""How far training and prediction on this GPU are from what its arithmetic allows.
+"""Speed of training and prediction on this GPU, compared with the limits of its arithmetic.
 
     python bench/gpu.py                         # under 8 minutes, needs no argument
     python bench/gpu.py --device cpu --quick    # every part at toy sizes, in a minute
 
-Parts, each printed as one JSON line when it is done, so that a run that is cut off still says
-something.  A part that fails prints its error, and the next one follows.
+Each part prints one JSON line when it is done, so that an interrupted run still has results.  A
+part that fails prints its error, and the next one follows.
 
 machine     device, driver, torch, cuDNN; peak of a bf16 matrix product and of a copy
 feed        (a) patches/s of our feed alone, and of MONAI's and TorchIO's usual set-ups
@@ -498,11 +498,11 @@ def main(words: Sequence[str] | None = None) -> list[dict[str, Any]]:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     auto = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--device", default=auto, help="cuda or cpu")
-    parser.add_argument("--quick", action="store_true", help="toy sizes, to see that it works")
+    parser.add_argument("--quick", action="store_true", help="toy sizes, for a quick check")
     parser.add_argument("--seconds", type=float, default=450.0, help="start no part after this")
     parser.add_argument("--out", default="gpu.json", help="results as JSON")
     options = parser.parse_args(words)
-    warnings.simplefilter("ignore")  # MONAI's deprecations are not what is measured
+    warnings.simplefilter("ignore")  # MONAI's deprecation warnings
     keep_freed_pages()
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(options, Path(folder))
@@ -513,7 +513,7 @@ def main(words: Sequence[str] | None = None) -> list[dict[str, Any]]:
                 continue
             try:
                 part(bench)
-            except Exception as error:  # the next part may still say something
+            except Exception as error:  # continue with the next part
                 bench.say(part=part.__name__, error=f"{type(error).__name__}: {error}"[:500])
             if bench.device.type == "cuda":
                 torch.cuda.empty_cache()

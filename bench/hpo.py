@@ -131,7 +131,7 @@ def table(args: argparse.Namespace) -> None:
 
 
 def workers(args: argparse.Namespace) -> None:
-    """Print what many workers lose to one, and how much sooner they arrive."""
+    """Print the loss of many workers compared with one, and the time that they save."""
     studies = _read_all(args.files)
     alone = {k[2:]: rows for k, rows in studies.items() if k[:2] == (args.peer, 1)}
     longer = {k[1:]: rows for k, rows in _read_all(args.longer).items() if k[0] == args.peer}
@@ -341,7 +341,7 @@ def main() -> None:
         type=Path,
         nargs="*",
         default=[],
-        help="files of `run --jobs 160` or the like: one worker's final value may need more jobs",
+        help="files of `run --jobs 160` or similar, to reach the final value of one worker",
     )
     many.set_defaults(do=workers)
     spents = commands.add_parser("spent")

@@ -1,16 +1,17 @@
-"""Others' tuning methods, and variants of ours, behind the signature of our strategies.
+"""Tuning methods of other packages, and variants of ours, with the signature of our strategies.
 
     name ──peer()──▶ propose(space, trials, config, rng), settings
 
-Peers beside the strategies of ``nodule_det.hpo``: ``tpe`` and ``optuna_gp`` are Optuna's,
-``plain_botorch`` is BoTorch as its tutorials have it, and ``ax`` and ``smac`` want an environment
-of their own (``hpo_ax_smac.py``); all of these get 0 for a failed training.
-Variants of ours: ``*-zero`` reads it as 0 too, ``*-map`` has only the most probable
-hyperparameters, ``*-final`` ignores the validations of running trainings, ``*-alone`` does not see
-what is running at all, ``*-blind`` sees no standard errors, ``*-squeezed`` sees all values within
-0.01 of each other, ``*-straight`` has no shear, ``*-smooth`` no rougher share, ``*-stop`` stops
-early, ``*-cost`` divides by the hours, ``*-prior`` expects the learning rate near 3e-4, where these
-functions have it, and ``*-wrong`` near 1e-6.
+Peers, in addition to the strategies of ``nodule_det.hpo``: ``tpe`` and ``optuna_gp`` are Optuna's,
+``plain_botorch`` is BoTorch as in its tutorials, and ``ax`` and ``smac`` need their own
+environments (``hpo_ax_smac.py``).  All of these get 0 for a failed training.
+
+Variants of ours: ``*-zero`` also uses 0 for a failure, ``*-map`` uses only the most probable
+hyperparameters, ``*-final`` ignores the validations of running trainings, ``*-alone`` ignores
+running trainings, ``*-blind`` ignores standard errors, ``*-squeezed`` sees all values within 0.01
+of each other, ``*-straight`` has no shear, ``*-smooth`` has a single length scale, ``*-stop`` stops
+early, ``*-cost`` divides by the hours, ``*-prior`` has a prior of the learning rate near 3e-4,
+which is right for these functions, and ``*-wrong`` one near 1e-6.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from nodule_det.hpo.study.trial import Trial
 
 
 class Optuna:
-    """A study of Optuna's, with one of its samplers."""
+    """An Optuna study with one of its samplers."""
 
     def __init__(self, space: Space, sampler: Any) -> None:
         import optuna
@@ -178,7 +179,7 @@ View = Callable[[Space, Sequence[Trial]], tuple[Space, Sequence[Trial]]]
 
 
 def seen_through(view: View, propose: Propose) -> Propose:
-    """Let a strategy see another space, or other trials, than there are."""
+    """Show a strategy another space, or other trials, than the real ones."""
 
     def propose_so(space: Space, trials: Sequence[Trial], *others: Any) -> Params:
         return propose(*view(space, trials), *others)

@@ -3,10 +3,10 @@
     python bench/inference.py [--size 96 160 160] [--filters 16] [--rounds 2] [--threads 1]
 
 One untrained network (batch norms warmed up) computes one volume of noise in every way, in
-interleaved rounds of one process; the truth is one pass of that network over the whole volume.
-Seconds are the processor's, and every ratio is MONAI's default over the way in its row: trust
-ratios, seconds depend on the machine.  The peak is what one pass adds to the memory of a process
-of its own.  Needs Linux.  Prints one JSON object.
+interleaved rounds of one process.  The reference is one pass of that network over the whole volume.
+Seconds are CPU time, and every ratio is MONAI's default divided by the row.  Only the ratios are
+meaningful, since seconds depend on the machine.  The peak is the memory that one pass adds to a
+separate process.  Needs Linux.  Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def added_bytes(way: Way) -> int:
 
 
 def _measure(way: Way, connection: Connection) -> None:
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     before = _status("VmRSS")
     way()
     connection.send(_status("VmHWM") - before)
@@ -125,7 +125,7 @@ def compare(size_vox: list[int], config: ModelConfig, rounds: int, threads: int)
     """Measure all ways in turn; the first round only warms up."""
     volume = np.random.default_rng(0).integers(-1024, 400, size_vox, dtype=np.int16)
     for way in ways_of(config, volume[:32, :32, :32])[1].values():
-        way()  # what a process takes once, whatever it computes
+        way()  # memory that a process allocates only once
     model, ways = ways_of(config, volume)
     peak = {name: added_bytes(way) for name, way in ways.items()}  # before threads are started
     torch.set_num_threads(threads)

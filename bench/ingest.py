@@ -1,4 +1,4 @@
-"""How long ingest takes for a scan of 512 x 512 x 300, and how large it is in the store.
+"""Time and disk space of ingest for a scan of 512 x 512 x 300 voxels.
 
     python bench/ingest.py [--scans 3]
 
@@ -69,7 +69,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--scans", type=int, default=3)
-    parser.add_argument("--source", type=Path, help="a data set that is there, instead of phantoms")
+    parser.add_argument("--source", type=Path, help="an existing data set, instead of phantoms")
     args = parser.parse_args()
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     with tempfile.TemporaryDirectory() as name:

@@ -1,15 +1,15 @@
-"""Kill the tuning driver hundreds of times, and count: did every job run exactly once?
+"""Kill the tuning driver hundreds of times, and check that every job ran exactly once.
 
     python bench/soak.py FOLDER [--kills 200]                                      local processes
     bash tests/slurm/start_slurm.sh SLURM 47017; export SLURM_CONF=SLURM/slurm.conf
     python bench/soak.py FOLDER --dispatcher slurm|pbs_over_slurm --slurm-dir SLURM       real Slurm
-    python bench/soak.py FOLDER --dispatcher pbs          your PBS: its server is left as it is
+    python bench/soak.py FOLDER --dispatcher pbs          your PBS, whose server is not changed
 
-A real driver (`python -m nodule_det.hpo`) runs a study of short stand-in trainings; it is killed by
-SIGKILL at a random moment and started again, over and over, then left to finish.  A fifth of the
-answers of sbatch or qsub is lost, of half of these jobs after they were submitted; with --slurm-dir
-the Slurm controller is stopped and started as well, every 20 kills.  Each training notes its
-start in a file, so the count does not rely on the driver.
+A real driver (`python -m nodule_det.hpo`) runs a study of short stand-in trainings.  It is killed
+by SIGKILL at a random moment and restarted, again and again, and then left to finish.  A fifth of
+the answers of sbatch or qsub is lost, half of them after the job was submitted.  With --slurm-dir
+the Slurm controller is also stopped and started, every 20 kills.  Each training records its start
+in a file, so the count does not rely on the driver.
 """
 
 from __future__ import annotations

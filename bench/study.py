@@ -4,9 +4,9 @@
 
     phantom scans ──data──▶ store ──hpo, for each strategy──▶ studies ──▶ curves.csv, curves.png
 
-Running the same command again resumes it: the store is made once, and studies are resumed.  The
-trainings take one core each; the space is ``bench/study.space.yaml``.  The last lines show how good
-the best setting of each strategy was.
+Running the same command again resumes it: the store is made once, and studies are resumed.  Each
+training uses one core.  The space is ``bench/study.space.yaml``.  The last lines show the best
+setting of each strategy.
 """
 
 from __future__ import annotations
