@@ -98,7 +98,7 @@ def test_a_column_of_text_is_not_copied():
     ("odd", "plain"),
     [(" A ", "a"), ("x/y.nii.gz", "y"), ("007", "7"), ("7.0", "7"), ("1.20", "1.20"), ("0", "0")],
 )
-def test_an_id_without_what_tools_add_or_remove(odd, plain):
+def test_ids_are_compared_without_what_tools_add_or_remove(odd, plain):
     assert plain_id(odd) == plain
 
 

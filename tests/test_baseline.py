@@ -27,7 +27,7 @@ def ball(center, diameter_mm, hu=50, grid=GRID, lung_hu=-850):
 
 
 @pytest.mark.parametrize("scale_mm", SCALES_MM[:-1])
-def test_an_isolated_nodule_is_the_best_candidate_at_its_place_and_size(scale_mm):
+def test_an_isolated_nodule_is_the_best_candidate_with_its_position_and_size(scale_mm):
     diameter_mm = 2 * RADIUS_PER_SCALE * scale_mm
     found = find_blobs(ball((31.3, 28.0, 30.6), diameter_mm), GRID, EVERYWHERE)
     place = GRID.to_world([31.3, 28.0, 30.6])
@@ -41,7 +41,7 @@ def test_the_score_of_a_ball_of_full_contrast_is_nearly_one():
     assert find_blobs(volume, GRID, EVERYWHERE).score[0] == pytest.approx(1, abs=0.05)
 
 
-def test_a_ball_answers_more_than_a_vessel_of_its_width():
+def test_a_ball_responds_more_strongly_than_a_vessel_of_its_width():
     y, x = np.indices(GRID.size_vox[1:])
     tube = np.hypot(y - 30, x - 30) < 4
     volume = np.broadcast_to(np.where(tube, 50, -850).astype(np.int16), GRID.size_vox)
@@ -58,14 +58,14 @@ def test_only_centres_in_the_lung_count_and_two_nodules_are_two_candidates():
     np.testing.assert_allclose(alone.world_mm, [GRID.to_world([20, 20, 20])], atol=0.5)
 
 
-def test_the_spacing_of_the_store_changes_place_and_size_little():
+def test_the_spacing_of_the_store_hardly_changes_position_and_size():
     fine = Grid((60, 60, 60), (0.6, 0.6, 0.6), (0.0, 0.0, 0.0))
     found = find_blobs(ball((30, 30, 30), 7, grid=fine), fine, EVERYWHERE)
     assert np.linalg.norm(found.world_mm[0] - 18.0) < 0.6 * math.sqrt(3)
     assert found.diameter_mm[0] == pytest.approx(7, rel=0.02)
 
 
-def test_an_even_lung_has_no_candidate():
+def test_a_uniform_lung_has_no_candidate():
     empty = np.full(GRID.size_vox, -850, np.int16)
     found = find_blobs(empty, GRID, EVERYWHERE)
     assert len(found) == 0
@@ -126,7 +126,7 @@ def test_on_a_phantom_it_finds_several_times_more_than_chance(store):
     assert found > 5 * chance
 
 
-def test_the_command_writes_luna16s_columns_for_the_scans_asked_for(store, tmp_path, monkeypatch):
+def test_the_command_writes_luna16s_columns_for_the_requested_scans(store, tmp_path, monkeypatch):
     asked = store.scans[1].series_uid
     (tmp_path / "scans.csv").write_text(f"seriesuid\n{asked}\n")
     out = tmp_path / "new" / "candidates.csv"

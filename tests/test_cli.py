@@ -96,7 +96,7 @@ def test_an_unknown_choice_of_a_group_lists_the_known_ones(tmp_path):
     )
 
 
-def test_a_folder_that_cannot_be_written_is_one_line_in_every_command(tmp_path):
+def test_a_folder_that_cannot_be_written_is_a_one_line_error_in_every_command(tmp_path):
     (tmp_path / "file").write_text("")
     (tmp_path / "rows.csv").write_text(
         "seriesuid,coordX,coordY,coordZ,diameter_mm,probability\na,1,2,3,4,0.5\n"
@@ -114,7 +114,7 @@ def test_a_folder_that_cannot_be_written_is_one_line_in_every_command(tmp_path):
     )
 
 
-def test_linear_algebra_in_one_thread_is_not_handed_on_to_jobs():
+def test_single_threaded_linear_algebra_is_not_passed_on_to_jobs():
     code = (
         "import os; from nodule_det.cli import calculate_in_one_thread as one; one(); "
         "import numpy as np, scipy.linalg; a = np.eye(600) @ np.eye(600); scipy.linalg.inv(a); "

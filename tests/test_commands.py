@@ -29,7 +29,7 @@ def test_the_table_lists_every_command_of_the_package():
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_words_of_a_command_lead_to_its_module(name):
+def test_the_name_of_a_command_leads_to_its_module(name):
     main = load(name)
     assert isinstance(main, Command)
     assert main.name == name
@@ -45,7 +45,7 @@ def test_the_words_of_a_command_lead_to_its_module(name):
         ("train ~experiment", ("train", ["~experiment"])),
     ],
 )
-def test_leading_words_are_the_command_and_the_rest_is_its_own(words, expected):
+def test_leading_words_are_the_command_and_the_rest_its_arguments(words, expected):
     assert resolve(words.split()) == expected
 
 
@@ -66,7 +66,7 @@ def test_a_mistyped_command_gets_a_hint(words, message):
     assert message in str(refused.value)
 
 
-def test_sub_commands_are_those_below_the_words():
+def test_sub_commands_begin_with_the_name_of_their_command():
     assert list(sub_commands("")) == list(COMMANDS)
     assert "hpo status" in sub_commands("hpo")
     assert "hpo" not in sub_commands("hpo")

@@ -19,7 +19,7 @@ from nodule_det.errors import ConfigError
 from tests.programs import need_programs
 
 
-def test_every_command_is_offered_by_its_words():
+def test_every_command_is_completed_word_by_word():
     for name in COMMANDS:
         *before, last = name.split()
         assert f"{last} " in complete(" ".join(["nodule-det", *before, ""]))
@@ -41,11 +41,11 @@ def test_every_command_is_offered_by_its_words():
         ("nodule-det trian st", []),
     ],
 )
-def test_settings_and_their_values_are_offered(line, offered):
+def test_settings_and_their_values_are_completed(line, offered):
     assert complete(line) == offered
 
 
-def test_files_are_offered_where_a_setting_is_a_text(tmp_path, monkeypatch):
+def test_files_are_completed_if_a_setting_is_a_text(tmp_path, monkeypatch):
     (tmp_path / "stores").mkdir()
     (tmp_path / "stories.txt").touch()
     monkeypatch.chdir(tmp_path)

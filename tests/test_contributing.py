@@ -24,7 +24,7 @@ def page(text: str) -> str:
     return above + table() if below else text
 
 
-def test_contributing_shows_the_table_of_layers():
+def test_contributing_has_the_current_table_of_layers():
     text = PAGE.read_text(encoding="utf-8")
     assert HEADING in text
     assert text == page(text), "run python -m tests.test_contributing"

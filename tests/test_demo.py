@@ -45,18 +45,18 @@ def test_it_shows_each_command_and_both_detectors(demo):
     assert blob.startswith("blob detector")
 
 
-def test_a_second_demo_reuses_what_stands_and_says_the_same(demo):
+def test_a_second_demo_reuses_results_and_prints_the_same(demo):
     assert commands(demo[1]) == ["nodule_det.data", "nodule_det.train"]
     assert result(demo[1]) == result(demo[0])
 
 
-def test_another_seed_trains_anew_and_takes_over_the_blobs(demo):
+def test_another_seed_trains_again_and_reuses_the_blobs(demo):
     assert commands(demo[2]) == ["nodule_det.data", "nodule_det.train"]
     assert result(demo[2])[1] == result(demo[0])[1]
     assert "run-seed1" in demo[2]
 
 
-def test_a_command_that_fails_ends_the_demo_with_its_code_named(tmp_path):
+def test_a_command_that_fails_ends_the_demo_with_its_exit_code(tmp_path):
     words = [f"dir={tmp_path}", "data=['phantom.n_scans=0']"]
     line = [sys.executable, "-m", "nodule_det.demo", *words]
     done = subprocess.run(line, capture_output=True, text=True, check=False)

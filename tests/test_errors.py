@@ -26,7 +26,7 @@ def test_codes_of_signals_are_those_of_a_shell():
 
 
 @pytest.mark.parametrize("code", ExitCode)
-def test_a_code_is_found_again_by_the_reason_in_result_json(code):
+def test_a_code_is_found_by_the_reason_in_result_json(code):
     assert ExitCode.of(code.reason) is code
 
 

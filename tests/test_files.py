@@ -36,13 +36,13 @@ def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_json_without_nan(tmp_path):
+def test_json_refuses_nan(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "a.json", {"x": float("nan")})
     assert not list(tmp_path.iterdir())
 
 
-def test_a_torn_line_of_metrics_is_left_out(tmp_path):
+def test_a_truncated_line_of_metrics_is_skipped(tmp_path):
     path = tmp_path / "metrics.jsonl"
     append_jsonl(path, {"step": 1})
     append_jsonl(path, {"step": 2})
@@ -51,7 +51,7 @@ def test_a_torn_line_of_metrics_is_left_out(tmp_path):
     assert read_jsonl(tmp_path / "none.jsonl") == []
 
 
-def test_a_folder_that_is_not_there_is_told_by_the_name_that_was_asked_for(tmp_path):
+def test_a_missing_folder_is_reported_with_the_requested_name(tmp_path):
     wanted = tmp_path / "none" / "trials.csv"
     with pytest.raises(FileNotFoundError) as caught:
         write_text(wanted, "a")

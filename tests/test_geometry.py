@@ -41,7 +41,7 @@ def test_flipped_axes_run_against_the_world():
 
 
 @given(grids(), coordinate, coordinate, coordinate)
-def test_there_and_back_is_where_it_was(grid, x, y, z):
+def test_converting_there_and_back_changes_nothing(grid, x, y, z):
     np.testing.assert_allclose(grid.to_world(grid.to_voxel([x, y, z])), [x, y, z], atol=1e-6)
 
 
@@ -86,7 +86,7 @@ def test_a_grid_reaches_to_the_outer_faces_of_its_voxels():
 
 
 @pytest.mark.parametrize("spacing_mm", [(0.0, 1, 1), (1, -1, 1), (1, 1, float("nan"))])
-def test_a_spacing_that_is_none_is_refused(spacing_mm):
+def test_an_invalid_spacing_is_refused(spacing_mm):
     with pytest.raises(GeometryError, match=r"spacing_mm=.* \(z, y, x\) must be positive"):
         Grid((2, 2, 2), spacing_mm, (0, 0, 0))
 

@@ -82,7 +82,7 @@ def any_file_system(request, monkeypatch):
 
 
 @pytest.mark.usefixtures("any_file_system")
-def test_a_lock_that_is_held_is_refused_with_its_holder(tmp_path):
+def test_a_held_lock_is_refused_with_its_holder(tmp_path):
     path = tmp_path / ".lock"
     with holding(path) as process:
         refused(path, rf"the folder is in use: held by process {process.pid} on \S+, since 2")
@@ -105,7 +105,7 @@ def test_the_lock_of_a_killed_process_is_taken_over_at_once(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_process_that_is_stopped_keeps_its_lock_however_long(tmp_path):
+def test_a_stopped_process_keeps_its_lock_indefinitely(tmp_path):
     path = tmp_path / ".lock"
     with holding(path) as process:
         process.send_signal(signal.SIGSTOP)
@@ -114,7 +114,7 @@ def test_a_process_that_is_stopped_keeps_its_lock_however_long(tmp_path):
 
 
 @pytest.mark.usefixtures("any_file_system")
-def test_a_killed_holder_on_another_host_keeps_its_lock_until_it_was_silent_for_long(tmp_path):
+def test_a_killed_holder_on_another_host_keeps_its_lock_until_it_is_stale(tmp_path):
     path = tmp_path / ".lock"
     with holding(path, host="node7") as process:
         process.kill()
@@ -126,7 +126,7 @@ def test_a_killed_holder_on_another_host_keeps_its_lock_until_it_was_silent_for_
             assert lock.took_over.host == "node7"
 
 
-def test_where_flock_reaches_all_hosts_a_killed_holder_elsewhere_is_seen_at_once(
+def test_if_flock_reaches_all_hosts_a_killed_holder_elsewhere_is_noticed_at_once(
     tmp_path, monkeypatch
 ):
     monkeypatch.setattr(locking, "flock_reaches_all_hosts", lambda folder: True)
@@ -139,7 +139,7 @@ def test_where_flock_reaches_all_hosts_a_killed_holder_elsewhere_is_seen_at_once
             assert lock.took_over.host == "node7"
 
 
-def test_a_free_flock_proves_nothing_where_it_holds_on_one_node_only(tmp_path, monkeypatch):
+def test_a_free_flock_proves_nothing_if_it_only_works_on_one_node(tmp_path, monkeypatch):
     path = tmp_path / ".lock"
     with holding(path, host="node7") as process:
         process.kill()
@@ -177,7 +177,7 @@ def test_the_mount_says_whether_flock_reaches_all_hosts(
     assert not flock_reaches_all_hosts(tmp_path)
 
 
-def test_a_holder_that_lost_its_lock_ends_before_it_writes_again(tmp_path):
+def test_a_holder_that_lost_its_lock_exits_before_it_writes_again(tmp_path):
     path = tmp_path / ".lock"
     with holding(path, host="node7", beat_s=0.05) as process:
         rewrite(path, host="node8", pid=7, token="another")
@@ -197,7 +197,7 @@ def test_the_heartbeat_keeps_a_lock_alive(tmp_path):
         refused(path, "on node7")
 
 
-def test_a_later_process_of_the_same_number_is_not_the_holder(tmp_path):
+def test_a_later_process_with_the_same_pid_is_not_the_holder(tmp_path):
     path = tmp_path / ".lock"
     with take(path):
         holder = json.loads(path.read_text())
@@ -207,7 +207,7 @@ def test_a_later_process_of_the_same_number_is_not_the_holder(tmp_path):
             assert lock.took_over.pid == os.getpid()
 
 
-def test_a_lock_from_before_a_reboot_is_stale_and_one_of_a_namesake_is_not(tmp_path):
+def test_a_lock_from_before_a_reboot_is_stale_but_not_one_of_a_host_with_the_same_name(tmp_path):
     path = tmp_path / ".lock"
     with take(path):
         rewrite(path, started="0badb007-1")
@@ -217,7 +217,7 @@ def test_a_lock_from_before_a_reboot_is_stale_and_one_of_a_namesake_is_not(tmp_p
             assert lock.took_over.started == "0badb007-1"
 
 
-def test_a_process_number_of_another_container_proves_nothing(tmp_path):
+def test_a_pid_from_another_container_proves_nothing(tmp_path):
     path = tmp_path / ".lock"
     with take(path):
         rewrite(path, namespace="pid:[1]", pid=2**22 + 1)
@@ -240,7 +240,7 @@ def test_a_lock_of_an_earlier_version_is_held_by_flock_alone(tmp_path, content):
         assert read_holder(path).pid == os.getpid()
 
 
-def test_an_earlier_versions_lock_of_another_host_is_free_after_a_long_silence(tmp_path):
+def test_an_earlier_versions_lock_from_another_host_is_free_once_it_is_stale(tmp_path):
     path = tmp_path / ".lock"
     path.write_text("process 7 on node7\n")
     refused(path, "held by process 7 on node7;")
@@ -260,7 +260,7 @@ def test_the_lock_of_an_earlier_driver_is_read(tmp_path):
     "content",
     ["{", "[]", "null", '{"host": 3, "pid": "x"}', "\0" * 40, "[" * 9999, '{"host": "a"}'],
 )
-def test_a_damaged_lock_is_stale_by_age_alone(tmp_path, content):
+def test_a_damaged_lock_is_stale_only_by_age(tmp_path, content):
     path = tmp_path / ".lock"
     path.write_text(content)
     refused(path, "held by another process, since 2")
@@ -269,7 +269,7 @@ def test_a_damaged_lock_is_stale_by_age_alone(tmp_path, content):
         assert read_holder(path).pid == os.getpid()
 
 
-def test_of_many_processes_one_at_a_time_holds_the_lock(tmp_path):
+def test_only_one_of_many_processes_holds_the_lock_at_a_time(tmp_path):
     """Each adds one to a number while it holds the lock: a lost update would show."""
     path, number = tmp_path / ".lock", tmp_path / "number"
     number.write_text("0")
@@ -294,7 +294,7 @@ def test_of_many_processes_one_at_a_time_holds_the_lock(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["number"]
 
 
-def test_a_file_system_without_hard_links_will_do(tmp_path, monkeypatch):
+def test_a_file_system_without_hard_links_works(tmp_path, monkeypatch):
     def link(source, target):
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
@@ -306,7 +306,7 @@ def test_a_file_system_without_hard_links_will_do(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_disk_without_space_for_the_lock_is_named_and_nothing_is_left(small_disk):
+def test_a_full_disk_is_reported_and_leaves_no_lock(small_disk):
     path = small_disk("40k") / ".lock"
     with open(path.with_name("filler"), "wb", buffering=0) as f, contextlib.suppress(OSError):
         while True:
@@ -317,7 +317,7 @@ def test_a_disk_without_space_for_the_lock_is_named_and_nothing_is_left(small_di
     assert [p.name for p in path.parent.iterdir()] == ["filler"]
 
 
-def test_a_holder_elsewhere_that_was_silent_for_days_seems_gone(tmp_path):
+def test_a_holder_elsewhere_that_is_silent_for_days_seems_gone(tmp_path):
     path = tmp_path / ".lock"
     assert why_gone(path) == (None, "")
     with holding(path, host="login2"):

@@ -16,7 +16,7 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def test_without_a_command_all_are_listed():
+def test_without_arguments_all_commands_are_listed():
     done = run()
     assert (done.returncode, done.stderr) == (0, "")
     for name, text in COMMANDS.items():
@@ -44,7 +44,7 @@ def test_settings_reach_the_command(tmp_path):
     assert done.stderr.startswith(f"error: {tmp_path}/journal.jsonl")
 
 
-def test_a_mistyped_command_is_one_line_and_exit_code_2():
+def test_a_mistyped_command_is_a_one_line_error_with_exit_code_2():
     done = run("tain", "store=s")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (

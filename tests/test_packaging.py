@@ -43,7 +43,7 @@ def run(installed, folder, *words):
     ).stdout
 
 
-def test_every_module_setting_and_page_is_in_the_wheel(installed):
+def test_every_module_setting_file_and_page_is_in_the_wheel(installed):
     def files(folder):
         found = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
         return {name for name in found if "__pycache__" not in name}

@@ -39,7 +39,7 @@ def test_a_log_gets_one_plain_line_at_an_interval():
     )
 
 
-def test_a_terminal_gets_one_line_that_is_wiped_at_the_end():
+def test_a_terminal_gets_one_line_that_is_erased_at_the_end():
     text = count(Terminal(), 1.0)
     assert [f"{n}/10" in text for n in (1, 10)] == [True, True]
     assert "elapsed 0:10, ETA 0:00" in text
@@ -53,12 +53,12 @@ def test_a_fast_loop_does_not_draw_every_step():
     assert text.count("/100") == 52, "the first, every second (1/8 s apart), and the last"
 
 
-def test_several_processes_are_counted_by_one():
+def test_only_one_of_several_processes_shows_progress():
     stream = Terminal()
     with Progress("scans", 1, stream=stream, enabled=False) as progress:
         progress.advance()
     assert (progress.done, stream.getvalue()) == (1, "")
 
 
-def test_steps_done_before_a_resume_do_not_count_as_speed():
+def test_steps_of_earlier_sessions_do_not_count_for_the_eta():
     assert "scans 9/10  elapsed 0:40, ETA 0:40" in count(io.StringIO(), 40.0, done=8)

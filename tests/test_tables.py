@@ -17,7 +17,7 @@ def table(tmp_path, text, required=ANNOTATION_COLUMNS, **options):
     return read_table(path, required, **options)
 
 
-def test_luna16_rows_are_read_as_they_are(tmp_path):
+def test_luna16_rows_are_read_unchanged(tmp_path):
     read = table(tmp_path, f"{HEADER}\n1.3.6,-57.4,131.2,-520.3,15.4\n")
     assert read.text("seriesuid") == ["1.3.6"]
     np.testing.assert_array_equal(read.numbers("coordX"), [-57.4])
@@ -64,7 +64,7 @@ def test_a_missing_file_is_named(tmp_path):
         read_table(tmp_path / "none.csv", ["a"])
 
 
-def test_a_word_in_a_column_of_numbers_is_named_with_its_line(tmp_path):
+def test_text_in_a_column_of_numbers_is_reported_with_its_line(tmp_path):
     read = table(tmp_path, f"{HEADER}\n1.2,1,2,3,4\n\n1.2,1,2,three,4\n")
     with pytest.raises(TableError, match=r"a\.csv line 4: coordZ='three' is not a number"):
         read.numbers("coordZ")

@@ -36,7 +36,7 @@ def test_what_is_not_a_regular_file_is_refused_without_waiting(tmp_path):
         assert read_end(path, 100) == ""
 
 
-def test_a_missing_file_is_told_from_a_damaged_one(tmp_path):
+def test_a_missing_file_is_distinguished_from_a_damaged_one(tmp_path):
     with pytest.raises(FileNotFoundError):
         read_bytes(tmp_path / "a", 100)
     assert read_end(tmp_path / "a", 100) == ""

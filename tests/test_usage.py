@@ -9,7 +9,7 @@ from nodule_det.errors import ConfigError
 from nodule_det.usage import explain, help_text
 
 
-def test_help_names_every_setting_with_its_default():
+def test_help_shows_every_setting_with_its_default():
     text = help_text("train", TrainConfig)
     for key, (_, doc) in settings(TrainConfig):
         assert f"  {key} (" in text
@@ -24,7 +24,7 @@ def test_help_lists_sub_commands_and_groups():
     assert "|local|" in text
 
 
-def test_the_reason_of_a_chain_of_errors_is_the_one_reported():
+def test_the_cause_of_a_chain_of_errors_is_reported():
     error = RuntimeError("wrapped")
     error.__cause__ = ConfigError("seed=-1 must lie in [0, 2]")
     assert explain(error, TrainConfig) == "seed=-1 must lie in [0, 2]"

@@ -9,7 +9,7 @@ from nodule_det.errors import ConfigError
 
 
 @pytest.mark.parametrize("workers", [-1, 1025])
-def test_a_number_of_processes_that_no_machine_has_is_refused(workers):
+def test_an_impossible_number_of_processes_is_refused(workers):
     with pytest.raises(ConfigError, match=rf"workers={workers} must lie in \[0, 1024\]"):
         BaselineConfig(workers=workers)
 

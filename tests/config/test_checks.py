@@ -11,7 +11,7 @@ from nodule_det.errors import ConfigError
 
 
 @pytest.mark.parametrize("value", [0, 0.5, 1])
-def test_the_ends_of_a_range_belong_to_it(value):
+def test_the_ends_of_a_range_are_allowed(value):
     require_range("share", value, 0, 1)
 
 
@@ -30,7 +30,7 @@ def test_a_step_counts_from_the_low_end(value, fits):
             require_step("n", value, 2, 6, 2)
 
 
-def test_a_choice_is_refused_with_all_that_there_are():
+def test_an_unknown_choice_is_refused_with_the_allowed_ones():
     require_choice("edge", 3, (3, 5))
     with pytest.raises(ConfigError, match="edge=4 must be one of 3, 5"):
         require_choice("edge", 4, (3, 5))

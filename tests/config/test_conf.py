@@ -10,5 +10,5 @@ CONF = Path(__file__).parents[2] / "conf"
 
 
 @pytest.mark.parametrize("path", sorted(CONF.rglob("*.yaml")), ids=lambda p: p.stem)
-def test_a_file_opens_with_what_it_is_for(path):
+def test_a_file_begins_with_its_purpose(path):
     assert any(line.startswith("# ") for line in path.read_text().splitlines()[:2])

@@ -27,6 +27,6 @@ def test_each_table_must_be_named(name):
         ({"seed": -1}, "seed=-1 must lie in"),
     ],
 )
-def test_a_value_that_makes_no_sense_is_refused(settings, message):
+def test_an_impossible_value_is_refused(settings, message):
     with pytest.raises(ConfigError, match=message):
         EvaluateConfig(**TABLES, **settings)

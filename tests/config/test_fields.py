@@ -40,7 +40,7 @@ def test_settings_have_dotted_names_defaults_and_docstrings():
     }
 
 
-def test_plain_values_are_what_yaml_can_hold():
+def test_plain_values_can_be_written_as_yaml():
     assert as_plain(Outer()) == {"count": 3, "quiet": False, "inner": {"shades": ["light"]}}
 
 

@@ -47,7 +47,7 @@ def test_a_study_that_cannot_work_is_refused(settings, message):
         HpoConfig(study="s", **settings)
 
 
-def test_two_jobs_may_share_a_gpu_that_is_named_twice():
+def test_two_jobs_may_share_a_gpu_that_is_listed_twice():
     HpoConfig(study="s", workers=2, dispatcher=DispatcherConfig(gpus=[0, 0]))
 
 

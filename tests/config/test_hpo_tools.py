@@ -53,6 +53,6 @@ def test_a_wrong_setting_is_refused(kind, settings, message):
         kind(**settings)
 
 
-def test_a_study_may_be_shown_without_a_trial_but_not_cancelled():
+def test_show_works_without_a_trial_but_cancel_does_not():
     assert ShowConfig(study="s").trial == 0
     assert CancelConfig(study="s", trial=1).trial == 1

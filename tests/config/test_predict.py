@@ -6,7 +6,7 @@ from nodule_det.config.predict import PredictConfig
 from nodule_det.errors import ConfigError
 
 
-def test_one_or_several_checkpoints_or_a_model_folder_are_named():
+def test_one_or_several_checkpoints_or_a_model_folder_are_accepted():
     assert PredictConfig(input="x", checkpoint="a.pt").checkpoints == ("a.pt",)
     assert PredictConfig(input="x", checkpoint=["a.pt", "b.pt"]).checkpoints == ("a.pt", "b.pt")
     assert PredictConfig(input="x", model="m").checkpoints == ()

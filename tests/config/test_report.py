@@ -33,6 +33,6 @@ def test_tables_need_the_scans(voxels):
         ({"run": "r", "false_positives_per_scan": -1}, "false_positives_per_scan=-1 must lie in"),
     ],
 )
-def test_what_does_not_fit_together_is_refused(settings, message):
+def test_settings_that_contradict_each_other_are_refused(settings, message):
     with pytest.raises(ConfigError, match=message):
         ReportConfig(**settings)

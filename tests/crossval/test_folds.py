@@ -32,13 +32,13 @@ def test_the_next_fold_chooses_the_checkpoint():
     }
 
 
-def test_a_fold_that_chooses_its_own_checkpoint_needs_two_folds_only():
+def test_a_fold_that_chooses_its_own_checkpoint_needs_only_two_folds():
     assert fold_points("s", (0, 1), (), Selection.same) == {0: {"fold": 0}, 1: {"fold": 1}}
     with pytest.raises(ConfigError, match="has 2 folds, but selection=other needs at least 3"):
         fold_points("s", (0, 1), (), Selection.other)
 
 
-def test_some_folds_may_be_asked_for_and_others_are_refused():
+def test_folds_can_be_selected_and_unknown_ones_are_refused():
     assert list(fold_points("s", (0, 1, 2), (2,), Selection.other)) == [2]
     with pytest.raises(ConfigError, match=r"train.store=s has no fold 3, 4; it has \[0, 1, 2\]"):
         fold_points("s", (0, 1, 2), (4, 2, 3), Selection.other)
@@ -50,7 +50,7 @@ def test_the_search_space_lists_the_folds(plan, tmp_path):
     assert plan.study.trials == 1
 
 
-def test_a_training_is_queued_once_however_often_the_command_starts(plan):
+def test_a_training_is_queued_once_however_often_the_command_runs(plan):
     for _ in range(3):
         enqueue_missing(plan)
     assert [path.name for path in plan.folder.queue.iterdir()] == ["fold1_0.json"]
@@ -61,7 +61,7 @@ def test_points_without_a_training_are_named(plan):
         require_complete(plan)
 
 
-def test_a_study_killed_before_its_first_line_counts_as_none(plan):
+def test_a_study_killed_before_its_first_line_counts_as_missing(plan):
     plan.folder.path.mkdir(parents=True)
     plan.folder.journal.touch()
     enqueue_missing(plan)

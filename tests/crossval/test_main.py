@@ -28,7 +28,7 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
-def test_two_kills_lose_and_double_no_training(done):
+def test_two_kills_neither_lose_nor_repeat_a_training(done):
     out, _ = done
     trials = read_study(out / "trainings").trials
     assert [t.params for t in trials] == [
@@ -69,7 +69,7 @@ def test_the_pooled_figures_are_those_of_evaluate_on_the_pooled_tables(done, tmp
     assert [fold["n_lesions"] for fold in summary["folds"]] == [4, 4, 4]
 
 
-def test_luna16_gets_the_files_that_its_script_reads(done):
+def test_the_input_files_of_the_luna16_script_are_written(done):
     out, _ = done
     luna16 = out / "luna16"
     assert (luna16 / "seriesuids.csv").read_text().split() == [
@@ -82,27 +82,27 @@ def test_luna16_gets_the_files_that_its_script_reads(done):
     assert len(rows(luna16 / "submission.csv")) == len(rows(out / "candidates.csv"))
 
 
-def test_pictures_and_a_line_per_fold_are_left(done):
+def test_figures_and_a_line_per_fold_are_written(done):
     out, text = done
     assert {"froc.png", "folds.png"} <= {path.name for path in out.iterdir()}
     assert "fold 0: 4 lesions in 2 scans, pAUC " in text
     assert "cross-validated: each fold evaluated once, its checkpoint chosen on another" in text
 
 
-def test_the_same_command_again_trains_nothing(done, three_folds):
+def test_running_the_same_command_again_trains_nothing(done, three_folds):
     out, _ = done
     crossval(three_folds, out)
     assert len(read_study(out / "trainings").trials) == 3
 
 
-def test_a_fold_may_choose_its_own_checkpoint_which_is_said(three_folds, tmp_path):
+def test_a_fold_may_choose_its_own_checkpoint_and_the_label_says_so(three_folds, tmp_path):
     text = crossval(three_folds, tmp_path / "same", "selection=same", "folds=[1]").stdout
     assert "cross-validated, optimistic: each fold also chose its own checkpoint" in text
     (trial,) = read_study(tmp_path / "same" / "trainings").trials
     assert trial.params == {"fold": 1}
 
 
-def test_a_fold_that_failed_is_named_and_tried_again(three_folds, tmp_path):
+def test_a_failed_fold_is_reported_and_retried(three_folds, tmp_path):
     out, broken = tmp_path / "out", "retries.lost=0"
     words = ("folds=[2]", broken, "train.optim.lr=1e-2", "dispatcher.setup=['exit 86']")
     error = crossval(three_folds, out, *words, code=1).stderr
@@ -138,7 +138,7 @@ def test_dry_run_prints_the_job_of_a_fold_and_leaves_no_study(three_folds, tmp_p
     assert not (tmp_path / "cv" / "trainings").exists()
 
 
-def test_the_networks_of_all_folds_are_handed_on_as_one_model(done):
+def test_the_networks_of_all_folds_become_one_model(done):
     out, text = done
     model = read_model(out / "model")
     assert len(model.members) == 3

@@ -36,7 +36,7 @@ def rows(path):
     return list(csv.DictReader(path.read_text().splitlines()))
 
 
-def test_tables_are_joined_and_missing_columns_stay_empty(runs, tmp_path):
+def test_tables_are_concatenated_and_missing_columns_stay_empty(runs, tmp_path):
     pooled = pool(tmp_path, runs, Selection.same)
     lesions = rows(pooled.annotations)
     assert [(r["seriesuid"], r["texture"], r["rating"]) for r in lesions] == [

@@ -24,7 +24,7 @@ def drawn(seed, n_lesions=60, n_fp=600, n_scans=30):
     return matched(raw[is_true].tolist(), raw[~is_true].tolist(), n_scans), is_true, raw
 
 
-def test_calibrated_probabilities_match_the_share_of_true_positives():
+def test_calibrated_probabilities_match_the_fraction_of_true_positives():
     result, is_true, raw = drawn(0, 600, 6000)
     probability = fit_calibration(result).probability(raw)
     for low, high in [(0.02, 0.2), (0.2, 0.5), (0.5, 0.9)]:
@@ -48,7 +48,7 @@ def test_false_positives_per_scan_are_counted():
     assert calibration.false_positives(0.01) == 2.0  # nothing is known below
 
 
-def test_thresholds_keep_to_their_rates():
+def test_thresholds_do_not_exceed_their_rates():
     # two scans; one false positive is 0.5 per scan
     at = thresholds(matched([0.9, 0.6], [0.7, 0.5], 2))
     assert at["0.5"] == 0.6

@@ -37,7 +37,7 @@ def edit(path, **changes):
     (path / "model.json").write_text(json.dumps({**content, **changes}))
 
 
-def test_what_is_written_is_read_back(written):
+def test_a_written_model_is_read_back(written):
     model = read_model(written.path)
     assert [path.name for path in model.members] == ["member0.pt", "member1.pt"]
     assert [path.read_bytes() for path in model.members] == [b"a" * 1000, b"b" * 1000]
@@ -45,7 +45,7 @@ def test_what_is_written_is_read_back(written):
         assert getattr(model, name) == getattr(written, name)
 
 
-def test_a_model_of_fewer_members_leaves_no_stray_one(written):
+def test_a_model_with_fewer_members_leaves_no_old_ones(written):
     write_model(Model(path=written.path, members=written.members[:1]))
     assert sorted(path.name for path in written.path.iterdir()) == ["member0.pt", "model.json"]
     assert read_model(written.path).calibration is None
@@ -76,7 +76,7 @@ def test_a_damaged_or_missing_member_is_named(written):
         {"figures": 3},
     ],
 )
-def test_a_model_json_that_says_something_else_is_refused(written, changes):
+def test_an_invalid_model_json_is_refused(written, changes):
     edit(written.path, **changes)
     with pytest.raises(CheckpointError, match=r"model.json is damaged \("):
         read_model(written.path)
@@ -91,7 +91,7 @@ def test_a_threshold_that_differs_from_the_checksum_is_refused(written):
         read_model(written.path)
 
 
-def test_a_newer_format_and_a_folder_that_is_no_model_are_refused(written, tmp_path):
+def test_a_newer_format_and_a_folder_without_a_model_are_refused(written, tmp_path):
     edit(written.path, format=2)
     with pytest.raises(CheckpointError, match="has format 2, but this version reads 1"):
         read_model(written.path)
@@ -99,7 +99,7 @@ def test_a_newer_format_and_a_folder_that_is_no_model_are_refused(written, tmp_p
         read_model(tmp_path / "nowhere")
 
 
-def test_a_model_without_members_or_of_missing_ones_is_not_written(tmp_path):
+def test_a_model_without_members_or_with_missing_ones_is_not_written(tmp_path):
     with pytest.raises(ConfigError, match="at least one checkpoint"):
         write_model(Model(path=tmp_path / "m", members=()))
     with pytest.raises(CheckpointError, match=r"gone\.pt does not exist"):

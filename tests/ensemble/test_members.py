@@ -37,7 +37,7 @@ def alone(path, volume):
     return predict_volume(model, meta.model, volume, device=CPU, dtype=torch.float32).probability
 
 
-def test_one_network_and_one_view_give_the_bits_of_that_network(two, volume):
+def test_one_network_and_one_view_equal_that_network_exactly(two, volume):
     ensemble = load_ensemble(two[:1], CPU, torch.float32)
     np.testing.assert_array_equal(ensemble.probability(volume).probability, alone(two[0], volume))
 
@@ -48,7 +48,7 @@ def test_two_networks_give_their_mean(two, volume):
     np.testing.assert_allclose(mean, expected, atol=1e-6)
 
 
-def test_views_give_the_mean_over_turned_scans(two, volume):
+def test_views_give_the_mean_over_rotated_scans(two, volume):
     mean = load_ensemble(two[:1], CPU, torch.float32, 8).probability(volume).probability
     parts = []
     for axes in [(), (0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)]:

@@ -40,7 +40,7 @@ def test_points_and_results_are_added_through_the_queue(study, quick_training, t
     assert "point 1: optim.lr=3 is outside [1e-08, 0.01]" in wrong.stderr
 
 
-def test_results_of_other_trainings_are_taken_only_if_asked_for(study, quick_training, tmp_path):
+def test_results_of_other_trainings_are_only_imported_on_request(study, quick_training, tmp_path):
     other = tmp_path / "other"
     tune(other, quick_training, "trials=1", "train.limits.epochs=7")
     words = ("nodule_det.hpo.add", f"study={other}", f"results={study}")

@@ -53,7 +53,7 @@ def test_every_command_refuses_a_journal_that_is_a_fifo(command, tmp_path):
     assert run.stderr.count("\n") == 1
 
 
-def test_escape_sequences_of_others_reach_neither_terminal_nor_table(study):
+def test_untrusted_escape_sequences_reach_neither_terminals_nor_tables(study):
     with open(study / "journal.jsonl", "a") as f:
         f.write(json.dumps({"kind": "asked", "trial": 4, "source": "\x1b]0;evil\x07"}) + "\n")
         f.write(json.dumps({"kind": "session\x1b[2J", "t": 1}) + "\n")

@@ -3,7 +3,7 @@ import pytest
 from tests.hpo.command_line import hpo, read_csv
 
 
-def test_the_csv_holds_every_trial(study):
+def test_the_csv_has_every_trial(study):
     rows = read_csv(study)
     assert [r["trial"] for r in rows] == [str(n) for n in range(1, len(rows) + 1)]
     assert all(float(r["pauc"]) == float(r["optim.beta1"]) for r in rows)

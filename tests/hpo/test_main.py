@@ -19,7 +19,7 @@ def test_another_space_or_training_is_refused_with_the_difference(study, quick_t
     )
 
 
-def test_a_search_space_can_be_a_file_of_ones_own(study, quick_training, tmp_path):
+def test_a_search_space_can_be_the_users_own_file(study, quick_training, tmp_path):
     path = tmp_path / "mine.yaml"
     path.write_text("parameters:\n  optim.lr: {kind: float, low: 1e-5, high: 1e-3, log: true}\n")
     mine = f"search_space={path}"
@@ -50,7 +50,7 @@ def test_a_dry_run_prints_the_next_job_and_changes_nothing(study, quick_training
     assert not (tmp_path / "new").exists()
 
 
-def test_a_dry_run_shows_what_waits_and_refuses_what_the_command_refuses(
+def test_a_dry_run_shows_waiting_trials_and_has_the_same_refusals_as_the_command(
     study, quick_training, tmp_path
 ):
     mine = tmp_path / "mine.yaml"
@@ -67,7 +67,7 @@ def test_a_dry_run_shows_what_waits_and_refuses_what_the_command_refuses(
     assert "was created with another train" in other.stderr
 
 
-def test_there_are_no_jobs_to_stop_where_there_is_no_study(quick_training, tmp_path):
+def test_without_a_study_there_are_no_jobs_to_stop(quick_training, tmp_path):
     run = tune(tmp_path / "own", quick_training, "stop=jobs", code=1)
     assert (
         run.stderr

@@ -25,12 +25,12 @@ def test_a_folder_without_a_study_is_named(tmp_path):
     assert "journal.jsonl does not exist: this folder is not a study" in run.stderr
 
 
-def test_every_command_knows_the_home_folder(study, monkeypatch):
+def test_every_command_expands_the_home_folder(study, monkeypatch):
     monkeypatch.setenv("HOME", str(study.parent))
     assert "complete" in hpo("nodule_det.hpo.status", f'study="~/{study.name}"').stdout
 
 
-def test_a_searched_study_names_the_trial_that_its_model_expects_most_of(tmp_path, quick_training):
+def test_a_tuned_study_reports_the_trial_with_the_highest_expected_value(tmp_path, quick_training):
     study = tmp_path / "s"
     run = tune(study, quick_training, "workers=2", "trials=6", "acquisition.strategy=nei")
     (expected,) = re.findall(r"highest expected pAUC 0\.9\d+ \[.*\] in trial (\d)", run.stdout)

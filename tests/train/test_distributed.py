@@ -56,12 +56,12 @@ def test_running_averages_are_those_of_the_first_process(shared_by_two):
     assert shared_by_two["means"] == [5.0, 5.0]
 
 
-def test_processes_agree_on_words_and_values(shared_by_two):
+def test_processes_agree_on_reasons_and_values(shared_by_two):
     assert shared_by_two["word"] == "late"
     assert shared_by_two["from_first"] == [7, 7]
 
 
-def test_a_run_of_two_processes_stops_on_sigterm_and_goes_on_with_one(store, tmp_path):
+def test_a_run_of_two_processes_stops_on_sigterm_and_is_resumed_by_one(store, tmp_path):
     folder = RunFolder(tmp_path / "run")
     words = (f"run_dir={folder.path}", "limits.epochs=4")
     process = start(store, *words, program=(*TORCHRUN, "-m", "nodule_det.train"))
@@ -85,7 +85,7 @@ def test_a_run_of_two_processes_stops_on_sigterm_and_goes_on_with_one(store, tmp
         ("odd", "error", "process 1: KeyError: 'an error that nobody expects'"),
     ],
 )
-def test_an_error_in_the_second_process_alone_fails_the_run(store, tmp_path, kind, reason, message):
+def test_an_error_in_only_the_second_process_fails_the_run(store, tmp_path, kind, reason, message):
     folder = RunFolder(tmp_path / "run")
     program = (*TORCHRUN, str(Path(__file__).with_name("failing_rank.py")), kind)
     code, out, err = ended(start(store, f"run_dir={folder.path}", program=program))
@@ -97,7 +97,7 @@ def test_an_error_in_the_second_process_alone_fails_the_run(store, tmp_path, kin
     assert message in folder.log.read_text()
 
 
-def test_a_second_process_that_is_killed_fails_the_run_and_it_goes_on(store, tmp_path):
+def test_a_killed_second_process_fails_the_run_which_can_be_resumed(store, tmp_path):
     folder = RunFolder(tmp_path / "run")
     words = (f"run_dir={folder.path}", "limits.epochs=400")
     process = start(store, *words, program=(*TORCHRUN, "-m", "nodule_det.train"))
@@ -131,7 +131,7 @@ def process_of_rank(rank: int, parent: int) -> int:
     return pid
 
 
-def test_a_folder_held_by_another_run_is_touched_by_neither_process(store, tmp_path):
+def test_neither_process_touches_a_folder_held_by_another_run(store, tmp_path):
     with open(tmp_path / ".lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         process = start(store, f"run_dir={tmp_path}", program=(*TORCHRUN, "-m", "nodule_det.train"))
@@ -142,7 +142,7 @@ def test_a_folder_held_by_another_run_is_touched_by_neither_process(store, tmp_p
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
-def test_one_process_alone_needs_nobody():
+def test_a_single_process_needs_no_others():
     alone = World()
     assert alone.gather("a") == ["a"]
     assert alone.first_of(None) is None

@@ -27,7 +27,7 @@ def test_a_run_stops_shortly_before_its_limit(wall_s, now_s, needed_s, reason):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_is_noted_and_the_old_handler_comes_back(number):
+def test_a_signal_is_recorded_and_the_old_handler_is_restored(number):
     stop = Stop(0.0, 0.0)
     before = signal.getsignal(number)
     with stop.listening():

@@ -21,7 +21,7 @@ def ignore(validation):
     pass
 
 
-def test_a_whole_run_validates_after_the_epochs_that_are_due(trainer):
+def test_a_complete_run_validates_after_the_due_epochs(trainer):
     one = trainer(
         limits=LimitConfig(epochs=3), validation=ValidationConfig(every_epochs=2, bootstrap=100)
     )
@@ -37,7 +37,7 @@ def test_a_whole_run_validates_after_the_epochs_that_are_due(trainer):
     assert load_checkpoint(one.folder.checkpoint_best).meta.step == one.state.best_step
 
 
-def test_a_run_that_must_stop_saves_the_step_it_has_done_and_resumes_there(trainer):
+def test_a_run_that_must_stop_saves_its_last_step_and_resumes_there(trainer):
     one = trainer(limits=LimitConfig(epochs=1))
     reasons = iter([None, None, "sigterm"])
     assert fit(one, lambda needed_s: next(reasons), ignore) == "sigterm"

@@ -28,7 +28,7 @@ def test_a_voxel_of_weight_zero_does_not_count():
     assert with_it == without
 
 
-def test_a_batch_where_nothing_counts_costs_nothing_and_has_a_gradient():
+def test_a_batch_without_counted_voxels_has_loss_zero_and_a_gradient():
     logits = volume(0.5, -0.5).requires_grad_()
     loss = detection_loss(logits, volume(0.0, 1.0), volume(0.0, 0.0))
     loss.backward()
@@ -46,12 +46,12 @@ def test_loss_and_gradient_stay_finite_in_extremes(logit, target):
     assert loss >= 0
 
 
-def test_a_sure_mistake_costs_more_the_surer_it_is():
+def test_a_more_confident_mistake_costs_more():
     costs = [detection_loss(volume(x), volume(0.0), volume(1.0)) for x in (-2.0, 0.0, 2.0, 8.0)]
     assert costs == sorted(costs)
 
 
-def test_a_soft_target_is_met_best_by_its_own_probability():
+def test_the_loss_of_a_soft_target_is_lowest_at_its_own_probability():
     logits = torch.linspace(-4, 4, 801)
     costs = [detection_loss(volume(x), volume(0.25), volume(1.0)) for x in logits]
     best = logits[int(torch.tensor(costs).argmin())]

@@ -14,7 +14,7 @@ from nodule_det.train import __main__
 from tests.train.tiny_run import WORDS, ended, signal_once, start
 
 
-def test_a_smoke_run_goes_through_the_whole_chain(store, tmp_path):
+def test_a_smoke_test_runs_the_whole_chain(store, tmp_path):
     folder = RunFolder(tmp_path / "run")
     code, out, err = ended(start(store, f"run_dir={folder.path}", "fast=true"))
     assert code == 0, err
@@ -57,7 +57,7 @@ def test_ctrl_c_ends_a_sweep(store, tmp_path):
     assert str(second.path) not in first.command.read_text()
 
 
-def test_a_store_that_is_missing_ends_in_one_line(tmp_path):
+def test_a_missing_store_is_a_one_line_error(tmp_path):
     process = start(tmp_path / "nowhere", f"run_dir={tmp_path / 'run'}")
     code, out, err = ended(process)
     assert code == ExitCode.BAD_INPUT
@@ -94,7 +94,7 @@ def stopped(train, tmp_path):
     return folder
 
 
-def test_a_damaged_checkpoint_is_one_line_and_stays_where_it_is(train, stopped):
+def test_a_damaged_checkpoint_is_a_one_line_error_and_is_kept(train, stopped):
     content = stopped.checkpoint_last.read_bytes()[:-500]
     stopped.checkpoint_last.write_bytes(content)
     code, out, err = train(f"run_dir={stopped.path}")
@@ -105,7 +105,7 @@ def test_a_damaged_checkpoint_is_one_line_and_stays_where_it_is(train, stopped):
     assert not list(stopped.path.glob("*.tmp"))
 
 
-def test_a_checkpoint_of_another_architecture_is_one_line(train, stopped, tmp_path):
+def test_a_checkpoint_of_another_architecture_is_a_one_line_error(train, stopped, tmp_path):
     other = RunFolder(tmp_path / "other")
     train(f"run_dir={other.path}", "limits.wall_s=0.001", "model.filters=6")
     stopped.checkpoint_last.write_bytes(other.checkpoint_last.read_bytes())
@@ -115,7 +115,7 @@ def test_a_checkpoint_of_another_architecture_is_one_line(train, stopped, tmp_pa
     assert "take the checkpoint of a run with these settings" in err
 
 
-def test_a_patch_larger_than_the_box_of_the_lungs_is_one_line(train, tmp_path):
+def test_a_patch_larger_than_the_lung_box_is_a_one_line_error(train, tmp_path):
     code, out, err = train(f"run_dir={tmp_path / 'run'}", "patches.size_vox=64")
     assert (code, out) == (ExitCode.BAD_INPUT, "")
     assert "patches.size_vox=64" in one_line(err)
@@ -123,7 +123,7 @@ def test_a_patch_larger_than_the_box_of_the_lungs_is_one_line(train, tmp_path):
     assert not (tmp_path / "run/last.pt").exists()
 
 
-def test_a_folder_without_the_right_to_write_is_one_line(train, small_disk):
+def test_a_read_only_folder_is_a_one_line_error(train, small_disk):
     disk = small_disk("100k")
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     code, out, err = train(f"run_dir={disk / 'run'}")
@@ -132,14 +132,16 @@ def test_a_folder_without_the_right_to_write_is_one_line(train, small_disk):
     assert list(disk.iterdir()) == []
 
 
-def test_a_disk_too_full_for_anything_is_no_mistake_in_the_settings(train, small_disk):
+def test_a_completely_full_disk_is_not_reported_as_a_wrong_setting(train, small_disk):
     disk = small_disk("8k")
     code, out, err = train(f"run_dir={disk / 'run'}", "limits.epochs=1")
     assert (code, out) == (ExitCode.UNWRITTEN, "")
     assert "cannot be written (No space left on device); free disk space" in err
 
 
-def test_a_disk_too_full_for_the_checkpoint_is_named_and_the_run_goes_on_later(train, small_disk):
+def test_a_disk_too_full_for_the_checkpoint_is_reported_and_the_run_can_be_resumed(
+    train, small_disk
+):
     disk = small_disk("64k")
     folder = RunFolder(disk / "run")
     code, out, err = train(f"run_dir={folder.path}", "limits.epochs=1")

@@ -52,7 +52,7 @@ def test_the_rate_rises_for_a_twentieth_of_the_steps_and_falls_to_a_hundredth():
     ],
     ids=[kind.value for kind in KINDS],
 )
-def test_a_fused_step_is_that_of_torchs_plain_one(kind, plain):
+def test_a_fused_step_equals_torchs_ordinary_one(kind, plain):
     model, other = network(), network()
     config = OptimConfig(kind=kind, beta1=0.8, weight_decay=0.01)
     ours = stepped(make_optimizer(model, config, CPU), model)
@@ -62,7 +62,7 @@ def test_a_fused_step_is_that_of_torchs_plain_one(kind, plain):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_restored_optimiser_continues_to_the_bit(kind):
+def test_a_restored_optimiser_continues_bit_for_bit(kind):
     config = OptimConfig(kind=kind, lr=0.01)
     model = network()
     optimizer = make_optimizer(model, config, CPU)
@@ -75,7 +75,7 @@ def test_a_restored_optimiser_continues_to_the_bit(kind):
     assert all(map(torch.equal, stepped(again, model), end))
 
 
-def test_a_state_saved_before_fused_steps_is_taken_over_by_them():
+def test_a_state_saved_before_fused_steps_can_be_resumed():
     model = network()
     old = torch.optim.Adam(model.parameters(), lr=0.3)
     stepped(old, model)

@@ -35,7 +35,7 @@ def begun(tmp_path):
     return tmp_path
 
 
-def test_what_was_found_is_read_back_to_the_bit(begun):
+def test_saved_candidates_are_read_back_bit_for_bit(begun):
     found = PartialValidation.open(trainer_at(begun)).found
     assert set(found) == {"1.2", "1.3"}
     for name in ("world_mm", "score", "diameter_mm"):
@@ -49,19 +49,19 @@ def test_scans_that_are_done_are_counted_over_all_processes(begun):
 
 
 @pytest.mark.parametrize("other", [{"step": 11}, {"seed": 1}])
-def test_what_other_weights_found_is_not_used(begun, other):
+def test_results_of_other_weights_are_not_used(begun, other):
     assert PartialValidation.open(trainer_at(begun, **other)).found == {}
     assert PartialValidation.open(trainer_at(begun)).found == {}  # deleted
 
 
-def test_files_of_several_processes_are_joined_by_one(begun):
+def test_files_of_several_processes_are_merged_by_the_first(begun):
     (begun / ".validation.0.jsonl").rename(begun / ".validation.1.jsonl")
     assert set(PartialValidation.open(trainer_at(begun)).found) == {"1.2", "1.3"}
     assert [p.name for p in begun.glob(".validation*")] == [".validation.0.jsonl"]
 
 
 @pytest.mark.parametrize("damage", ['{"series_uid": "1.4"}', '{"series_uid": "1', "[]", "3"])
-def test_a_damaged_line_is_searched_again(begun, damage):
+def test_the_scan_of_a_damaged_line_is_searched_again(begun, damage):
     with open(begun / ".validation.0.jsonl", "a") as file:
         file.write(damage + "\n")
     assert set(PartialValidation.open(trainer_at(begun)).found) == {"1.2", "1.3"}
@@ -81,6 +81,6 @@ def test_the_fingerprint_changes_with_any_weight():
     assert fingerprint(model) != before
 
 
-def test_the_first_line_names_the_weights(begun):
+def test_the_first_line_identifies_the_weights(begun):
     first = (begun / ".validation.0.jsonl").read_text().splitlines()[0]
     assert json.loads(first).keys() == {"step", "weights"}

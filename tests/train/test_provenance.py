@@ -22,7 +22,7 @@ GIT = ("git", "-c", "user.name=a", "-c", "user.email=a@b.c")
         (["/a/my.py", "store=my scans"], "my.py 'store=my scans'"),
     ],
 )
-def test_the_command_can_be_pasted(monkeypatch, argv, command):
+def test_the_command_is_ready_to_paste(monkeypatch, argv, command):
     monkeypatch.setattr(sys, "argv", argv)
     assert command_line() == command
     assert shlex.split(command)[-1] == argv[-1]

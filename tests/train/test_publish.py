@@ -25,7 +25,7 @@ def lesions(path):
     return Lesions(np.array(table.text(SERIES)), points(table), table.numbers("diameter_mm"))
 
 
-def test_the_tables_of_a_folder_give_its_froc_again(store, tmp_path):
+def test_the_tables_of_a_folder_reproduce_its_froc(store, tmp_path):
     run(tiny(store, tmp_path, epochs=1))
     folder = RunFolder(tmp_path)
     found = read_table(folder.candidates, CANDIDATE_COLUMNS)
@@ -44,7 +44,7 @@ def test_the_tables_of_a_folder_give_its_froc_again(store, tmp_path):
     assert "texture" in read_table(folder.annotations, ANNOTATION_COLUMNS).columns
 
 
-def test_the_evaluate_command_gives_the_figures_of_a_run_folder_to_the_last_digit(
+def test_the_evaluate_command_reproduces_the_figures_of_a_run_folder_exactly(
     store, tmp_path, monkeypatch, capsys
 ):
     run(tiny(store, tmp_path / "run", epochs=1))

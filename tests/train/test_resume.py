@@ -53,7 +53,7 @@ def metrics(folder: RunFolder) -> list[dict[str, object]]:
     return [{k: v for k, v in row.items() if k not in TIMES} for row in read_jsonl(folder.metrics)]
 
 
-def test_a_run_killed_twice_at_odd_moments_ends_with_the_same_bits(store, tmp_path, unstopped):
+def test_a_run_killed_twice_at_random_moments_ends_with_the_same_bits(store, tmp_path, unstopped):
     folder = RunFolder(tmp_path / "run")
     words = (f"run_dir={folder.path}", f"limits.epochs={EPOCHS}", "limits.checkpoint_s=1")
     for validated, later_s in ((1, 0.21), (2, 0.07)):
@@ -99,7 +99,7 @@ def test_seconds_add_up_over_sessions(store, tmp_path):
     assert json.loads(RunFolder(tmp_path).result.read_text())["seconds"] > before_s > 0
 
 
-def test_a_validation_longer_than_every_session_is_done_scan_by_scan(store, tmp_path):
+def test_a_validation_longer_than_any_session_is_done_scan_by_scan(store, tmp_path):
     whole, parts = (
         tiny(store, tmp_path / "whole", epochs=1),
         tiny(store, tmp_path / "parts", epochs=1),

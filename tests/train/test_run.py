@@ -49,7 +49,7 @@ def result_of(folder: RunFolder) -> RunResult:
     return RunResult.from_json(folder.result.read_text())
 
 
-def test_a_run_leaves_every_file_it_promises(done):
+def test_a_run_writes_every_documented_file(done):
     folder, _ = done
     there = {path.name for path in folder.path.iterdir()}
     assert there == {
@@ -59,7 +59,7 @@ def test_a_run_leaves_every_file_it_promises(done):
     }  # fmt: skip
 
 
-def test_the_result_says_what_tuning_reads(done):
+def test_the_result_has_everything_that_tuning_reads(done):
     folder, _ = done
     result = result_of(folder)
     froc = json.loads(folder.froc.read_text())
@@ -81,7 +81,7 @@ def parameters(folder):
     return list(model.named_parameters())
 
 
-def test_metrics_have_each_step_and_each_validation_once(done):
+def test_metrics_have_every_step_and_validation_once(done):
     folder, _ = done
     rows = read_jsonl(folder.metrics)
     assert [row["epoch"] for row in rows if row["kind"] == "validation"] == [1, 2, 3]
@@ -96,7 +96,7 @@ def test_the_best_validation_is_the_one_reported(done):
     assert result.pauc == max(figures.values()) == figures[result.best_step]
 
 
-def test_the_environment_names_versions_and_nobody(done):
+def test_the_environment_has_versions_but_no_person(done):
     folder, _ = done
     about = json.loads(folder.environment.read_text())
     assert about["packages"]["torch"] == torch.__version__
@@ -118,13 +118,13 @@ def test_a_setting_that_differs_is_refused_by_name(done):
         run(replace(config, seed=1))
 
 
-def test_limits_of_time_may_differ(done):
+def test_time_limits_may_differ(done):
     _, config = done
     limits = replace(config.limits, wall_s=1e6, checkpoint_s=5.0)
     assert run(replace(config, limits=limits)) == ExitCode.COMPLETE
 
 
-def test_a_folder_in_use_is_refused_with_its_user(done):
+def test_a_folder_in_use_is_refused_with_its_holder(done):
     folder, config = done
     with (
         held(folder),
@@ -133,7 +133,7 @@ def test_a_folder_in_use_is_refused_with_its_user(done):
         run(config)
 
 
-def test_a_folder_in_use_has_an_exit_code_of_its_own(done):
+def test_a_folder_in_use_has_its_own_exit_code(done):
     folder, config = done
     with held(folder):
         words = [f"run_dir={folder.path}", f"store={config.store}"]
@@ -158,13 +158,13 @@ def test_a_run_needs_no_flock(store, tmp_path, monkeypatch, number):
     assert run(stopped) == ExitCode.STOPPED
 
 
-def test_a_folder_that_cannot_be_made_is_refused(store, tmp_path):
+def test_a_folder_that_cannot_be_created_is_refused(store, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be written"):
         run(tiny(store, tmp_path / "file" / "run"))
 
 
-def test_a_missing_store_is_refused_with_the_command_that_makes_one(tmp_path):
+def test_a_missing_store_is_refused_with_the_command_that_creates_one(tmp_path):
     config = tiny(tmp_path / "nowhere", tmp_path / "run")
     with pytest.raises(ConfigError, match=r"is not a store.*python -m nodule_det\.data"):
         run(config)
@@ -177,14 +177,14 @@ def test_a_fold_without_scans_is_refused(store, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_patches_larger_than_a_scan_are_refused_before_there_is_a_folder(store, tmp_path):
+def test_patches_larger_than_a_scan_are_refused_before_a_folder_is_created(store, tmp_path):
     large = PatchConfig(size_vox=64, per_epoch=12)
     with pytest.raises(ConfigError, match=r"patches.size_vox=64 is larger than the lung box"):
         run(replace(tiny(store, tmp_path / "run"), patches=large))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_whose_store_has_gone_says_so_in_its_result(halfway, tmp_path, store):
+def test_a_run_whose_store_has_vanished_reports_it_in_its_result(halfway, tmp_path, store):
     config, folder = halfway
     elsewhere = tmp_path / "moved"
     folder.config.write_text(folder.config.read_text().replace(str(store), str(elsewhere)))
@@ -193,7 +193,7 @@ def test_a_run_whose_store_has_gone_says_so_in_its_result(halfway, tmp_path, sto
     assert result_of(folder).status is RunStatus.FAILED
 
 
-def test_a_run_repeated_by_its_seed_is_the_same_to_the_bit(done, store, tmp_path):
+def test_a_run_repeated_with_its_seed_is_identical_bit_for_bit(done, store, tmp_path):
     folder, _ = done
     run(tiny(store, tmp_path))
     assert same_bits(folder.checkpoint_last, RunFolder(tmp_path).checkpoint_last)
@@ -214,7 +214,7 @@ def test_smoke_runs_make_two_steps(store, tmp_path):
     assert yaml.safe_load(RunFolder(tmp_path).config.read_text())["model"]["filters"] == 4
 
 
-def test_candidates_that_are_left_out_are_counted_and_said_once(store, tmp_path, capsys):
+def test_discarded_candidates_are_counted_and_reported_once(store, tmp_path, capsys):
     most = CandidateConfig(max_per_scan=1, threshold=0.0)
     run(replace(tiny(store, tmp_path), candidates=most))
     folder = RunFolder(tmp_path)
@@ -228,14 +228,14 @@ def test_candidates_that_are_left_out_are_counted_and_said_once(store, tmp_path,
     assert said in capsys.readouterr().out
 
 
-def test_a_run_that_leaves_nothing_out_says_nothing(store, tmp_path):
+def test_a_run_without_discarded_candidates_reports_none(store, tmp_path):
     run(replace(tiny(store, tmp_path, epochs=1), candidates=CandidateConfig(threshold=1.0)))
     folder = RunFolder(tmp_path)
     assert result_of(folder).n_candidates_dropped == 0
     assert "max_per_scan" not in folder.log.read_text()
 
 
-def test_a_run_that_gains_nothing_stops_early(store, tmp_path):
+def test_a_run_without_improvement_stops_early(store, tmp_path):
     config = tiny(store, tmp_path, epochs=12)
     slow = replace(config.optim, lr=1e-8)  # weights that hardly move find what they found before
     patient = ValidationConfig(every_epochs=1, bootstrap=100, patience=2)
@@ -260,7 +260,7 @@ def halfway(store, tmp_path):
     return config, RunFolder(config.run_dir)
 
 
-def test_a_loss_that_is_no_number_fails_the_run(halfway):
+def test_a_loss_that_is_not_a_number_fails_the_run(halfway):
     config, folder = halfway
 
     def make_huge(content):
@@ -298,7 +298,7 @@ def test_a_checkpoint_without_training_state_is_refused(halfway):
         run(config)
 
 
-def test_a_checkpoint_of_other_voxels_is_refused(halfway):
+def test_a_checkpoint_of_another_voxel_size_is_refused(halfway):
     config, folder = halfway
     poison(folder.checkpoint_last, lambda content: content["meta"].update(spacing_mm=0.5))
     with pytest.raises(CheckpointError, match=r"voxels of 0\.5 mm, .* has 1\.0 mm"):
@@ -334,7 +334,7 @@ def test_damaged_settings_are_refused_by_name(tmp_path, text):
     assert "\n" not in str(error.value)
 
 
-def test_metrics_without_a_place_are_dropped(tmp_path):
+def test_metrics_without_a_step_are_removed(tmp_path):
     folder = RunFolder(tmp_path)
     folder.metrics.write_text(
         '{"kind": "training", "step": 1}\n{"kind": "training"}\n{"step": "x"}\n'

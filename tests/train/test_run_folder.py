@@ -25,7 +25,7 @@ from nodule_det.train.run_folder import (
 CONFIG = TrainConfig(store="stores/a", optim=OptimConfig(lr=1e-3))
 
 
-def test_metrics_of_steps_to_be_done_again_are_cut(tmp_path):
+def test_metrics_of_steps_that_will_be_repeated_are_removed(tmp_path):
     folder = RunFolder(tmp_path)
     rows = [
         {"kind": "train", "step": 6, "epoch": 0},
@@ -50,7 +50,7 @@ def test_a_folder_is_free_again_after_its_block(tmp_path):
             pass
 
 
-def test_what_decides_the_weights_must_be_equal_and_limits_may_differ(tmp_path):
+def test_settings_that_affect_the_weights_must_be_equal_and_limits_may_differ(tmp_path):
     folder = RunFolder(tmp_path)
     refuse_other_settings(folder, CONFIG)  # an empty folder suits every run
     describe(folder, CONFIG, {})
@@ -68,7 +68,7 @@ def test_a_setting_that_an_older_version_lacked_counts_as_its_default(tmp_path):
     refuse_other_settings(folder, CONFIG)
 
 
-def test_the_earlier_result_is_none_at_first_and_a_damaged_one_is_named(tmp_path):
+def test_the_earlier_result_is_none_at_first_and_a_damaged_one_is_reported(tmp_path):
     folder = RunFolder(tmp_path)
     assert earlier_result(folder) is None
     folder.result.write_text('{"status": "stopped", "step": 7}')

@@ -13,7 +13,7 @@ from nodule_det.train.step import Stepper, wants_graph
 CPU = torch.device("cpu")
 
 
-def test_the_sum_of_losses_is_that_of_the_steps_and_begins_anew_when_reset(trainer):
+def test_the_sum_of_losses_is_that_of_the_steps_and_restarts_when_reset(trainer):
     one = trainer()
     step, batches = Stepper(one, one.model), list(one.feed.batches(0))
     sums = []
@@ -26,7 +26,7 @@ def test_the_sum_of_losses_is_that_of_the_steps_and_begins_anew_when_reset(train
     assert step.read(reset=True).wait() == (0, -1)
 
 
-def test_a_sum_that_was_interrupted_is_continued_to_the_bit(trainer):
+def test_an_interrupted_sum_is_continued_bit_for_bit(trainer):
     one, other = trainer(), trainer()
     steps = Stepper(one, one.model), Stepper(other, other.model)
     for batch in list(one.feed.batches(0))[:2]:
@@ -54,7 +54,7 @@ def poisoned_at(trainer, number):
     trainer.feed.batches = poisoned
 
 
-def test_a_divergence_is_reported_later_with_its_own_step_and_nothing_is_saved(trainer):
+def test_a_divergence_is_reported_later_with_its_step_and_nothing_is_saved(trainer):
     one = trainer(limits=LimitConfig(epochs=3))
     poisoned_at(one, 3)  # of 6 steps an epoch: steps 4 and 5 are done as well
     with pytest.raises(DivergedError, match=r"not finite at step 3 with optim.lr=0.001; lower"):

@@ -32,7 +32,7 @@ def test_a_run_of_three_epochs_of_six_steps_has_eighteen(trainer):
     assert trainer().total_steps == 3 * 12 // 2
 
 
-def test_a_restored_run_makes_the_same_next_step_to_the_bit(saved, trainer):
+def test_a_restored_run_makes_the_same_next_step_bit_for_bit(saved, trainer):
     one, path = saved
     other = trainer()
     other.restore(load_checkpoint(path), path)
@@ -44,11 +44,11 @@ def test_a_restored_run_makes_the_same_next_step_to_the_bit(saved, trainer):
     assert all(torch.equal(a, b) for a, b in pairs)
 
 
-def test_the_checkpoint_says_after_how_many_steps_it_was_written(saved):
+def test_the_checkpoint_has_its_number_of_steps(saved):
     assert load_checkpoint(saved[1]).meta.step == 2
 
 
-def test_weights_alone_cannot_be_resumed(saved, trainer):
+def test_a_checkpoint_with_only_weights_cannot_be_resumed(saved, trainer):
     one, _ = saved
     path = one.folder.checkpoint_best
     one.save(path, training=False)

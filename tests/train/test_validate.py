@@ -14,7 +14,7 @@ from nodule_det.train.validate import lesions_of, match, validate
 from tests.train.tiny_run import tiny
 
 
-def test_a_validation_that_must_stop_returns_nothing_and_keeps_the_mode(store, tmp_path):
+def test_an_interrupted_validation_returns_none_and_keeps_the_mode(store, tmp_path):
     config = tiny(store, tmp_path)
     model = build_model(config.model).train()
     asked = []
@@ -47,7 +47,7 @@ def test_the_lesions_of_a_scan_are_those_that_are_not_excluded(store):
     np.testing.assert_array_equal(excluded.world_mm[1], scans[1].findings[2].center_mm)
 
 
-def test_a_candidate_counts_in_its_own_scan_only(store):
+def test_a_candidate_only_counts_in_its_own_scan(store):
     scans = open_store(store).validation(0)
     center_mm = np.array([scans[0].findings[0].center_mm])
     hit = ScanCandidates(center_mm, np.array([0.9]), np.array([8.0]))

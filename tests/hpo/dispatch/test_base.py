@@ -95,7 +95,7 @@ def system(request, tmp_path):
     return Real(make_dispatcher(config), tmp_path, name.replace("_", ""))
 
 
-def test_a_cluster_or_server_is_named_where_it_has_a_name(system):
+def test_a_cluster_or_server_reports_its_name_if_it_has_one(system):
     names = {"pbs": "pbs01", "pbshistory": "pbs01", "slurm": "lab"}
     assert system.dispatcher.place() == names.get(system.name, "")
 
@@ -120,7 +120,7 @@ def test_a_job_is_found_by_its_name(system):
     system.dispatcher.cancel([job_id])
 
 
-def test_one_poll_tells_the_running_from_the_ended_and_the_cancelled(system):
+def test_one_poll_distinguishes_running_ended_and_cancelled_jobs(system):
     ended, running, cancelled = jobs = [
         system.job(1, "exit 0\n"),
         system.job(2, SLEEPER),
@@ -141,14 +141,14 @@ def test_one_poll_tells_the_running_from_the_ended_and_the_cancelled(system):
     system.until(lambda: system.state(ids[1]) is JobState.GONE)
 
 
-def test_cancelling_what_is_over_is_no_error(system):
+def test_cancelling_an_ended_job_is_not_an_error(system):
     job = system.job(1, "exit 0\n")
     job_id = system.dispatcher.submit(job)
     system.until(lambda: system.state(job_id) is JobState.GONE)
     system.dispatcher.cancel([job_id])
 
 
-def test_no_ids_are_no_question(system):
+def test_a_poll_without_ids_sends_no_query(system):
     assert system.dispatcher.poll([]) == {}
     system.dispatcher.cancel([])
 

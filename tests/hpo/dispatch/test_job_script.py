@@ -23,7 +23,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_a_job_that_ended_is_not_run_again_under_its_own_id(folder):
+def test_an_ended_job_is_not_run_again_under_its_own_id(folder):
     # OpenPBS 23.06.06 killed while a job starts puts it back into the queue, also with -r n.
     assert start(folder, "4055.pbs01").returncode == 3
     again = start(folder, "4055.pbs01")
@@ -50,13 +50,13 @@ def test_a_job_whose_trial_continues_without_it_ends_its_training(folder):
     assert read_exit(folder).code == 85
 
 
-def test_another_batch_system_names_the_variable_of_its_id(folder):
+def test_a_batch_system_can_name_the_variable_of_its_id(folder):
     words = ["bash", str(job_script()), str(folder), "LSB_JOBID"]
     subprocess.run(words, env={**os.environ, "LSB_JOBID": "77"}, check=False)
     assert read_claim(folder).job == "77"
 
 
-def test_a_job_whose_node_crashed_goes_on_under_its_own_id(folder):
+def test_a_job_whose_node_crashed_resumes_under_its_own_id(folder):
     (folder / "claim").write_text("4055.pbs01 pbs01 1795446648.639\n")
     assert start(folder, "4055.pbs01").returncode == 3
     assert (folder / "starts").read_text() == "start\n"

@@ -32,7 +32,7 @@ class Server:
 
 
 @pytest.mark.parametrize("n", [1, 16, 128])
-def test_a_poll_is_one_question_whatever_happens_to_the_jobs(n):
+def test_a_poll_is_one_query_whatever_happens_to_the_jobs(n):
     server = Server({f"{i}": RUNNING for i in range(n)}, reasons=True)
     server.poll()
     server.jobs |= {i: GONE for i in server.ids[::2]}
@@ -44,7 +44,7 @@ def test_a_poll_is_one_question_whatever_happens_to_the_jobs(n):
     assert len(server.questions) == polls
 
 
-def test_one_answer_by_id_confirms_that_all_missing_jobs_are_over():
+def test_one_answer_by_id_confirms_that_all_missing_jobs_have_ended():
     server = Server({"1": RUNNING, "2": GONE, "3": GONE})
     assert server.poll() == {"1": RUNNING}
     assert server.poll() == {"1": RUNNING, "2": GONE, "3": GONE}
@@ -52,7 +52,7 @@ def test_one_answer_by_id_confirms_that_all_missing_jobs_are_over():
     assert server.questions == ["list", "2", "list"]
 
 
-def test_a_job_that_is_only_missing_from_the_list_is_not_called_gone():
+def test_a_job_that_is_only_missing_from_the_list_is_not_reported_as_gone():
     server = Server({"1": RUNNING, "2": QUEUED})
     server.unlisted = {"1", "2"}  # such as by an answer that is empty
     for _ in range(10):
@@ -60,7 +60,7 @@ def test_a_job_that_is_only_missing_from_the_list_is_not_called_gone():
     assert server.questions == ["list", "1", "list", "2"] * 2 + ["list", "1"]
 
 
-def test_an_answer_that_says_nothing_of_the_job_asked_for_is_none():
+def test_an_answer_that_does_not_mention_the_queried_job_counts_as_none():
     server = Server({"1": RUNNING})
     server.unlisted, server.mute = {"1"}, True
     assert server.poll() == {}
@@ -68,7 +68,7 @@ def test_an_answer_that_says_nothing_of_the_job_asked_for_is_none():
         server.poll()
 
 
-def test_a_job_that_was_over_and_is_put_back_into_the_queue_is_queued():
+def test_an_ended_job_that_is_requeued_is_queued():
     server = Server({"1": GONE})
     server.poll()
     assert server.poll() == {"1": GONE}
@@ -76,7 +76,7 @@ def test_a_job_that_was_over_and_is_put_back_into_the_queue_is_queued():
     assert server.poll() == {"1": QUEUED}
 
 
-def test_waiting_jobs_are_asked_in_turn_why_and_the_reason_is_kept():
+def test_the_reasons_of_waiting_jobs_are_queried_in_turn_and_kept():
     server = Server({"1": QUEUED, "2": QUEUED, "3": RUNNING}, reasons=True)
     for _ in range(6):
         server.poll()
@@ -89,7 +89,7 @@ def test_waiting_jobs_are_asked_in_turn_why_and_the_reason_is_kept():
     assert server.questions.count("2") == 2
 
 
-def test_no_jobs_are_no_question():
+def test_a_poll_without_jobs_sends_no_query():
     server = Server({})
     assert server.poll() == {}
     assert server.questions == []

@@ -33,7 +33,7 @@ def state(dispatcher, job_id):
     return dispatcher.poll([job_id])[job_id].state
 
 
-def test_each_job_gets_a_gpu_of_its_own_also_after_a_restart(tmp_path):
+def test_each_job_gets_its_own_gpu_even_after_a_restart(tmp_path):
     config = DispatcherConfig(gpus=[2, 5, 7], cpus_per_job=3)
     script = "echo $CUDA_VISIBLE_DEVICES $OMP_NUM_THREADS > gpu; exec sleep 20\n"
     jobs = [job(tmp_path, n, f"cd {tmp_path}/{n:04d}\n{script}") for n in (1, 2, 3)]
@@ -72,7 +72,7 @@ def test_a_job_outlives_its_driver_and_is_found_again(tmp_path):
     wait_for(lambda: state(dispatcher, job_id) is JobState.GONE)
 
 
-def test_a_copy_that_the_shell_of_a_job_forks_is_not_taken_for_it(tmp_path):
+def test_a_child_forked_by_the_shell_of_a_job_is_not_mistaken_for_it(tmp_path):
     run = job(tmp_path, 1, "exec sleep 20\n")
     words = ["bash", "-c", "sleep 20; :", str(job_script()), str(run.folder)]
     dispatcher = LocalDispatcher(DispatcherConfig(), job_script())
@@ -102,14 +102,14 @@ def test_a_job_that_ignores_sigterm_is_killed_later(tmp_path):
 
 
 @pytest.mark.parametrize("pid", [1, os.getpid], ids=["init", "ourselves"])
-def test_a_process_number_that_went_to_another_is_not_the_job(pid):
+def test_a_reused_pid_is_not_the_job(pid):
     job_id = f"{pid() if callable(pid) else pid}-1-00000000"
     dispatcher = LocalDispatcher(DispatcherConfig(), job_script())
     assert state(dispatcher, job_id) is JobState.GONE
     dispatcher.cancel([job_id])  # and nobody else is signalled
 
 
-def test_the_id_of_a_batch_job_around_the_driver_is_not_handed_on(tmp_path, monkeypatch):
+def test_the_id_of_the_drivers_own_batch_job_is_not_passed_on(tmp_path, monkeypatch):
     monkeypatch.setenv("PBS_JOBID", "99.pbs01")
     run = job(tmp_path, 1, "exit 0\n")
     job_id = LocalDispatcher(DispatcherConfig(), job_script()).submit(run)
@@ -117,7 +117,7 @@ def test_the_id_of_a_batch_job_around_the_driver_is_not_handed_on(tmp_path, monk
     assert read_claim(run.folder).job == job_id
 
 
-def test_the_files_of_a_job_are_for_its_owner_only(tmp_path):
+def test_only_the_owner_can_read_the_files_of_a_job(tmp_path):
     run = job(tmp_path, 1, "")
     run.script.write_text(f"echo secret > {run.folder}/out\n")
     LocalDispatcher(DispatcherConfig(), job_script()).submit(run)

@@ -86,12 +86,12 @@ WRAPPER = "slurm-torque-wrappers-recorded.md"
         ),
     ],
 )
-def test_a_recorded_answer_is_understood(recorded, file, command, ids, expected):
+def test_a_recorded_answer_is_parsed(recorded, file, command, ids, expected):
     numbers = [job_id.split(".")[0] for job_id in ids]
     assert states(reports_in(recorded(file, command))) == dict(zip(numbers, expected, strict=True))
 
 
-def test_a_server_is_known_by_its_whole_name(pbs, replay):
+def test_a_server_is_identified_by_its_full_name(pbs, replay):
     # the table of `qstat -B` shows 15 letters of it
     name = "pbs-server-of-cluster-b.example.org"
     replay("qstat", Recording("", 0, f"Server: {name}\n    server_state = Active\n", ""))
@@ -183,7 +183,7 @@ def test_a_held_job_is_recognised(words, comment):
         (WRAPPER, "timeout 60 qstat; echo rc=$?"),
     ],
 )
-def test_a_server_that_is_down_says_nothing_about_jobs(pbs, replay, recorded, file, command):
+def test_a_server_that_is_down_gives_no_report_on_jobs(pbs, replay, recorded, file, command):
     replay("qstat", recorded(file, command))
     with pytest.raises(Unavailable, match=r"qstat -u \S+ exited with code \d+"):
         pbs.poll(["149.pbs01", "150.pbs01"])
@@ -199,7 +199,7 @@ def test_a_server_that_is_down_says_nothing_about_jobs(pbs, replay, recorded, fi
         "qstat: something that no version of PBS says yet",
     ],
 )
-def test_an_error_that_is_not_about_a_job_says_nothing_about_jobs(pbs, replay, stderr):
+def test_an_error_that_is_not_about_a_job_gives_no_report_on_jobs(pbs, replay, stderr):
     replay("qstat", Recording("", 255, "", stderr + "\n"))
     with pytest.raises(Unavailable):
         pbs.poll(["149.pbs01"])
@@ -211,7 +211,7 @@ def listed(*lines):
     return Recording("", 0, head + "".join(line.format(*words) for words in lines), "")
 
 
-def test_a_job_that_is_missing_from_the_list_is_asked_for_by_its_id(pbs, replay, recorded):
+def test_a_job_that_is_missing_from_the_list_is_queried_by_its_id(pbs, replay, recorded):
     unknown = recorded(HISTORY_OFF, "qstat 999999")
     asked = replay("qstat", listed(("52.pbs01", "R")), unknown, listed(("52.pbs01", "R")))
     ids = ["52.pbs01", "999999.pbs01"]
@@ -233,13 +233,13 @@ def test_a_job_that_another_server_has_taken_is_missing_from_the_list_but_not_go
         assert states(pbs.poll(["53.pbs01"])) == {"53.pbs01": QUEUED}
 
 
-def test_slurms_wrapper_says_nothing_of_an_unknown_job_but_153(pbs, replay, recorded):
+def test_slurms_wrapper_reports_an_unknown_job_only_by_exit_code_153(pbs, replay, recorded):
     replay("qstat", listed(), recorded(WRAPPER, "qstat 999999; echo rc=$?"))
     assert pbs.poll(["999999"]) == {}
     assert states(pbs.poll(["999999"])) == {"999999": GONE}
 
 
-def test_empty_answers_say_nothing_and_are_reported(pbs, replay):
+def test_empty_answers_change_nothing_and_are_reported(pbs, replay):
     replay("qstat", Recording("", 0, "", ""))
     assert pbs.poll(["7.pbs01"]) == {}
     with pytest.raises(Unavailable, match=r"answer does not mention job 7.pbs01"):
@@ -247,7 +247,7 @@ def test_empty_answers_say_nothing_and_are_reported(pbs, replay):
 
 
 @pytest.mark.parametrize("n", [1, 16, 128])
-def test_a_poll_is_one_connection_at_any_number_of_jobs(pbs, pbs_standin, n):
+def test_a_poll_opens_one_connection_for_any_number_of_jobs(pbs, pbs_standin, n):
     (pbs_standin / "hold").touch()
     ids = [f"{number}.pbs01" for number in range(1, n + 1)]
     job = {"name": "nd", "user": user_name(), "variables": "NODULE_JOB=/s", "log": "", "script": ""}
@@ -287,7 +287,7 @@ def test_jobs_of_a_queue_on_another_server_are_listed_there(replay):
         ("qsub -z short.sh", Unavailable, "exited with code 0: no output"),
     ],
 )
-def test_a_refusal_for_good_is_told_from_one_that_passes(
+def test_a_permanent_refusal_is_distinguished_from_a_temporary_one(
     pbs, replay, recorded, command, error, words
 ):
     command = command.removeprefix("# ")
@@ -309,7 +309,7 @@ def test_a_refusal_for_good_is_told_from_one_that_passes(
         (WRAPPER, "timeout 60 qsub short.sh; echo rc=$?"),
     ],
 )
-def test_a_limit_a_closed_queue_and_a_server_that_is_away_pass(
+def test_a_limit_a_closed_queue_and_an_unreachable_server_are_temporary(
     pbs, replay, recorded, file, command
 ):
     replay("qsub", recorded(file, command))
@@ -335,7 +335,7 @@ def test_a_limit_a_closed_queue_and_a_server_that_is_away_pass(
         "qsub: Failed to save job/resv, refer server logs for details",
     ],
 )
-def test_a_server_that_is_full_or_in_trouble_is_asked_again(pbs, replay, words):
+def test_a_full_or_failing_server_is_queried_again(pbs, replay, words):
     replay("qsub", Recording("", 198, "", words + "\n"))
     with pytest.raises(Unavailable):
         pbs.submit(JOB)
@@ -368,19 +368,19 @@ def record_of(job_id, folder):
     return Recording("", 0, text + "    job_state = Q\n", "")
 
 
-def test_a_job_of_the_same_name_and_another_folder_is_that_of_a_copied_study(pbs, replay):
+def test_a_job_with_the_same_name_but_another_folder_belongs_to_a_copied_study(pbs, replay):
     replay("qselect", Recording("", 0, "357.pbs01\n358.pbs01\n", ""))
     replay("qstat", record_of("357.pbs01", "/copy/1"), record_of("358.pbs01", JOB.folder))
     assert pbs.find(JOB) == "358.pbs01"
 
 
-def test_a_job_whose_variables_the_site_hides_is_known_by_its_name(pbs, replay):
+def test_a_job_whose_variables_are_hidden_is_identified_by_its_name(pbs, replay):
     replay("qselect", Recording("", 0, "357.pbs01\n", ""))
     replay("qstat", Recording("", 0, "Job Id: 357.pbs01\n    job_state = Q\n", ""))
     assert pbs.find(JOB) == "357.pbs01"
 
 
-def test_a_name_nobody_knows_is_no_job(pbs, replay):
+def test_an_unknown_name_is_not_a_job(pbs, replay):
     replay("qselect", Recording("", 0, "", ""))
     assert pbs.find(JOB) is None
 
@@ -399,7 +399,7 @@ def no_qselect(tmp_path, monkeypatch):
     return lambda: monkeypatch.setenv("PATH", str(tmp_path))
 
 
-def test_a_slurm_without_any_job_is_not_one_that_is_away(pbs, replay, recorded, no_qselect):
+def test_a_slurm_without_jobs_is_not_unavailable(pbs, replay, recorded, no_qselect):
     nothing = recorded(WRAPPER, "qstat 999999; echo rc=$?")
     assert (nothing.code, nothing.stdout.strip(), nothing.stderr) == (153, "", "")
     asked = replay("qstat", nothing)
@@ -408,7 +408,7 @@ def test_a_slurm_without_any_job_is_not_one_that_is_away(pbs, replay, recorded, 
     assert asked.read_text() == "-f\n"
 
 
-def test_a_slurm_that_is_away_does_not_make_a_job_unknown(pbs, replay, recorded, no_qselect):
+def test_an_unavailable_slurm_does_not_make_a_job_unknown(pbs, replay, recorded, no_qselect):
     replay("qstat", recorded(WRAPPER, "timeout 60 qstat; echo rc=$?"))
     no_qselect()
     with pytest.raises(Unavailable, match="Problem loading jobs"):
@@ -418,12 +418,12 @@ def test_a_slurm_that_is_away_does_not_make_a_job_unknown(pbs, replay, recorded,
 @pytest.mark.parametrize(
     "command", ["qdel 91.pbs01; echo rc=$?", "qdel 92.pbs01 999999 91.pbs01 93.pbs01; echo rc=$?"]
 )
-def test_deleting_what_is_over_is_no_error(pbs, replay, recorded, command):
+def test_deleting_an_ended_job_is_not_an_error(pbs, replay, recorded, command):
     replay("qdel", recorded("openpbs-recorded/05-limits-signals-qdel.md", command))
     assert pbs.cancel(["91.pbs01"]) == ""
 
 
-def test_a_deletion_that_is_refused_is_reported_with_what_a_person_can_do(pbs, replay, recorded):
+def test_a_refused_deletion_is_reported_with_a_remedy(pbs, replay, recorded):
     replay("qdel", recorded(DOWN, "qdel 149.pbs01; echo rc=$?"), NO_MOM)
     with pytest.raises(Unavailable):
         pbs.cancel(["149.pbs01"])
@@ -433,7 +433,7 @@ def test_a_deletion_that_is_refused_is_reported_with_what_a_person_can_do(pbs, r
     )
 
 
-def test_deleting_while_the_server_is_down_is_tried_again(pbs, replay, recorded):
+def test_deleting_while_the_server_is_down_is_retried(pbs, replay, recorded):
     replay("qdel", recorded(DOWN, "qdel 149.pbs01; echo rc=$?"))
     with pytest.raises(Unavailable):
         pbs.cancel(["149.pbs01"])
@@ -458,7 +458,7 @@ def test_slurms_wrapper_gets_all_resources_in_one_option():
         (["-v"], "", []),
     ],
 )
-def test_variables_of_the_settings_join_ours_in_one_option(submit_args, variables, rest):
+def test_variables_of_the_settings_are_merged_with_ours_in_one_option(submit_args, variables, rest):
     # OpenPBS heeds the last -v alone.
     config = DispatcherConfig(kind=DispatcherKind.pbs, submit_args=submit_args)
     words = shlex.split(PbsDispatcher(config, Path("/s.sh")).preview(JOB))
@@ -468,7 +468,7 @@ def test_variables_of_the_settings_join_ours_in_one_option(submit_args, variable
     assert words[1 : 1 + len(rest)] == rest
 
 
-def test_resources_of_the_settings_join_ours_where_only_one_option_counts():
+def test_resources_of_the_settings_are_merged_with_ours_if_only_one_option_counts():
     config = DispatcherConfig(
         kind=DispatcherKind.pbs, join_resources=True, submit_args=["-l", "mem=4gb", "-lncpus=2"]
     )
@@ -495,7 +495,7 @@ def test_resources_of_the_settings_join_ours_where_only_one_option_counts():
         "    comment = Job run at Mon Nov 23 at 02:29 on (pbs01:ncpus=1)",
     ],
 )
-def test_the_stand_in_speaks_in_recorded_words(shared, words):
+def test_the_stand_in_answers_as_recorded(shared, words):
     standin = (STANDIN / "standin.py").read_text(encoding="utf-8")
     folder = shared / "pbs" / "openpbs-recorded"
     assert any(words in p.read_text(encoding="utf-8") for p in folder.glob("*.md"))

@@ -12,18 +12,18 @@ from nodule_det.hpo.dispatch.base import MissingCommand, Unavailable
 from nodule_det.hpo.dispatch.shell import Answer, ask, look_up, user_name
 
 
-def test_a_frozen_server_is_given_up_after_the_time_limit():
+def test_a_command_on_a_frozen_server_times_out():
     with pytest.raises(Unavailable, match=r"sleep 60 did not answer within 0.05 s"):
         ask(["sleep", "60"], timeout_s=0.05)
 
 
-def test_a_missing_command_is_no_passing_trouble():
+def test_a_missing_command_is_not_a_temporary_error():
     with pytest.raises(DispatchError, match="the command qsubb is not on the PATH") as caught:
         ask(["qsubb"], timeout_s=5)
     assert caught.type is MissingCommand
 
 
-def test_a_login_node_without_room_for_a_process_is_a_passing_trouble(monkeypatch):
+def test_a_login_node_with_too_many_processes_is_a_temporary_error(monkeypatch):
     # A limit on processes does not bind root, under whom these tests run as well.
     def no_process(*args, **settings):
         raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
@@ -55,14 +55,14 @@ def test_a_long_answer_is_cut_in_the_middle_since_the_reason_comes_last():
     assert str(Answer(("qsub",), 1, "", "c" * 499)).endswith("c" * 499)
 
 
-def test_a_look_up_finds_the_group_or_nothing():
+def test_a_look_up_returns_the_group_or_an_empty_text():
     words = ["printf", r"x = 1\nServer = pbs01\n"]
     assert look_up(words, r"^Server = (\w+)$", 5) == "pbs01"
     assert look_up(words, r"^Cluster = (\w+)$", 5) == ""
     assert look_up(["qsubb"], r"(\w+)", 5) == ""
 
 
-def test_a_user_without_an_entry_in_the_list_of_users_is_named_by_the_environment(monkeypatch):
+def test_the_name_of_an_unlisted_user_comes_from_the_environment(monkeypatch):
     assert user_name() == pwd.getpwuid(os.getuid()).pw_name
 
     def unknown(uid):

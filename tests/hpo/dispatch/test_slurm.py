@@ -44,7 +44,7 @@ from tests.hpo.dispatch.recordings import Recording
         ("ReqNodeNotAvail, UnavailableNodes:n[1-4]", False, False),
     ],
 )
-def test_the_reason_of_a_waiting_job_says_whether_waiting_helps(replay, reason, never_runs, held):
+def test_the_reason_of_a_waiting_job_shows_whether_waiting_helps(replay, reason, never_runs, held):
     replay("squeue", Recording("", 0, f"7|PENDING|{reason}\n", ""))
     slurm = SlurmDispatcher(DispatcherConfig(kind=DispatcherKind.slurm), job_script())
     report = JobReport(JobState.QUEUED, reason, never_runs=never_runs, held=held)
@@ -112,9 +112,7 @@ def test_cancelled_jobs_are_gone_before_their_workers_are_free(tmp_path, site, q
     assert left.split() == []
 
 
-def test_a_controller_that_is_killed_and_started_again_loses_no_job(
-    tmp_path, slurm, quick_training
-):
+def test_a_controller_that_is_killed_and_restarted_loses_no_job(tmp_path, slurm, quick_training):
     site = DispatcherConfig(kind=DispatcherKind.slurm, poll_s=0.2, grace_s=1, timeout_s=20)
     site.environment = {"QUICK_S": "1.5"}
     driver, said = driver_of(tmp_path / "s", site, quick_training, workers=4, trials=6)
@@ -145,9 +143,7 @@ def set_partition(state):
     subprocess.run(words, check=True, timeout=60)
 
 
-def test_a_partition_that_does_not_exist_is_refused_in_the_words_of_slurm(
-    tmp_path, slurm, quick_training
-):
+def test_a_missing_partition_is_refused_with_the_message_of_slurm(tmp_path, slurm, quick_training):
     site = DispatcherConfig(kind=DispatcherKind.slurm, queue="nosuch", poll_s=0.2)
     driver, _ = driver_of(tmp_path / "s", site, quick_training)
     with pytest.raises(Refused, match="invalid partition specified: nosuch"):
@@ -167,7 +163,7 @@ def test_a_job_that_can_never_run_is_reported(tmp_path, slurm, quick_training):
     run(driver)
 
 
-def test_a_job_at_its_wall_clock_limit_is_started_again(tmp_path, slurm):
+def test_a_job_at_its_wall_clock_limit_is_resumed(tmp_path, slurm):
     """Slurm counts whole minutes, so this one takes more than one."""
     training = (
         'for w; do case $w in run_dir=*) d=${w#run_dir=};; esac; done; echo start >> "$d/starts"; '

@@ -14,7 +14,7 @@ from nodule_det.hpo.study.trial import Observation, Reason, TrialState
 from tests.hpo.virtual_lab import HOUR, SPACE, complete
 
 
-def test_stopping_cancels_all_jobs_and_frees_them(lab):
+def test_stopping_cancels_all_jobs(lab):
     made = lab()
     driver = made.start()
     driver.try_step()
@@ -26,7 +26,7 @@ def test_stopping_cancels_all_jobs_and_frees_them(lab):
     assert len(made.run().own) == 12 + 4  # what a person cancelled does not count
 
 
-def test_a_person_gives_up_one_trial_and_the_others_go_on(lab):
+def test_a_user_cancels_one_trial_and_the_others_continue(lab):
     made = lab(workers=2, trials=4)
     driver = made.start()
     driver.try_step()
@@ -40,7 +40,7 @@ def test_a_person_gives_up_one_trial_and_the_others_go_on(lab):
     assert len(training_data(Features(SPACE), study.trials, Failures.model).outcomes) == 4
 
 
-def test_a_trial_is_given_up_by_the_next_driver_where_none_was_running(lab):
+def test_a_trial_is_cancelled_by_the_next_driver_if_none_is_running(lab):
     made = lab(workers=2, trials=4)
     made.start().try_step()
     enqueue_cancel(made.folder.queue, 1)
@@ -48,7 +48,7 @@ def test_a_trial_is_given_up_by_the_next_driver_where_none_was_running(lab):
     assert made.study.trial(1).reason is Reason.USER
 
 
-def test_a_trial_that_waits_for_a_worker_is_given_up_without_a_job(lab):
+def test_a_trial_that_waits_for_a_worker_is_cancelled_without_a_job(lab):
     made = lab(workers=1, trials=2)
     driver = made.start()
     driver.try_step()
@@ -60,7 +60,7 @@ def test_a_trial_that_waits_for_a_worker_is_given_up_without_a_job(lab):
     assert (made.study.trial(2).reason, made.study.trial(2).attempts) == (Reason.USER, ())
 
 
-def test_giving_up_twice_is_once_and_giving_up_what_is_over_is_said(lab):
+def test_cancelling_twice_counts_once_and_cancelling_a_finished_trial_is_reported(lab):
     made = lab(workers=1, trials=2)
     driver = made.start()
     driver.try_step()
@@ -75,7 +75,7 @@ def test_giving_up_twice_is_once_and_giving_up_what_is_over_is_said(lab):
     assert "trial 2 cannot be cancelled: it is already complete" in made.said
 
 
-def test_points_that_wait_outlive_the_cancelling_of_all_jobs(lab):
+def test_waiting_points_survive_the_cancelling_of_all_jobs(lab):
     made = lab(workers=1, trials=2)
     driver = made.start()
     driver.try_step()
@@ -103,7 +103,7 @@ def test_hopeless_trainings_are_stopped_early_with_their_curve(lab):
     assert study.node_seconds(0.0) < 20 * HOUR
 
 
-def test_a_cancellation_without_an_answer_is_sent_again_at_the_next_step(lab):
+def test_a_cancellation_without_an_answer_is_repeated_in_the_next_step(lab):
     made = lab(trials=1)
     driver = made.start()
     driver.try_step()
@@ -123,7 +123,7 @@ def test_a_cancellation_without_an_answer_is_sent_again_at_the_next_step(lab):
     assert calls[0] == calls[1]
 
 
-def test_cancellations_go_out_while_the_queue_is_full(lab):
+def test_cancellations_are_sent_while_the_queue_is_full(lab):
     made = lab(workers=2, trials=2)
     submit = made.batch.submit
 

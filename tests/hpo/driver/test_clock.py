@@ -6,7 +6,7 @@ import pytest
 from nodule_det.hpo.driver.clock import VirtualClock, WallClock
 
 
-def test_virtual_time_passes_in_sleep_alone():
+def test_virtual_time_only_passes_in_sleep():
     clock = VirtualClock(start_s=1000.0)
     clock.sleep(30.0)
     assert (clock.now(), clock.monotonic()) == (1030.0, 30.0)
@@ -20,7 +20,7 @@ def test_empty_waits_are_skipped_to_the_poll_that_sees_the_event(event, wakes):
     assert clock.monotonic() == wakes
 
 
-def test_a_jump_moves_the_wall_clock_alone():
+def test_a_jump_only_moves_the_wall_clock():
     clock = VirtualClock(start_s=1000.0)
     clock.jump(-600.0)
     assert (clock.now(), clock.monotonic()) == (400.0, 0.0)

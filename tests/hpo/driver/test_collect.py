@@ -36,7 +36,7 @@ def step_opens():
     opened = None
 
 
-def test_every_file_of_a_running_job_is_read_once_a_step(lab, step_opens):
+def test_every_file_of_a_running_job_is_read_once_per_step(lab, step_opens):
     made = lab(workers=2, trials=2)
     made.start().try_step()
     made.clock.next_event = lambda: None
@@ -46,9 +46,7 @@ def test_every_file_of_a_running_job_is_read_once_a_step(lab, step_opens):
     assert step_opens(made) == Counter(dict.fromkeys(files, 1))
 
 
-def test_every_file_of_a_job_that_is_over_is_read_once_in_the_step_that_ends_its_trial(
-    lab, step_opens
-):
+def test_every_file_of_an_ended_job_is_read_once_in_the_step_that_ends_its_trial(lab, step_opens):
     made = lab(workers=1, trials=1)
     made.start().try_step()
     made.clock.sleep(3600.0)

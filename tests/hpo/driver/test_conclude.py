@@ -60,7 +60,7 @@ def trial(cut):
     return cut.made.study.trial(1)
 
 
-def test_a_training_that_shows_that_it_lives_is_waited_for(cut):
+def test_the_driver_waits_for_a_training_with_a_heartbeat(cut):
     for _ in range(200):
         cut.step(beat=True)
     assert (trial(cut).state, len(trial(cut).attempts)) == (TrialState.PENDING, 1)
@@ -71,7 +71,7 @@ def test_a_training_that_shows_that_it_lives_is_waited_for(cut):
     assert len(trial(cut).attempts) == 1
 
 
-def test_a_training_that_falls_silent_is_lost_and_told_to_end(cut):
+def test_a_training_that_falls_silent_is_lost_and_made_to_end(cut):
     cut.step(beat=True)
     cut.step(beat=True)
     assert len(trial(cut).attempts) == 1
@@ -81,7 +81,7 @@ def test_a_training_that_falls_silent_is_lost_and_told_to_end(cut):
     assert (cut.folder / "abandoned").exists()
 
 
-def test_a_late_result_ends_the_attempt_that_waits_in_its_place(cut):
+def test_a_late_result_ends_the_attempt_that_replaced_it(cut):
     cut.made.batch._slots = 1  # the second job waits in the queue
     for _ in range(4):
         cut.step()
@@ -94,7 +94,7 @@ def test_a_late_result_ends_the_attempt_that_waits_in_its_place(cut):
     assert (cut.made.folder.attempt(1, 2) / "claim").read_text().startswith("closed ")
 
 
-def test_a_late_result_of_a_trial_that_was_called_failed_counts(lab):
+def test_a_late_result_of_a_failed_trial_counts(lab):
     made = lab(
         never_ends,
         trials=1,

@@ -41,7 +41,7 @@ def test_paused_cancelled_and_running_trials_do_not_wait_for_a_worker(made):
     assert numbers(context.waiting()) == [3]
 
 
-def test_each_validation_of_a_training_is_written_down_once(made):
+def test_each_validation_of_a_training_is_recorded_once(made):
     run_dir = made.context.run_dir(made.study.trial(2))
     run_dir.mkdir(parents=True)
     rows = [
@@ -55,7 +55,7 @@ def test_each_validation_of_a_training_is_written_down_once(made):
     assert [o.value for o in made.study.trial(2).curve] == [0.25, 0.5, 0.75]
 
 
-def test_a_trial_whose_folder_cannot_be_made_fails_and_the_others_run(made):
+def test_a_trial_whose_folder_cannot_be_created_fails_and_the_others_run(made):
     folder = made.folder.trial(2)
     folder.parent.mkdir(exist_ok=True)
     folder.write_text("a file in the place of a folder")
@@ -70,7 +70,7 @@ def test_a_trial_whose_folder_cannot_be_made_fails_and_the_others_run(made):
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.ESTALE, errno.EMFILE])
-def test_file_troubles_that_pass_are_no_fault_of_the_trial(made, code):
+def test_temporary_file_errors_do_not_fail_the_trial(made, code):
     context = made.context
     with pytest.raises(OSError, match="for a moment"), context.sparing_others(made.study.trial(1)):
         raise OSError(code, "for a moment")
@@ -78,7 +78,7 @@ def test_file_troubles_that_pass_are_no_fault_of_the_trial(made, code):
     assert context.notes.failures == 0
 
 
-def test_a_trial_that_is_over_is_not_failed_by_its_files(made):
+def test_bad_files_do_not_fail_a_finished_trial(made):
     context, trial = made.context, made.study.trial(1)
     context.finish(trial, TrialState.CANCELLED, Reason.USER)
     with pytest.raises(PermissionError), context.sparing_others(trial):
@@ -87,7 +87,7 @@ def test_a_trial_that_is_over_is_not_failed_by_its_files(made):
     assert len(records(made, "finished")) == 1
 
 
-def test_what_is_said_once_is_said_again_by_the_next_session(made):
+def test_a_message_reported_once_is_repeated_by_the_next_session(made):
     made.said.clear()
     for _ in range(2):
         made.context.say_once("the queue is full")

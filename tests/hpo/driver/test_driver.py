@@ -36,7 +36,7 @@ def test_a_slow_queue_and_few_slots_delay_but_lose_nothing(lab):
     assert len(study.trials) == 10
 
 
-def test_a_scheduler_away_for_an_hour_costs_an_hour_at_most(lab):
+def test_a_scheduler_that_is_down_for_an_hour_costs_at_most_an_hour(lab):
     made = lab(faults=Faults(down=((600.0, 600.0 + HOUR), (9000.0, 9100.0))))
     study = made.run()
     assert all(t.state is TrialState.COMPLETE for t in study.trials)
@@ -52,14 +52,14 @@ def test_polls_that_mention_no_job_change_nothing(lab):
     assert all(len(t.attempts) == 1 for t in study.trials)
 
 
-def test_a_requeued_job_is_waited_for(lab):
+def test_the_driver_waits_for_a_requeued_job(lab):
     made = lab(faults=Faults(requeue_after={2: 0.5}))
     study = made.run()
     assert made.starts() == [1] * 11 + [2]
     assert all(len(t.attempts) == 1 for t in study.trials)
 
 
-def test_an_imported_result_is_known_but_is_no_job_of_ours(lab):
+def test_an_imported_result_is_used_but_has_no_job(lab):
     made = lab(trials=3)
     result = {"state": "complete", "value": 0.95, "imported_seconds": 60.0}
     enqueue_result(made.folder.queue, {"optim.lr": 0.009}, result, result_origin("cafe01", 7))
@@ -69,7 +69,7 @@ def test_an_imported_result_is_known_but_is_no_job_of_ours(lab):
     assert study.node_seconds(0.0) == pytest.approx(3 * HOUR, rel=1e-3)
 
 
-def test_an_entry_of_the_queue_is_taken_once_though_the_driver_died(lab):
+def test_a_queue_entry_is_used_once_although_the_driver_died(lab):
     made = lab(trials=2)
     path = enqueue(made.folder.queue, {"optim.lr": 0.005})
     made.start()
@@ -78,7 +78,7 @@ def test_an_entry_of_the_queue_is_taken_once_though_the_driver_died(lab):
     assert [t.source for t in study.trials] == ["user", "random"]
 
 
-def test_an_imported_result_is_kept_though_the_driver_died_between_its_two_records(lab):
+def test_an_imported_result_is_kept_although_the_driver_died_between_its_records(lab):
     made = lab(trials=2)
     result = {"state": "complete", "value": 0.95, "imported_seconds": 60.0}
     path = enqueue_result(
@@ -92,7 +92,7 @@ def test_an_imported_result_is_kept_though_the_driver_died_between_its_two_recor
     assert not path.exists()
 
 
-def test_points_that_are_left_for_a_study_that_is_done_are_run(lab):
+def test_points_that_are_queued_for_a_finished_study_are_run(lab):
     made = lab(trials=2)
     made.run()
     enqueue(made.folder.queue, {"optim.lr": 0.005})
@@ -101,7 +101,7 @@ def test_points_that_are_left_for_a_study_that_is_done_are_run(lab):
     assert study.trial(3).state is TrialState.COMPLETE
 
 
-def test_a_wrong_entry_of_the_queue_is_said_once_and_left(lab):
+def test_an_invalid_queue_entry_is_reported_once_and_kept(lab):
     made = lab(trials=2)
     path = enqueue(made.folder.queue, {"optim.lr": 5})
     made.run()
@@ -123,7 +123,7 @@ def test_a_clock_set_back_or_forward_changes_no_outcome(lab):
     assert all(t.seconds >= 0 for t in made.study.trials)
 
 
-def test_a_full_disk_is_waited_for(lab, monkeypatch):
+def test_the_driver_waits_while_the_disk_is_full(lab, monkeypatch):
     made = lab()
     driver = made.start()
     append = made.writer._journal.append

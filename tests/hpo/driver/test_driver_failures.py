@@ -23,7 +23,7 @@ def test_a_crashed_node_is_retried_and_counts_its_hours(lab):
     assert trial.seconds == pytest.approx(1.5 * HOUR, rel=0.06)
 
 
-def test_a_training_whose_disk_was_full_goes_on_and_is_no_failure_of_the_setup(lab):
+def test_a_training_whose_disk_was_full_is_resumed_and_does_not_count_as_a_bad_setup(lab):
     def full_at_first(overrides, attempt):
         if attempt == 2:
             return complete(overrides, attempt)
@@ -43,7 +43,7 @@ def test_a_trial_that_crashes_every_node_fails_after_its_retries(lab):
     assert len(trial.attempts) == 3
 
 
-def test_a_training_stopped_at_its_limit_goes_on_where_it_was(lab):
+def test_a_training_stopped_at_its_limit_resumes_where_it_was(lab):
     def three_sessions(overrides, attempt):
         if attempt == 3:
             return complete(overrides, attempt)
@@ -65,7 +65,7 @@ def stopped_at(step, scans=0):
     return FakeRun(seconds=HOUR, result=result, code=ExitCode.STOPPED)
 
 
-def test_a_training_with_more_stops_than_allowed_is_given_up(lab):
+def test_a_training_with_more_stops_than_allowed_fails(lab):
     made = lab(lambda _, n: stopped_at(n), trials=1, retries=RetryConfig(stopped=5))
     trial = made.run().trial(1)
     assert (trial.state, trial.reason) == (TrialState.FAILED, Reason.STOPPED)
@@ -109,7 +109,7 @@ def test_an_outcome_of_the_parameters_is_not_retried(lab, code, reason):
     assert made.starts() == [1] * 5
 
 
-def test_a_job_killed_by_a_signal_is_tried_once_more(lab):
+def test_a_job_killed_by_a_signal_is_retried_once(lab):
     made = lab(failing(137, None), trials=1)
     trial = made.run().trial(1)
     assert [a.reason for a in trial.attempts] == [Reason.KILLED, Reason.KILLED]
@@ -117,7 +117,7 @@ def test_a_job_killed_by_a_signal_is_tried_once_more(lab):
 
 
 @pytest.mark.parametrize("whole_job", [True, False])
-def test_a_job_that_the_batch_system_killed_for_its_memory_is_not_tried_again(lab, whole_job):
+def test_a_job_that_the_batch_system_killed_for_its_memory_is_not_retried(lab, whole_job):
     made = lab(
         failing(137, None), trials=1, faults=Faults(crash_after={0: 0.9} if whole_job else {})
     )
@@ -133,7 +133,7 @@ def test_a_job_that_the_batch_system_killed_for_its_memory_is_not_tried_again(la
 
 
 @pytest.mark.parametrize("code", [143, ExitCode.STOPPED])
-def test_a_job_that_got_sigterm_for_its_memory_is_known_by_the_log_that_comes_later(lab, code):
+def test_a_job_that_got_sigterm_for_its_memory_is_recognised_by_its_later_log(lab, code):
     # OpenPBS 23.06.06: SIGTERM, the job writes its exit code, and the log is there when it is gone.
     made = lab(failing(code, None), trials=1)
     driver = made.start()
@@ -154,7 +154,7 @@ def test_a_job_that_got_sigterm_for_its_memory_is_known_by_the_log_that_comes_la
     assert made.starts() == [1]
 
 
-def test_a_batch_system_that_is_away_is_waited_for_before_a_killed_job_is_judged(lab):
+def test_the_driver_waits_for_an_unavailable_batch_system_before_it_judges_a_killed_job(lab):
     made = lab(failing(143, None), trials=1, faults=Faults(down=((1.0, 6 * HOUR),)))
     driver = made.start()
     driver.try_step()
@@ -168,7 +168,7 @@ def test_a_batch_system_that_is_away_is_waited_for_before_a_killed_job_is_judged
     assert made.study.trial(1).reason is Reason.OUT_OF_MEMORY
 
 
-def test_a_lock_that_cannot_be_read_for_a_moment_is_waited_for(lab):
+def test_the_driver_waits_for_a_lock_that_is_temporarily_unreadable(lab):
     made = lab(trials=2)
     troubles = iter([OSError(errno.EIO, "Input/output error"), OSError(errno.ESTALE, "Stale")])
 
@@ -181,7 +181,7 @@ def test_a_lock_that_cannot_be_read_for_a_moment_is_waited_for(lab):
     assert sum("waiting" in line for line in made.said) == 2
 
 
-def test_a_held_job_is_told_once(lab):
+def test_a_held_job_is_reported_once(lab):
     made = lab(trials=1)
     poll, held = made.batch.poll, iter([True] * 3)
     made.batch.poll = lambda ids: {
@@ -195,7 +195,7 @@ def test_a_held_job_is_told_once(lab):
     assert said == ["job 1.fake of trial 1 is held until you release it: by its owner"]
 
 
-def test_128_held_jobs_are_one_line(lab):
+def test_128_held_jobs_are_reported_in_one_line(lab):
     made = lab(trials=128, workers=128)
     poll = made.batch.poll
     held = {"state": JobState.QUEUED, "comment": "Hold_Types=u", "held": True}
@@ -208,7 +208,7 @@ def test_128_held_jobs_are_one_line(lab):
     ]
 
 
-def test_the_word_of_a_poll_about_memory_is_kept_until_the_job_is_given_up(lab):
+def test_a_polls_comment_about_memory_is_kept_until_the_job_counts_as_ended(lab):
     made = lab(trials=1, faults=Faults(crash_after={0: 0.5}))
     poll = made.batch.poll
     words = iter(["OUT_OF_MEMORY OutOfMemory"])

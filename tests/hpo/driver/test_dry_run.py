@@ -59,9 +59,7 @@ def config_of(site, study, **settings):
         ),
     ],
 )
-def test_the_example_of_a_site_becomes_this_qsub_command(
-    tmp_path, site, given, resources, variables
-):
+def test_the_example_of_a_site_gives_this_qsub_command(tmp_path, site, given, resources, variables):
     text = preview(StudyFolder(tmp_path / "s"), config_of(site, tmp_path / "s"))
     folder = tmp_path / "s" / "trials" / "0001" / "attempt_1"
     name, words = shlex.split(text.splitlines()[-1])[1:], shlex.split(given)
@@ -126,7 +124,7 @@ def test_the_next_trial_is_the_one_that_the_driver_would_start(started):
     assert started.folder.journal.read_bytes() == before
 
 
-def test_a_study_that_has_its_trials_starts_nothing_more(started):
+def test_a_study_with_all_its_trials_starts_nothing_more(started):
     started.config.trials = 1
     assert first_line(started) == "# no trial would be started: 1 of trials=1 exist"
     enqueue_cancel(started.folder.queue, 1)

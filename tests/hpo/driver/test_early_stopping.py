@@ -21,17 +21,17 @@ OTHERS = [whole(0.1 * n, 0.2 * n) for n in range(1, 6)]  # each doubles; the bes
 
 
 @pytest.mark.parametrize(("value", "stops"), [(0.3, True), (0.49, True), (0.51, False)])
-def test_what_will_end_below_the_best_is_stopped(value, stops):
+def test_a_training_that_will_end_below_the_best_is_stopped(value, stops):
     assert should_stop(trial(value), OTHERS, RULE) is stops
 
 
-def test_a_lag_within_its_error_is_no_reason():
+def test_a_lag_within_its_error_does_not_stop_a_training():
     # 0.45 will double to 0.9, and its error of 0.04 to 0.08: two of them reach beyond 1.0.
     assert not should_stop(trial(0.45, se=0.04), OTHERS, RULE)
     assert should_stop(trial(0.45, se=0.04), OTHERS, StoppingConfig(on=True, sure=1.0))
 
 
-def test_what_rises_late_is_given_time():
+def test_a_training_that_rises_late_is_given_time():
     late = [whole(0.1, 0.2 + 0.01 * n, 0.9) for n in range(4)]
     assert not should_stop(trial(0.1, 0.21), late, RULE)
     assert should_stop(trial(0.1, 0.15), late, RULE)

@@ -22,7 +22,7 @@ def fill(path):
             f.write(b"x" * 4096)
 
 
-def test_a_study_waits_for_room_and_every_job_runs_once(small_disk, quick_training):
+def test_a_study_waits_for_free_space_and_every_job_runs_once(small_disk, quick_training):
     disk = small_disk("400k")
     path = disk / "s"
     path.mkdir()
@@ -70,7 +70,7 @@ def test_a_study_waits_for_room_and_every_job_runs_once(small_disk, quick_traini
     assert study.problems == []
 
 
-def test_a_log_on_a_full_disk_does_not_end_the_study_and_says_that_it_was_full(small_disk):
+def test_a_log_on_a_full_disk_does_not_end_the_study_and_reports_it_later(small_disk):
     disk = small_disk("40k")
     with open(disk / "log", "w", encoding="utf-8") as stream:
         shown = Display(stream, trials=4, workers=1)

@@ -61,7 +61,7 @@ def test_a_driver_killed_at_random_moments_runs_every_job_exactly_once(tmp_path,
     assert not folder.lock.exists()
 
 
-def test_ctrl_c_leaves_jobs_running_and_says_how_to_go_on(tmp_path, quick_training):
+def test_ctrl_c_leaves_jobs_running_and_shows_how_to_continue(tmp_path, quick_training):
     with start(tmp_path, 8, quick_training) as driver:
         while not (tmp_path / "trials" / "0001" / "attempt_1" / "claim").exists():
             assert driver.poll() is None

@@ -47,7 +47,7 @@ def limit_between(config=None):
     return (small + large) / 2 / 1.5
 
 
-def test_memory_far_over_the_limit_is_refused_in_words_that_name_it():
+def test_memory_far_over_the_limit_is_refused_with_the_limit():
     config = study_config(memory_gb=0.05)
     assert why_not(LARGE, [], config) == (
         f"predicted to need {needs_of(LARGE, config).memory_bytes / 1e9:.1f} GB of memory, "
@@ -64,7 +64,7 @@ def test_memory_far_over_the_limit_is_refused_in_words_that_name_it():
         study_config(memory_gb=0.05, forecast=ForecastConfig(margin=100)),
     ],
 )
-def test_without_a_limit_of_ours_nothing_is_refused(config):
+def test_without_a_limit_nothing_is_refused(config):
     assert why_not(LARGE, [], config) is None
 
 
@@ -75,7 +75,7 @@ def trial(number, params, seconds):
     )
 
 
-def test_what_ran_is_stronger_than_what_was_foretold():
+def test_measurements_override_predictions():
     config = study_config(memory_gb=0.05)
     assert why_not(LARGE, [trial(1, SMALL, 60.0)], config) is not None
     assert why_not(LARGE, [trial(1, LARGE, 60.0)], config) is None
@@ -102,14 +102,14 @@ def test_a_training_far_over_the_time_is_refused_once_times_are_known():
     assert why.endswith("over 1.5 times the 12:00:00 of forecast.hours=12")
 
 
-def test_the_time_of_a_trial_is_that_of_all_the_jobs_it_may_have():
+def test_the_time_limit_of_a_trial_is_that_of_all_its_possible_jobs():
     site = DispatcherConfig(walltime_s=3600)
     limit_s, words = time_limit_s(HpoConfig(study="s", dispatcher=site))
     assert limit_s == 101 * HOUR
     assert words == "101 jobs of dispatcher.walltime_s=3600 (retries.stopped=100)"
 
 
-def test_a_refused_trial_is_no_job_teaches_and_does_not_count(lab):
+def test_a_refused_trial_has_no_job_informs_the_model_and_does_not_count(lab):
     made = lab(
         trials=12, workers=3, dispatcher=DispatcherConfig(memory_gb=limit_between(), grace_s=60)
     )
@@ -143,7 +143,7 @@ def test_a_point_of_the_user_is_refused_as_well(lab):
     assert made.run().trial(1).reason is Reason.REFUSED
 
 
-def test_a_space_without_room_ends_the_driver_not_the_patience_of_its_owner(lab):
+def test_a_space_with_no_point_within_the_limits_ends_the_driver(lab):
     made = lab(trials=5, dispatcher=DispatcherConfig(memory_gb=0.001))
     with pytest.raises(StudyError, match="the last 10 proposals were refused"):
         made.run()
@@ -151,7 +151,7 @@ def test_a_space_without_room_ends_the_driver_not_the_patience_of_its_owner(lab)
     assert made.starts() == []
 
 
-def test_a_driver_killed_before_it_refused_refuses_after(lab):
+def test_a_driver_killed_before_a_refusal_refuses_after_its_restart(lab):
     made = lab(trials=1, workers=1, dispatcher=DispatcherConfig(memory_gb=limit_between()))
     made.space = FILTERS
     made.start()
@@ -165,7 +165,7 @@ def wide_is_good(overrides, attempt):
     return complete({"optim.lr": overrides["model.filters"] / 3200}, attempt)
 
 
-def test_a_model_is_told_what_has_no_room_and_does_not_insist(lab):
+def test_the_model_learns_the_limits_and_stops_proposing_such_points(lab):
     from nodule_det.hpo.strategy.strategy import propose
 
     made = lab(
@@ -183,7 +183,7 @@ def test_a_model_is_told_what_has_no_room_and_does_not_insist(lab):
     assert not limits.allows({"model.filters": widest + 2})  # the edge is found
 
 
-def test_a_proposer_that_knows_of_no_limits_serves_where_there_are_none(lab):
+def test_a_strategy_without_the_argument_allowed_works_without_limits(lab):
     def propose(space, trials, config, rng):
         return space.sample(rng)
 
@@ -192,6 +192,6 @@ def test_a_proposer_that_knows_of_no_limits_serves_where_there_are_none(lab):
     assert len(made.run().trials) == 3
 
 
-def test_a_point_that_the_train_command_refuses_has_no_room(lab):
+def test_a_point_that_the_train_command_refuses_is_refused(lab):
     why = why_not({"model.filters": -1}, [], study_config(memory_gb=100))
     assert why.startswith("refused by the train command: model.filters=-1 must lie in ")

@@ -70,7 +70,7 @@ def test_servers_are_compared_by_their_whole_names(writer):
 
 
 @pytest.mark.parametrize("job", [None, "4711-99-0badb007"])
-def test_processes_of_another_machine_are_not_started_again_here(writer, monkeypatch, job):
+def test_processes_on_another_machine_are_not_started_again_here(writer, monkeypatch, job):
     give(writer, "local", job)
     require_reachable(writer.study, LOCAL)  # the same host name: it was started anew
     monkeypatch.setattr(opening.socket, "gethostname", lambda: "login2")
@@ -79,7 +79,7 @@ def test_processes_of_another_machine_are_not_started_again_here(writer, monkeyp
     require_reachable(writer.study, DispatcherConfig(host_gone=True))
 
 
-def test_a_container_of_another_name_on_the_same_machine_goes_on(writer, monkeypatch, boot):
+def test_a_renamed_container_on_the_same_machine_continues(writer, monkeypatch, boot):
     give(writer, "local", f"4711-99-{boot}")
     assert LocalDispatcher.knows(f"4711-99-{boot}")
     monkeypatch.setattr(opening.socket, "gethostname", lambda: "container2")
@@ -92,7 +92,7 @@ def boot():
         return file.read()[:8]
 
 
-def test_a_store_that_is_not_there_is_refused_where_the_trainings_run_here(tmp_path):
+def test_a_missing_store_is_refused_if_the_trainings_run_here(tmp_path):
     train = TrainConfig(store=str(tmp_path / "none"))
     with pytest.raises(ConfigError, match="none does not exist, so every training would fail"):
         missing_store(HpoConfig(study="s", train=train))
@@ -137,7 +137,7 @@ def test_a_copy_does_not_take_the_jobs_of_its_original(driven, tmp_path, was):
         require_in_place(open_at(tmp_path / "copy"), was)
 
 
-def test_a_copy_that_is_declared_gets_jobs_of_its_own(driven, tmp_path):
+def test_a_declared_copy_gets_its_own_jobs(driven, tmp_path):
     path, open_at = driven
     shutil.copytree(path, tmp_path / "copy")
     writer = open_at(tmp_path / "copy")
@@ -154,7 +154,7 @@ def test_a_copy_that_is_declared_gets_jobs_of_its_own(driven, tmp_path):
     assert again.study.problems == []
 
 
-def test_a_moved_study_with_open_jobs_asks_and_one_without_moves_silently(driven, tmp_path):
+def test_a_moved_study_with_open_jobs_is_refused_and_one_without_is_accepted(driven, tmp_path):
     path, open_at = driven
     path.rename(tmp_path / "moved")
     writer = open_at(tmp_path / "moved")

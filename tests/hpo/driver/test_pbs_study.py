@@ -66,7 +66,7 @@ def assert_each_ran_once(driver, path):
     assert [p.read_text() for p in path.glob("trials/*/starts")] == ["start\n"] * 5
 
 
-def test_a_lost_answer_is_settled_by_asking_for_the_name(study, pbs_standin):
+def test_a_lost_answer_is_resolved_by_querying_the_name(study, pbs_standin):
     drive, said, path = study
     (pbs_standin / "lose").touch()
     driver = drive()
@@ -86,7 +86,7 @@ def test_a_lost_answer_is_settled_by_asking_for_the_name(study, pbs_standin):
         ("credential", "Invalid credential"),
     ],
 )
-def test_a_trouble_that_passes_is_waited_for(study, pbs_standin, trouble, words):
+def test_the_driver_waits_for_the_end_of_a_temporary_error(study, pbs_standin, trouble, words):
     drive, said, path = study
     driver = drive()
     (pbs_standin / trouble).touch()
@@ -97,7 +97,7 @@ def test_a_trouble_that_passes_is_waited_for(study, pbs_standin, trouble, words)
     assert_each_ran_once(driver, path)
 
 
-def test_plain_qstat_does_as_well_as_the_detailed_one(study):
+def test_plain_qstat_works_as_well_as_the_detailed_one(study):
     drive, _, path = study
     driver = drive(poll_details=False)
     finish(driver)
@@ -113,7 +113,7 @@ def test_a_resource_that_the_site_lacks_is_refused_at_once(study):
     assert_each_ran_once(driver, path)
 
 
-def test_a_qsub_that_lost_its_background_process_has_made_the_job(study, pbs_standin):
+def test_a_qsub_that_lost_its_background_process_has_submitted_the_job(study, pbs_standin):
     drive, said, path = study
     (pbs_standin / "background").touch()
     driver = drive()
@@ -123,7 +123,7 @@ def test_a_qsub_that_lost_its_background_process_has_made_the_job(study, pbs_sta
     assert len(list(pbs_standin.glob("*.job"))) == 5
 
 
-def test_commands_that_vanish_after_they_have_answered_are_waited_for(
+def test_the_driver_waits_for_commands_that_vanish_after_they_have_worked(
     study, pbs_standin, monkeypatch
 ):
     drive, said, path = study
@@ -137,7 +137,7 @@ def test_commands_that_vanish_after_they_have_answered_are_waited_for(
     assert_each_ran_once(driver, path)
 
 
-def test_a_batch_system_that_is_not_there_leaves_no_intent(study, monkeypatch):
+def test_a_missing_batch_system_leaves_no_intent(study, monkeypatch):
     drive, _, path = study
     driver = drive()
     with monkeypatch.context() as elsewhere:
@@ -166,7 +166,7 @@ def test_an_empty_answer_is_reported_and_loses_no_job(study, pbs_standin, monkey
     assert_each_ran_once(driver, path)
 
 
-def test_a_deletion_that_is_refused_is_reported_and_repeated(study, pbs_standin, monkeypatch):
+def test_a_refused_deletion_is_reported_and_repeated(study, pbs_standin, monkeypatch):
     monkeypatch.setenv("QUICK_S", "5")
     drive, said, _ = study
     driver = drive(workers=1)

@@ -42,7 +42,7 @@ def ran(request, lab):
     return made, made.folder.journal.read_bytes(), go_on
 
 
-def test_a_journal_cut_anywhere_loses_no_result_and_takes_none_for_another(ran):
+def test_a_journal_truncated_anywhere_neither_loses_nor_confuses_results(ran):
     made, whole, go_on = ran
     first = whole.index(b"\n") + 1  # without it there is no study
     ends = [i + 1 for i, byte in enumerate(whole) if byte == ord("\n")]
@@ -54,7 +54,7 @@ def test_a_journal_cut_anywhere_loses_no_result_and_takes_none_for_another(ran):
         assert set(made.starts()) == {1}
 
 
-def test_what_was_taken_back_is_said(ran):
+def test_recovered_trials_are_reported(ran):
     made, whole, go_on = ran
     go_on(whole[: whole.index(b'{"kind": "asked", "t": ')])
     assert len(made.writer.study.problems) == 4
@@ -64,7 +64,7 @@ def test_what_was_taken_back_is_said(ran):
     )
 
 
-def test_the_number_of_a_folder_that_cannot_be_read_is_not_used_again(ran):
+def test_the_number_of_an_unreadable_folder_is_not_used_again(ran):
     made, whole, go_on = ran
     (made.folder.trial(4) / "overrides.txt").write_text("optim.lr=7\n")
     study = go_on(whole[: whole.index(b'"asked", "t": ')].rpartition(b"\n")[0])
@@ -92,7 +92,7 @@ def test_every_kind_of_value_is_read_back_from_its_override(tmp_path):
         assert read_params(tmp_path, space) == params
 
 
-def test_a_whole_journal_is_left_as_it_is(ran):
+def test_a_complete_journal_is_not_changed(ran):
     made, whole, go_on = ran
     assert go_on(whole).trials
     assert made.folder.journal.read_bytes() == whole

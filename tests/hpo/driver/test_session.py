@@ -37,7 +37,7 @@ def config(tmp_path, quick_training):
     )
 
 
-def test_a_study_is_made_driven_to_its_end_and_left_unlocked(config, tmp_path, capsys):
+def test_a_study_is_created_run_to_its_end_and_unlocked(config, tmp_path, capsys):
     assert drive(config, "hpo") is None
     folder = tmp_path / "study"
     assert capsys.readouterr().out.startswith(f"{folder}: 2 complete, 0 failed")
@@ -46,7 +46,7 @@ def test_a_study_is_made_driven_to_its_end_and_left_unlocked(config, tmp_path, c
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_an_interrupted_driver_leaves_its_job_and_says_how_to_cancel_it(
+def test_an_interrupted_driver_leaves_its_job_running_and_shows_how_to_cancel_it(
     config, tmp_path, monkeypatch, capsys, number
 ):
     training = tmp_path / "training.sh"
@@ -76,7 +76,7 @@ def test_jobs_of_a_study_that_does_not_exist_cannot_be_cancelled(config, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_batch_system_that_is_not_installed_is_refused_before_a_folder_is_made(
+def test_a_missing_batch_system_is_refused_before_a_folder_is_created(
     config, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -37,7 +37,7 @@ def test_a_budget_of_node_hours_ends_the_study(lab):
     assert not study.pending
 
 
-def test_a_job_that_turns_up_after_its_answer_was_lost_runs_once(lab):
+def test_a_job_that_appears_after_its_answer_was_lost_runs_once(lab):
     made = lab(trials=4, faults=Faults(late={0: 7000.0, 2: 90.0, 5: 300.0}))
     study = made.run()
     made.clock.sleep(2 * HOUR)
@@ -46,7 +46,7 @@ def test_a_job_that_turns_up_after_its_answer_was_lost_runs_once(lab):
     assert [(t.state, len(t.attempts)) for t in study.trials] == [(TrialState.COMPLETE, 1)] * 4
 
 
-def test_a_job_that_turns_up_after_its_trial_was_given_up_does_not_run(lab):
+def test_a_job_that_appears_after_its_trial_was_cancelled_does_not_run(lab):
     made = lab(trials=1, faults=Faults(late={0: 600.0}))
     driver = made.start()
     driver.try_step()
@@ -59,7 +59,7 @@ def test_a_job_that_turns_up_after_its_trial_was_given_up_does_not_run(lab):
     assert made.batch.busy_s == 0
 
 
-def test_a_job_that_turns_up_after_its_attempt_was_lost_does_not_run_beside_the_next(lab):
+def test_a_job_that_appears_after_its_attempt_was_lost_does_not_run_beside_the_next(lab):
     made = lab(trials=1, slots=1, faults=Faults(late={0: 2 * HOUR}))
     made.batch._queue_s = 900.0
     driver = made.start()
@@ -74,7 +74,7 @@ def test_a_job_that_turns_up_after_its_attempt_was_lost_does_not_run_beside_the_
     assert made.batch.starts == {trial.attempts[1].name: 1}
 
 
-def test_a_site_that_refuses_for_a_day_is_waited_for_once_it_has_taken_a_job(lab):
+def test_the_driver_waits_a_day_for_a_site_that_has_accepted_a_job_before(lab):
     made = lab(workers=1, trials=2)
     driver = made.start()
     driver.try_step()
@@ -106,7 +106,7 @@ def test_a_wrong_setup_ends_the_study_after_three_failures(lab):
     assert len(made.study.trials) == 3
 
 
-def test_a_node_that_fails_every_job_does_not_eat_the_study(lab):
+def test_a_node_that_fails_every_job_does_not_use_up_the_study(lab):
     def fails_later(overrides, attempt):
         number = int(overrides["run_dir"][-4:])
         return complete(overrides, attempt) if number <= 5 else bad(overrides, attempt)
@@ -118,14 +118,14 @@ def test_a_node_that_fails_every_job_does_not_eat_the_study(lab):
     assert len(made.study.trials) == 15
 
 
-def test_jobs_that_all_vanish_end_the_driver_before_they_eat_the_study(lab):
+def test_jobs_that_all_vanish_end_the_driver_before_they_use_up_the_study(lab):
     made = lab(faults=Faults(crash_after={n: 0.001 for n in range(1000)}), workers=1, trials=100)
     with pytest.raises(StudyError, match=r"vanished and none .* Trial 3: lost, the job vanished"):
         made.run()
     assert [len(t.attempts) for t in made.study.trials] == [4] * 3
 
 
-def test_the_failure_that_is_named_is_the_last_that_was_counted(lab):
+def test_the_reported_failure_is_the_last_counted_one(lab):
     def bad_then_large(overrides, attempt):
         number = int(overrides["run_dir"][-4:])
         reason = "out_of_memory" if number == 4 else "bad_input"
@@ -137,7 +137,7 @@ def test_the_failure_that_is_named_is_the_last_that_was_counted(lab):
         made.run()
 
 
-def test_a_failure_that_a_full_disk_keeps_out_of_the_journal_counts_once(lab):
+def test_a_failure_that_a_full_disk_keeps_out_of_the_journal_is_counted_once(lab):
     made = lab(failing(ExitCode.BAD_INPUT, "bad_input"), workers=1, trials=1)
     driver = made.start()
     append, tries = made.writer._journal.append, iter(range(20))

@@ -23,7 +23,7 @@ def left(made, name):
     return [int(p.parent.name) for p in sorted(made.folder.trials.glob(f"*/{name}"))]
 
 
-def test_the_best_keep_their_weights_and_no_finished_trial_its_last_checkpoint(lab):
+def test_the_best_trials_keep_their_weights_and_no_finished_trial_keeps_its_last_checkpoint(lab):
     made = lab(trials=6, workers=1, keep=KeepConfig(best=2))
     made.batch._training = with_checkpoints(made)
     study = made.run()

@@ -59,7 +59,7 @@ def finished(study):
     return run("hpo.finish", *words).stdout
 
 
-def test_every_training_ran_once_in_spite_of_two_kills(study, finished):
+def test_every_training_ran_once_despite_two_kills(study, finished):
     trials = read_study(study / "finish" / "trainings").trials
     record = json.loads((study / "finish" / "finish.json").read_text())
     assert len(trials) == 3 * len(record["settings"])
@@ -89,7 +89,7 @@ def test_the_model_has_a_network_of_every_fold_of_the_chosen_setting(study, fini
     assert str(folder) in finished
 
 
-def test_the_page_names_every_setting(study, finished):
+def test_the_page_shows_every_setting(study, finished):
     page = (study / "finish" / "finish.html").read_text()
     record = json.loads((study / "finish" / "finish.json").read_text())
     for row in record["settings"]:

@@ -30,7 +30,7 @@ LUCKY = {
 RECORD = {"selection": "other", "seeds": [0], "settings": [LUCKY, {**ROW, "trial": 1}]}
 
 
-def test_the_summary_names_the_choice_and_the_luck_of_the_best_trial():
+def test_the_summary_shows_the_choice_and_the_optimism_of_the_best_trial():
     lines = summary(RECORD).splitlines()
     assert lines[1] == ("trial 1: pAUC 0.800 (95% CI 0.700 to 0.870), in the study 0.900 <- chosen")
     assert lines[2].endswith(
@@ -41,7 +41,7 @@ def test_the_summary_names_the_choice_and_the_luck_of_the_best_trial():
     )
 
 
-def test_the_page_escapes_what_a_study_is_called(tmp_path):
+def test_the_page_escapes_the_name_of_a_study(tmp_path):
     write_page(tmp_path / "page.html", RECORD, "<b>s")
     page = (tmp_path / "page.html").read_text()
     assert "&lt;b&gt;s" in page

@@ -36,7 +36,7 @@ def test_a_setting_that_was_tried_twice_is_retrained_once():
     assert [c.trial.params["optim.lr"] for c in chosen] == [0.01, 0.02]
 
 
-def test_the_largest_value_is_always_retrained_to_show_its_luck():
+def test_the_largest_value_is_always_retrained_to_show_its_optimism():
     # a smooth bump around 0.05, and one lucky value far from it
     values = [(0.01 * k, 0.8 - 10 * (0.01 * k - 0.05) ** 2) for k in range(1, 10)]
     chosen = best_settings(study(*values, (0.0999, 0.83)), 1)
@@ -50,7 +50,7 @@ def test_a_study_without_a_value_is_refused():
         best_settings(study(), 3)
 
 
-def test_every_setting_meets_every_seed_and_fold(tmp_path):
+def test_every_setting_is_trained_with_every_seed_and_fold(tmp_path):
     config = FinishConfig(study=str(tmp_path / "s"), seeds=[0, 7])
     made = study((0.01, 0.5), train=("store=stores/a", "fold=2", "model.depth=4"))
     contenders = best_settings(made, 1)

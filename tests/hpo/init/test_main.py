@@ -19,7 +19,7 @@ def run(*words, cwd=None):
     return done
 
 
-def test_the_example_program_is_ten_lines_and_is_tuned_by_its_command(tmp_path):
+def test_the_example_program_has_ten_lines_and_is_tuned_by_its_command(tmp_path):
     folder = tmp_path / "my first study"
     made = hpo("nodule_det.hpo.init", f'out="{folder}"', "example=true")
     assert made.stdout == f"{folder}: to start, run  sh '{folder}/tune.sh'\n"
@@ -39,7 +39,7 @@ def test_the_example_program_is_ten_lines_and_is_tuned_by_its_command(tmp_path):
     assert status.stdout.split()[2] == "loss"
 
 
-def test_a_study_of_our_own_training_is_prepared(tmp_path):
+def test_a_study_of_nodule_det_train_is_prepared(tmp_path):
     folder = tmp_path / "mine"
     hpo("nodule_det.hpo.init", f"out={folder}")
     (folder / "store").mkdir()
@@ -75,7 +75,7 @@ def test_programs_of_other_libraries_and_languages_are_tuned(name, program, tmp_
         assert all(t.value_se is not None for t in study.trials)
 
 
-def test_several_objectives_are_refused_with_a_way_out(tmp_path):
+def test_several_objectives_are_refused_with_a_remedy(tmp_path):
     words = (f"study={tmp_path}/s", "objective='loss,seconds'")
     refused = hpo("nodule_det.hpo", *words, code=2)
     assert "must be the name of one number in result.json; to optimise several" in refused.stderr

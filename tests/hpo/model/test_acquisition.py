@@ -41,7 +41,7 @@ def several():
     return fit_surrogate(x, values, sheared=(0,), rng=rng, draws=3)
 
 
-def test_expected_improvement_is_that_of_botorch(fitted):
+def test_expected_improvement_equals_botorchs(fitted):
     best = fitted.posterior(fitted.features)[0].max()
     with exact(), torch.no_grad():
         expected = LogExpectedImprovement(fitted.model, best)(torch.from_numpy(GRID)[:, None])
@@ -51,7 +51,7 @@ def test_expected_improvement_is_that_of_botorch(fitted):
 
 @pytest.mark.parametrize("pending", [0, 5])
 @pytest.mark.parametrize("models", ["fitted", "several"])
-def test_noisy_improvement_is_that_of_botorch_but_for_its_draws(models, pending, request):
+def test_noisy_improvement_equals_botorchs_within_the_error_of_the_draws(models, pending, request):
     surrogate = request.getfixturevalue(models)
     running = np.random.default_rng(3).random((pending, 2)) * 0.2 + 0.5
     with exact(), torch.no_grad():
@@ -69,7 +69,7 @@ def test_noisy_improvement_is_that_of_botorch_but_for_its_draws(models, pending,
 
 
 @pytest.mark.parametrize("score", [partial(SCORES[0], draws=4096), *SCORES[1:3]])
-def test_over_several_models_the_mean_improvement_counts(several, score):
+def test_the_improvement_is_averaged_over_several_models(several, score):
     together = score(several, NONE, 0)(GRID)
     alone = np.array([score(m, NONE, 0)(GRID) for m in several.members()])
     hopeful = together > together.max() - 3
@@ -78,14 +78,14 @@ def test_over_several_models_the_mean_improvement_counts(several, score):
 
 
 @pytest.mark.parametrize("score", SCORES[:2])
-def test_a_pending_point_promises_less(fitted, score):
+def test_a_pending_point_has_a_lower_score(fitted, score):
     first = GRID[np.argmax(score(fitted, NONE, 0)(GRID))]
     before = score(fitted, NONE, 0)(first[None])
     after = score(fitted, first[None], 0)(first[None])
     assert after < before - 0.5
 
 
-def test_with_a_point_pending_noisy_improvement_looks_elsewhere(fitted):
+def test_noisy_improvement_searches_away_from_a_pending_point(fitted):
     first = GRID[np.argmax(acquisition.log_nei(fitted, NONE, 0)(GRID))]
     second = GRID[np.argmax(acquisition.log_nei(fitted, first[None], 0)(GRID))]
     assert np.linalg.norm(second - first) > 0.05
@@ -111,7 +111,7 @@ def test_the_score_of_a_candidate_does_not_depend_on_the_others(several, score):
 
 
 @pytest.mark.parametrize("score", SCORES)
-def test_drawing_leaves_the_global_generator_of_torch_alone(fitted, score):
+def test_drawing_does_not_change_the_global_generator_of_torch(fitted, score):
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)

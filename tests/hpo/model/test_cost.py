@@ -56,7 +56,7 @@ def test_memory_grows_with_batch_patch_and_filters():
         assert needs(**larger).memory_bytes > small.memory_bytes
 
 
-def test_16_bits_need_less_memory_than_32_and_a_gpu_less_than_a_cpu():
+def test_16_bits_need_less_memory_than_32_and_a_gpu_needs_less_than_a_cpu():
     halves = needs(precision=Precision.bf16.value)
     assert halves.memory_bytes < needs(precision=Precision.fp32.value).memory_bytes
     assert halves.memory_bytes + CPU_BASE_BYTES <= needs(gpu=False).memory_bytes

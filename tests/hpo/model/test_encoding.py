@@ -45,7 +45,7 @@ def test_two_values_of_an_unordered_list_are_as_far_apart_as_the_ends_of_a_scale
     assert np.linalg.norm(a - b) == pytest.approx(1.0)
 
 
-def test_an_absent_parameter_lies_in_the_middle():
+def test_an_absent_parameter_is_in_the_middle():
     params = {"lr": 1e-3, "filters": 8, "depth": 3, "loss": "dice", "flip": False}
     assert Features(MIXED).matrix([params])[0, -1] == 0.5
 

@@ -47,7 +47,7 @@ def test_the_expected_best_is_the_top_and_not_the_lucky_trial(study):
     assert 0 < expected.sd < 0.02
 
 
-def test_too_few_values_have_no_expected_best():
+def test_with_too_few_values_there_is_no_expected_best():
     few = Study(Header(id="cafe", space=SPACE))
     for number in range(1, MIN_VALUES):
         finish(few, number, number / 10, 0.5)
@@ -71,7 +71,7 @@ def test_what_was_saved_is_loaded_until_another_trial_ends(study, tmp_path):
     "change",
     [{"trial": 99}, {"trial": [7]}, {"mean": "high"}, {"sd": None}, {"made_for": 1}],
 )
-def test_a_file_that_says_something_else_is_not_believed(study, tmp_path, change):
+def test_a_file_with_contradictory_content_is_ignored(study, tmp_path, change):
     save_expected(tmp_path, study, Expected(trial=7, mean=0.69, sd=0.01))
     path = tmp_path / FILE_NAME
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
@@ -79,7 +79,7 @@ def test_a_file_that_says_something_else_is_not_believed(study, tmp_path, change
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", "{", '{"made_for": NaN}', "\0"])
-def test_a_damaged_file_is_not_believed(study, tmp_path, content):
+def test_a_damaged_file_is_ignored(study, tmp_path, content):
     (tmp_path / FILE_NAME).write_text(content)
     assert load_expected(tmp_path, study) is None
 

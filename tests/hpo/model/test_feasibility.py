@@ -3,7 +3,7 @@ import numpy as np
 from nodule_det.hpo.model.feasibility import fit_feasibility
 
 
-def test_points_beyond_the_limit_have_little_chance():
+def test_points_beyond_the_limit_are_unlikely_to_succeed():
     x = np.random.default_rng(0).random((40, 2))
     model = fit_feasibility(x, x.sum(1) < 1.2)
     chance = np.exp(model.log_chance(np.array([[0.2, 0.2], [0.95, 0.95]])))

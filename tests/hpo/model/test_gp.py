@@ -68,7 +68,7 @@ def test_equal_values_and_equal_points_can_be_fitted():
     assert np.isfinite(sd).all()
 
 
-def test_draws_differ_where_the_data_leave_the_hyperparameters_open(fitted):
+def test_draws_differ_if_the_data_do_not_determine_the_hyperparameters(fitted):
     x, se = fitted.features, np.full(40, 0.005)
     drawn = fit(x, wave(x), se, rng=np.random.default_rng(0), draws=20)
     spread = np.log(lengths(drawn)).std(0)
@@ -116,7 +116,7 @@ def oblique(x):
     return np.exp(-0.5 * ((x[:, 0] - 0.4 - 0.2 * (x[:, 1] - x[:, 2])) / 0.08) ** 2)
 
 
-def test_a_sheared_column_learns_how_its_crest_moves():
+def test_a_sheared_column_learns_how_its_optimum_shifts():
     x, new = np.random.default_rng(8).random((2, 60, 3))
     straight, sheared = (fit(x, oblique(x), sheared=s) for s in ((), (0,)))
     shear = sheared.model.covar_module.base_kernel.shear[0].numpy()

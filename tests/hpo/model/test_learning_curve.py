@@ -26,7 +26,7 @@ def test_a_training_is_extrapolated_by_the_gains_of_completed_ones():
     assert se > 1.25 * 0.02
 
 
-def test_a_curve_that_still_rises_is_extrapolated_further():
+def test_a_curve_that_is_still_rising_is_extrapolated_further():
     steep, flat = (0.1, 0.2, 0.4, 0.6), (0.3, 0.35, 0.4, 0.42)
     trials = [
         complete(*(level * v for v in values))
@@ -78,7 +78,7 @@ def test_trials_validated_at_other_epochs_inform_nothing(every):
     assert extrapolate(curve(0.1), [*others, *alike, complete(0.1, 0.3)]) == alone
 
 
-def test_trials_validated_more_rarely_inform_at_the_epochs_they_share():
+def test_trials_validated_less_often_inform_at_common_epochs():
     others = [complete(0.2, 0.4, 0.5, every=10)] * 4
     value, _ = extrapolate(curve(0.1, 0.15, 0.2, 0.3), others)
     assert value == pytest.approx(0.3 * 5 / 4)

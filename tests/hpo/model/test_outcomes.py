@@ -4,7 +4,7 @@ import pytest
 from nodule_det.hpo.model.outcomes import MIN_NOISE, standardise, standardise_labels, winsorise
 
 
-def test_values_get_mean_zero_and_variance_one_whatever_their_units():
+def test_values_are_scaled_to_mean_zero_and_variance_one_in_any_unit():
     for unit in (1e-6, 1.0, 1e6):
         data = standardise(unit * np.array([1.0, 2.0, 3.0]), unit * np.full(3, 0.1))
         sd = (2 / 3) ** 0.5
@@ -13,14 +13,14 @@ def test_values_get_mean_zero_and_variance_one_whatever_their_units():
         assert data.values * data.scale + data.center == pytest.approx([unit, 2 * unit, 3 * unit])
 
 
-def test_values_squeezed_into_a_hundredth_are_the_same_problem():
+def test_values_within_a_hundredth_are_scaled_to_the_same_problem():
     values, se = np.array([0.1, 0.7, 0.4, 0.55]), np.full(4, 0.02)
     wide, narrow = standardise(values, se), standardise(0.9 + 0.01 * values, 0.01 * se)
     assert narrow.values == pytest.approx(wide.values)
     assert narrow.noise == pytest.approx(wide.noise)
 
 
-def test_values_that_differ_by_less_than_their_errors_are_not_blown_up():
+def test_values_that_differ_by_less_than_their_errors_are_not_inflated():
     data = standardise(np.array([0.001, 0.002, 0.004]), np.array([0.02, 0.03, 0.5]))
     assert data.scale == 0.03
     assert np.abs(data.values).max() < 0.1
@@ -44,7 +44,7 @@ def test_values_without_a_tail_are_not_winsorised(values):
     assert list(winsorise(np.array(values))) == values
 
 
-def test_failures_alone_lie_below_what_is_expected_elsewhere():
+def test_failures_alone_are_below_the_value_expected_elsewhere():
     data = standardise_labels(np.zeros(4, bool))
     assert data.center == pytest.approx(1 / 6)  # as of one more success and one more failure
     assert (data.values < 0).all()

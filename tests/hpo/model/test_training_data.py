@@ -78,7 +78,7 @@ def test_no_trial_gives_empty_arrays():
     assert learnt([]).features.shape == (0, 1)
 
 
-def test_a_running_training_informs_by_its_validations_and_stays_pending():
+def test_validations_of_a_running_training_inform_and_it_stays_pending():
     curves = [(0.15, 0.3, 0.4), (0.2, 0.4, 0.5), (0.125, 0.25, 0.3)]
     done = [complete(0.1 * i, c[-1], 0.02, rising(*c)) for i, c in enumerate(curves)]
     trials = [*done, trial(0.7, curve=rising(0.1, 0.2)), trial(0.9)]
@@ -97,7 +97,7 @@ def test_running_trainings_validated_at_other_epochs_inform_nothing():
     assert data.pending[:, 0] == pytest.approx([0.7])
 
 
-def test_a_low_outlier_is_raised_to_the_fence_and_decides_no_diverged_value():
+def test_a_low_outlier_is_raised_to_the_fence_and_does_not_set_the_value_of_diverged_trials():
     done = [complete(0.1 * i, value) for i, value in enumerate([0.2, 0.4, 0.3, 0.5, -1e9])]
     data = learnt([*done, failed(0.9, Reason.DIVERGED)])
     # Quartiles 0.2 and 0.4: the fence lies at 0.2 - 1.5 * 0.2.

@@ -5,7 +5,7 @@ def files(study):
     return sorted(p.relative_to(study).as_posix() for p in study.rglob("*") if p.is_file())
 
 
-def test_nothing_is_removed_without_the_word(study):
+def test_nothing_is_removed_without_remove_true(study):
     for number in (1, 2, 3):
         (study / f"trials/000{number}/last.pt").write_bytes(b"x" * 1000)
     before = files(study)

@@ -34,7 +34,7 @@ def state(batch, job_id):
     return batch.poll([job_id])[job_id].state
 
 
-def test_a_job_validates_on_its_way_and_leaves_what_a_real_training_leaves(job):
+def test_a_job_is_validated_and_writes_the_files_of_a_real_training(job):
     clock = VirtualClock(start_s=1000.0)
     batch = FakeDispatcher(clock, hundred_seconds)
     made = job(1)
@@ -87,7 +87,7 @@ def test_a_crashed_node_and_a_cancellation_leave_no_exit_code(job):
     assert batch.busy_s == 25.0 + 40.0
 
 
-def test_overrides_are_read_as_the_types_that_they_were(tmp_path):
+def test_overrides_are_read_with_their_original_types(tmp_path):
     (tmp_path / "overrides.txt").write_text("optim.lr=1e-05\nmodel.residual=true\nname=one\nn=4\n")
     assert read_overrides(tmp_path) == {
         "optim.lr": 1e-5, "model.residual": True, "name": "one", "n": 4,

@@ -36,7 +36,7 @@ def two_runs():
     return [Run("random", 4, 7, 0, rows), Run("sobol", 1, 8, 1, rows[:1])]
 
 
-def test_runs_come_back_as_they_were_written_with_a_failed_trial_without_a_value(tmp_path):
+def test_runs_are_read_back_as_written_including_a_failed_trial_without_a_value(tmp_path):
     path = tmp_path / "runs.csv"
     assert experiment.read_runs(path) == []
     experiment.write_runs(two_runs(), path)
@@ -44,7 +44,7 @@ def test_runs_come_back_as_they_were_written_with_a_failed_trial_without_a_value
     assert experiment.read_runs(path) == two_runs()
 
 
-def test_more_repetitions_fit_the_folder_but_longer_studies_do_not(tmp_path):
+def test_a_folder_accepts_more_repetitions_but_not_longer_studies(tmp_path):
     path = tmp_path / "settings.json"
     experiment.check_settings(SimulateConfig(jobs=6, repetitions=1), path)
     before = path.read_bytes()

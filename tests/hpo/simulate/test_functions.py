@@ -9,7 +9,7 @@ def rng():
     return np.random.default_rng(0)
 
 
-def test_a_number_is_a_function_and_another_one_another():
+def test_each_number_is_a_different_function():
     points = [Objective(0).space.sample(rng()) for _ in range(5)]
     assert np.array_equal(Objective(0).truth(points), Objective(0).truth(points))
     assert not np.array_equal(Objective(0).truth(points), Objective(1).truth(points))
@@ -24,7 +24,7 @@ def test_simulated_trainings_succeed_run_out_of_memory_and_diverge():
     assert all(r.curve[-1].epoch == EPOCHS for r in good)
 
 
-def test_the_optimum_is_not_beaten_by_chance():
+def test_no_random_point_beats_the_optimum():
     objective, draw = Objective(1), rng()
     points = [objective.space.sample(draw) for _ in range(3000)]
     assert 0.5 < objective.truth(points).max() < objective.optimum() < 1

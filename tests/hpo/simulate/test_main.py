@@ -34,7 +34,7 @@ def read(path):
         return list(csv.DictReader(file))
 
 
-def test_the_command_draws_both_figures_goes_on_and_refuses_other_settings(tmp_path):
+def test_the_command_draws_both_figures_resumes_and_refuses_other_settings(tmp_path):
     folder = tmp_path / "s"
     simulate_by_command(folder, "strategies=[random]", "workers=[1]")
     first = (folder / "runs.csv").read_text()
@@ -59,6 +59,6 @@ def test_no_strategy_is_refused():
         SimulateConfig(strategies=[])
 
 
-def test_the_strategy_of_a_single_study_is_refused_with_the_setting_that_is_meant():
+def test_the_strategy_of_a_single_study_is_refused_with_the_right_setting():
     with pytest.raises(ConfigError, match=r"use strategies=\[random\]"):
         SimulateConfig(acquisition=RANDOM)

@@ -29,7 +29,7 @@ def test_the_posters_second_axis_is_jobs_over_workers():
     assert list(mean) == [0.1, 0.2, 0.3, 0.4]
 
 
-def test_the_summary_says_what_more_workers_lost_pair_by_pair():
+def test_the_summary_has_the_paired_loss_of_more_workers():
     few = [run(0.5, repetition=0), run(0.7, repetition=1)]
     many = [run(0.4, repetition=0, workers=4), run(0.7, repetition=1, workers=4)]
     heading, one, four = summary_rows([*few, *many])

@@ -18,7 +18,7 @@ def plan(**settings):
     return Plan(acquisition=RANDOM, jobs=24, **settings)
 
 
-def test_sixteen_workers_see_the_same_trainings_as_one_and_are_sooner_done():
+def test_sixteen_workers_get_the_same_trainings_as_one_and_finish_sooner():
     one, many = (
         simulate(Objective(0), propose_random, plan(workers=workers)) for workers in (1, 16)
     )
@@ -28,7 +28,7 @@ def test_sixteen_workers_see_the_same_trainings_as_one_and_are_sooner_done():
     assert np.all(np.diff([r.best for r in many]) >= 0)
 
 
-def test_the_default_strategy_drives_a_study_and_repeats_no_point():
+def test_the_default_strategy_runs_a_study_and_repeats_no_point():
     chosen = []
 
     def noted(*args):
@@ -50,7 +50,7 @@ def test_stopping_early_saves_node_hours():
     assert stopped < 0.9 * whole
 
 
-def test_a_simulated_study_is_on_disk_what_a_real_one_is(tmp_path):
+def test_a_simulated_study_has_the_files_of_a_real_one(tmp_path):
     study = run_study(Objective(0), propose_random, plan(workers=4), tmp_path)
     assert read_study(tmp_path).trials == study.trials
     assert len(study.trials) == 24

@@ -11,7 +11,7 @@ from nodule_det.hpo.training.check import check_space
 from tests.hpo.space.spaces import CONDITIONAL
 
 
-def test_a_space_survives_its_own_dictionary():
+def test_a_space_survives_conversion_to_a_dictionary():
     for space in (
         read_space("nomura"),
         parse_space(CONDITIONAL | {"first": [{"loss": "bce", "units": 3, "flip": False}]}),
@@ -19,7 +19,7 @@ def test_a_space_survives_its_own_dictionary():
         assert parse_space(space.as_dict()) == space
 
 
-def test_yaml_reads_1e_minus_8_as_people_do(tmp_path):
+def test_1e_minus_8_in_yaml_is_a_number(tmp_path):
     path = tmp_path / "s.yaml"
     path.write_text("parameters:\n  lr: {kind: float, low: 1e-8, high: 1e-2, log: true}\n")
     assert read_space(str(path)).parameters[0].low == 1e-8

@@ -33,7 +33,7 @@ def test_nomura_has_the_eleven_parameters_of_the_poster():
     assert NOMURA.check(USUAL) == USUAL
 
 
-def test_an_integer_lies_at_the_centre_of_its_bin():
+def test_an_integer_is_at_the_centre_of_its_bin():
     depth = NOMURA.parameters[1]
     assert [depth.to_unit(v, {}) for v in (2, 3, 4)] == pytest.approx([1 / 6, 3 / 6, 5 / 6])
     assert [depth.from_unit(u, {}) for u in (0.0, 0.33, 0.34, 0.66, 0.67, 1.0)] == [
@@ -63,7 +63,7 @@ def test_the_shift_reaches_half_of_the_patch():
 
 @pytest.mark.parametrize("space", [NOMURA, parse_space(CONDITIONAL)], ids=["nomura", "conditional"])
 @given(data=st.data())
-def test_every_point_of_the_cube_is_valid_and_comes_back(space, data):
+def test_every_point_of_the_cube_is_valid_and_maps_back(space, data):
     params = space.from_unit(data.draw(unit_points(space)))
     assert space.check(params) == params
     again = space.from_unit(space.to_unit(params))
@@ -111,7 +111,7 @@ def test_equal_points_have_equal_keys():
     assert point_key({"a": 1, "b": True}) == point_key({"b": True, "a": 1})
 
 
-def test_an_unknown_name_of_a_point_is_refused_with_the_right_one():
+def test_an_unknown_name_in_a_point_is_refused_with_a_suggestion():
     with pytest.raises(
         ConfigError, match=r"optim.lrr is not in the search space; did you mean optim.lr\?"
     ):

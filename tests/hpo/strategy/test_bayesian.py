@@ -116,7 +116,7 @@ def test_the_first_points_need_no_model_and_follow_the_prior():
 
 
 @pytest.mark.parametrize("strategy", MODELS)
-def test_a_hill_is_climbed_faster_than_by_chance(strategy):
+def test_a_hill_is_climbed_faster_than_by_random_search(strategy):
     config = AcquisitionConfig(strategy=strategy, first=4)
     best, chance = (
         [max(t.value for t in search(SQUARE, hill, 12, config, choose, seed)) for seed in range(3)]
@@ -182,7 +182,7 @@ def test_a_study_of_failures_alone_continues():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_failures_inform_from_the_first_one_on(seed):
+def test_failures_inform_from_the_first_one(seed):
     """A twelfth of the square is feasible: random search needs some 75 trials for six values."""
     trials = []
     while sum(t.value is not None for t in trials) < 6:

@@ -18,7 +18,7 @@ def ask_all(propose, space, n):
     return trials
 
 
-def test_proposals_are_valid_and_depend_on_the_trials_and_the_seed_alone():
+def test_proposals_are_valid_and_depend_only_on_the_trials_and_the_seed():
     for propose in (propose_random, propose_sobol):
         trials = ask_all(propose, SPACE, 8)
         assert all(SPACE.check(t.params) == t.params for t in trials)
@@ -32,7 +32,7 @@ def test_a_small_space_is_exhausted_before_a_point_repeats():
         assert len(ask_all(propose, TINY, 5)) == 5
 
 
-def test_sobol_fills_each_quarter_of_every_axis_alike():
+def test_sobol_fills_every_quarter_of_every_axis_equally():
     units = np.array([SPACE.to_unit(t.params) for t in ask_all(propose_sobol, SPACE, 32)])
     lr = units[:, 6]
     assert [int(((lr >= q / 4) & (lr < (q + 1) / 4)).sum()) for q in range(4)] == [8] * 4

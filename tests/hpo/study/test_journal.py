@@ -22,13 +22,13 @@ def write(path, records=RECORDS):
     return path
 
 
-def test_what_was_appended_is_read(tmp_path):
+def test_appended_records_are_read(tmp_path):
     reading = read_journal(write(tmp_path / "j.jsonl"))
     assert reading.records == tuple(RECORDS)
     assert reading.problems == ()
 
 
-def test_a_journal_cut_at_every_byte_keeps_every_whole_line_and_goes_on(tmp_path):
+def test_a_journal_truncated_at_any_byte_keeps_every_complete_line_and_continues(tmp_path):
     whole = b"".join(LINES)
     path = tmp_path / "j.jsonl"
     for cut in range(len(whole) + 1):
@@ -42,7 +42,7 @@ def test_a_journal_cut_at_every_byte_keeps_every_whole_line_and_goes_on(tmp_path
 
 
 @given(st.integers(0, len(LINES[1]) - 2), st.integers(0, 255))
-def test_a_damaged_line_costs_itself_alone(tmp_path_factory, at, byte):
+def test_a_damaged_line_only_loses_itself(tmp_path_factory, at, byte):
     path = tmp_path_factory.mktemp("journal") / "j.jsonl"
     damaged = bytearray(LINES[1])
     damaged[at] = byte
@@ -52,7 +52,7 @@ def test_a_damaged_line_costs_itself_alone(tmp_path_factory, at, byte):
     assert records[-1] == RECORDS[2]
 
 
-def test_an_unreadable_line_is_named(tmp_path):
+def test_an_unreadable_line_is_reported(tmp_path):
     path = tmp_path / "j.jsonl"
     path.write_bytes(LINES[0] + b"\0\0\0\n" + LINES[2])
     assert read_journal(path).problems == (f"{path} line 2 cannot be read and was skipped",)
@@ -71,7 +71,7 @@ for line in sys.stdin:
 """
 
 
-def test_a_full_disk_leaves_the_journal_as_it_was(tmp_path):
+def test_a_full_disk_does_not_change_the_journal(tmp_path):
     path = tmp_path / "j.jsonl"
     limit = sum(map(len, LINES[:2])) + 10  # a limit on the file's size stands for the full disk
     command = [sys.executable, "-c", FULL_DISK, str(path), str(limit)]
@@ -80,16 +80,16 @@ def test_a_full_disk_leaves_the_journal_as_it_was(tmp_path):
     assert path.read_bytes() == b"".join(LINES[:2])
 
 
-def test_a_journal_is_for_its_owner_only(tmp_path):
+def test_only_the_owner_can_read_a_journal(tmp_path):
     assert write(tmp_path / "j.jsonl").stat().st_mode & 0o077 == 0
 
 
-def test_a_folder_without_a_journal_is_no_study(tmp_path):
+def test_a_folder_without_a_journal_is_not_a_study(tmp_path):
     with pytest.raises(StudyError, match="does not exist: this folder is not a study"):
         read_journal(tmp_path / "journal.jsonl")
 
 
-def test_a_second_writer_is_noticed_before_it_is_written_over(tmp_path):
+def test_a_second_writer_is_noticed_before_anything_is_overwritten(tmp_path):
     path = write(tmp_path / "j.jsonl", RECORDS[:1])
     old, new = Journal(path), Journal(path)
     new.append(RECORDS[1])
@@ -101,7 +101,9 @@ def test_a_second_writer_is_noticed_before_it_is_written_over(tmp_path):
     new.close()
 
 
-def test_a_tail_that_could_not_be_cut_at_once_is_cut_before_the_next_record(tmp_path, monkeypatch):
+def test_a_partial_record_that_cannot_be_removed_at_once_is_removed_before_the_next_one(
+    tmp_path, monkeypatch
+):
     path = write(tmp_path / "j.jsonl", RECORDS[:1])
     journal = Journal(path)
 

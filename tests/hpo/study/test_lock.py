@@ -24,7 +24,7 @@ def foreign_lock(path, **changes):
     path.write_text(json.dumps(holder | changes))
 
 
-def test_a_second_driver_is_refused_and_told_who_holds_the_study(tmp_path):
+def test_a_second_driver_is_refused_with_the_holder_of_the_study(tmp_path):
     path = tmp_path / "driver.lock"
     with (
         StudyLock(path),
@@ -37,7 +37,7 @@ def test_a_second_driver_is_refused_and_told_who_holds_the_study(tmp_path):
     assert not path.exists()
 
 
-def test_a_silent_lock_of_another_node_is_taken_over(tmp_path):
+def test_a_stale_lock_from_another_node_is_taken_over(tmp_path):
     path = tmp_path / "driver.lock"
     foreign_lock(path)
     os.utime(path, (path.stat().st_mtime - 1000,) * 2)
@@ -48,7 +48,7 @@ def test_a_silent_lock_of_another_node_is_taken_over(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_driver_whose_lock_was_taken_over_leaves(tmp_path):
+def test_a_driver_whose_lock_was_taken_over_exits(tmp_path):
     path = tmp_path / "driver.lock"
     with StudyLock(path) as lock:
         foreign_lock(path)

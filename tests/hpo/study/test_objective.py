@@ -12,7 +12,7 @@ def test_a_smaller_loss_has_the_larger_score():
     assert PAUC.score(0.7) == PAUC.reported(0.7) == 0.7
 
 
-def test_a_pauc_and_its_interval_lie_within_0_and_1():
+def test_a_pauc_and_its_ci_are_between_0_and_1():
     assert PAUC.bounds == (0.0, 1.0)
     assert PAUC.interval(0.9, 0.25) == (pytest.approx(0.9 - 1.96 * 0.25), 1.0)
     assert PAUC.text(0.9) == "0.9000"
@@ -24,7 +24,7 @@ def test_other_values_have_no_bounds_and_are_shown_as_reported():
     assert LOSS.text(LOSS.score(10.0), 10.0) == "10 [-9.6, 29.6]"
 
 
-def test_titles_name_the_value_and_what_is_better():
+def test_titles_have_the_value_and_its_direction():
     assert PAUC.title == PAUC.title_with_direction == "pAUC"
     assert LOSS.title == "val.rmse"
     assert LOSS.title_with_direction == "val.rmse (smaller is better)"

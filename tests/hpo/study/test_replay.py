@@ -34,14 +34,14 @@ def told(records, objective=PAUC):
     return study
 
 
-def test_the_whole_story_is_replayed_without_a_problem():
+def test_a_complete_journal_is_replayed_without_problems():
     study = told(STORY)
     assert study.problems == []
     assert study.trial(1).state is TrialState.COMPLETE
     assert study.trial(1).seconds == 2.0
 
 
-def test_an_odd_value_in_any_field_costs_no_more_than_its_record():
+def test_an_odd_value_in_any_field_only_loses_its_record():
     for at, record in enumerate(STORY):
         for key in record:
             for odd in ODD:
@@ -73,7 +73,7 @@ def test_an_odd_value_in_any_field_costs_no_more_than_its_record():
         (6, {"kind": "finisht"}, "kind=finisht is unknown"),
     ],
 )
-def test_a_record_that_cannot_be_true_is_ignored_and_named(at, change, message):
+def test_an_impossible_record_is_ignored_and_reported(at, change, message):
     study = told([*STORY[:at], STORY[at] | change])
     assert len(study.problems) == 1
     with pytest.raises(StudyError, match=message):
@@ -100,7 +100,7 @@ def test_values_of_another_objective_may_be_of_any_size_and_sign():
     assert study.trial(1).curve[0].value == -0.25
 
 
-def test_text_of_others_is_made_safe_for_terminals():
+def test_untrusted_text_is_made_safe_for_terminals():
     failed = {"state": "failed", "reason": "error", "message": "bad\x1b[2J\nthing"}
     study = told([*STORY[:-1], {"kind": "finished", "t": 16, "trial": 1, **failed}])
     assert study.trial(1).message == "bad?[2J thing"

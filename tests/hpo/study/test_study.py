@@ -49,7 +49,7 @@ def test_an_attempt_that_stopped_leaves_its_trial_pending(writer):
     assert writer.study.node_seconds(now_s=220.0) == 100.0 + 10.0
 
 
-def test_what_a_reader_sees_is_what_the_writer_has(writer, tmp_path):
+def test_a_reader_sees_the_same_study_as_the_writer(writer, tmp_path):
     writer.ask({"optim.lr": 1e-3}, "first")
     run_attempt(writer, 1)
     writer.start_session(4, "local")
@@ -89,7 +89,7 @@ def test_a_journal_without_its_first_line_is_refused(writer, tmp_path):
         read_study(tmp_path)
 
 
-def test_a_trial_that_is_not_there_is_named(writer):
+def test_a_missing_trial_is_reported(writer):
     writer.ask({"optim.lr": 1e-3}, "first")
     with pytest.raises(StudyError, match="trial=9 is not in this study, which has 1 to 1"):
         writer.study.trial(9)

@@ -14,7 +14,7 @@ def test_the_open_attempt_is_the_last_one_until_it_ends():
     assert Trial(number=1, params={}, attempts=(attempt(1, 10, 20),)).attempt is None
 
 
-def test_run_time_is_that_of_the_attempts_that_have_ended():
+def test_the_run_time_is_that_of_the_ended_attempts():
     assert Trial(number=1, params={}, attempts=(attempt(1, 10, 25), attempt(2, 30))).seconds == 15
     assert attempt(1, started_s=30, ended_s=20).seconds == 0  # clocks of two machines
 

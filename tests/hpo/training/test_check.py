@@ -6,7 +6,7 @@ from nodule_det.hpo.space.parsing import parse_space, read_space
 from nodule_det.hpo.training.check import check_space, with_params
 
 
-def test_nomura_suits_the_train_command():
+def test_nomura_fits_the_train_command():
     check_space(read_space("nomura"), TrainConfig())
 
 
@@ -27,7 +27,7 @@ def test_nomura_suits_the_train_command():
         ),
     ],
 )
-def test_a_space_that_the_training_refuses_is_refused_first(name, parameter, words):
+def test_a_space_that_the_training_refuses_is_refused_before_submission(name, parameter, words):
     space = parse_space({"parameters": {name: parameter}})
     with pytest.raises(ConfigError, match=words):
         check_space(space, TrainConfig())

@@ -34,7 +34,7 @@ from nodule_det.hpo.training.command import (
         (7, "7"),
     ],
 )
-def test_an_override_is_written_as_hydra_reads_it(value, text):
+def test_overrides_are_written_in_hydras_syntax(value, text):
     assert as_override("x", value) == f"x={text}"
 
 
@@ -132,17 +132,17 @@ def test_a_setup_line_that_fails_ends_the_job_and_is_named(tmp_path, setup, said
         ["f() { false; true; }", "f"],
     ],
 )
-def test_setup_lines_that_end_well_let_the_training_run(tmp_path, setup):
+def test_setup_lines_that_succeed_let_the_training_run(tmp_path, setup):
     run = run_job(tmp_path, setup)
     assert (run.returncode, run.stdout, run.stderr) == (0, "trained\n", "")
 
 
-def test_a_failing_training_is_not_taken_for_its_setup(tmp_path):
+def test_a_failing_training_is_not_mistaken_for_a_failing_setup(tmp_path):
     run = run_job(tmp_path, ["true"], ["bash", "-c", "exit 7"])
     assert (run.returncode, run.stderr) == (7, "")
 
 
-def test_a_working_folder_that_a_node_does_not_have_is_named(tmp_path):
+def test_a_working_folder_that_is_missing_on_a_node_is_reported(tmp_path):
     run = run_job(tmp_path / "nowhere", [])
     assert run.returncode == 2
     assert f"error: cannot enter {tmp_path}/nowhere\n" in run.stderr
@@ -154,7 +154,7 @@ def run_job(workdir, setup, words=("echo", "trained")):
     return subprocess.run(["bash", str(script)], capture_output=True, text=True, check=False)
 
 
-def test_a_wall_clock_limit_that_was_given_is_kept(tmp_path):
+def test_a_wall_clock_limit_of_the_user_is_kept(tmp_path):
     site = DispatcherConfig(walltime_s=86400)
     words = command_words(("t",), ("limits.wall_s=60.0",), {}, tmp_path, site)
     assert shlex.join(words) == f"t limits.wall_s=60.0 run_dir={tmp_path}"

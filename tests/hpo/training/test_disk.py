@@ -42,19 +42,19 @@ def inodes(folder):
     return 1 + sum(1 for _ in folder.rglob("*"))
 
 
-def test_the_best_are_those_of_the_largest_values(writer):
+def test_the_best_trials_have_the_largest_values(writer):
     assert best_numbers(writer.study, 2) == {2, 3}
     assert best_numbers(writer.study, 0) == set()
 
 
-def test_the_weights_of_the_best_stay_and_no_last_checkpoint_does(writer):
+def test_the_weights_of_the_best_are_kept_but_no_last_checkpoint(writer):
     names = {
         t.number: [p.name for p in unneeded(t, writer.folder, {2})] for t in writer.study.trials
     }
     assert names == {1: ["last.pt", "best.pt"], 2: ["last.pt"], 3: ["last.pt", "best.pt"]}
 
 
-def test_a_trial_is_over_once_its_last_job_is(writer):
+def test_a_trial_is_over_once_its_last_job_has_ended(writer):
     trial = writer.study.trial(1)
     assert is_over(trial, writer.folder)
     (writer.folder.attempt(1, 1) / "exit_code").unlink()
@@ -81,7 +81,7 @@ def test_a_packed_trial_has_at_most_ten_inodes_and_loses_nothing(tmp_path):
     assert pack(run_dir) == 0
 
 
-def test_a_file_that_came_after_the_archive_stays(tmp_path):
+def test_a_file_newer_than_the_archive_is_kept(tmp_path):
     run_dir = tmp_path / "0001"
     leave_files(run_dir)
     pack(run_dir)
@@ -92,7 +92,7 @@ def test_a_file_that_came_after_the_archive_stays(tmp_path):
     assert not (run_dir / "scans.csv").exists()
 
 
-def test_links_are_left_alone(tmp_path):
+def test_links_are_not_changed(tmp_path):
     run_dir, elsewhere = tmp_path / "0001", tmp_path / "precious"
     leave_files(run_dir)
     elsewhere.write_text("precious")

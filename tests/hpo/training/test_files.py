@@ -3,7 +3,7 @@ import pytest
 from nodule_det.hpo.training.files import Claim, Exit, read_claim, read_exit
 
 
-def test_a_claim_and_an_exit_code_are_read_as_the_job_script_writes_them(tmp_path):
+def test_a_claim_and_an_exit_code_of_the_job_script_are_read(tmp_path):
     (tmp_path / "claim").write_text("7.pbs01 node1 1000.500\n")
     (tmp_path / "exit_code").write_text("85 1060.250\n")
     assert read_claim(tmp_path) == Claim("7.pbs01", "node1", 1000.5)

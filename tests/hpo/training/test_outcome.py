@@ -95,13 +95,13 @@ def test_a_failure_without_a_message_is_explained_by_the_last_error_of_the_log(t
     )
 
 
-def test_a_message_of_the_training_counts_more_than_its_log(tmp_path):
+def test_a_message_of_the_training_takes_precedence_over_its_log(tmp_path):
     outcome(tmp_path, 2, status=FAILED, reason="bad_input", message="no such store")
     (tmp_path / "attempt_1" / "job.log").write_text("error: something else\n")
     assert read(tmp_path).message == "no such store"
 
 
-def test_how_far_a_stopped_training_came_is_its_step_where_it_has_steps(tmp_path):
+def test_the_progress_of_a_stopped_training_is_its_step_if_it_has_steps(tmp_path):
     assert outcome(tmp_path, 85, status=STOPPED, step=120).progress == "step 120"
     path = RunFolder(tmp_path).result
     write_json(path, {"status": "stopped", "step": 120, "n_scans_validated": 7})
@@ -110,26 +110,26 @@ def test_how_far_a_stopped_training_came_is_its_step_where_it_has_steps(tmp_path
     assert read(tmp_path).progress is None
 
 
-def test_times_are_those_that_the_job_wrote(tmp_path):
+def test_times_are_those_written_by_the_job(tmp_path):
     seen = outcome(tmp_path, 0, status=RunStatus.COMPLETE, pauc=0.5, pauc_se=0.01)
     assert (seen.started_s, seen.ended_s, seen.value, seen.value_se) == (1000.5, 1060.5, 0.5, 0.01)
 
 
 @pytest.mark.parametrize(("code", "reason"), [(86, Reason.DIVERGED), (0, Reason.ERROR)])
-def test_the_exit_code_counts_where_the_result_is_damaged(tmp_path, code, reason):
+def test_the_exit_code_counts_if_the_result_is_damaged(tmp_path, code, reason):
     RunFolder(tmp_path).result.write_text("{")
     seen = outcome(tmp_path, code)
     assert seen.reason is reason
     assert code or "result.json cannot be read: Expecting property name" in seen.message
 
 
-def test_a_complete_result_without_a_possible_value_is_an_error_that_names_it(tmp_path):
+def test_a_complete_result_with_an_impossible_value_is_an_error_that_names_it(tmp_path):
     seen = outcome(tmp_path, 0, status=RunStatus.COMPLETE, pauc=1.5)
     assert seen.reason is Reason.ERROR
     assert seen.message == "result.json has pauc=1.5 but expected a number from 0 to 1"
 
 
-def test_the_result_of_a_failed_attempt_is_not_taken_for_that_of_the_next(tmp_path):
+def test_the_result_of_a_failed_attempt_is_not_mistaken_for_that_of_the_next(tmp_path):
     outcome(tmp_path, 1, status=FAILED, reason="error")
     put_away_failure(tmp_path, tmp_path / "attempt_1")
     assert not RunFolder(tmp_path).result.exists()

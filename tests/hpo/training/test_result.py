@@ -32,7 +32,7 @@ def test_any_number_can_be_the_objective_and_is_read_as_reported(tmp_path):
     assert (flat.value, flat.value_se) == (-1e6, None)
 
 
-def test_a_key_of_its_own_comes_before_a_path_of_keys():
+def test_a_key_with_dots_takes_precedence_over_a_path():
     content = {"a.b": 1, "a": {"b": 2, "c": {"d": 3}}, "x": 4}
     assert find_value(content, "a.b") == 1
     assert find_value(content, "a.c.d") == 3
@@ -41,7 +41,7 @@ def test_a_key_of_its_own_comes_before_a_path_of_keys():
 
 
 @pytest.mark.parametrize("value", [None, True, "0.5", [0.5], {}, -0.1, 1.1, 10**400])
-def test_a_value_that_cannot_be_true_is_none(tmp_path, value):
+def test_an_impossible_value_is_none(tmp_path, value):
     result, damage = read_result(written(tmp_path, status="complete", pauc=value), PAUC)
     assert result.value is None
     assert damage == ""

@@ -10,7 +10,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_log_gets_events_at_once_and_the_summary_seldom(study):
+def test_a_log_gets_events_at_once_and_the_summary_rarely(study):
     now = [0.0]
     stream = io.StringIO()
     with Display(stream, trials=11, workers=4, clock=lambda: now[0]) as display:
@@ -38,7 +38,7 @@ def test_a_terminal_gets_a_table(study, monkeypatch):
 
 
 @pytest.mark.parametrize("width", [44, 80, 150])
-def test_on_a_narrow_terminal_columns_are_whole_or_not_there(study, monkeypatch, width):
+def test_on_a_narrow_terminal_columns_are_complete_or_omitted(study, monkeypatch, width):
     monkeypatch.setenv("COLUMNS", str(width))
     stream = Terminal()
     with Display(stream, trials=11, workers=4, clock=lambda: 7200.0) as display:

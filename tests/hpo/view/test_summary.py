@@ -20,7 +20,7 @@ def test_counts_and_times_are_those_of_the_trials(study):
     assert s.eta_s(trials=11, workers=4) == (11 - 3) * 3600 / 4
 
 
-def test_the_best_is_shown_with_its_confidence_interval(study):
+def test_the_best_is_shown_with_its_ci(study):
     assert value_text(study.best(), PAUC) == "0.6000 [0.5804, 0.6196]"  # 1.96 standard errors
     line = one_line(summarise(study, 7200.0), trials=11, workers=4)
     assert line == (
@@ -35,13 +35,13 @@ def test_a_row_shows_the_state_as_users_know_it(study):
     assert trial_row(study.trial(4), 7200.0, PAUC)[3] == "1:00:00"
 
 
-def test_an_interval_of_pauc_stays_within_0_and_1(study):
+def test_a_ci_of_the_pauc_stays_between_0_and_1(study):
     study.apply({"kind": "finished", "t": 0.0, "trial": 4, "state": "complete", "value": 0.0})
     zero = replace(study.trial(4), value_se=0.1)
     assert value_text(zero, PAUC) == "0.0000 [0.0000, 0.1960]"
 
 
-def test_a_loss_is_shown_by_its_name_and_as_it_was_reported(study):
+def test_a_loss_is_shown_with_its_name_and_as_reported(study):
     loss = Objective("rmse", Direction.minimize)
     trial = replace(study.trial(1), value=-12.5, value_se=None)
     assert columns(loss)[2] == "rmse"
@@ -55,6 +55,6 @@ def test_a_running_trial_shows_its_last_validation(study):
     assert trial_row(study.trial(4), 7200.0, PAUC)[2] == "(0.2500 at epoch 5)"
 
 
-def test_the_cell_of_an_absent_parameter_is_empty_and_text_is_safe_to_print(study):
+def test_the_cell_of_an_absent_parameter_is_empty_and_text_is_printable(study):
     trial = replace(study.trial(1), params={"optim.lr": 0.00123456, "name": "a\x1b[31m"})
     assert param_cells(trial, ["optim.lr", "name", "other"]) == ("0.00123", "a?[31m", "")
