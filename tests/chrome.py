@@ -12,7 +12,7 @@ from tests.programs import need_programs
 
 @contextmanager
 def chrome() -> Iterator[webdriver.Chrome]:
-    """Start Chromium, headless, with its console at hand; skip the test where it is missing."""
+    """Start headless Chromium with access to its console; skip the test if it is missing."""
     need_programs("chromium", "chromedriver")
     options = webdriver.ChromeOptions()
     options.binary_location = "/usr/bin/chromium"

@@ -1,4 +1,4 @@
-"""What all tests share: where real data lie."""
+"""Fixtures of all tests: the folder of real data, small disks and small stores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a test says that a program is missing."""
+"""Skipping tests whose programs are missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What users pass for arrays: every type of number and id, and what is refused."""
+"""Values that users pass as arrays: every type of number and id, and what is refused."""
 
 import re
 

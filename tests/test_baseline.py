@@ -1,4 +1,4 @@
-"""The blob detector: balls of known place and size, and a phantom scan beside chance."""
+"""The blob detector, on balls of known position and size, and on a phantom scan."""
 
 import math
 

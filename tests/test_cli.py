@@ -1,4 +1,4 @@
-"""The command line as a user meets it: real processes, their words and exit codes."""
+"""The command line as users see it: real processes, their messages and exit codes."""
 
 from __future__ import annotations
 

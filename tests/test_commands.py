@@ -1,4 +1,4 @@
-"""The table of commands: each is there, and what is typed wrongly gets a hint."""
+"""The table of commands is complete, and mistyped commands get a hint."""
 
 from __future__ import annotations
 

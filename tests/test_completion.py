@@ -1,4 +1,4 @@
-"""Tab completion: what is offered, and that a real bash at a terminal takes it up."""
+"""Tab completion: what is suggested, and completion in a real bash on a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo runs the ordinary commands, in their order, and does nothing twice."""
+"""The demo runs the ordinary commands in order, and repeats nothing."""
 
 import subprocess
 import sys

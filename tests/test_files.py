@@ -1,4 +1,4 @@
-"""Files that are whole or absent, sealed JSON, and JSON lines."""
+"""Atomic files, JSON with checksums, and JSON lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``nodule-det`` and ``python -m nodule_det``: real processes, what they print and exit with."""
+"""``nodule-det`` and ``python -m nodule_det``: real processes, their output and exit codes."""
 
 from __future__ import annotations
 

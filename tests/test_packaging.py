@@ -1,4 +1,4 @@
-"""The wheel, built and unpacked: whatever a checkout finds beside itself has to be in it."""
+"""The wheel, built and unpacked, has everything that is beside the package in a checkout."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ BUILD = "import setuptools.build_meta as b, sys; b.build_wheel(sys.argv[1])"
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
-    """Build the wheel from a copy, for building leaves files behind; give what is in it."""
+    """Build the wheel from a copy, since building leaves files behind, and unpack it."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     for name in ("nodule_det", "conf", "scripts"):

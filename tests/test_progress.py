@@ -1,4 +1,4 @@
-"""Progress on a terminal and in a log; time is an argument."""
+"""Progress on a terminal and in a log, with a clock passed as an argument."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run folders: results survive the trip through JSON, and each run has its own folder."""
+"""Run folders: results survive JSON, and each run has its own folder."""
 
 from __future__ import annotations
 

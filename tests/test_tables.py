@@ -1,4 +1,4 @@
-"""CSV files as people really send them."""
+"""CSV files in all the dialects that users send."""
 
 from __future__ import annotations
 

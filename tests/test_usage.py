@@ -1,4 +1,4 @@
-"""``--help``, and the reason why a command line is refused."""
+"""``--help``, and error messages for wrong command lines."""
 
 from __future__ import annotations
 

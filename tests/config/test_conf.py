@@ -1,4 +1,4 @@
-"""Every file below conf/ says in its first lines what it is for, and every command composes."""
+"""Every file in conf/ states its purpose in its first lines, and every command composes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of a cross-validation that cannot be meant."""
+"""Impossible settings of a cross-validation are refused."""
 
 import pytest
 

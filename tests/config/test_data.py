@@ -1,4 +1,4 @@
-"""Settings of ingest that cannot work are refused, each by the name that a user types."""
+"""Settings of ingest that cannot work are refused by the name that a user types."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Settings of the demo: what they pass on must be accepted by the commands it runs."""
+"""Settings of the demo: the commands that it runs must accept what they pass on."""
 
 from __future__ import annotations
 

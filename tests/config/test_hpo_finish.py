@@ -1,4 +1,4 @@
-"""Settings of finish that cannot be meant."""
+"""Impossible settings of finish are refused."""
 
 import pytest
 

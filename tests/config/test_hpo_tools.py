@@ -1,4 +1,4 @@
-"""Each command beside the driver says which of its settings is missing or wrong."""
+"""Each command beside the driver reports missing and wrong settings."""
 
 import pytest
 

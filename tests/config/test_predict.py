@@ -1,4 +1,4 @@
-"""Which networks predict may be asked for."""
+"""Settings that select the networks of predict."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Cross-validations of seconds, as a user would start them."""
+"""Cross-validations of a few seconds, started as by a user."""
 
 from __future__ import annotations
 

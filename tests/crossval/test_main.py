@@ -1,4 +1,4 @@
-"""``python -m nodule_det.crossval`` as a user types it: real trainings, real kills."""
+"""``python -m nodule_det.crossval`` as a user runs it: real trainings, real kills."""
 
 import csv
 import json

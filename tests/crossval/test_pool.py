@@ -1,4 +1,4 @@
-"""The tables of several runs as one: columns, folds, and what cannot be pooled."""
+"""Pooling the tables of several runs: columns, folds, and runs that cannot be pooled."""
 
 import csv
 import json

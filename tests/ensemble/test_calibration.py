@@ -1,4 +1,4 @@
-"""Calibrated scores: by hand where it can be, by property where it cannot."""
+"""Calibrated scores, checked by hand or by their properties."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def drawn(seed, n_lesions=60, n_fp=600, n_scans=30):
     rng = np.random.default_rng(seed)
     p = rng.beta(0.4, 2.0, n_lesions + n_fp)
     is_true = rng.uniform(size=len(p)) < p
-    raw = p**0.25  # far too sure
+    raw = p**0.25  # overconfident
     return matched(raw[is_true].tolist(), raw[~is_true].tolist(), n_scans), is_true, raw
 
 

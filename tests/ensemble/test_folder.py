@@ -1,4 +1,4 @@
-"""A model folder: written whole, read only as it was written."""
+"""A model folder is written completely, and refused if it has changed."""
 
 import json
 

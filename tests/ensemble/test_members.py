@@ -1,4 +1,4 @@
-"""The mean of networks and views: against one network, and against turning by hand."""
+"""The mean over networks and views, compared with one network and with rotation by hand."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Batch systems for the tests: a stand-in for PBS, and a real Slurm where it is installed."""
+"""Batch systems for the tests: a stand-in for PBS, and a real Slurm if it is installed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def study(finished_study, tmp_path):
 
 @pytest.fixture
 def quick_training():
-    """Return the words of a training that takes a moment."""
+    """Return the command of a training that takes a moment."""
     return ["bash", str(QUICK_TRAINING)]
 
 
@@ -89,7 +89,7 @@ def _free_ports() -> int:
 
 @pytest.fixture(scope="module")
 def slurm_server(tmp_path_factory):
-    """Start Slurm; skip where it is not installed or we are not root."""
+    """Start Slurm; skip if it is not installed or the user is not root."""
     need_programs("slurmctld", "slurmd", "munged", "sbatch")
     if os.geteuid() != 0:
         pytest.skip("starting a Slurm of its own needs root")

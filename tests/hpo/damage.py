@@ -213,7 +213,7 @@ def _damage_line(path, rng):
 
 
 def look(lab):
-    """Do what status, show, export, add, cancel and the report do with a study."""
+    """Read a study as status, show, export, add, cancel and report do."""
     study = read_study(lab.folder.path)
     summary = summarise(study, lab.clock.now())
     stream = io.StringIO()

@@ -1,4 +1,4 @@
-"""A driver on a batch system in memory and a virtual clock: what the tests of the driver share."""
+"""A driver on a batch system in memory and a virtual clock, for the tests of the driver."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""A store that the tests of a directory share: it is only read."""
+"""A read-only store that the tests of this directory share."""
 
 from __future__ import annotations
 

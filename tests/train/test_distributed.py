@@ -1,4 +1,4 @@
-"""Two processes on one node, by gloo: they share each batch, agree, and leave one run folder."""
+"""Two processes on one node, with gloo: they share batches, agree, and write one run folder."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
 
 @pytest.fixture(scope="module", autouse=True)
 def folder_for_torchrun(tmp_path_factory):
-    """Let torchrun put its logs, which it never deletes, where pytest tidies up."""
+    """Let torchrun write its logs, which it never deletes, to a folder that pytest removes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("torchrun")))
         yield

@@ -1,4 +1,4 @@
-"""When a run is told to stop: signals, and the limit of wall-clock time."""
+"""When a run must stop: signals, and the wall-clock limit."""
 
 from __future__ import annotations
 

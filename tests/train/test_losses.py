@@ -1,4 +1,4 @@
-"""The loss, by hand and in extremes."""
+"""The loss, checked by hand and at extreme values."""
 
 import math
 

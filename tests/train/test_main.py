@@ -1,4 +1,4 @@
-"""``python -m nodule_det.train`` as a user types it."""
+"""``python -m nodule_det.train`` as a user runs it."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def one_line(err):
 
 @pytest.fixture
 def stopped(train, tmp_path):
-    """Make a run that stopped at once; gives its folder and the words that go on with it."""
+    """Make a run that stopped at once; returns its folder and the arguments that resume it."""
     folder = RunFolder(tmp_path / "run")
     assert train(f"run_dir={folder.path}", "limits.wall_s=0.001")[0] == ExitCode.STOPPED
     return folder

@@ -1,4 +1,4 @@
-"""The optimiser: its kinds, its learning rate, and what a checkpoint keeps of it."""
+"""The optimiser: its kinds, its learning rate, and its state in a checkpoint."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Where a run came from: its command, its commit, its machine."""
+"""The provenance of a run: its command, commit and machine."""
 
 import shlex
 import subprocess

@@ -1,4 +1,4 @@
-"""The tables of a run folder give its figures again, in anybody's hands."""
+"""The tables of a run folder reproduce its figures."""
 
 from __future__ import annotations
 

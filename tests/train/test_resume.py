@@ -1,4 +1,4 @@
-"""A run that is stopped, however rudely, ends as if it never had been."""
+"""A run that is stopped or killed ends with the same result as one that was not."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TIMES = ("seconds",)
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    """Compute in one thread, as the processes of these tests do: sums depend on their number."""
+    """Compute in one thread, as the processes of these tests do, since sums depend on it."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -31,7 +31,7 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def unstopped(store, tmp_path_factory):
-    """Return the folder of a run that nobody stopped."""
+    """Return the folder of a run that was not stopped."""
     config = tiny(store, tmp_path_factory.mktemp("unstopped"), epochs=EPOCHS)
     run(config)
     return RunFolder(config.run_dir)
@@ -49,7 +49,7 @@ def assert_same_end(folder: RunFolder, unstopped: RunFolder) -> None:
 
 
 def metrics(folder: RunFolder) -> list[dict[str, object]]:
-    """Return all lines of metrics but for their times."""
+    """Return all lines of metrics without their times."""
     return [{k: v for k, v in row.items() if k not in TIMES} for row in read_jsonl(folder.metrics)]
 
 

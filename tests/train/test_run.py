@@ -1,4 +1,4 @@
-"""A run folder from its first second to its last: what is in it, and what is refused."""
+"""A run folder from beginning to end: its content, and what is refused."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from tests.train.tiny_run import same_bits, tiny
 
 @pytest.fixture(scope="module")
 def done(store, tmp_path_factory):
-    """Return the folder and the settings of a run that is complete."""
+    """Return the folder and the settings of a complete run."""
     config = tiny(store, tmp_path_factory.mktemp("run") / "a")
     assert run(config) == ExitCode.COMPLETE
     return RunFolder(config.run_dir), config
@@ -246,7 +246,7 @@ def test_a_run_without_improvement_stops_early(store, tmp_path):
 
 
 def poison(path, change):
-    """Change a checkpoint as a failing disk or a confused user would."""
+    """Damage a checkpoint as a failing disk or a confused user would."""
     content = torch.load(path, weights_only=True)
     change(content)
     torch.save(content, path)

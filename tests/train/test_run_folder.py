@@ -1,4 +1,4 @@
-"""A run folder is locked, refused to other settings, and described."""
+"""A run folder is locked, refused for other settings, and described."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps that nobody looks at: what is known of them afterwards."""
+"""Steps whose losses are read only later: what is known about them."""
 
 from __future__ import annotations
 

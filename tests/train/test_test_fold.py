@@ -1,4 +1,4 @@
-"""A fold that a run neither trains nor validates on, evaluated once at the end."""
+"""A fold used neither for training nor for validation, evaluated once at the end."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""What a checkpoint keeps of a run, and which checkpoints a run refuses."""
+"""The state of a run in its checkpoint, and checkpoints that a run refuses."""
 
 from __future__ import annotations
 

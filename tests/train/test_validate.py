@@ -1,4 +1,4 @@
-"""Whole scans searched and scored, on weights that find nothing in particular."""
+"""Whole scans searched and scored with untrained weights."""
 
 from __future__ import annotations
 

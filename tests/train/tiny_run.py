@@ -64,7 +64,7 @@ def write_tiny_store(path: Path, *, scans: int, folds: int) -> None:
 
 
 def tiny(store: Path, run_dir: Path, *, epochs: int = 3, seed: int = 0, **others) -> TrainConfig:
-    """Return the settings of a run of a second: 6 steps an epoch, validated after each."""
+    """Return the settings of a run that takes a second: 6 steps per epoch, validated after each."""
     return TrainConfig(
         store=str(store),
         run_dir=str(run_dir),
@@ -107,7 +107,7 @@ def start(store: Path, *words: str, program=("-m", "nodule_det.train")) -> subpr
 
 
 def ended(process: subprocess.Popen[str], timeout_s: float = 120) -> tuple[int, str, str]:
-    """Wait for a training; gives its exit code, output and errors."""
+    """Wait for a training; returns its exit code, output and errors."""
     out, err = process.communicate(timeout=timeout_s)
     return process.returncode, out, err
 
@@ -140,6 +140,6 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 def same_bits(a: Path, b: Path) -> bool:
-    """Tell whether two checkpoints hold the same weights to the last bit."""
+    """Return whether two checkpoints have the same weights bit for bit."""
     one, other = weights(a), weights(b)
     return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)

@@ -1,4 +1,4 @@
-"""Commands that answer word for word as recorded."""
+"""Commands that answer exactly as recorded."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ REPLAY = Path(__file__).parents[2] / "bin" / "replay.sh"
 
 @pytest.fixture
 def replay(tmp_path, monkeypatch):
-    """Make a command say what was recorded, call after call."""
+    """Make a command print what was recorded, call by call."""
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("REPLAY", str(tmp_path))
 

@@ -1,4 +1,4 @@
-"""What real batch systems were recorded to answer, read from the recordings beside the project."""
+"""Recorded answers of real batch systems, read from the folder beside the project."""
 
 import re
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
-"""What every batch system must do for the driver, tried on each of them.
+"""The contract of every batch system with the driver, tested on each of them.
 
-``pbs`` runs against a stand-in that answers in a real server's words; ``slurm`` and ``slurm_qsub``
-(Slurm's own qsub, qstat and qdel) against a real Slurm.
+``pbs`` runs on a stand-in that answers like a real server.  ``slurm`` and ``slurm_qsub`` (Slurm's
+own qsub, qstat and qdel) run on a real Slurm.
 """
 
 import time

@@ -1,4 +1,4 @@
-"""The job script, run as batch systems run it: once, and again under the same id."""
+"""The job script, run as batch systems run it: once, and again with the same id."""
 
 import os
 import subprocess

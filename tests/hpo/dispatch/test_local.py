@@ -63,7 +63,7 @@ def test_a_job_outlives_its_driver_and_is_found_again(tmp_path):
     run = job(tmp_path, 1, "exec sleep 20\n")
     subprocess.run([sys.executable, "-c", code, str(run.folder)], check=False)
     dispatcher = LocalDispatcher(DispatcherConfig(), job_script())
-    wait_for(lambda: dispatcher.find(run) is not None)  # /proc tells no words during an exec
+    wait_for(lambda: dispatcher.find(run) is not None)  # /proc shows no arguments during an exec
     job_id = dispatcher.find(run)
     assert state(dispatcher, job_id) is JobState.RUNNING
     wait_for(lambda: read_claim(run.folder) is not None)
@@ -106,7 +106,7 @@ def test_a_reused_pid_is_not_the_job(pid):
     job_id = f"{pid() if callable(pid) else pid}-1-00000000"
     dispatcher = LocalDispatcher(DispatcherConfig(), job_script())
     assert state(dispatcher, job_id) is JobState.GONE
-    dispatcher.cancel([job_id])  # and nobody else is signalled
+    dispatcher.cancel([job_id])  # and no other process is signalled
 
 
 def test_the_id_of_the_drivers_own_batch_job_is_not_passed_on(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""The PBS client against the recorded words of real servers, replayed by a stand-in command."""
+"""The PBS client on recorded answers of real servers, replayed by a stand-in command."""
 
 import json
 import shlex

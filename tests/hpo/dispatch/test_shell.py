@@ -1,4 +1,4 @@
-"""Commands of a batch system: what they said, and the ones that never answer."""
+"""Commands of a batch system: their output, and those that never answer."""
 
 import errno
 import os

@@ -148,7 +148,7 @@ def test_a_missing_partition_is_refused_with_the_message_of_slurm(tmp_path, slur
     driver, _ = driver_of(tmp_path / "s", site, quick_training)
     with pytest.raises(Refused, match="invalid partition specified: nosuch"):
         driver.step()
-    site.queue = "workq"  # corrected, the same study goes on
+    site.queue = "workq"  # corrected, the same study continues
     run(driver_of(tmp_path / "s", site, quick_training, trials=1)[0])
     assert starts(tmp_path / "s") == ["start\n"]
 

@@ -1,4 +1,4 @@
-"""Jobs that the batch system calls gone while their trainings live on, behind a cut network."""
+"""Jobs reported as gone whose trainings still run behind a broken network."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What the parts of the driver share: trials that wait, validations seen, unusable files."""
+"""The shared context of the driver: waiting trials, recorded validations, unusable files."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""The driver on a batch system in memory: a study of days passes in a moment, with every fault."""
+"""The driver on a batch system in memory: a study of days in a moment, with every fault."""
 
 import errno
 

@@ -1,4 +1,4 @@
-"""A study on a disk that really is full for a while."""
+"""A study on a real disk that is full for a while."""
 
 import contextlib
 import time
@@ -46,7 +46,7 @@ def test_a_study_waits_for_free_space_and_every_job_runs_once(small_disk, quick_
     while len(said) < 2:  # two trials are complete
         driver.try_step()
         time.sleep(0.05)
-    # Jobs under way may need the room; wait until none is, so that only the driver meets the end.
+    # Running jobs may need the space: wait for their end, so that only the driver meets the limit.
     config.workers = 0
     while driver.study.pending:
         driver.try_step()

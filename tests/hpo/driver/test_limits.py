@@ -1,4 +1,4 @@
-"""Trials that are refused before they become jobs: which, what is kept, and what follows."""
+"""Trials that are refused before submission: which ones, and the consequences."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a session asks of the study that it goes on with."""
+"""Checks when a study is opened: its batch system, its machine, its store and its folder."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Whole studies on the stand-in for PBS: lost answers, a full queue, a server down and frozen."""
+"""Complete studies on the PBS stand-in: lost answers, a full queue, a server down or frozen."""
 
 import time
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A journal that has lost more than a torn line: its trials come back from their folders."""
+"""A journal that has lost more than a truncated line: trials are recovered from their folders."""
 
 import pytest
 

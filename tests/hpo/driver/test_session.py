@@ -1,4 +1,4 @@
-"""A session of the driver from its command to its last line: real jobs, and a real Ctrl-C."""
+"""A session of the driver from start to its last line, with real jobs and a real Ctrl-C."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""What starts next, submissions without an answer, and the failures that end the driver."""
+"""Which trial starts next, submissions without an answer, and failures that end the driver."""
 
 import errno
 from dataclasses import replace
@@ -64,7 +64,7 @@ def test_a_job_that_appears_after_its_attempt_was_lost_does_not_run_beside_the_n
     made.batch._queue_s = 900.0
     driver = made.start()
     made.clock.sleep(driver.try_step())
-    driver.try_step()  # submitted again, since nobody knew it
+    driver.try_step()  # submitted again, since the batch system did not know it
     made.batch.cancel([made.study.trial(1).attempt.job])  # a person removes the waiting job
     assert driver.run()
     made.clock.sleep(4 * HOUR)
@@ -92,7 +92,7 @@ def test_the_driver_waits_a_day_for_a_site_that_has_accepted_a_job_before(lab):
     again = lab(workers=1, trials=1)
     again.batch.submit = refuses
     shut = float("inf")
-    with pytest.raises(Refused):  # somebody has just started it
+    with pytest.raises(Refused):  # the user has just started it
         again.run()
 
 

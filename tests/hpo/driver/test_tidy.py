@@ -1,4 +1,4 @@
-"""Checkpoints during a study: kept while they may be needed, then removed."""
+"""Checkpoints during a study are kept while they may be needed, then removed."""
 
 from nodule_det.config.hpo import KeepConfig
 from nodule_det.hpo.simulate.dispatcher import FakeRun

@@ -1,4 +1,4 @@
-"""``python -m nodule_det.hpo.finish`` as a user types it: a real study, real trainings, kills."""
+"""``python -m nodule_det.hpo.finish`` as a user runs it: a real study, real trainings, kills."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What a finished study came to, in words and as a page."""
+"""The result of a finished study as text and as a page."""
 
 from nodule_det.hpo.finish.page import summary, write_page
 

@@ -1,4 +1,4 @@
-"""The files of ``hpo init`` run as they are, and so do programs in other languages."""
+"""The files of ``hpo init`` run unchanged, and so do programs in other languages."""
 
 import subprocess
 import sys

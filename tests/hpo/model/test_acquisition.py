@@ -1,4 +1,4 @@
-"""Our closed forms, against BoTorch's own acquisition functions and what they must do."""
+"""Our closed forms, compared with BoTorch's acquisition functions and required properties."""
 
 import warnings
 from functools import partial

@@ -1,4 +1,4 @@
-"""The forecast against the network itself, and against what a reader can count."""
+"""The predicted resources, compared with the network itself and with counts by hand."""
 
 import itertools
 

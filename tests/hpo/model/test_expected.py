@@ -1,4 +1,4 @@
-"""The best trial by the model, and the file that spares others from fitting it."""
+"""The best trial according to the model, and the file from which other commands read it."""
 
 import json
 import subprocess

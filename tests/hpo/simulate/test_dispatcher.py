@@ -1,4 +1,4 @@
-"""The batch system in memory: jobs in virtual time, the files that they leave, scripted faults."""
+"""The batch system in memory: jobs in virtual time, their files, scripted faults."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Many simulated studies: what is kept of them, and what is not simulated again."""
+"""Many simulated studies: what is saved, and what is not simulated again."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The figures of the poster's experiment, and the numbers in them, by hand."""
+"""The figures of the poster's experiment, with their numbers checked by hand."""
 
 import numpy as np
 import pytest

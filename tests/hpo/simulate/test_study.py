@@ -1,4 +1,4 @@
-"""One simulated study: the same trainings for every strategy, on the real driver."""
+"""One simulated study: the same trainings for every strategy, with the real driver."""
 
 import numpy as np
 

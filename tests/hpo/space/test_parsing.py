@@ -1,4 +1,4 @@
-"""Search spaces as files: what is read, and what is refused with the reason."""
+"""Search spaces in files: what is read, and what is refused with a reason."""
 
 from pathlib import Path
 

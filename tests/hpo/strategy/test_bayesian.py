@@ -1,4 +1,4 @@
-"""The next point: valid, new, a function of the trials alone, and better than chance."""
+"""The next point is valid, new, depends only on the trials, and beats random search."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""One driver per study: what a driver does with its lock beyond what every lock does."""
+"""One driver per study: the behaviour of its lock beyond that of every lock."""
 
 from __future__ import annotations
 

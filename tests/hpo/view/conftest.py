@@ -1,4 +1,4 @@
-"""A study in the middle of its work, for all views."""
+"""A running study, for all views."""
 
 import pytest
 
