@@ -21,7 +21,7 @@ from nodule_det.hpo.model.cost import footprint
 from nodule_det.hpo.space.parsing import read_space
 from nodule_det.hpo.training.check import with_params
 
-ROW = "{:>3} {:>5} {:>7} {:>6} {:>8} {:>5} {:>6} {:>6} {:>6}"
+ROW = "{:>3} {:>5} {:>7} {:>6} {:>8} {:>5} {:>7} {:>6} {:>6}"
 
 
 def main() -> None:
@@ -37,7 +37,8 @@ def main() -> None:
         return
     space, rng = read_space("nomura"), np.random.default_rng(args.seed)
     errors = []
-    print(ROW.format("W", "depth", "filters", "kernel", "residual", "batch", "told", "MB", "error"))
+    heads = ("W", "depth", "filters", "kernel", "residual", "batch", "MB est.", "MB", "error")
+    print(ROW.format(*heads))
     while len(errors) < args.points:
         params = space.sample(rng)
         train = settings(args.precision, params)
@@ -52,8 +53,8 @@ def main() -> None:
         errors.append(needs.memory_bytes / peak - 1)
         m, edge, batch = train.model, train.patches.size_vox, train.optim.batch_size
         words = [str(w) for w in (edge, m.depth, m.filters, m.kernel_size, m.residual, batch)]
-        told, found = f"{needs.memory_bytes / 1e6:.0f}", f"{peak / 1e6:.0f}"
-        print(ROW.format(*words, told, found, f"{errors[-1]:+.0%}"), flush=True)
+        predicted, found = f"{needs.memory_bytes / 1e6:.0f}", f"{peak / 1e6:.0f}"
+        print(ROW.format(*words, predicted, found, f"{errors[-1]:+.0%}"), flush=True)
     print(f"error {min(errors):+.0%} to {max(errors):+.0%}, median {np.median(errors):+.0%}")
 
 

@@ -76,7 +76,7 @@ class PackagePeer:
 
 
 def to_values(space: Space, params: Mapping[str, Value]) -> dict[str, Value]:
-    """Map params to the values that a package is told; absent ones stay absent."""
+    """Map params to the values of a package; absent ones stay absent."""
     return {
         p.name: p.to_unit(params[p.name], params) if p.at_most else params[p.name]
         for p in space.free

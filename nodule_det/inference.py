@@ -46,10 +46,10 @@ SLAB_BYTES = 2560 << 20
 twice as many rows, since the halo of a residual network is 24 rows on either side."""
 
 CPU_SHARE = 0.25
-"""Largest share of the job's memory for a slab on a CPU."""
+"""Largest fraction of the job's memory for a slab on a CPU."""
 
 GPU_SHARE = 0.5
-"""Share of a GPU's free memory for a slab; the rest is for what the estimate leaves out."""
+"""Fraction of a GPU's free memory for a slab.  The rest is a reserve for errors of the estimate."""
 
 MOST_VOXELS = 100_000_000
 """Larger slabs gain nothing, and come near the 2^31 values that GPU kernels can count."""
@@ -126,7 +126,7 @@ def probability_on_device(
     device, shape = volume_hu.device, tuple(volume_hu.shape)
     low, high = _bounds(box, shape)
     step, halo = stride(config), reach_vox(config)
-    # what the box depends on, in whole strides; beyond the scan's end lies air
+    # the voxels that the box depends on, in whole strides; outside the scan there is air
     first = [max(0, a - halo) // step * step for a in low]
     ends = [-(-n // step) * step for n in shape]
     last = [min(end, -(-(b + halo) // step) * step) for b, end in zip(high, ends, strict=True)]
@@ -231,7 +231,7 @@ def reach_vox(config: ModelConfig) -> int:
 
 
 def _seen(a: int, b: int, level: int, config: ModelConfig) -> tuple[int, int]:
-    """Return the inputs of a level that its outputs from a to b depend on."""
+    """Return the inputs of a level on which its outputs from a to b depend."""
     half = config.kernel_size // 2
     again = half if config.residual else 0  # a residual unit's second convolution
     if level == config.depth - 1:

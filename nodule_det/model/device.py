@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 def choose_device(wanted: Device, *, local_rank: int = 0) -> torch.device:
-    """Turn the setting into a device.
+    """Return the device for the setting.
 
     Raises:
         ConfigError: If a GPU is requested that torch cannot see.
@@ -55,7 +55,7 @@ def choose_device(wanted: Device, *, local_rank: int = 0) -> torch.device:
 
 
 def choose_precision(wanted: Precision, device: torch.device) -> torch.dtype:
-    """Turn the setting into the type of the forward pass.
+    """Return the type of the forward pass for the setting.
 
     Raises:
         ConfigError: If fp16 is requested on a CPU, which lacks the units and the loss scaling.
@@ -133,16 +133,16 @@ def channels_last(model: nn.Module) -> nn.Module:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Tell a full device from other failures; on a CPU torch has no type of its own for it."""
+    """Return whether an error means out of memory; torch has no separate type for it on a CPU."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def keep_freed_pages() -> None:
     """Make glibc reuse freed memory instead of returning it to the system.
 
-    A training step frees and takes the same hundreds of megabytes again; fetching them from the
-    kernel, page by page, costs a quarter of a step at 64^3 patches.  The process keeps its peak
-    memory until :func:`release_freed_pages`.  Elsewhere than on glibc this does nothing.
+    A training step repeatedly frees and allocates the same hundreds of megabytes.  Getting them
+    from the kernel, page by page, takes a quarter of a step at 64^3 patches.  The process keeps its
+    peak memory until :func:`release_freed_pages`.  Without glibc this does nothing.
     """
     if platform.libc_ver()[0] != "glibc":
         return
@@ -160,10 +160,10 @@ def release_freed_pages() -> None:
 def job_memory_bytes(
     proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")
 ) -> int | None:
-    """Return how much memory this job may use, or None where the system does not say.
+    """Return how much memory this job may use, or None if unknown.
 
-    The tightest of the limits of its control groups (versions 1 and 2, which batch systems and
-    containers set) and of what the machine has available.
+    This is the smallest of the limits of its control groups (versions 1 and 2, set by batch systems
+    and containers) and the available memory of the machine.
     """
     found = list(_cgroup_limits(proc, cgroups))
     meminfo = proc / "meminfo"

@@ -1,13 +1,13 @@
-"""The same network in the form that computes fastest once training is over.
+"""The trained network, rewritten for fast inference.
 
     trained network ──fuse()──▶ batch norm inside the convolutions, upsampling as dense convolution,
                                 last block in fp32
 
-The rewritings are exact but for the rounding of sums (``docs/model.md`` says what they gain).  A
-transposed convolution of stride 2 fills each of the 8 places (phases) of a 2 x 2 x 2 cell
-from its own part of the kernel.  Written as one ordinary convolution with 8 outputs, whose results
-are then dealt to their places, it runs on the fast kernels; with one output channel, the last layer
-of a network, torch's own takes half of the whole network's time.
+The result is the same up to the rounding of sums (``docs/model.md`` reports the gain).  A
+transposed convolution of stride 2 computes each of the 8 positions (phases) of a 2 x 2 x 2 cell
+with its own part of the kernel.  As one ordinary convolution with 8 outputs, which are then moved
+to their positions, it runs on the fast kernels.  torch's own transposed convolution with one output
+channel, the last layer, takes half of the whole network's time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ in place of 27, or 216 in place of 125."""
 
 
 def fuse(model: nn.Module) -> nn.Module:
-    """Copy a network into its form for inference; the original stays as it is.
+    """Return a copy of a network rewritten for inference.
 
     Args:
         model: Network of :func:`~nodule_det.model.build_model`, in evaluation mode, in fp32.
@@ -69,10 +69,10 @@ def _pays(conv: object) -> bool:
 
 
 class InFullPrecision(nn.Module):
-    """A block that computes in fp32 also where the rest of the network computes in less.
+    """A block that computes in fp32 even if the rest of the network uses fewer bits.
 
     Logits of bf16 have 8 binary digits: most candidates of a scan would share their score with
-    another, and a FROC curve that steps over whole groups of equal scores is coarse.
+    another one, and the FROC curve would have coarse steps.
     """
 
     def __init__(self, block: nn.Module) -> None:
@@ -114,14 +114,14 @@ class DenseUpsampling(nn.Module):
 
 
 def _phases(weight: Tensor, before: int, after: int) -> Tensor:
-    """Deal the taps of a transposed kernel to the phases.
+    """Distribute the taps of a transposed kernel over the phases.
 
-    The output at 2 m + r takes the input at m + d with tap k // 2 + r - 2 d, where there is one.
+    The output at 2 m + r uses the input at m + d with tap k // 2 + r - 2 d, if it exists.
 
     Args:
-        weight: (c, c', k, k, k) of a transposed convolution.
-        before: Inputs that are looked at before m, along each axis.
-        after: Inputs after it.
+        weight: (c, c', k, k, k) weights of a transposed convolution.
+        before: Number of inputs used before m, along each axis.
+        after: Number of inputs used after m.
 
     Returns:
         (8 c', c, w, w, w) with w = before + 1 + after.

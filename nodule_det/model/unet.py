@@ -2,11 +2,12 @@
 
     (n, 1, z, y, x) in [0, 1] ──▶ levels of f, 2f, 4f ... filters ──▶ (n, 1, z, y, x) logits
 
-MONAI's UNet halves the resolution at every level, the first included, and returns to full
-resolution by its last transposed convolution: an eighth of the work of a network that begins at
-full resolution (``model.full_resolution``).  Batch norm, not MONAI's instance norm: its statistics
-are constants after training, so a voxel's output depends on its neighbourhood alone and a scan may
-be computed in pieces of any size.  ReLU, not PReLU, whose backward pass costs a fifth of a step.
+MONAI's UNet halves the resolution at every level, including the first, and returns to full
+resolution with its last transposed convolution.  This is an eighth of the work of a network that
+starts at full resolution (``model.full_resolution``).  Batch norm is used instead of MONAI's
+instance norm: its statistics are constant after training, so a voxel's output only depends on its
+neighbourhood, and a scan can be computed in pieces of any size.  ReLU is used instead of PReLU,
+whose backward pass takes a fifth of a step.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def build_model(config: ModelConfig) -> nn.Module:
 
 
 def stride(config: ModelConfig) -> int:
-    """Voxels per voxel of the coarsest level: what sizes and corners must be multiples of."""
+    """Return the stride of the coarsest level, of which sizes and corners must be multiples."""
     return math.prod(config.strides)
 
 

@@ -1,12 +1,12 @@
-"""What a network sees of Hounsfield units, in training and in inference alike."""
+"""Conversion of Hounsfield units to network inputs, for training and inference."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
 WINDOW_HU = (-1024.0, 400.0)
-"""Air, which also stands for what lies outside a scan, becomes 0: the value that a padded
-convolution sees beyond its border.  Above 400 HU there is only bone and metal."""
+"""Range of HU that is mapped to [0, 1].  Air, also used outside a scan, becomes 0, the value with
+which convolutions are padded.  Above 400 HU there is only bone and metal."""
 
 
 def normalise(volume_hu: Tensor) -> Tensor:

@@ -187,10 +187,10 @@ class Session:
                 if self.processes.size == 1 or not lost_another(error):
                     self._fail(error)
                     raise
-                told = why_lost(self.folder.path)
+                cause = why_lost(self.folder.path)
                 if first:
-                    self._fail(told)
-                raise told from error
+                    self._fail(cause)
+                raise cause from error
             status = RunStatus.COMPLETE if reason is None else RunStatus.STOPPED
             self._write(status=status, reason=reason)
             log.info("%s at step %d", reason or "complete", self._result.step)

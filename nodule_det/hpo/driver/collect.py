@@ -171,8 +171,8 @@ def _report_waiting(context: DriverContext, reports: Reports) -> None:
             what = "can never run" if report.never_runs else "held until you release"
             reasons.setdefault(f"{what}: {report.comment}", []).append(number)
     for reason, numbers in reasons.items():
-        if reason not in context.notes.told:
-            context.notes.told.add(reason)
+        if reason not in context.notes.reported:
+            context.notes.reported.add(reason)
             what, _, comment = reason.partition(": ")
             context.say(f"{_jobs(context, numbers)} {_with_them(what, len(numbers))}: {comment}")
 

@@ -57,7 +57,7 @@ class SessionState:
     cancelled_at: dict[int, float] = field(default_factory=dict)
     reports: dict[int, JobReport] = field(default_factory=dict)
     """The last report of each pending trial, for the table."""
-    told: set[str] = field(default_factory=set)
+    reported: set[str] = field(default_factory=set)
     troubles: int = 0
     """Number of steps in a row that ended without an answer."""
     answered: bool = False
@@ -159,6 +159,6 @@ class DriverContext:
 
     def say_once(self, text: str) -> None:
         """Report something once per session."""
-        if text not in self.notes.told:
-            self.notes.told.add(text)
+        if text not in self.notes.reported:
+            self.notes.reported.add(text)
             self.say(text)

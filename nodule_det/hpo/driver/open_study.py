@@ -61,7 +61,7 @@ def open_study(folder: StudyFolder, header: Header, now: Callable[[], float]) ->
 
 
 def require_in_place(writer: StudyWriter, was: StudyWas) -> None:
-    """Refuse a study in another folder than before, unless ``study_was`` tells why.
+    """Refuse a study in another folder than before, unless ``study_was`` explains it.
 
     A copy has the job names of its original: it would adopt, and cancel, jobs of the original.
 
