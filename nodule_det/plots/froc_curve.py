@@ -122,8 +122,9 @@ def draw_curve(froc: Froc, *, panels: int = 2) -> Figure:
 
 def _draw_panel(ax: Axes, froc: Froc) -> None:
     fp, sensitivity = _to_the_edge(froc)
-    low, high = monotone(np.array(froc.band)).T
-    ax.fill_between(froc.band_rates, low, high, color=CURVE, alpha=0.2, lw=0, label="95% CI")
+    if froc.few_scans is None:
+        low, high = monotone(np.array(froc.band)).T
+        ax.fill_between(froc.band_rates, low, high, color=CURVE, alpha=0.2, lw=0, label="95% CI")
     ax.plot(fp, sensitivity, color=CURVE, lw=1.8)
     ax.plot(froc.rates, froc.sensitivity, "o", color=CURVE, ms=4, label="rates of the CPM")
 
@@ -178,7 +179,11 @@ def _set_linear(ax: Axes, upper: float) -> None:
 def _title(froc: Froc) -> str:
     low, high = froc.pauc_interval or (math.nan, math.nan)
     interval = "too few scans for a CI" if froc.few_scans else f"95% CI {low:.3f} to {high:.3f}"
+    lesions, scans = (
+        f"{n} {noun}{'' if n == 1 else 's'}"
+        for n, noun in ((froc.n_lesions, "lesion"), (froc.n_scans, "scan"))
+    )
     return (
         f"pAUC 0 to {froc.upper:g} FP/scan: {froc.pauc:.3f} ({interval}), "
-        f"CPM {froc.cpm:.3f}\n{froc.n_lesions} lesions in {froc.n_scans} scans"
+        f"CPM {froc.cpm:.3f}\n{lesions} in {scans}"
     )

@@ -23,13 +23,13 @@
   rate.value = rates.length;
 
   const above = (score) => score !== null && (threshold === null || score > threshold);
-  const percent = (n, of) => (of ? `${((100 * n) / of).toFixed(1)} %` : "–");
+  const percent = (n, of) => (of ? `${((100 * n) / of).toFixed(1)}%` : "–");
 
   function interval(r) {
     const { rates: at, pairs } = data.band;
     if (!pairs.length) return "";
     const nearest = at.reduce((best, value, i) => (Math.abs(value - r) < Math.abs(at[best] - r) ? i : best), 0);
-    return ` (95% CI ${(100 * pairs[nearest][0]).toFixed(1)} to ${(100 * pairs[nearest][1]).toFixed(1)} %)`;
+    return ` (95% CI ${(100 * pairs[nearest][0]).toFixed(1)} to ${(100 * pairs[nearest][1]).toFixed(1)}%)`;
   }
 
   function setRate() {
@@ -40,8 +40,8 @@
     rate.setAttribute("aria-valuetext", name);
     const found = lesions.filter(above).length, wrong = fps.filter(above).length;
     byId("operating").textContent = `Sensitivity ${percent(found, lesions.length)}`
-      + `${chosen === undefined ? "" : interval(chosen)}: ${found} of ${lesions.length} lesions found, `
-      + `${lesions.length - found} missed, ${wrong} false positives (${(wrong / nScans).toFixed(2)} per scan)`
+      + `${chosen === undefined ? "" : interval(chosen)}: ${found} of ${lesions.length} lesion${lesions.length === 1 ? "" : "s"} found, `
+      + `${lesions.length - found} missed, ${wrong} false positive${wrong === 1 ? "" : "s"} (${(wrong / nScans).toFixed(2)} per scan)`
       + (threshold === null ? "" : `, score above ${threshold.toFixed(3)}`);
     markPoint(wrong / nScans, lesions.length ? found / lesions.length : 0);
     drawCases();
@@ -128,8 +128,11 @@
     return td;
   }
 
-  // An id that is too long keeps its end, where ids of one data set differ.
-  const shortened = (uid) => (uid.length > 22 ? `…${uid.slice(-21)}` : uid);
+  // An id that is too long keeps its end, as much as tells the ids of this page apart.
+  const uids = data.cases.map((c) => c.uid);
+  let kept = 8;
+  while (kept < 64 && new Set(uids.map((uid) => uid.slice(-kept))).size < new Set(uids).size) kept++;
+  const shortened = (uid) => (uid.length > kept + 4 ? `…${uid.slice(-kept)}` : uid);
 
   function drawList() {
     shown = data.findings.filter(accepted).sort(compare);
@@ -202,10 +205,11 @@
   async function printShown() {
     const before = selected, section = byId("printed");
     section.replaceChildren();
+    if (shown.length > PRINTED) section.append(`The first ${PRINTED} of ${shown.length} findings of the list.`);
     for (const f of shown.slice(0, PRINTED)) {
       await select(f);
       const figure = document.createElement("figure"), text = document.createElement("figcaption");
-      text.textContent = byId("caption").textContent;
+      text.textContent = `${byId("caption").textContent}, ${viewer.slice()}`;
       figure.append(text, ...viewer.pictures().map((uri) => Object.assign(new Image(), { src: uri, alt: "" })));
       section.append(figure);
     }

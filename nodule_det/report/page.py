@@ -160,7 +160,7 @@ def _render(
                 "knots": {"hu": KNOTS_HU, "grey": KNOTS_GREY},
                 "windows": WINDOWS,
                 "plot": picture and {"box": picture.box, "rates": picture.rates, "top": TOP},
-                "band": {"rates": froc.band_rates, "pairs": froc.band},
+                "band": {"rates": froc.band_rates, "pairs": () if froc.few_scans else froc.band},
                 "cases": list_cases(matched),
                 "findings": findings,
             }

@@ -198,6 +198,7 @@ const makeViewer = (data) => {
     changeWindow(wider, higher) { width = Math.min(4000, Math.max(10, width + wider)); level += higher; draw(); },
     setCircles(on) { circles = on; draw(); },
     toggleCircles() { viewer.setCircles(!circles); return circles; },
+    slice: () => sliceAt(shown.world_mm[2]),
     pictures: () => [...planes, "whole"].map((id) => byId(id).toDataURL("image/jpeg", 0.85)),
   };
   return viewer;

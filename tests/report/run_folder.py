@@ -33,22 +33,27 @@ def world(voxel, grid=GRID):
 def draw(uid):
     volume = np.full(GRID.size_vox, -850, np.int16)
     z, y, x = np.indices(GRID.size_vox)
-    for (cz, cy, cx), diameter in LESIONS[uid]:
+    for (cz, cy, cx), diameter in LESIONS.get(uid, ()):
         volume[(z - cz) ** 2 + (y - cy) ** 2 + (x - cx) ** 2 < (diameter / 2) ** 2] = 40
     return volume
 
 
-def make_run(root: Path, origin_mm=GRID.origin_mm) -> RunFolder:
-    """Write the store and the run, and return the run."""
+def make_run(root: Path, origin_mm=GRID.origin_mm, n_healthy: int = 0) -> RunFolder:
+    """Write the store and the run, and return the run.
+
+    Scans without a lesion or a candidate can be added: five scans or more have CIs.
+    """
+    uids = [*LESIONS, *(f"9.{k}" for k in range(n_healthy))]
     grid = replace(GRID, origin_mm=origin_mm)
     store, folder = root / "store", RunFolder(root / "run")
     folder.path.mkdir(parents=True)
     (store / "scans").mkdir(parents=True)
     write_info(store, StoreInfo({"spacing_mm": 1.0, "margin_mm": 12.0}))
-    for uid, lesions in LESIONS.items():
+    for uid in uids:
+        lesions = tuple(Finding(world(v, grid), d) for v, d in LESIONS.get(uid, ()))
         write_scan(
             store / "scans",
-            ScanEntry(uid, root, uid, tuple(Finding(world(v, grid), d) for v, d in lesions)),
+            ScanEntry(uid, root, uid, lesions),
             Prepared(
                 draw(uid),
                 grid,
@@ -58,8 +63,8 @@ def make_run(root: Path, origin_mm=GRID.origin_mm) -> RunFolder:
                 source_grid=SOURCE.get(uid),
             ),
         )
-    write_json(store / "splits.json", {"how": {}, "folds": dict.fromkeys(LESIONS, 0)})
-    _write_tables(folder, grid)
+    write_json(store / "splits.json", {"how": {}, "folds": dict.fromkeys(uids, 0)})
+    _write_tables(folder, grid, uids)
     settings = {"store": str(store), "seed": 0, "validation": {"bootstrap": 200}}
     write_text(folder.config, yaml.safe_dump(settings))
     write_text(folder.command, "python -m nodule_det.train\n")
@@ -67,8 +72,8 @@ def make_run(root: Path, origin_mm=GRID.origin_mm) -> RunFolder:
     return folder
 
 
-def _write_tables(folder: RunFolder, grid: Grid) -> None:
-    write_table(folder.scans, [SERIES], [[uid] for uid in LESIONS])
+def _write_tables(folder: RunFolder, grid: Grid, uids: list[str]) -> None:
+    write_table(folder.scans, [SERIES], [[uid] for uid in uids])
     write_table(
         folder.annotations,
         (*ANNOTATION_COLUMNS, "texture"),

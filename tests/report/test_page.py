@@ -252,12 +252,12 @@ def test_the_operating_point_is_drawn_on_the_curve(browser):
 
     # all candidates: 3 FP in 2 scans, 2 of 3 lesions; at 1/2: 1 FP, 2 of 3; at 1/8: none, none
     np.testing.assert_allclose(drawn(), expected(1.5, 2 / 3), atol=0.01)
-    assert point(browser)[1] == "66.7 % at 1.50 FP"
+    assert point(browser)[1] == "66.7% at 1.50 FP"
     set_rate(browser, 2)
     np.testing.assert_allclose(drawn(), expected(0.5, 2 / 3), atol=0.01)
     set_rate(browser, 0)
     np.testing.assert_allclose(drawn(), expected(1 / 8, 0), atol=0.01)
-    assert point(browser)[1] == "0.0 % at 0.00 FP"
+    assert point(browser)[1] == "0.0% at 0.00 FP"
     # The box is where Matplotlib drew the axes: the grid line of 8 FP is at its right edge.
     right = browser.execute_script(
         "const path = document.querySelector('.overview svg #patch_2 path');"
@@ -312,8 +312,8 @@ def test_the_operating_point_updates_sensitivity_marks_and_counts(browser):
     set_rate(browser, 2)
     assert browser.find_element(By.ID, "rate-at").text == "up to 1/2"
     text = browser.find_element(By.ID, "operating").text
-    assert text.startswith("Sensitivity 66.7 % (95% CI ")
-    assert "2 of 3 lesions found, 1 missed, 1 false positives (0.50 per scan)" in text
+    assert text.startswith("Sensitivity 66.7%: ")
+    assert "2 of 3 lesions found, 1 missed, 1 false positive (0.50 per scan)" in text
     assert text.endswith("score above 0.700")
     assert [row[0] for row in rows(browser)] == ["missed", "found", "found", "false positive"]
     set_rate(browser, 0)
@@ -341,11 +341,28 @@ def test_the_strongest_false_positives_are_links_to_the_finding(browser):
     assert "false positive" in shown(browser, 3)
 
 
-def test_every_figure_of_the_table_has_its_interval(browser):
+def test_with_too_few_scans_no_interval_is_shown(browser):
+    text = browser.find_element(By.TAG_NAME, "body").text
+    assert "A 95% CI needs at least 5 scans, and there are 2: read the figures as counts." in text
+    assert text.count("95% CI") == 1
     cells = browser.find_elements(By.CSS_SELECTOR, "#sizes tbody tr:first-child td")[1:]
-    assert len(cells) == 8
-    for cell in cells:
-        assert re.fullmatch(r"[01]\.\d+\n[01]\.\d+–[01]\.\d+", cell.text)
+    assert [cell.text for cell in cells] == ["0.600", *["0.00"] * 2, *["0.67"] * 5]
+
+
+def test_every_figure_has_its_interval(tmp_path_factory):
+    folder = make_run(tmp_path_factory.mktemp("five"), n_healthy=3)
+    report(f"run={folder.path}")
+    with chrome() as driver:
+        driver.get((folder.path / "report.html").as_uri())
+        cells = driver.find_elements(By.CSS_SELECTOR, "#sizes tbody tr:first-child td")[1:]
+        assert len(cells) == 8
+        for cell in cells:
+            assert re.fullmatch(r"[01]\.\d+\n[01]\.\d+–[01]\.\d+", cell.text)
+        headline = driver.find_element(By.CSS_SELECTOR, ".headline").text
+        assert len(re.findall(r"95% CI 0\.\d+ to [01]\.\d+", headline)) == 2
+        set_rate(driver, 2)  # 1/2 per scan keeps two of the three false positives of five scans
+        text = driver.find_element(By.ID, "operating").text
+        assert re.match(r"Sensitivity 66\.7% \(95% CI \d+\.\d to \d+\.\d%\): 2 of 3 lesions", text)
 
 
 @pytest.mark.parametrize("width", [1300, 700, 500])
@@ -381,6 +398,7 @@ def test_the_findings_of_the_list_can_be_printed(browser):
     assert [caption.split(",")[0].split(": ")[1] for caption in captions] == [
         "missed", "found", "found",
     ]  # fmt: skip
+    assert captions[1].endswith("z 60.0 mm, slice 18 of 40 from the head (23 from feet)")
     assert len(browser.find_elements(By.CSS_SELECTOR, "#printed img")) == 3 * 4
 
 
