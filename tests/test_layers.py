@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "analysis": "arrays errors froc",
     "candidates": "arrays config geometry tables",
     "plots.style": "files",
-    "plots.froc_curve": "analysis arrays errors files",
+    "plots.froc_curve": "analysis arrays errors files plots.style",
     "plots.optimism": "plots.style",
     "plots.folds": "analysis plots.style",
     "plots.reliability": "arrays plots.style",

@@ -83,7 +83,7 @@ def save_findings(
     figure.supxlabel(
         f"Axial slices of {2 * HALF_MM:g} mm, window W {high - low:g} L {(low + high) / 2:g} HU.  "
         "R: right of the patient.  Found lesions by score, missed ones by size, false positives by "
-        "score.  Slices are counted in the store, from the feet.",
+        "score.  Slices are counted from the head, in the source series.",
         fontsize=8,
     )
     with replacing(path) as temporary:
@@ -149,11 +149,18 @@ def _draw(ax: Axes, tile: Tile, mark: Mark) -> None:
 
 
 def place(tile: Tile) -> str:
-    """Return the end of the scan's id, and the number of the slice in the store."""
-    slice_ = round(float(tile.scan.grid.to_voxel(tile.world_mm)[0])) + 1
+    """Return the end of the scan's id, and the number of the slice from the head.
+
+    Stores of earlier versions do not know the slices of the source: theirs are called resampled.
+    """
+    grid = tile.scan.source_grid or tile.scan.grid
+    n, k = grid.size_vox[0], round(float(grid.to_voxel(tile.world_mm)[0]))
+    head_first = grid.to_world([n - 1, 0, 0])[2] < grid.to_world([0, 0, 0])[2]
+    number = k + 1 if head_first else n - k
     uid = tile.scan.series_uid
     short = uid if len(uid) <= UID_END else f"…{uid[-UID_END:]}"
-    return f"{short}, slice {slice_}/{tile.scan.grid.size_vox[0]}"
+    name = "slice" if tile.scan.source_grid else "resampled"
+    return f"{short}, {name} {number}/{n}"
 
 
 def crop(

@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from nodule_det.analysis import Froc
-from nodule_det.plots.style import COLOURS, save_png, soften
+from nodule_det.plots.style import BLUE, SKY, save_png, soften
 
 
 def save_folds(folds: Sequence[Mapping[str, Any]], pooled: Froc, path: Path) -> None:
@@ -23,14 +23,14 @@ def save_folds(folds: Sequence[Mapping[str, Any]], pooled: Froc, path: Path) -> 
     figure = Figure(figsize=(5.6, 0.9 + 0.35 * len(folds)), layout="constrained")
     ax = figure.subplots()
     if pooled.pauc is not None and pooled.pauc_interval is not None:
-        ax.axvspan(*pooled.pauc_interval, color=COLOURS[0], alpha=0.15, lw=0, label="pooled 95% CI")
-        ax.axvline(pooled.pauc, color=COLOURS[0], lw=1.5, label=f"pooled {pooled.pauc:.3f}")
+        ax.axvspan(*pooled.pauc_interval, color=BLUE, alpha=0.15, lw=0, label="pooled 95% CI")
+        ax.axvline(pooled.pauc, color=BLUE, lw=1.5, label=f"pooled {pooled.pauc:.3f}")
         ax.legend(loc="lower left", fontsize=8, frameon=False)
     for row, fold in enumerate(folds):
         if fold["pauc"] is not None and fold["pauc_interval"] is not None:
             low, high = fold["pauc_interval"]
-            ax.plot([low, high], [row, row], color=COLOURS[1], lw=2)
-            ax.plot(fold["pauc"], row, "o", color=COLOURS[1])
+            ax.plot([low, high], [row, row], color=SKY, lw=2)
+            ax.plot(fold["pauc"], row, "o", color=SKY)
     names = [f"fold {fold['fold']} ({fold['n_lesions']} lesions)" for fold in folds]
     ax.set_yticks(range(len(folds)), names)
     ax.invert_yaxis()

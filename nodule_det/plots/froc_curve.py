@@ -22,10 +22,10 @@ from nodule_det.analysis import Froc
 from nodule_det.arrays import FloatArray
 from nodule_det.errors import ConfigError
 from nodule_det.files import replacing
+from nodule_det.plots.style import BLUE, ORANGE
 
-CURVE, AREA = "#0072B2", "#E69F00"
-"""Blue and orange that colour-blind people can distinguish (Okabe and Ito 2008).  The curve is a
-line and the area a pale background, so the figure also works in grey."""
+CURVE, AREA = BLUE, ORANGE
+"""The curve is a line and the area a pale background, so the figure also works in grey."""
 
 FURTHEST = 8.0
 """False positives per scan at the right edge: the last rate of LUNA16."""

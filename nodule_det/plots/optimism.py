@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from nodule_det.plots.style import COLOURS, soften
+from nodule_det.plots.style import BLUE, ORANGE, soften
 
 
 def draw_optimism(rows: Sequence[Mapping[str, Any]]) -> Figure:
@@ -20,10 +20,10 @@ def draw_optimism(rows: Sequence[Mapping[str, Any]]) -> Figure:
     ax = figure.subplots()
     for y, row in enumerate(rows):
         low, high = row["pauc_interval"]
-        ax.plot([low, high], [y, y], color=COLOURS[0], lw=2)
-        ax.plot(row["pauc"], y, "o", color=COLOURS[0], label=None if y else "cross-validated")
+        ax.plot([low, high], [y, y], color=BLUE, lw=2)
+        ax.plot(row["pauc"], y, "o", color=BLUE, label=None if y else "cross-validated")
         ax.plot(
-            row["observed"], y, "o", mfc="none", mec=COLOURS[4], label=None if y else "in the study"
+            row["observed"], y, "o", mfc="none", mec=ORANGE, label=None if y else "in the study"
         )
     names = [f"trial {row['trial']}{' (chosen)' if row['chosen'] else ''}" for row in rows]
     ax.set_yticks(range(len(rows)), names)

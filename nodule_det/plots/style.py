@@ -18,8 +18,16 @@ from matplotlib.figure import Figure
 
 from nodule_det.files import replacing
 
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
-"""Colours that colour-blind people can distinguish (Okabe and Ito 2008)."""
+BLUE, ORANGE, GREEN, PINK, RED, SKY, BLACK = COLOURS = (
+    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000",
+)  # fmt: skip
+"""Colours that colour-blind people can distinguish (Okabe and Ito 2008).
+
+Each has one meaning in every picture: blue is the result itself (a curve, a complete trial), orange
+what it is held against (the area, a limit, a cancelled trial), sky blue its parts (folds, running
+trials), green a found lesion, red a failure (a missed lesion, a failed trial), and pink what is
+wrong without being lost (a false positive, a job that ended while its trial went on).
+"""
 DPI = 150
 
 
@@ -32,9 +40,9 @@ class Mark:
     line: str
 
 
-HIT = Mark("found", "#009E73", "solid")
-MISS = Mark("missed", "#D55E00", "dashed")
-FALSE_POSITIVE = Mark("false positives", "#CC79A7", "dotted")
+HIT = Mark("found", GREEN, "solid")
+MISS = Mark("missed", RED, "dashed")
+FALSE_POSITIVE = Mark("false positives", PINK, "dotted")
 
 
 def save_png(figure: Figure, path: Path) -> None:

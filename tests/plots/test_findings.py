@@ -13,7 +13,7 @@ from nodule_det.data.scan import MIN_HU, Finding, Prepared, ScanEntry
 from nodule_det.data.store import StoreInfo, open_store, write_info, write_scan
 from nodule_det.files import write_json
 from nodule_det.froc import Candidates, Lesions, match
-from nodule_det.geometry import Grid
+from nodule_det.geometry import IDENTITY, Grid
 from nodule_det.plots.findings import (
     COLUMNS,
     crop,
@@ -104,9 +104,21 @@ def test_hits_misses_and_false_positives_are_told_apart(scans, tmp_path):
 
 def test_a_tile_names_its_scan_and_slice(scans):
     (tile, _), _ = misses(scans, judged(scans, [found([PLACES_MM[0]], [0.9])] * 2))
-    assert place(tile) == "1.1, slice 11/20"  # the missed one is at z = 10 mm
+    # The missed one is at z = 10 mm: the 11th of 20 from the feet, the 10th from the head.
+    assert place(tile) == "1.1, resampled 10/20"
     long = replace(tile, scan=replace(tile.scan, series_uid="1.3.6.1.4.1.14519.5.2.1.6279"))
-    assert place(long) == "…9.5.2.1.6279, slice 11/20"
+    assert place(long) == "…9.5.2.1.6279, resampled 10/20"
+
+
+@pytest.mark.parametrize("down", [False, True])
+def test_a_tile_names_the_slice_of_the_source_series(scans, down):
+    # 9 slices of 2.5 mm from z = -5 to 15 mm: z = 10 mm is the third from the head.
+    (tile, _), _ = misses(scans, judged(scans, [found([PLACES_MM[0]], [0.9])] * 2))
+    axes = ((1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, -1.0)) if down else IDENTITY
+    first_mm = (0.0, 0.0, 15.0 if down else -5.0)
+    source = Grid((9, 60, 60), (2.5, 0.7, 0.7), first_mm, axes)
+    scan = replace(tile.scan, source_grid=source)
+    assert place(replace(tile, scan=scan)) == "1.1, slice 3/9"
 
 
 def test_of_many_false_positives_the_surest_are_shown(scans):

@@ -21,9 +21,8 @@ from nodule_det.hpo.report.history import Doing, Ended, Span
 from nodule_det.hpo.study.objective import Objective
 from nodule_det.hpo.study.study import Study
 from nodule_det.hpo.study.trial import TrialState
-from nodule_det.plots.style import COLOURS, soften
+from nodule_det.plots.style import BLUE, ORANGE, PINK, RED, SKY, soften
 
-BLUE, ORANGE, GREEN, PINK, RED, SKY, BLACK = COLOURS
 DOING = {
     Doing.COMPLETE: BLUE,
     Doing.FAILED: RED,

@@ -24,9 +24,8 @@ from nodule_det.hpo.report.insight import Insight, Slice
 from nodule_det.hpo.space.space import Kind, Parameter, Space, Value
 from nodule_det.hpo.study.objective import INTERVAL, Objective
 from nodule_det.hpo.study.trial import Reason, Trial, TrialState
-from nodule_det.plots.style import COLOURS, soften
+from nodule_det.plots.style import BLUE, ORANGE, RED, soften
 
-BLUE, ORANGE, RED = COLOURS[0], COLOURS[1], COLOURS[4]
 MAPS = {
     Direction.maximize: colormaps["cividis_r"],
     Direction.minimize: colormaps["cividis"],

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from axe_core_python.selenium import Axe
 from selenium.webdriver.common.by import By
 
 from nodule_det.config.hpo import AcquisitionConfig, StoppingConfig, Strategy
@@ -141,6 +142,24 @@ def test_every_figure_is_on_the_page_and_beside_it(browser, page):
     assert png_names(page.parent) == FIGURES | OF_MODEL
     width = "return document.documentElement.scrollWidth - window.innerWidth"
     assert browser.execute_script(width) <= 0  # nothing juts out
+
+
+@pytest.mark.parametrize("width", [1300, 700, 500])
+def test_nothing_overflows_a_narrow_window(browser, page, width):
+    show(browser, page)
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False},
+    )
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_axe_finds_no_serious_violation(browser, page):
+    show(browser, page)
+    violations = Axe().run(browser)["violations"]
+    serious = [v for v in violations if v["impact"] in ("serious", "critical")]
+    assert [(v["id"], [n["html"] for n in v["nodes"]]) for v in serious] == []
 
 
 def test_a_study_that_has_just_begun(browser, study, tmp_path):
