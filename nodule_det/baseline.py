@@ -23,7 +23,7 @@ from nodule_det.arrays import BoolArray, FloatArray
 from nodule_det.candidates import ScanCandidates, write_candidates
 from nodule_det.cli import command
 from nodule_det.config.baseline import BaselineConfig
-from nodule_det.data.ingest.workers import Died, crew_size, spread
+from nodule_det.data.ingest.workers import Crew, Died, crew_size, spread
 from nodule_det.data.store import StoredScan, open_store
 from nodule_det.errors import ConfigError, NoduleDetError
 from nodule_det.geometry import Grid
@@ -92,7 +92,7 @@ def _of_each(scans: list[StoredScan], workers: int) -> Iterator[tuple[str, ScanC
         yield from ((s.series_uid, of_scan(s)) for s in track(scans, "blobs", len(scans)))
         return
     found: dict[str, ScanCandidates] = {}
-    for scan, result in track(spread(of_scan, scans, workers), "blobs", len(scans)):
+    for scan, result in track(spread(of_scan, scans, Crew(workers)), "blobs", len(scans)):
         if isinstance(result, Died):
             raise NoduleDetError(
                 f"the process that searched {scan.series_uid} ended with exit code "

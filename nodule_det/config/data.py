@@ -168,6 +168,10 @@ class DataConfig:
     workers: int = 0
     """Number of processes.  0 uses all processors of this job."""
 
+    scan_timeout_s: float = 1800.0
+    """Time limit for reading and preparing one scan, in seconds.  A scan that takes longer fails,
+    and the others continue."""
+
     overwrite: bool = False
     """Replace an existing store, for instance one that was made with other settings."""
 
@@ -201,3 +205,4 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         require_range("workers", self.workers, 0, 1024)
+        require_range("scan_timeout_s", self.scan_timeout_s, 1, 1_000_000)

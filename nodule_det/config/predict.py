@@ -28,7 +28,7 @@ class PredictConfig:
     axis) or 48 (all symmetries of a cube).  Run time grows in proportion."""
 
     input: str = ""
-    """A scan (.mhd, .nii, .nii.gz, a DICOM folder) or a folder of scans."""
+    """A scan (.mhd, .nii, .nii.gz, .nrrd, a DICOM folder) or a folder of scans."""
 
     out: str = "predictions"
     """Folder for ``candidates.csv`` and the Markups files.  An incomplete one is resumed."""
@@ -47,6 +47,19 @@ class PredictConfig:
     """auto, fp32, bf16 or fp16."""
 
     candidates: CandidateConfig = field(default_factory=CandidateConfig)
+
+    scan_timeout_s: float = 1800.0
+    """Time limit for reading and preparing one scan, in seconds.  A scan that takes longer fails,
+    and the others continue."""
+
+    anonymise: bool = False
+    """Replace the names and UIDs of scans by random UIDs in all output.  OUT.names.csv beside the
+    folder, readable by its owner only, maps them back (``data names``) and has the reason of each
+    scan that failed."""
+
+    secret: str | None = None
+    """With ``anonymise``: file of the secret from which the UIDs are computed.  With a store's
+    secret, a scan gets the same UID as there.  By default a new file beside ``out``, OUT.secret."""
 
     shared: bool = False
     """Set file permissions from the umask.  By default only their owner can read the files."""
@@ -73,3 +86,6 @@ class PredictConfig:
         if self.views not in VIEWS:
             raise ConfigError(f"views={self.views} must be one of {', '.join(map(str, VIEWS))}")
         require_range("markups_max", self.markups_max, 0, 100_000)
+        require_range("scan_timeout_s", self.scan_timeout_s, 1, 1_000_000)
+        if self.secret and not self.anonymise:
+            raise ConfigError(f"secret={self.secret} has no effect without anonymise=true")

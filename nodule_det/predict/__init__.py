@@ -1,1 +1,1 @@
-"""Candidates of scans without annotation: ``python -m nodule_det.predict``."""
+"""Candidates of scans without annotations: ``python -m nodule_det.predict``."""

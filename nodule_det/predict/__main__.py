@@ -1,11 +1,11 @@
-"""``python -m nodule_det.predict``: candidates of scans that nobody has annotated.
+"""``python -m nodule_det.predict``: candidates of scans without annotations.
 
     scan ──prepare──▶ lungs, resampled ──network──▶ probability ──peaks──▶ candidates.csv
                                                                     └────▶ UID.mrk.json
 
 A scan is prepared by the code that ingest uses, with the spacing and margin that the checkpoint
-was trained on, and searched by the code that validation uses.  What is found in a scan is kept at
-once (``predictions.py``), so the same command goes on after any interruption.
+was trained on, and searched by the code that validation uses.  The candidates of each scan are
+written at once (``folder.py``), so the same command resumes after any interruption.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING
 from nodule_det.cli import command, print_error
 from nodule_det.config.predict import PredictConfig
 from nodule_det.config.train import Precision
-from nodule_det.errors import NoduleDetError, ScanError
+from nodule_det.errors import ConfigError, NoduleDetError, ScanError
 
 if TYPE_CHECKING:  # torch and MONAI take seconds: they wait until the settings are read
     from nodule_det.candidates import ScanCandidates, ScoreColumns
+    from nodule_det.data.ingest.keys import Keys
     from nodule_det.data.scan import ScanEntry
     from nodule_det.ensemble.calibration import Calibration
     from nodule_det.ensemble.folder import Model
@@ -38,64 +39,126 @@ PRECISIONS = {
     "torch.bfloat16": Precision.bf16,
     "torch.float16": Precision.fp16,
 }
-"""What ``auto`` came to: candidates of one folder are computed in the same bits."""
+"""The precision that ``auto`` chose: all candidates of a folder are computed with the same one."""
 
 
 @command("predict", PredictConfig)
 def main(config: PredictConfig) -> int:
-    """Write the candidates of all scans; says at the end which failed, and leaves with 1 then."""
+    """Write the candidates of all scans; prints at the end which failed, and exits with 1 then."""
     from nodule_det.predict.folder import Predictions
 
     scans = list_input(config)
-    uids = [scan.series_uid for scan in scans]
+    keys = open_keys(config)
+    uids = [keys.scan(scan.series_uid) for scan in scans]
     model = network(config)
-    predict, made_by = predictor(config, model.members)
+    predict, made_by = predictor(config, model.members, keys)
     out = Predictions(Path(config.out), config.markups_max, score_columns(model.calibration))
     with out.claimed(made_by, uids):
+        list_names(config, scans, keys, {})
         try:
-            failures = predict_all(scans, predict, out)
+            failures = predict_all(scans, predict, out, keys)
         except KeyboardInterrupt:
-            print(f"what is done stands in {out.path}; the same command goes on", flush=True)
+            print(f"completed scans are in {out.path}; the same command resumes", flush=True)
             raise
         out.join(uids)
+        list_names(config, scans, keys, failures)
     print(f"{len(scans) - len(failures)} of {len(scans)} scans  {out.candidates}")
-    for failure in failures:
-        print_error(failure)
+    for uid, reason in failures.items():
+        if config.anonymise:
+            reason = f"see {names_of(config).name} beside the folder"
+        print_error(f"{uid}: {reason}")
     return 1 if failures else 0
 
 
-def predict_all(scans: Sequence[ScanEntry], predict: Predict, out: Predictions) -> list[str]:
-    """Find and keep the candidates of each scan; gives a line for each that failed.
+def names_of(config: PredictConfig) -> Path:
+    """Return the private table of anonymised predictions."""
+    from nodule_det.data.ingest.keys import names_file
+
+    return names_file(config.out)
+
+
+def list_names(
+    config: PredictConfig, scans: Sequence[ScanEntry], keys: Keys, failures: dict[str, str]
+) -> None:
+    """Write the private table of anonymised predictions; does nothing for others.
 
     Raises:
-        ConfigError: If the folder cannot be written: every further scan would be for nothing.
+        ConfigError: If it cannot be written.
     """
-    failures: list[str] = []
+    from nodule_det.data.ingest.keys import write_names
+
+    if not config.anonymise:
+        return
+    path = names_of(config)
+    try:
+        write_names(path, scans, keys, failures)
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be written ({error.strerror or error}); use an out= beside which you "
+            "may write"
+        ) from error
+
+
+def open_keys(config: PredictConfig) -> Keys:
+    """Return the keys of the scans: their own UIDs and names, or random UIDs if anonymised.
+
+    Raises:
+        StoreError: If the secret is damaged, readable by all users, or cannot be written.
+        ConfigError: If the secret of an existing folder is missing.
+    """
+    from nodule_det.data.ingest.keys import Keys, open_secret, read_secret, secret_file
+    from nodule_det.predict.folder import MADE_BY
+
+    if not config.anonymise:
+        return Keys(b"", anonymise=False)
+    path = secret_file(config.out, config.secret)
+    if read_secret(path) is None and Path(config.out, MADE_BY).exists():
+        raise ConfigError(
+            f"out={config.out} exists but its secret is not at {path}; restore that file, set "
+            "secret= to it, or use another out="
+        )
+    return Keys(open_secret(path, f"out={config.out}"), anonymise=True)
+
+
+def predict_all(
+    scans: Sequence[ScanEntry], predict: Predict, out: Predictions, keys: Keys
+) -> dict[str, str]:
+    """Find and write the candidates of each scan.
+
+    Returns:
+        Key -> reason, for each scan that failed.
+
+    Raises:
+        ConfigError: If the folder cannot be written, which would fail all further scans as well.
+    """
+    failures: dict[str, str] = {}
     for scan in scans:
         started_s = time.monotonic()
-        result = _attempt(scan, predict, out)
+        uid = keys.scan(scan.series_uid)
+        result = _attempt(scan, predict, out, keys)
         if isinstance(result, str):
-            out.drop(scan.series_uid)
-            failures.append(f"{scan.series_uid}: {result}")
+            out.drop(uid)
+            failures[uid] = result
             continue
         stamp, found, stood = result
         if not stood:
-            out.write(scan.series_uid, stamp, found)
-        took = "stood already" if stood else f"{time.monotonic() - started_s:.1f} s"
-        print(in_one_line(scan.series_uid, found, took), flush=True)
+            out.write(uid, stamp, found)
+        took = "already done" if stood else f"{time.monotonic() - started_s:.1f} s"
+        print(in_one_line(uid, found, took), flush=True)
     return failures
 
 
 def _attempt(
-    scan: ScanEntry, predict: Predict, out: Predictions
+    scan: ScanEntry, predict: Predict, out: Predictions, keys: Keys
 ) -> tuple[str, ScanCandidates, bool] | str:
-    """Return the stamp and the candidates of a scan and whether they stood already, or the reason
-    why there are none."""
+    """Return the stamp and candidates of a scan and whether they existed, or why it failed."""
     from nodule_det.data.ingest.source import source_stamp
 
     try:
         stamp = source_stamp(scan)  # before reading: a file that changes meanwhile is read again
-        found = out.read(scan.series_uid, stamp)
+        if keys.anonymise:
+            stamp = keys.stamp(stamp)
+        found = out.read(keys.scan(scan.series_uid), stamp)
         return (stamp, predict(scan), False) if found is None else (stamp, found, True)
     except NoduleDetError as error:
         return str(error)
@@ -103,13 +166,13 @@ def _attempt(
         return f"{error.filename or scan.path} cannot be read ({error.strerror or error})"
     except MemoryError as error:
         return (
-            f"{scan.path} needs more memory than there is ({error}); give the job more, or "
-            "bring the scan to larger voxels first"
+            f"{scan.path} needs more memory than is available ({error}); request more for the "
+            "job, or resample the scan to larger voxels first"
         )
 
 
 def list_input(config: PredictConfig) -> list[ScanEntry]:
-    """List the scans of ``input``, each with its lung mask where ``masks`` has them.
+    """List the scans of ``input``, with their lung masks if ``masks`` is set.
 
     Raises:
         ScanError: If there is no scan, or two have the same key.
@@ -124,7 +187,7 @@ def list_input(config: PredictConfig) -> list[ScanEntry]:
 
 
 def network(config: PredictConfig) -> Model:
-    """Return the model folder that is named, or the named checkpoints as one without figures.
+    """Return the model folder, or the checkpoints as a model without figures.
 
     Raises:
         CheckpointError: If the folder is not a model, or a member is missing or damaged.
@@ -137,7 +200,7 @@ def network(config: PredictConfig) -> Model:
 
 
 def score_columns(calibration: Calibration | None) -> ScoreColumns:
-    """Return the columns that say what a score means, where that is known."""
+    """Return the columns of a calibrated score; none without a calibration."""
     if calibration is None:
         return {}
     return {
@@ -146,8 +209,8 @@ def score_columns(calibration: Calibration | None) -> ScoreColumns:
     }
 
 
-def predictor(config: PredictConfig, members: Sequence[Path]) -> tuple[Predict, MadeBy]:
-    """Load the networks, and say how much work a scan is where it is more than one pass.
+def predictor(config: PredictConfig, members: Sequence[Path], keys: Keys) -> tuple[Predict, MadeBy]:
+    """Load the networks, and print the work per scan if that is more than one pass.
 
     Returns:
         A function from a scan on disk to its candidates, and what these depend on.
@@ -161,7 +224,7 @@ def predictor(config: PredictConfig, members: Sequence[Path]) -> tuple[Predict, 
     from nodule_det.config.data import StoreConfig
     from nodule_det.data.blocks import grown, mostly
     from nodule_det.data.ingest.prepared import try_prepared
-    from nodule_det.data.ingest.workers import Apart, Died, why_died
+    from nodule_det.data.ingest.workers import Apart, Crew, Died, why_died
     from nodule_det.ensemble.members import load_ensemble
     from nodule_det.model import choose_device, choose_precision
 
@@ -177,8 +240,9 @@ def predictor(config: PredictConfig, members: Sequence[Path]) -> tuple[Predict, 
             flush=True,
         )
 
-    # A reader that crashes takes its own process with it, and one scan.
-    apart = Apart(partial(try_prepared, config=settings))
+    # A reader that crashes or hangs loses its own process, and one scan.
+    crew = Crew(timeout_s=config.scan_timeout_s, silent=config.anonymise)
+    apart = Apart(partial(try_prepared, config=settings), crew)
 
     def predict(entry: ScanEntry) -> ScanCandidates:
         prepared = apart(entry)
@@ -187,7 +251,7 @@ def predictor(config: PredictConfig, members: Sequence[Path]) -> tuple[Predict, 
         if isinstance(prepared, Exception):
             raise prepared
         for note in prepared.notes:
-            print(f"warning: {entry.series_uid}: {note}", file=sys.stderr, flush=True)
+            print(f"warning: {keys.scan(entry.series_uid)}: {note}", file=sys.stderr, flush=True)
         region = ensemble.probability(prepared.volume_hu)
         search = grown(mostly(prepared.lung), prepared.grid.size_vox)
         return find_candidates(region.probability, prepared.grid, config.candidates, search)
@@ -200,6 +264,8 @@ def predictor(config: PredictConfig, members: Sequence[Path]) -> tuple[Predict, 
     } | {f"candidates.{name}": value for name, value in asdict(config.candidates).items()}
     if config.views > 1:
         made_by["views"] = config.views
+    if config.anonymise:
+        made_by |= {"anonymise": True, "secret_id": keys.secret_id}
     return predict, made_by
 
 
@@ -209,11 +275,11 @@ def _digest(checkpoint: Path) -> str:
 
 
 def in_one_line(series_uid: str, found: ScanCandidates, took: str) -> str:
-    """Say what was found in a scan."""
+    """Describe the candidates of a scan in one line."""
     best = f", best {found.score[0]:.3f}" if len(found) else ""
     dropped = ""
     if found.n_dropped:
-        dropped = f" ({found.n_dropped} more left out by candidates.max_per_scan)"
+        dropped = f" ({found.n_dropped} discarded: over candidates.max_per_scan)"
     return f"{series_uid}  {len(found)} candidates{best}{dropped}  {took}"
 
 

@@ -1,9 +1,9 @@
-"""The folder that predict fills: a record for each scan as soon as it is known, one CSV of all.
+"""The folder that predict fills: a record per scan as soon as it is done, one CSV of all.
 
     ScanCandidates ──write()──▶ UID.mrk.json, scans/UID.json ──join()──▶ candidates.csv
 
-A scan is done when its record is there, so a command that was stopped at any moment goes on.  The
-CSV comes last: a file of half the scans would pass for one of all, and cost sensitivity in silence.
+A scan is done once its record exists, so a command that was stopped at any moment can resume.  The
+CSV is written last: one with half of the scans would look complete and silently cost sensitivity.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ FORMAT = 1
 MADE_BY = "predict.json"
 MAX_BYTES = 256 * 2**20
 LONGEST_STEM = 120
-"""Characters; file systems take 255 bytes, endings and temporary names included."""
+"""Characters; file systems allow 255 bytes, including endings and temporary names."""
 
 MadeBy = dict[str, Any]
-"""What the candidates depend on: setting -> value."""
+"""What candidates depend on: setting -> value."""
 
 
 class Predictions:
@@ -63,7 +63,7 @@ class Predictions:
 
     @contextmanager
     def claimed(self, made_by: MadeBy, series_uids: Sequence[str]) -> Iterator[None]:
-        """Hold the folder for one command, and go on with what stands in it.
+        """Hold the folder for one command, which resumes the results in it.
 
         Args:
             made_by: What the candidates depend on.
@@ -95,8 +95,8 @@ class Predictions:
         for strange in (self.candidates, self._records):
             if strange.exists():
                 raise ConfigError(
-                    f"out={self.path} holds {strange.name} and no {MADE_BY}, so predict did not "
-                    "write it; give a new folder"
+                    f"out={self.path} holds {strange.name} but no {MADE_BY}, so predict did not "
+                    "write it; use a new folder"
                 )
 
     def _refuse_other(self, made_by: MadeBy) -> None:
@@ -112,8 +112,8 @@ class Predictions:
             if was.get(name) != made_by.get(name):
                 raise ConfigError(
                     f"out={self.path} holds candidates made with {name}="
-                    f"{printable(str(was.get(name)), 200)} but {name}={made_by.get(name)} was "
-                    "requested; use another out="
+                    f"{_shown(was, name)} but {name}={_shown(made_by, name)} was requested; use "
+                    "another out="
                 )
 
     def _refuse_strangers(self, series_uids: Sequence[str]) -> None:
@@ -122,15 +122,15 @@ class Predictions:
         if strange:
             raise ConfigError(
                 f"out={self.path} holds candidates of {len(strange)} scans that input= does not "
-                f"have, the first is {strange[0].removesuffix('.json')}; give another out="
+                f"have, the first is {strange[0].removesuffix('.json')}; use another out="
             )
 
     def read(self, series_uid: str, stamp: str | None = None) -> ScanCandidates | None:
-        """Return what stands of a scan, or None where it is to be done.
+        """Return the candidates of a scan, or None if it has to be done.
 
         Args:
             series_uid: The scan.
-            stamp: Of the files that it is made from now; None takes what stands.
+            stamp: Stamp of its present files; None accepts any.
         """
         try:
             content = read_sealed(self._record(series_uid), MAX_BYTES)
@@ -141,11 +141,11 @@ class Predictions:
             return checked(content["candidates"], content["n_dropped"])
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError, OverflowError):  # damaged: to be done again
+        except (ValueError, KeyError, TypeError, OverflowError):  # damaged: done again
             return None
 
     def write(self, series_uid: str, stamp: str, found: ScanCandidates) -> None:
-        """Keep the candidates of a scan.
+        """Write the candidates of a scan.
 
         Raises:
             ConfigError: If the folder cannot be written.
@@ -165,7 +165,7 @@ class Predictions:
             )
 
     def drop(self, series_uid: str) -> None:
-        """Forget what stands of a scan that can no longer be read.
+        """Delete the results of a scan that can no longer be read.
 
         Raises:
             ConfigError: If the folder cannot be written.
@@ -180,9 +180,9 @@ class Predictions:
         Raises:
             ConfigError: If the folder cannot be written.
         """
-        stand = ((uid, found) for uid in series_uids if (found := self.read(uid)) is not None)
+        done = ((uid, found) for uid in series_uids if (found := self.read(uid)) is not None)
         with self.writing():
-            write_candidates(self.candidates, stand, self._extra)
+            write_candidates(self.candidates, done, self._extra)
 
     def _record(self, series_uid: str) -> Path:
         return self._records / f"{file_stem(series_uid)}.json"
@@ -192,27 +192,31 @@ class Predictions:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Say of a failure to write which setting to change."""
+        """Name the setting to change if a file cannot be written."""
         try:
             yield
         except OSError as error:
             raise ConfigError(
-                f"out={self.path} cannot be written ({error.strerror or error}); give a folder "
-                "with room that you may write to; what stands in it is whole, and the same "
-                "command goes on with it"
+                f"out={self.path} cannot be written ({error.strerror or error}); use a folder "
+                "with free space that you may write to; completed scans are kept, and the same "
+                "command resumes"
             ) from error
 
 
-def file_stem(series_uid: str) -> str:
-    """Turn a series' key into a file name, another one for each key.
+def _shown(values: MadeBy, name: str) -> str:
+    return printable(str(values[name]), 200) if name in values else "(unset)"
 
-    A DICOM tag may hold anything, ``../`` included.
+
+def file_stem(series_uid: str) -> str:
+    """Turn a series' key into a file name, a different one for each key.
+
+    A DICOM tag may hold anything, including ``../``.
 
     Example:
         >>> file_stem("1.2.840/../x")
         '1.2.840%2F..%2Fx'
     """
-    stem = re.sub(r"^\.|[^\w.\- ]", _quoted, series_uid)  # a leading point would hide the file
+    stem = re.sub(r"^\.|[^\w.\- ]", _quoted, series_uid)  # a leading dot would hide the file
     if len(stem.encode(errors="surrogateescape")) <= LONGEST_STEM:
         return stem
     digest = hashlib.sha256(series_uid.encode(errors="surrogateescape")).hexdigest()

@@ -2,7 +2,7 @@
 
     ScanCandidates ──write_markups()──▶ UID.mrk.json
 
-Slicer works in RAS; the file says that its points are LPS, so Slicer converts them itself.
+Slicer works in RAS.  The file declares its points as LPS, so Slicer converts them itself.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SCHEMA = (
     "Resources/Schema/markups-schema-v1.0.3.json#"
 )
 SUFFIX = ".mrk.json"
-"""Ending by which Slicer knows the format."""
+"""Ending from which Slicer recognises the format."""
 
 
 def write_markups(
@@ -30,7 +30,7 @@ def write_markups(
     Args:
         path: File; its name must end in ``.mrk.json`` for Slicer to open it by itself.
         found: Candidates, the best first.
-        most: Points to write at most.
+        most: Largest number of points to write.
         extra: Further figures of each score, by name, for the descriptions.
     """
     columns = {name: column(found.score).tolist() for name, column in extra.items()}

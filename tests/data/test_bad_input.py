@@ -314,13 +314,13 @@ def test_predict_on_a_full_disk_keeps_whole_scans_and_goes_on(
     code, _, err = call(predict, *words)
     assert code == 2
     assert "cannot be written (No space left on device)" in one_line(err)
-    assert "the same command goes on with it" in err
+    assert "completed scans are kept, and the same command resumes" in err
     stand = names_below(disk / "found")
     assert "candidates.csv" not in stand
     assert not [name for name in stand if name.endswith(".tmp")]
     subprocess.run(["mount", "-o", "remount,size=4m", str(disk)], check=True)
     code, out, err = call(predict, *words)
     assert (code, err) == (0, "")
-    assert "stood already" in out
+    assert "already done" in out
     whole = (tmp_path / "whole/candidates.csv").read_bytes()
     assert (disk / "found/candidates.csv").read_bytes() == whole

@@ -136,6 +136,40 @@ def test_one_line_per_scan_and_failures_at_the_end_with_exit_code_1(done):
     }  # fmt: skip
 
 
+def test_anonymised_predictions_map_back_to_the_same_candidates(folder, done, tmp_path):
+    words = f"checkpoint={folder / 'best.pt'}", f"input={folder / 'scans'}", "anonymise=true"
+    process = run(*words, f"out={tmp_path / 'p'}")
+    assert process.returncode == 1
+    table = list(csv.DictReader((tmp_path / "p.names.csv").read_text().splitlines()))
+    names = {row["original"]: row for row in table}
+    assert set(names) == {"1.2.3", "empty"}
+    assert "no lungs were found" in names["empty"]["failure"]
+    key = names["empty"]["seriesuid"]
+    assert process.stderr == f"error: {key}: see p.names.csv beside the folder\n"
+    assert "1.2.3" not in process.stdout
+    back = {row["seriesuid"]: row["original"] for row in table}
+    rows = rows_of(tmp_path / "p")
+    assert [row | {"seriesuid": back[row["seriesuid"]]} for row in rows] == rows_of(done[0])
+    again = run(*words, f"out={tmp_path / 'p'}")
+    assert again.stdout.splitlines()[0].endswith("  already done")
+    shared = run(*words, f"out={tmp_path / 'q'}", f"secret={tmp_path / 'p.secret'}")
+    assert shared.returncode == 1
+    assert rows_of(tmp_path / "q") == rows
+
+
+def test_a_folder_is_anonymised_or_not_and_needs_its_secret(folder, command, tmp_path):
+    words = f"checkpoint={folder / 'best.pt'}", f"input={folder / 'scans' / '1.2.3.mhd'}"
+    assert command(*words, "out=p")[0] == 0
+    code, _, err = command(*words, "out=p", "anonymise=true")
+    assert code == ConfigError.exit_code
+    assert "out=p exists but its secret is not at p.secret" in err
+    (tmp_path / "p.secret").write_text("0" * 64)
+    (tmp_path / "p.secret").chmod(0o600)
+    err = command(*words, "out=p", "anonymise=true")[2]
+    assert "made with anonymise=(unset) but anonymise=True was requested" in err
+    assert "secret=s has no effect without anonymise=true" in command(*words, "secret=s")[2]
+
+
 @pytest.fixture
 def command(monkeypatch, capsys, tmp_path):
     """Return a function that runs the command in this process: (exit code, output, errors)."""
@@ -157,7 +191,7 @@ def test_a_single_file_leaves_with_0_and_the_limit_is_said(folder, command):
     )  # fmt: skip
     assert (code, err) == (0, "")
     assert "1.2.3  1 candidates, best " in out
-    assert " more left out by candidates.max_per_scan)" in out
+    assert " discarded: over candidates.max_per_scan)" in out
 
 
 def test_the_help_does_not_wait_for_torch():
@@ -259,8 +293,8 @@ def test_a_folder_that_cannot_be_written_is_refused(folder, command, tmp_path):
     )
     assert code == ConfigError.exit_code
     assert err == (
-        "error: out=file/p cannot be written (Not a directory); give a folder with room that you "
-        "may write to; what stands in it is whole, and the same command goes on with it\n"
+        "error: out=file/p cannot be written (Not a directory); use a folder with free space "
+        "that you may write to; completed scans are kept, and the same command resumes\n"
     )
 
 
@@ -307,11 +341,11 @@ def test_a_command_that_is_stopped_loses_nothing_and_goes_on(
     if number == signal.SIGINT:
         assert process.returncode == 130
         assert err == "error: interrupted\n"
-        assert out.endswith(f"what is done stands in {tmp_path / 'p'}; the same command goes on\n")
+        assert out.endswith(f"completed scans are in {tmp_path / 'p'}; the same command resumes\n")
     assert not (tmp_path / "p/candidates.csv").exists()
     code, out, err = command(*words)
     assert (code, err) == (0, "")
-    assert 3 <= out.count("stood already") < 30
+    assert 3 <= out.count("already done") < 30
     assert (tmp_path / "p/candidates.csv").read_bytes() == whole
     assert not list((tmp_path / "p").rglob(".*.tmp"))
 
@@ -323,7 +357,7 @@ def test_a_second_command_does_no_work(folder, command):
     code, out, _ = command(*words)
     assert code == 0
     assert out.startswith("1.2.3  2 candidates, best ")
-    assert out.splitlines()[0].endswith("  stood already")
+    assert out.splitlines()[0].endswith("  already done")
     assert Path("p/scans/1.2.3.json").stat().st_mtime_ns == before
 
 
@@ -338,7 +372,7 @@ def test_a_scan_whose_file_changes_is_done_again_and_one_that_breaks_leaves_the_
     content = (scans / "a.mha").read_bytes()
     (scans / "a.mha").write_bytes(content)
     os.utime(scans / "a.mha", (1, 1))
-    assert "stood already" not in command(*words)[1]
+    assert "already done" not in command(*words)[1]
     (scans / "a.mha").write_bytes(content[:-1000])
     code, out, err = command(*words)
     assert (code, out) == (1, "0 of 1 scans  p/candidates.csv\n")
@@ -383,7 +417,7 @@ def test_a_run_folder_keeps_its_candidates(folder, command, tmp_path):
         f"checkpoint={folder / 'best.pt'}", f"input={folder / 'scans'}", "out=run"
     )
     assert code == ConfigError.exit_code
-    assert "out=run holds candidates.csv and no predict.json, so predict did not write it" in err
+    assert "out=run holds candidates.csv but no predict.json, so predict did not write it" in err
     assert (tmp_path / "run/candidates.csv").read_text() == "of a training"
 
 
@@ -418,8 +452,8 @@ def test_a_scan_too_large_for_memory_is_named_and_the_others_go_on(folder, tmp_p
     assert len(errors) == 2
     for kind, error in zip(("mhd", "nii"), errors, strict=True):
         assert error.startswith(f"error: huge_{kind}: {scans / f'huge_{kind}.{kind}'} needs more ")
-        assert "memory than there is (" in error
-        assert "give the job more" in error
+        assert "memory than is available (" in error
+        assert "request more for the job" in error
     assert {row["seriesuid"] for row in rows_of(tmp_path / "p")} == {"small"}
 
 

@@ -23,8 +23,8 @@ from nodule_det.data.ingest.claim import claimed, refuse_foreign, refuse_strange
 from nodule_det.data.ingest.keys import (
     Keys,
     allowed,
-    make_secret,
     names_file,
+    open_secret,
     read_secret,
     secret_file,
     write_names,
@@ -34,7 +34,7 @@ from nodule_det.data.ingest.privacy import scrubber
 from nodule_det.data.ingest.source import source_stamp
 from nodule_det.data.ingest.splits import Plan, refuse_other_splits, write_splits
 from nodule_det.data.ingest.summary import write_summary
-from nodule_det.data.ingest.workers import Died, crew_size, spread, why_died
+from nodule_det.data.ingest.workers import Crew, Died, crew_size, spread, why_died
 from nodule_det.data.scan import ScanEntry
 from nodule_det.data.store import read_info, stored_stamp, write_scan
 from nodule_det.errors import NoduleDetError, StoreError, TableError
@@ -91,6 +91,8 @@ def ingest(entries: Sequence[ScanEntry], config: DataConfig) -> Outcome:
         missing = [
             e for e, ok in zip(entries, _stand(entries, folder, keys), strict=True) if not ok
         ]
+        if config.anonymise:  # before any result exists that could not be mapped back
+            write_names(names_file(config.out), entries, keys, {})
         reasons = _ingest_all(missing, folder, config, keys, len(entries))
         if config.anonymise:
             write_names(names_file(config.out), entries, keys, reasons)
@@ -115,8 +117,7 @@ def open_keys(config: DataConfig) -> Keys:
         StoreError: If the store has a secret whose file is missing.
     """
     path = secret_file(config.out, config.secret)
-    secret = read_secret(path)
-    if secret is None:
+    if read_secret(path) is None:
         info = None if config.overwrite else read_info(Path(config.out))
         if info is not None and info.secret_id:
             raise StoreError(
@@ -124,15 +125,7 @@ def open_keys(config: DataConfig) -> Keys:
                 "to it, or use overwrite=true to replace the store"
             )
         refuse_foreign(Path(config.out))
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            secret = make_secret(path)
-        except OSError as error:
-            raise StoreError(
-                f"out={config.out} cannot be written ({error.strerror}: {path}); use a folder that "
-                "you may write to, or set secret=FILE to a place for the store's secret"
-            ) from error
-    return Keys(secret, config.anonymise)
+    return Keys(open_secret(path, f"out={config.out}"), config.anonymise)
 
 
 def named_test_set(entries: Sequence[ScanEntry], config: StoreConfig) -> frozenset[str]:
@@ -208,7 +201,9 @@ def _run(
 ) -> Generator[tuple[ScanEntry, Failure | None], None, None]:
     """Ingest scans in worker processes, even if only one: a crashing reader loses only one scan."""
     task = partial(ingest_scan, folder=folder, config=config.store, keys=keys)
-    for entry, result in spread(task, entries, crew_size(config.workers, len(entries))):
+    workers = crew_size(config.workers, len(entries))
+    crew = Crew(workers, config.scan_timeout_s, silent=config.anonymise)
+    for entry, result in spread(task, entries, crew):
         yield entry, Failure(why_died(result)) if isinstance(result, Died) else result
 
 

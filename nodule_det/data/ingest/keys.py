@@ -109,6 +109,29 @@ def read_secret(path: Path) -> bytes | None:
     return bytes.fromhex(text)
 
 
+def open_secret(path: Path, setting: str) -> bytes:
+    """Read a secret, or make one.
+
+    Args:
+        path: Its file.
+        setting: What to change if it cannot be written, such as ``out=stores/a``.
+
+    Raises:
+        StoreError: If it is damaged, readable by all users, or cannot be written.
+    """
+    secret = read_secret(path)
+    if secret is not None:
+        return secret
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return make_secret(path)
+    except OSError as error:
+        raise StoreError(
+            f"{setting} cannot be written ({error.strerror}: {path}); use a folder that you may "
+            "write to, or set secret=FILE to a place for the secret"
+        ) from error
+
+
 def make_secret(path: Path) -> bytes:
     """Write a new secret that only its owner can read, or return one written in the meantime."""
     try:

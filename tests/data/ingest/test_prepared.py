@@ -8,7 +8,7 @@ import pytest
 
 from nodule_det.config.data import DataConfig, StoreConfig
 from nodule_det.data.ingest.prepared import read_prepared, try_prepared
-from nodule_det.data.ingest.workers import Apart, Died, why_died
+from nodule_det.data.ingest.workers import Apart, Crew, Died, why_died
 from nodule_det.data.layouts.detect import list_scans
 from nodule_det.data.scan import ScanEntry
 from nodule_det.errors import ScanError
@@ -71,7 +71,7 @@ def crash_on_two(item):
 
 
 def test_a_process_that_dies_is_replaced():
-    apart = Apart(crash_on_two)
+    apart = Apart(crash_on_two, Crew())
     assert apart(1) == 10
     died = apart(2)
     assert isinstance(died, Died)

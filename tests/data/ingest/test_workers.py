@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nodule_det.data.ingest.workers import Died, spread
+from nodule_det.data.ingest.workers import Apart, Crew, Died, spread, why_died
 
 
 def square(n):
@@ -52,21 +52,55 @@ def until(ready, seconds=20.0):
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
 def test_every_item_is_done_once(workers):
-    assert sorted(spread(square, [3, 1, 2, 4], workers)) == [(1, 1), (2, 4), (3, 9), (4, 16)]
+    assert sorted(spread(square, [3, 1, 2, 4], Crew(workers))) == [(1, 1), (2, 4), (3, 9), (4, 16)]
 
 
 def test_nothing_to_do_starts_nothing():
-    assert list(spread(square, [], 2)) == []
+    assert list(spread(square, [], Crew(2))) == []
 
 
 @pytest.mark.parametrize(("task", "code"), [(square_or_die, -9), (square_or_leave, 7)])
 def test_a_worker_that_dies_takes_one_item_with_it(task, code):
-    done = dict(spread(task, [1, 2, 3, 4, 5, 6], 2))
+    done = dict(spread(task, [1, 2, 3, 4, 5, 6], Crew(2)))
     assert done == {1: 1, 2: 4, 3: Died(code), 4: 16, 5: 25, 6: 36}
 
 
-def test_whoever_stops_asking_ends_the_workers(tmp_path):
-    with closing(spread(write_pid_and_wait, [str(tmp_path / "a")], 1)) as results:
+def square_or_hang(n):
+    if n == 3:
+        signal.pause()
+    return n * n
+
+
+def test_a_worker_that_hangs_loses_one_item():
+    # each worker starts Python within its first item, hence seconds
+    done = dict(spread(square_or_hang, [3, 1, 2], Crew(2, timeout_s=10.0)))
+    assert done == {1: 1, 2: 4, 3: Died(-9, 10.0)}
+    assert "took longer than scan_timeout_s=10;" in why_died(done[3])
+
+
+def test_an_item_that_hangs_apart_is_killed_and_the_next_one_is_done():
+    apart = Apart(square_or_hang, Crew(timeout_s=10.0))
+    assert apart(2) == 4
+    assert apart(3) == Died(-9, 10.0)
+    assert apart(4) == 16
+
+
+def say_and_leave(word):
+    print(word, file=sys.stderr)
+    print(word, flush=True)
+    raise ValueError(word)
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_silent_worker_prints_nothing(silent, capfd):
+    done = list(spread(say_and_leave, ["Smith"], Crew(silent=silent)))
+    assert done == [("Smith", Died(1))]
+    said = "".join(capfd.readouterr())
+    assert ("Smith" in said) is not silent
+
+
+def test_closing_the_results_ends_the_workers(tmp_path):
+    with closing(spread(write_pid_and_wait, [str(tmp_path / "a")], Crew(1))) as results:
         # The result never comes; the alarm stands for Ctrl-C.
         before = signal.signal(signal.SIGALRM, _interrupt)
         signal.setitimer(signal.ITIMER_REAL, 3.0)
@@ -88,10 +122,10 @@ PARENT = """
 import sys, time
 sys.path.insert(0, {here!r})
 from pathlib import Path
-from nodule_det.data.ingest.workers import spread
+from nodule_det.data.ingest.workers import Crew, spread
 import test_workers
 if __name__ == "__main__":
-    for _ in spread(test_workers.write_pid_and_nap, [{folder!r} + "/a"], 1):
+    for _ in spread(test_workers.write_pid_and_nap, [{folder!r} + "/a"], Crew(1)):
         pass
 """
 
