@@ -116,7 +116,21 @@ def _source(path: Path, fields: dict[str, str], header_bytes: int) -> VoxelSourc
     dtype = np.dtype((">" if any(big) else "<") + TYPES[kind])
     packed = _flag(path, fields, "CompressedData", False)
     start = header_bytes if local else _header_size(path, fields)
+    if packed:
+        _check_packed_size(path, fields, raw, start)
     return VoxelSource(raw, start, Packing.ZLIB if packed else Packing.RAW, dtype, (z, y, x))
+
+
+def _check_packed_size(path: Path, fields: dict[str, str], raw: Path, start: int) -> None:
+    """Compare CompressedDataSize with the file: ITK unpacks that many bytes, right or not."""
+    there = raw.stat().st_size - start
+    size = _whole(path, fields, "CompressedDataSize", -1 if raw == path else there)
+    if size != there:
+        raise ScanError(
+            f"{path} has CompressedDataSize={fields.get('CompressedDataSize', 'nothing')}, but "
+            f"{there} bytes of compressed voxels in {raw.name}: it is truncated or damaged; copy "
+            "both again"
+        )
 
 
 def _header_size(path: Path, fields: dict[str, str]) -> int:
