@@ -2,20 +2,19 @@
 
     python -m tests.fuzz.stores [--mutations 3000] [--seed 0]
 
-A store, a run folder, a folder of predictions and a model folder are damaged as ``readers`` damages
-scans, and opened with the package's own functions.  Counted are tracebacks (anything but the
-package's own errors), hangs, and wrong content: what was accepted differs from what was written
-although a checksum covers it, or holds a number that cannot be.  Exits with 1 if there is one.
+A store, a run folder, a folder of predictions and a model folder are damaged as ``mutations.py``
+says, and opened with the package's own functions.  Wrong content differs from what was written
+although a checksum covers it, or holds an impossible number.  Exits with 1 if there is a traceback,
+a hang or wrong content.
 """
 
 from __future__ import annotations
 
-import argparse
 import functools
 import json
+import logging
 import sys
 import tempfile
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -34,10 +33,16 @@ from nodule_det.predict.folder import Predictions
 from nodule_det.runs import RunFolder, RunResult, RunStatus
 from nodule_det.train.distributed import World
 from nodule_det.train.optimizer import make_optimizer
-from nodule_det.train.run_folder import cut_metrics, describe, earlier_result, refuse_other_settings
+from nodule_det.train.run_folder import (
+    cut_metrics,
+    describe,
+    earlier_result,
+    logging_to,
+    refuse_other_settings,
+)
 from nodule_det.train.trainer import State, Trainer
 from tests.data.test_store import GRID, make_store
-from tests.fuzz.readers import BAD, Seed, mutations
+from tests.fuzz.mutations import Seed, main
 
 META = Meta(ModelConfig(depth=2, filters=1), 1.0, 4.0, "0", 3)
 UIDS = ("1.2.0", "1.2.1")
@@ -90,12 +95,16 @@ def write_run(path):
     for step in (1, 2, 3):
         append_jsonl(folder.metrics, {"kind": "training", "step": step, "loss": 0.5})
     append_jsonl(folder.metrics, {"kind": "validation", "epoch": 1, "pauc": 0.5})
+    folder.log.write_text("begun\n")
 
 
 def read_run(path):
     folder = RunFolder(path)
+    with logging_to(folder, logging.Logger("fuzz")):
+        pass
     refuse_other_settings(folder, TrainConfig())
     result = earlier_result(folder)
+    result = result or RunResult(status=RunStatus.STOPPED)
     for figure in (result.pauc, result.cpm, *(result.pauc_interval or ())):
         assert figure is None or 0 <= figure <= 1
     trainer = fresh_trainer(folder)
@@ -187,31 +196,5 @@ SEEDS = [
 ]
 
 
-def run(n: int, rng: int) -> dict[str, Counter[str]]:
-    """Damage every kind of folder in turn, n mutations in all; prints each bad one."""
-    counts: dict[str, Counter[str]] = {}
-    for kind in SEEDS:
-        counts[kind.name] = Counter()
-        for i, (came_to, words) in enumerate(mutations(kind, -(-n // len(SEEDS)), rng)):
-            counts[kind.name][came_to] += 1
-            if came_to in BAD:
-                print(f"{kind.name} mutation {i}: {came_to}: {words}", flush=True)
-    return counts
-
-
-def main() -> int:
-    """Run, and print a table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--mutations", type=int, default=3000)
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-    counts = run(args.mutations, args.seed)
-    total: Counter[str] = sum(counts.values(), Counter())
-    for name, count in counts.items():
-        print(f"{name:18} " + "  ".join(f"{k} {v}" for k, v in sorted(count.items())))
-    print(f"{sum(total.values())} mutations: " + ", ".join(f"{total[k]} {k}" for k in BAD))
-    return int(any(total[kind] for kind in BAD))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(SEEDS, (__doc__ or "").splitlines()[0], 3000))
