@@ -23,6 +23,7 @@ from nodule_det.config.train import ModelConfig
 from nodule_det.errors import CheckpointError, UnwrittenError
 from nodule_det.files import replacing
 from nodule_det.model import build_model
+from nodule_det.untrusted import open_regular
 
 FORMAT = 1
 
@@ -166,7 +167,9 @@ def _require(value: object, kind: type | tuple[type, ...], name: str) -> None:
 
 def _read_whole(path: Path) -> Any:
     """Read what torch saved, after verifying its checksums, which ``torch.load`` skips."""
-    with zipfile.ZipFile(path) as archive:
+    with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+            raise zipfile.BadZipFile("it is compressed, which torch's files are not")
         if (damaged := archive.testzip()) is not None:
             raise zipfile.BadZipFile(f"{damaged} differs from its checksum")
     return torch.load(path, map_location="cpu", weights_only=True)

@@ -17,10 +17,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nodule_det.untrusted import parse_object, read_object
+from nodule_det.untrusted import open_regular, parse_object, read_bytes, read_object
 
 CHECKSUM = "checksum"
 """Key of the checksum in a sealed JSON file."""
+
+MAX_JSONL_BYTES = 2**30
 
 FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
 """Errors that go away once the disk has free space again."""
@@ -88,8 +90,13 @@ def _checksum(value: dict[str, Any]) -> str:
 
 
 def file_checksum(path: Path) -> str:
-    """Return the BLAKE2b checksum of a file's content, 32 hexadecimal digits."""
-    with open(path, "rb") as file:
+    """Return the BLAKE2b checksum of a file's content, 32 hexadecimal digits.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is not a regular file.
+    """
+    with open_regular(path) as file:
         digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16))
     return digest.hexdigest()
 
@@ -103,12 +110,18 @@ def append_jsonl(path: Path, value: dict[str, Any]) -> None:
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Read the objects of a JSONL file, skipping truncated and damaged lines.
 
-    Only for files where a lost line costs no more than a point in a plot (``metrics.jsonl``).
+    Only for files where a lost line costs a point in a plot (``metrics.jsonl``).
+
+    Raises:
+        ValueError: If it is not a regular file; names the path.
+        OSError: If the file system fails.
     """
-    if not path.exists():
+    try:
+        content = read_bytes(path, MAX_JSONL_BYTES)
+    except FileNotFoundError:
         return []
     rows = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in content.decode(errors="replace").splitlines():
         try:
             rows.append(parse_object(line))
         except ValueError:

@@ -1,22 +1,24 @@
 """Reading untrusted input: files of any kind, JSON with any content, text with any characters.
 
     path ──read_bytes()──▶ bytes ──parse_object()──▶ dict of finite numbers, text, lists, dicts
+    path ──read_yaml()──▶ the same from YAML, without a bomb of aliases
     text ──printable()──▶ one line that is safe on a terminal
 
 Studies, run folders and data sets are shared, copied, edited and damaged.  Code that reads them
 expects ``FileNotFoundError`` and ``ValueError`` from these functions, and ``OSError`` for transient
-faults of the file system.  Needs nothing but the standard library.
+faults of the file system.  Needs nothing but the standard library (``read_yaml``: PyYAML).
 """
 
 from __future__ import annotations
 
 import errno
+import io
 import json
 import math
 import os
 import stat
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 _NEVER_READABLE = frozenset(
     {
@@ -35,7 +37,7 @@ def read_bytes(path: Path, max_bytes: int) -> bytes:
         ValueError: If it is not a regular file, too large, or not readable; names the path.
         OSError: If the file system fails in a way that may be transient.
     """
-    with _open(path) as f:
+    with open_regular(path) as f:
         content = f.read() if os.fstat(f.fileno()).st_size <= max_bytes else None
     if content is None or len(content) > max_bytes:
         raise ValueError(f"{path} cannot be read: it is larger than {max_bytes:,} bytes")
@@ -45,15 +47,21 @@ def read_bytes(path: Path, max_bytes: int) -> bytes:
 def read_end(path: Path, n_bytes: int) -> str:
     """Read the last bytes of a regular file as text; empty if the file cannot be read."""
     try:
-        with _open(path) as f:
+        with open_regular(path) as f:
             f.seek(max(0, os.fstat(f.fileno()).st_size - n_bytes))
             return f.read(n_bytes).decode(errors="replace")
     except (FileNotFoundError, ValueError):
         return ""
 
 
-def _open(path: Path) -> BinaryIO:
-    """Open a regular file; see :func:`read_bytes` for the errors."""
+def open_regular(path: Path) -> io.BufferedReader:
+    """Open a regular file for reading.  Never blocks on a FIFO, a device or a socket.
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
+        ValueError: If it is not a regular file, or not readable; names the path.
+        OSError: If the file system fails in a way that may be transient.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -101,6 +109,57 @@ def read_object(path: Path, max_bytes: int) -> dict[str, Any]:
         return parse_object(content)
     except ValueError as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
+
+
+MAX_YAML_BYTES = 2**22
+MAX_YAML_NODES = 300_000
+"""Values in a YAML file, each alias counted as often as it is used."""
+MAX_YAML_DEPTH = 50
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a small YAML file; raises what :func:`read_bytes` raises.
+
+    A few lines of aliases can stand for billions of values (``b: [*a, *a, *a]``, ``c: [*b, ...]``).
+    They are counted before any is built.
+    """
+    import yaml
+
+    text = read_text(path, MAX_YAML_BYTES)
+    try:
+        _refuse_bomb(text)
+        return yaml.safe_load(text)
+    except (ValueError, TypeError, ArithmeticError, LookupError, RecursionError,
+            AttributeError, yaml.YAMLError) as error:  # fmt: skip
+        raise ValueError(f"{path} is not usable YAML ({printable(str(error), 300)})") from None
+
+
+def _refuse_bomb(text: str) -> None:
+    import yaml
+
+    sizes: dict[str, int] = {}
+    open_nodes: list[tuple[str | None, int]] = [(None, 0)]
+    for event in yaml.parse(text, yaml.SafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            open_nodes.append((event.anchor, 1))
+        anchor, size = None, 0
+        if isinstance(event, yaml.CollectionEndEvent):
+            anchor, size = open_nodes.pop()
+        elif isinstance(event, yaml.ScalarEvent):
+            anchor, size = event.anchor, 1
+        elif isinstance(event, yaml.AliasEvent):
+            if event.anchor not in sizes:
+                raise ValueError(f"*{event.anchor} is not defined before it is used")
+            size = sizes[event.anchor]
+        if anchor is not None:
+            sizes[anchor] = size
+        parent, total = open_nodes[-1]
+        open_nodes[-1] = parent, total + size
+        if total + size > MAX_YAML_NODES or len(open_nodes) > MAX_YAML_DEPTH:
+            raise ValueError(
+                f"it has more than {MAX_YAML_NODES} values or {MAX_YAML_DEPTH} levels, counting "
+                "each alias as often as it is used"
+            )
 
 
 def _finite(text: str) -> float:

@@ -1,6 +1,8 @@
 """A checkpoint is whole or absent, and a file that is not one is refused by name."""
 
+import os
 import pickle
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -106,3 +108,16 @@ def test_a_disk_that_is_full_keeps_the_old_checkpoint(saved, small_disk):
         save_checkpoint(path, large)
     assert load_checkpoint(path).meta == META
     assert [p.name for p in path.parent.iterdir()] == ["last.pt"]
+
+
+def test_a_fifo_is_refused_without_waiting(tmp_path):
+    os.mkfifo(tmp_path / "best.pt")
+    with pytest.raises(CheckpointError, match=r"best\.pt cannot be read .*not a regular file"):
+        load_checkpoint(tmp_path / "best.pt")
+
+
+def test_a_compressed_archive_is_refused_before_it_is_unpacked(tmp_path):
+    with zipfile.ZipFile(tmp_path / "best.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("best/data.pkl", bytes(2**20))
+    with pytest.raises(CheckpointError, match="it is compressed, which torch's files are not"):
+        load_checkpoint(tmp_path / "best.pt")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from hashlib import blake2b
 
 import pytest
@@ -86,3 +87,10 @@ def test_the_checksum_of_a_file_is_the_blake2b_of_its_bytes(tmp_path):
     path = tmp_path / "volume.npy"
     path.write_bytes(bytes(range(256)) * 1000)
     assert file_checksum(path) == blake2b(bytes(range(256)) * 1000, digest_size=16).hexdigest()
+
+
+def test_a_fifo_in_place_of_a_file_is_refused_without_waiting(tmp_path):
+    os.mkfifo(tmp_path / "a")
+    for read in (read_jsonl, file_checksum):
+        with pytest.raises(ValueError, match="a cannot be read: it is not a regular file"):
+            read(tmp_path / "a")

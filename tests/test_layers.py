@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "locking": "errors progress untrusted",
     "geometry": "arrays errors",
     "commands": "errors",
-    "config": "errors",
+    "config": "errors untrusted",
     "usage": "commands config errors",
     "cli": "commands config errors usage untrusted",
     "completion": "commands config errors",
@@ -54,7 +54,7 @@ MAY_IMPORT = {
     "errors files locking progress tables untrusted",
     "data.__main__": "cli config data.ingest data.layouts data.phantom",
     "model": "config errors",
-    "checkpoint": "config errors files model",
+    "checkpoint": "config errors files model untrusted",
     "inference": "arrays candidates config data.scan errors model",
     "baseline": "arrays candidates cli config data.ingest data.store errors geometry "
     "progress tables",
@@ -65,9 +65,9 @@ MAY_IMPORT = {
     "predict": "candidates ensemble cli config data.blocks data.ingest data.layouts "
     "data.preprocess data.readers data.scan errors files inference model locking untrusted",
     "report": "arrays analysis cli config data.readers data.scan data.store errors evaluate files "
-    "froc geometry plots.froc_curve plots.style progress runs tables",
+    "froc geometry plots.froc_curve plots.style progress runs tables untrusted",
     "demo": "cli config errors files runs tables",
-    "hpo.space": "arrays config errors",
+    "hpo.space": "arrays config errors untrusted",
     "hpo.study": "config errors files hpo.space locking progress untrusted",
     "hpo.dispatch": "config errors",
     "hpo.training": "cli config errors files hpo.dispatch hpo.space hpo.study runs untrusted",
@@ -81,7 +81,8 @@ MAY_IMPORT = {
     "hpo.report": "arrays cli config files hpo.model hpo.space hpo.study hpo.view plots.style "
     "progress locking",
     "crossval": "analysis cli config data.store ensemble errors evaluate files froc hpo.driver "
-    "hpo.space hpo.study hpo.training plots.folds plots.froc_curve plots.reliability runs tables",
+    "hpo.space hpo.study hpo.training plots.folds plots.froc_curve plots.reliability runs tables "
+    "untrusted",
     "hpo.finish": "analysis cli config crossval data.store errors files hpo.driver hpo.model "
     "hpo.study hpo.training plots.optimism plots.style runs usage",
     "hpo.__main__": "cli config hpo.driver",

@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import socket
@@ -11,6 +12,7 @@ from nodule_det.untrusted import (
     read_end,
     read_object,
     read_text,
+    read_yaml,
 )
 
 
@@ -85,3 +87,42 @@ def test_text_is_made_safe_for_a_terminal():
 def test_long_text_is_cut():
     assert printable("x" * 50, 10) == "xxxxxxx..."
     assert printable("x" * 10, 10) == "x" * 10
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n"
+    for before, name in itertools.pairwise("abcdefghi")
+)
+"""A billion values in 500 bytes."""
+MERGES = "a: &a {x: 1}\n" + "".join(
+    f"{name}: &{name} {{<<: [{', '.join([f'*{before}'] * 10)}]}}\n"
+    for before, name in itertools.pairwise("abcdefghi")
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (BOMB, "counting each alias as often as it is used"),
+        (MERGES, "counting each alias as often as it is used"),
+        ("[" * 100_000, "levels"),
+        ("a: &a [*a]", r"\*a is not defined before it is used"),
+        ("a: *b", r"\*b is not defined"),
+        ("a: [", "while parsing"),
+        ("a: !!python/object/apply:os.system [ls]", "could not determine a constructor"),
+        ("a: 2001-99-99", "month must be"),
+        ("? [a]\n: 1", "unhashable key"),
+    ],
+)
+def test_yaml_that_is_damaged_or_a_bomb_is_refused_in_one_line(tmp_path, text, message):
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(ValueError, match=message) as error:
+        read_yaml(tmp_path / "a.yaml")
+    assert "\n" not in str(error.value)
+
+
+def test_yaml_may_use_an_alias(tmp_path):
+    (tmp_path / "a.yaml").write_text("a: &a {x: [1, 2]}\nb: *a\nc: {<<: *a, y: 3}\n")
+    assert read_yaml(tmp_path / "a.yaml") == {
+        "a": {"x": [1, 2]}, "b": {"x": [1, 2]}, "c": {"x": [1, 2], "y": 3},
+    }  # fmt: skip

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nodule_det.errors import ConfigError
+from nodule_det.untrusted import printable, read_yaml
 
 _PACKAGE = Path(__file__).parents[1]
 CONF_DIR = str(_PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf")
@@ -38,18 +39,15 @@ def saved_settings(path: Path) -> dict[str, Any]:
         FileNotFoundError: If it does not exist.
         ConfigError: If it is damaged.
     """
-    import yaml
-
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path)
         if not isinstance(content, dict) or not content:
             raise ValueError("it does not hold settings")
         _require_tree(content)
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError,
-            RecursionError, yaml.YAMLError) as error:  # fmt: skip
-        why = " ".join(str(error).split())[:200]
+    except (OSError, ValueError) as error:
+        why = printable(str(error).removeprefix(f"{path} "), 300)
         raise ConfigError(
             f"{path} is damaged ({why}); restore it, or use another run_dir"
         ) from error
@@ -57,7 +55,7 @@ def saved_settings(path: Path) -> dict[str, Any]:
 
 
 def _require_tree(values: dict[Any, Any]) -> None:
-    """Refuse keys that are not text.  A mapping that contains itself raises a RecursionError."""
+    """Refuse keys that are not text."""
     for key, value in values.items():
         if not isinstance(key, str):
             raise ValueError(f"the name {key!r} is not text")

@@ -39,8 +39,10 @@ from nodule_det.tables import (
     read_table,
     write_table,
 )
+from nodule_det.untrusted import read_object
 
 FOLD = "fold"
+MAX_FROC_BYTES = 64 * 2**20
 LABEL = {
     Selection.other: "cross-validated: each fold evaluated once, its checkpoint chosen on another",
     Selection.same: "cross-validated, optimistic: each fold also chose its own checkpoint",
@@ -94,7 +96,7 @@ def pool(out: Path, runs: Mapping[int, RunFolder], selection: Selection) -> Pool
 
 def _figures(fold: int, run: RunFolder) -> dict[str, Any]:
     try:
-        froc = json.loads(run.froc.read_text(encoding="utf-8"))
+        froc = read_object(run.froc, MAX_FROC_BYTES)
     except (OSError, ValueError) as error:
         raise TableError(
             f"{run.froc} of fold {fold} is missing or damaged ({error}); evaluate its tables again "

@@ -35,7 +35,7 @@ from nodule_det.data.scan import MAX_HU, MIN_HU, Finding, HuVolume, Prepared, Sc
 from nodule_det.errors import GeometryError, StoreError
 from nodule_det.files import file_checksum, read_sealed, replacing, write_sealed
 from nodule_det.geometry import Grid, Triple
-from nodule_det.untrusted import printable
+from nodule_det.untrusted import open_regular, printable
 
 FORMAT = 1
 DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, GeometryError)
@@ -477,14 +477,14 @@ def _map(path: Path, grid: Grid, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Map a file that :func:`_save` wrote; its header may say one thing only."""
     expected = f"{{'descr': '{dtype.str}', 'fortran_order': False, 'shape': {grid.size_vox}, }}"
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             magic, length = file.read(8), int.from_bytes(file.read(2), "little")
             header = file.read(length)
             n_bytes = file.seek(0, 2) - 10 - length
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error).removeprefix(f"{path} ")
         raise StoreError(
-            f"{path} cannot be read ({error.strerror}); delete its .json and run the same ingest "
-            "again"
+            f"{path} cannot be read ({why}); delete its .json and run the same ingest again"
         ) from error
     found = header.decode("latin-1").strip()
     if magic != b"\x93NUMPY\x01\x00" or found != expected:

@@ -8,8 +8,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import yaml
-
 from nodule_det.cli import command
 from nodule_det.config.hpo_tools import AddConfig
 from nodule_det.errors import ConfigError
@@ -17,9 +15,7 @@ from nodule_det.hpo.space.space import Space
 from nodule_det.hpo.study.inbox import enqueue, enqueue_result, result_origin
 from nodule_det.hpo.study.study import Header, Study, StudyFolder, read_study
 from nodule_det.hpo.study.trial import OUTCOMES, Reason, Source, TrialState
-from nodule_det.untrusted import read_text
-
-MAX_BYTES = 100_000_000
+from nodule_det.untrusted import read_yaml
 
 
 @command("hpo add", AddConfig)
@@ -75,8 +71,8 @@ def add_points(queue_dir: Path, space: Space, path: Path) -> int:
         ConfigError: If the file or a point in it is invalid.  Then nothing is queued.
     """
     try:
-        content = yaml.safe_load(read_text(path, MAX_BYTES))
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        content = read_yaml(path)
+    except (OSError, ValueError) as error:
         raise ConfigError(f"points={path} cannot be read as YAML: {error}") from None
     if not isinstance(content, list) or not all(isinstance(point, dict) for point in content):
         raise ConfigError(f"points={path} must be a list of points, each a mapping of values")

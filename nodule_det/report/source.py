@@ -5,17 +5,19 @@ ReportConfig ──read_source()──▶ Source(job, scans, where to write, how
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nodule_det import __version__
 from nodule_det.config.files import saved_settings
 from nodule_det.config.report import ReportConfig
-from nodule_det.errors import ConfigError
+from nodule_det.errors import ConfigError, TableError
 from nodule_det.evaluate.reading import Job, read_job
 from nodule_det.report.scans import Scans, find_store, from_images, from_store
 from nodule_det.runs import RunFolder
+from nodule_det.untrusted import printable, read_object, read_text
+
+MAX_BYTES = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +98,10 @@ def _of_tables(config: ReportConfig) -> Source:
 
 
 def _provenance(folder: RunFolder) -> str:
-    environment = json.loads(folder.environment.read_text(encoding="utf-8"))
-    commit = f", commit {environment['commit'][:12]}" if environment.get("commit") else ""
-    return f"{folder.command.read_text().strip()} · nodule_det {__version__}{commit}"
+    try:
+        environment = read_object(folder.environment, MAX_BYTES)
+        command = read_text(folder.command, MAX_BYTES)
+    except ValueError as error:
+        raise TableError(f"{error}; copy the run folder again") from None
+    commit = f", commit {str(environment['commit'])[:12]}" if environment.get("commit") else ""
+    return f"{printable(command, MAX_BYTES)} · nodule_det {__version__}{commit}"

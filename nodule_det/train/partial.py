@@ -41,7 +41,7 @@ class PartialValidation:
         rows: list[dict[str, Any]] = []
         if world.first:
             for path in sorted(folder.glob(".validation.*.jsonl")):
-                first, *others = read_jsonl(path) or [{}]
+                first, *others = _lines(path) or [{}]
                 rows += others if first == header else []
                 path.unlink()
         rows = world.from_first(rows)
@@ -76,7 +76,14 @@ class PartialValidation:
 
 def n_scans_done(folder: Path) -> int:
     """Count the scans of an interrupted validation that are done, over all processes."""
-    return sum(max(0, len(read_jsonl(path)) - 1) for path in folder.glob(".validation.*.jsonl"))
+    return sum(max(0, len(_lines(path)) - 1) for path in folder.glob(".validation.*.jsonl"))
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    try:
+        return read_jsonl(path)
+    except ValueError:  # not a file: the scans are searched again
+        return []
 
 
 def fingerprint(model: nn.Module) -> int:

@@ -129,7 +129,13 @@ class _LogFile(logging.FileHandler):
 
 @contextmanager
 def logging_to(folder: RunFolder, log: logging.Logger) -> Iterator[None]:
-    """Send a logger to ``train.log`` during one run: ``--multirun`` has several in one process."""
+    """Send a logger to ``train.log`` for one run: ``--multirun`` does several in a process.
+
+    Raises:
+        ConfigError: If ``train.log`` is not a regular file: opening a FIFO would block.
+    """
+    if folder.log.exists() and not folder.log.is_file():
+        raise ConfigError(f"{folder.log} is not a regular file; delete it or use another run_dir")
     handler = _LogFile(folder.log, encoding="utf-8")
     handler.setFormatter(logging.Formatter(LOG_FORMAT))
     log.addHandler(handler)
@@ -148,9 +154,15 @@ def cut_metrics(folder: RunFolder, *, step: int, validated: int) -> None:
     Args:
         folder: Folder of a run that is resumed from a checkpoint.
         step: Optimiser steps done.
-        validated: Epoch of the last complete validation.
+        validated: Epoch of the last validation that is done.
+
+    Raises:
+        ConfigError: If ``metrics.jsonl`` is not a regular file.
     """
-    rows = [row for row in read_jsonl(folder.metrics) if _is_done(row, step, validated)]
+    try:
+        rows = [row for row in read_jsonl(folder.metrics) if _is_done(row, step, validated)]
+    except ValueError as error:
+        raise ConfigError(f"{error}; delete it and run the same command again") from None
     write_text(folder.metrics, "".join(json.dumps(row) + "\n" for row in rows))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 
 import numpy as np
 import pytest
@@ -282,3 +284,16 @@ def test_a_point_is_searched_exactly_where_the_search_mask_says(tmp_path):
             center = tuple(GRID.to_world(voxel).tolist())
             at = tuple(np.rint(voxel).astype(int) + 40)
             assert scan.is_searched(Finding(center, 5.0)) == mask[at], voxel
+
+
+@pytest.mark.parametrize(
+    "name", ["store.json", "splits.json", "scans/1.2.0.json", "scans/1.2.0.npy"]
+)
+@pytest.mark.parametrize("kind", ["fifo", "folder"])
+def test_what_is_not_a_file_is_refused_without_waiting(tmp_path, name, kind):
+    make_store(tmp_path / "s")
+    path = tmp_path / "s" / name
+    path.unlink()
+    os.mkfifo(path) if kind == "fifo" else path.mkdir()
+    with pytest.raises(StoreError, match=re.escape(str(path))):
+        [scan.volume() for scan in open_store(tmp_path / "s").scans]

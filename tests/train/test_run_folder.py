@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from dataclasses import replace
 
 import pytest
@@ -85,3 +86,17 @@ def test_a_log_ends_with_its_block(tmp_path):
     log.info("outside")
     assert folder.log.read_text().splitlines()[0].endswith("INFO inside")
     assert "outside" not in folder.log.read_text()
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_fifo_or_folder_in_place_of_a_log_is_refused_without_waiting(tmp_path, make):
+    folder = RunFolder(tmp_path)
+    make(folder.metrics)
+    with pytest.raises(ConfigError, match=r"metrics\.jsonl cannot be read"):
+        cut_metrics(folder, step=1, validated=0)
+    make(folder.log)
+    with (
+        pytest.raises(ConfigError, match=r"train\.log is not a regular file"),
+        logging_to(folder, logging.Logger("test")),
+    ):
+        pass

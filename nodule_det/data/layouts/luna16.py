@@ -29,9 +29,11 @@ from nodule_det.data.layouts.annotations import (
 from nodule_det.data.readers.read import folders_below, join_twins, scans_in
 from nodule_det.data.scan import ScanEntry
 from nodule_det.errors import LayoutError
+from nodule_det.untrusted import read_bytes
 
 SUBSET = re.compile(r"subset(\d+)")
 ANNOTATIONS, EXCLUDED, SERIES = "annotations.csv", "annotations_excluded.csv", "seriesuids.csv"
+MAX_LIST_BYTES = 64 * 2**20
 
 
 def list_luna16(root: Path, config: DataConfig) -> list[ScanEntry]:
@@ -116,7 +118,10 @@ def _listed(root: Path) -> set[str] | None:
     path = nearest(root, SERIES)
     if path is None:
         return None
-    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    try:
+        text = read_bytes(path, MAX_LIST_BYTES).decode("utf-8-sig", errors="replace")
+    except (OSError, ValueError) as error:
+        raise LayoutError(f"{error}; copy {path.name} again, or delete it") from None
     lines = (line.strip(" ,;\t\r") for line in text.splitlines())
     uids = {line for line in lines if line} - {"seriesuid"}
     if not uids:

@@ -32,9 +32,10 @@ from nodule_det.data.scan import Finding, ScanEntry
 from nodule_det.errors import GeometryError, LayoutError, ScanError
 from nodule_det.geometry import Grid
 from nodule_det.progress import Progress
-from nodule_det.untrusted import printable
+from nodule_det.untrusted import printable, read_bytes
 
 INDEX = "dataset.json"
+MAX_INDEX_BYTES = 64 * 2**20
 
 
 def list_msd(root: Path, config: DataConfig) -> list[ScanEntry]:
@@ -62,7 +63,7 @@ def list_msd(root: Path, config: DataConfig) -> list[ScanEntry]:
 def _pairs(root: Path) -> list[tuple[Path, Path]]:
     path = root / INDEX
     try:
-        index = json.loads(path.read_text(encoding="utf-8-sig"))
+        index = json.loads(read_bytes(path, MAX_INDEX_BYTES).decode("utf-8-sig"))
         channels = index.get("modality", index.get("channel_names", {"0": "CT"}))
         modality = "".join(channels.values())
         if "training" in index:

@@ -16,11 +16,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from nodule_det.config.files import CONF_DIR
 from nodule_det.errors import ConfigError
 from nodule_det.hpo.space.space import AtMost, Kind, Parameter, Prior, Space, Value, as_number
+from nodule_det.untrusted import read_yaml
 
 
 def read_space(space: str) -> Space:
@@ -32,15 +31,14 @@ def read_space(space: str) -> Space:
     named = Path(CONF_DIR) / "space" / f"{space}.yaml"
     path = named if named.is_file() else Path(space)
     try:
-        text = path.read_text(encoding="utf-8")
-        content = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError):
+        content = read_yaml(path)
+    except OSError:
         names = ", ".join(sorted(p.stem for p in named.parent.glob("*.yaml")))
         raise ConfigError(
             f"search_space={space} is neither a readable YAML file nor one of: {names}"
         ) from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     try:
         return parse_space(content)
     except ConfigError as error:
