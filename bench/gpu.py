@@ -59,6 +59,7 @@ from nodule_det.model import (
     fuse,
     keep_freed_pages,
     normalise,
+    receptive_field,
     set_up_backends,
 )
 from nodule_det.runs import RunFolder
@@ -385,14 +386,14 @@ def whole_scans(bench: Bench) -> None:
         return run
 
     def ours(dtype: torch.dtype = bench.dtype) -> torch.Tensor:
-        return probability_on_device(fused, config, volume, dtype=dtype)[1]
+        return probability_on_device(fused, receptive_field(config), volume, dtype=dtype)[1]
 
     ways = {
         "ours": ours,
         "MONAI, overlap .25": sliding(overlap=0.25),
         "MONAI, overlap .5, gaussian": sliding(overlap=0.5, mode="gaussian"),
     }
-    truth = probability_on_device(model, config, volume, dtype=torch.float32)[1]
+    truth = probability_on_device(model, receptive_field(config), volume, dtype=torch.float32)[1]
     row: dict[str, Any] = {"size_vox": list(bench.scan_vox), "filters": config.filters}
     for name, way in ways.items():
         spent = []

@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from nodule_det.config.train import ModelConfig
-from nodule_det.inference import predict_volume, reach_vox
-from nodule_det.model import build_model, fuse, normalise
+from nodule_det.inference import predict_volume
+from nodule_det.model import build_model, fuse, normalise, reach_vox, receptive_field
 
 CPU = torch.device("cpu")
 WINDOW_VOX = 64
@@ -80,7 +80,7 @@ def ways_of(config: ModelConfig, volume: NDArray[np.int16]) -> tuple[nn.Module, 
     def ours(network: nn.Module, dtype: torch.dtype, most: int | None = None) -> Way:
         return lambda: (
             predict_volume(
-                network, config, volume, device=CPU, dtype=dtype, max_voxels=most
+                network, receptive_field(config), volume, device=CPU, dtype=dtype, max_voxels=most
             ).probability
         )
 

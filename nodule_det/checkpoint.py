@@ -22,8 +22,7 @@ from nodule_det.config.data import StoreConfig
 from nodule_det.config.train import ModelConfig
 from nodule_det.errors import CheckpointError, UnwrittenError
 from nodule_det.files import replacing
-from nodule_det.model import build_model
-from nodule_det.untrusted import open_regular
+from nodule_det.model import ReceptiveField, build_model, receptive_field
 
 FORMAT = 1
 
@@ -33,7 +32,7 @@ UNREADABLE = (
 )  # fmt: skip
 """Exceptions that zip, pickle and torch raise on invalid data."""
 
-ADDED_SETTINGS = {"full_resolution"}
+ADDED_SETTINGS = {"full_resolution", "factory", "kwargs"}
 """Settings of the network that older checkpoints lack; their defaults apply."""
 
 META_TYPES: dict[str, type | tuple[type, ...]] = {
@@ -54,6 +53,7 @@ class Meta:
         margin_mm: Margin around the lungs in the store.
         version: Version of this package.
         step: Number of optimiser steps.
+        measured: Receptive field of a network of the user's own; None for the built-in one.
     """
 
     model: ModelConfig
@@ -61,6 +61,12 @@ class Meta:
     margin_mm: float
     version: str
     step: int = 0
+    measured: ReceptiveField | None = None
+
+    @property
+    def receptive_field(self) -> ReceptiveField:
+        """What the network's output depends on, measured or computed."""
+        return self.measured or receptive_field(self.model)
 
 
 @dataclass(frozen=True)
@@ -153,11 +159,19 @@ def _understood(content: Any, path: Path) -> Checkpoint:
         raise ValueError(f"meta.step is {values['step']}")
     for setting in fields(ModelConfig):
         if setting.name in values["model"] or setting.name not in ADDED_SETTINGS:
-            _require(values["model"][setting.name], type(setting.default), f"meta.{setting.name}")
-    meta = Meta(**{**values, "model": ModelConfig(**values["model"])})
+            kind = dict if setting.name == "kwargs" else type(setting.default)
+            _require(values["model"][setting.name], kind, f"meta.{setting.name}")
+    parts = {"model": ModelConfig(**values["model"]), "measured": _field(values.get("measured"))}
+    meta = Meta(**{**values, **parts})
+    if bool(meta.model.factory) is (meta.measured is None):
+        raise ValueError("a receptive field is stored for networks of model.factory, and only then")
     # apply the limits of a store: a spacing of 0 would need unlimited memory
     StoreConfig(spacing_mm=meta.spacing_mm, margin_mm=meta.margin_mm)
     return Checkpoint(meta, weights, training)
+
+
+def _field(values: dict[str, Any] | None) -> ReceptiveField | None:
+    return None if values is None else ReceptiveField(**values)
 
 
 def _require(value: object, kind: type | tuple[type, ...], name: str) -> None:
@@ -193,9 +207,30 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint, path: Path) -> None:
     model.load_state_dict(checkpoint.weights)
 
 
-def load_model(path: Path) -> tuple[nn.Module, Meta]:
-    """Build the network of a checkpoint, ready for inference on the CPU."""
+def _require_trusted(named: str, factory: str, path: Path) -> None:
+    """Refuse to import a factory that only the checkpoint names."""
+    if named and named != factory:
+        trusted = f"factory={factory} was set" if factory else "which runs code outside nodule_det"
+        raise CheckpointError(
+            f"checkpoint {path} needs model.factory={named}, {trusted}; if you trust that code, "
+            f"add factory={named} to the command"
+        )
+
+
+def load_model(path: Path, factory: str = "") -> tuple[nn.Module, Meta]:
+    """Build the network of a checkpoint, ready for inference on the CPU.
+
+    Args:
+        path: Checkpoint.
+        factory: The ``model.factory`` that this checkpoint may name.  Importing it runs its code,
+            so the caller has to name it; a checkpoint cannot.
+
+    Raises:
+        CheckpointError: If the checkpoint is missing or damaged, or names another factory.
+        ConfigError: If the factory cannot be imported or does not return a network.
+    """
     checkpoint = load_checkpoint(path)
+    _require_trusted(checkpoint.meta.model.factory, factory, path)
     model = build_model(checkpoint.meta.model)
     load_weights(model, checkpoint, path)
     return model.eval(), checkpoint.meta

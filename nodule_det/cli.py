@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nodule_det import __version__
 from nodule_det.commands import COMMANDS
+from nodule_det.config.fields import settings
 from nodule_det.config.files import CONF_DIR
 from nodule_det.errors import ConfigError, ExitCode, NoduleDetError
 from nodule_det.untrusted import printable
@@ -107,7 +108,7 @@ def _run_hydra(this: Command[Config]) -> int:
             print_error("the remaining runs of --multirun were not started")
             sys.exit(codes[-1])  # Hydra would collect any other exception and start the next run
 
-    sys.argv[1:] = _settings_first(sys.argv[1:])
+    sys.argv[1:] = _settings_first(_with_new_keys(sys.argv[1:], this.schema))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise the exception instead of printing half of it
     # Threads that busy-wait for one on a shared core make a training twenty times slower
     # (docs/training.md).  Set here because it is read when torch is loaded.
@@ -160,6 +161,18 @@ def _after_broken_pipe() -> int:
     """Discard pending output: nothing reads it any more, and Python would complain at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return ExitCode.BROKEN_PIPE
+
+
+def _with_new_keys(words: Sequence[str], schema: type) -> list[str]:
+    """Write ``++`` before settings that take any key, such as ``model.kwargs={a: 1}``.
+
+    Hydra wants these plus signs to add a key, but does not say so where a value is a dictionary.
+    """
+    free = tuple(name for name, (default, _) in settings(schema) if isinstance(default, dict))
+    return [
+        f"++{word}" if word.startswith(tuple(f"{name}{c}" for name in free for c in "=.")) else word
+        for word in words
+    ]
 
 
 def _settings_first(words: Sequence[str]) -> list[str]:

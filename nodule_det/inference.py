@@ -6,6 +6,10 @@ With batch norm, the output at a voxel depends only on voxels within the network
 box is cut into slabs along z, each slab is computed with a halo of that reach, and only its core is
 kept.  There is no overlap to blend and no seam, and the result does not depend on box or slabs.
 
+A network whose reach is unbounded (instance or group norm, attention) has no such slabs.  It is
+searched by overlapping windows of the size that it was trained on, blended by Gaussian weights, as
+MONAI and nnU-Net do.
+
 Slabs begin and end at multiples of the network's stride.  Otherwise its strided convolutions would
 see other voxels, and the output would silently be wrong.
 
@@ -27,15 +31,14 @@ from torch.nn import functional
 
 from nodule_det.arrays import IntArray
 from nodule_det.candidates import SMALLEST
-from nodule_det.config.train import ModelConfig
 from nodule_det.data.scan import HuVolume
 from nodule_det.errors import DeviceMemoryError, DivergedError
 from nodule_det.model import (
     WINDOW_HU,
+    ReceptiveField,
     is_out_of_memory,
     job_memory_bytes,
     normalise,
-    stride,
 )
 
 Probability = NDArray[np.float32]
@@ -57,6 +60,12 @@ MOST_VOXELS = 100_000_000
 CUBES_AT_ONCE = 32
 """Cubes around peaks that are copied from the device together: 5 MB at 1 mm."""
 
+WINDOW_OVERLAP = 0.5
+"""Share of a window that the next one covers as well: nnU-Net's."""
+
+WINDOWS_AT_ONCE = 8
+"""Windows in a batch at most.  More gain nothing."""
+
 log = logging.getLogger(__name__)
 
 
@@ -70,7 +79,7 @@ class Region:
 
 def predict_volume(
     model: nn.Module,
-    config: ModelConfig,
+    field: ReceptiveField,
     volume_hu: HuVolume,
     box: tuple[slice, slice, slice] | None = None,
     *,
@@ -81,9 +90,9 @@ def predict_volume(
     """Compute the probability of a lesion at each voxel of a box.
 
     Args:
-        model: Network in evaluation mode, on ``device``; :func:`~nodule_det.model.fuse` makes it
-            faster.
-        config: Its architecture.
+        model: Network in evaluation mode, on ``device``;
+            :func:`~nodule_det.model.for_inference` makes it faster.
+        field: Its receptive field.
         volume_hu: (z, y, x) int16 HU of the scan; may be a read-only memory map.
         box: Region of interest (the lungs); None means the whole scan.  The network still sees the
             voxels around it.
@@ -101,7 +110,7 @@ def predict_volume(
     """
     volume = torch.from_numpy(np.array(volume_hu)).to(device)  # a copy: the map is read-only
     corner, probability = probability_on_device(
-        model, config, volume, box, dtype=dtype, max_voxels=max_voxels
+        model, field, volume, box, dtype=dtype, max_voxels=max_voxels
     )
     return Region(corner, np.asarray(probability.cpu().numpy()))
 
@@ -109,7 +118,7 @@ def predict_volume(
 @torch.inference_mode()
 def probability_on_device(
     model: nn.Module,
-    config: ModelConfig,
+    field: ReceptiveField,
     volume_hu: Tensor,
     box: tuple[slice, slice, slice] | None = None,
     *,
@@ -125,12 +134,14 @@ def probability_on_device(
     """
     device, shape = volume_hu.device, tuple(volume_hu.shape)
     low, high = _bounds(box, shape)
-    step, halo = stride(config), reach_vox(config)
-    # the voxels that the box depends on, in whole strides; outside the scan there is air
+    if field.radius_vox is None:
+        return low, _windowed(model, field, volume_hu, dtype, max_voxels)[_box(low, high)]
+    step, halo = field.stride_vox, field.radius_vox
+    # what the box depends on, in whole strides; beyond the scan's end lies air
     first = [max(0, a - halo) // step * step for a in low]
     ends = [-(-n // step) * step for n in shape]
     last = [min(end, -(-(b + halo) // step) * step) for b, end in zip(high, ends, strict=True)]
-    rows = (max_voxels or slab_voxels(config, device)) // math.prod(
+    rows = (max_voxels or slab_voxels(field, device)) // math.prod(
         b - a for a, b in zip(first[1:], last[1:], strict=True)
     )
     core = last[0] - first[0]
@@ -158,12 +169,50 @@ def probability_on_device(
         rows_out = logits[begin - top : stop - top]
         probability[begin - low[0] : stop - low[0]] = rows_out[(slice(None), *inside)].sigmoid_()
         start += core
+    _require_finite(finite, dtype)
+    return low, probability
+
+
+def _windowed(
+    model: nn.Module,
+    field: ReceptiveField,
+    volume_hu: Tensor,
+    dtype: torch.dtype,
+    max_voxels: int | None,
+) -> Tensor:
+    """Compute the probability of a whole volume by overlapping windows."""
+    from monai.inferers import sliding_window_inference
+
+    edge = field.window_vox
+    n_at_once = max(1, (max_voxels or slab_voxels(field, volume_hu.device)) // edge**3)
+
+    def logits(window: Tensor) -> Tensor:
+        with torch.autocast(window.device.type, dtype, enabled=dtype is not torch.float32):
+            return model(window.to(memory_format=torch.channels_last_3d)).float()  # type: ignore[no-any-return]
+
+    try:
+        blended = sliding_window_inference(
+            normalise(volume_hu)[None, None], 3 * (edge,), min(WINDOWS_AT_ONCE, n_at_once), logits,
+            overlap=WINDOW_OVERLAP, mode="gaussian", padding_mode="constant", cval=0.0,
+        )  # fmt: skip
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise DeviceMemoryError(
+            f"{volume_hu.device} has no memory left for windows of {edge} voxels; use device=cpu "
+            "or a smaller network"
+        ) from error
+    result: Tensor = blended[0, 0]
+    _require_finite(torch.isfinite(result).all(), dtype)
+    return result.sigmoid_()
+
+
+def _require_finite(finite: Tensor, dtype: torch.dtype) -> None:
     if not finite:
         raise DivergedError(
             "the network's output is not finite: its training diverged, or "
             f"precision={dtype} is too narrow for it; try precision=fp32, or another checkpoint"
         )
-    return low, probability
 
 
 class DeviceVolume:
@@ -212,54 +261,14 @@ class DeviceVolume:
             yield from torch.where(known, cubes, -1.0).cpu().numpy()
 
 
-def reach_vox(config: ModelConfig) -> int:
-    """Return the receptive radius of an output voxel, in voxels, rounded up to the stride.
-
-    The interval of inputs is traced from the output back through every layer, for each position
-    that an output voxel can have within a cell of the stride.
-
-    Example:
-        >>> reach_vox(ModelConfig(depth=3, kernel_size=3, residual=False))
-        12
-    """
-    step = stride(config)
-    farthest = 0
-    for place in range(step):
-        a, b = _seen(place, place, 0, config)
-        farthest = max(farthest, place - a, b - place)
-    return -(-farthest // step) * step
-
-
-def _seen(a: int, b: int, level: int, config: ModelConfig) -> tuple[int, int]:
-    """Return the inputs of a level on which its outputs from a to b depend."""
-    half = config.kernel_size // 2
-    again = half if config.residual else 0  # a residual unit's second convolution
-    if level == config.depth - 1:
-        return a - half - again, b + half + again
-    step = config.strides[level]
-    a, b = a - again, b + again
-    a, b = -((half - a) // step), (b + half) // step  # the transposed convolution: ceil and floor
-    below_a, below_b = _seen(a, b, level + 1, config)
-    a, b = min(a, below_a) - again, max(b, below_b) + again
-    return step * a - half, step * b + half
-
-
-def slab_voxels(config: ModelConfig, device: torch.device, slab_bytes: int = SLAB_BYTES) -> int:
+def slab_voxels(field: ReceptiveField, device: torch.device, slab_bytes: int = SLAB_BYTES) -> int:
     """Return the voxels of a slab that fit the memory of a device.
 
-    Measured on a CPU (``docs/model.md``): 46 to 141 bytes a voxel without residual units, 135 to
-    201 with them, whose last convolution works at full resolution on one channel, which oneDNN
-    pads to 16.  This stays above what was measured.  At full resolution the first level's channels
-    are held about ten times at four bytes.
-
     Args:
-        config: Architecture.
+        field: Receptive field of the network, with its memory per voxel.
         device: Where to compute.  A GPU uses half of its free memory.
         slab_bytes: Memory limit on a CPU; at most a quarter of the job's memory is used.
     """
-    bytes_per_voxel = 56 + 3 * config.filters + (100 if config.residual else 0)
-    if config.full_resolution:
-        bytes_per_voxel += 40 * config.filters
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -269,7 +278,7 @@ def slab_voxels(config: ModelConfig, device: torch.device, slab_bytes: int = SLA
         budget = slab_bytes
         if available is not None:
             budget = min(budget, int(CPU_SHARE * available))
-    return min(MOST_VOXELS, budget // bytes_per_voxel)
+    return min(MOST_VOXELS, budget // field.bytes_per_voxel)
 
 
 def _bounds(
@@ -281,9 +290,13 @@ def _bounds(
     return (z, y, x), (z_end, y_end, x_end)
 
 
+def _box(low: Voxel, high: Voxel) -> tuple[slice, ...]:
+    return tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+
+
 def _padded(volume_hu: Tensor, low: Voxel, high: Voxel) -> Tensor:
     """Cut a block, filled with air beyond the scan."""
-    block = volume_hu[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
+    block = volume_hu[_box(low, high)]
     missing = [b - a - n for a, b, n in zip(low, high, block.shape, strict=True)]
     if not any(missing):
         return block

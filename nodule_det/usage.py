@@ -113,9 +113,6 @@ def _unknown_choice(missing: str, options: Sequence[str]) -> str:
 
 
 def _unknown_key(full_key: str, schema: type, choices: dict[str, list[str]]) -> str:
-    for name, (default, _) in settings(schema):
-        if isinstance(default, dict) and full_key.startswith(f"{name}."):
-            return f"{name} accepts any name, but a new one needs a plus: +{full_key}=VALUE"
     sets = {name: f"{name} ({', '.join(options)})" for name, options in choices.items()}
     known = [*dict(settings(schema)), *sets]
     near = difflib.get_close_matches(full_key, known, n=3, cutoff=0.5)

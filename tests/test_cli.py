@@ -78,13 +78,12 @@ def test_an_unknown_setting_lists_the_known_ones():
     assert "; the settings are: store, fold, test_fold, run_dir, seed" in message
 
 
-def test_a_new_name_below_a_free_setting_is_added_with_a_plus():
-    done = run("nodule_det.hpo", "dispatcher.environment.SITE=x")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == (
-        "error: dispatcher.environment accepts any name, but a new one needs a plus: "
-        "+dispatcher.environment.SITE=VALUE\n"
-    )
+def test_a_setting_that_takes_any_name_needs_no_plus():
+    words = ("dispatcher.environment.SITE=x", "+dispatcher.environment.A=y", "study=s")
+    said = run("nodule_det.hpo", *words, "--cfg", "job").stdout
+    assert "  environment:\n    SITE: x\n    A: 'y'\n" in said
+    said = run("nodule_det.train", "model.kwargs={a: 1, b: [2, 3]}", "--cfg", "job").stdout
+    assert "  kwargs:\n    a: 1\n    b:\n    - 2\n    - 3\n" in said
 
 
 def test_an_unknown_choice_of_a_group_lists_the_known_ones(tmp_path):

@@ -15,8 +15,16 @@ from nodule_det.candidates import find_candidates
 from nodule_det.config.train import CandidateConfig, ModelConfig
 from nodule_det.errors import DeviceMemoryError, DivergedError
 from nodule_det.geometry import Grid
-from nodule_det.inference import DeviceVolume, predict_volume, reach_vox, slab_voxels
-from nodule_det.model import build_model, fuse, normalise, stride
+from nodule_det.inference import DeviceVolume, predict_volume, slab_voxels
+from nodule_det.model import (
+    ReceptiveField,
+    build_model,
+    fuse,
+    normalise,
+    reach_vox,
+    receptive_field,
+    stride,
+)
 
 CPU = torch.device("cpu")
 SIZE_VOX = (37, 21, 27)  # odd, so nothing is a multiple of a stride
@@ -40,7 +48,8 @@ def noise(size_vox=SIZE_VOX):
 
 
 def predict(model, config, volume, box=None, dtype=torch.float32, **options):
-    return predict_volume(model, config, volume, box, device=CPU, dtype=dtype, **options)
+    field = receptive_field(config)
+    return predict_volume(model, field, volume, box, device=CPU, dtype=dtype, **options)
 
 
 MODELS = {name: trained(config) for name, config in (("plain", PLAIN), ("residual", RESIDUAL))}
@@ -132,10 +141,10 @@ def test_a_slab_fits_its_memory_by_what_was_measured(
     config = ModelConfig(depth=depth, filters=filters, residual=residual)
     for available, expected in ((2**40, 2**30), (2**31, 2**29)):  # a quarter of 2 GiB
         monkeypatch.setattr("nodule_det.inference.job_memory_bytes", lambda n=available: n)
-        taken = slab_voxels(config, CPU, 2**30) * bytes_per_voxel
+        taken = slab_voxels(receptive_field(config), CPU, 2**30) * bytes_per_voxel
         assert 0.6 * expected < taken <= expected
     monkeypatch.setattr("nodule_det.inference.job_memory_bytes", lambda: None)
-    assert slab_voxels(config, CPU, 2**30) * bytes_per_voxel > 0.6 * 2**30
+    assert slab_voxels(receptive_field(config), CPU, 2**30) * bytes_per_voxel > 0.6 * 2**30
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.3])
@@ -194,3 +203,32 @@ def test_values_that_are_no_numbers_are_refused():
 
     with pytest.raises(DivergedError, match=r"output is not finite.*precision=fp32"):
         predict(Broken(), PLAIN, noise())
+
+
+def windowed(volume, edge):
+    """Search by a network with instance norm, whose output depends on its whole window."""
+    torch.manual_seed(2)
+    model = nn.Sequential(
+        nn.Conv3d(1, 2, 3, padding=1), nn.InstanceNorm3d(2), nn.ReLU(), nn.Conv3d(2, 1, 1)
+    ).eval()
+    field = ReceptiveField(stride_vox=1, radius_vox=None, window_vox=edge, bytes_per_voxel=64)
+    found = predict_volume(model, field, volume, device=CPU, dtype=torch.float32)
+    return model, found.probability
+
+
+def test_a_network_of_unbounded_reach_is_searched_by_windows_of_its_patch_size():
+    volume = noise((16, 16, 16))
+    model, alone = windowed(volume, 16)  # one window: the network itself
+    with torch.inference_mode():
+        expected = model(normalise(torch.from_numpy(volume))[None, None])[0, 0].sigmoid().numpy()
+    np.testing.assert_allclose(alone, expected, atol=1e-6)
+
+
+def test_windows_cover_a_scan_of_any_size_and_agree_where_it_repeats():
+    volume = np.tile(noise((8, 8, 8)), (5, 4, 3))
+    _, found = windowed(volume, 16)  # windows of two periods, at steps of one
+    assert found.shape == (40, 32, 24)
+    np.testing.assert_allclose(found[16, 16, 8:16], found[24, 16, 8:16], atol=1e-5)
+    _, small = windowed(noise((9, 21, 5)), 16)  # smaller than a window
+    assert small.shape == (9, 21, 5)
+    assert np.isfinite(small).all()

@@ -48,6 +48,10 @@ class FinishConfig:
     permutations: int = 1000
     """Number of random swaps of scans in the permutation tests of the differences."""
 
+    factory: str = ""
+    """The ``model.factory`` of the study, if its networks are not the built-in one.  It is code to
+    run, so naming it in the study is not enough."""
+
     licence: str = ""
     """Licence of the model, written into ``model.json``."""
 

@@ -27,6 +27,10 @@ class PredictConfig:
     """Number of views of each scan whose probabilities are averaged: 1, 8 (mirrored along every
     axis) or 48 (all symmetries of a cube).  Run time grows in proportion."""
 
+    factory: str = ""
+    """The ``model.factory`` that the checkpoint was trained with, if it has a network of its own.
+    Importing it runs its code, so it must be named here as well."""
+
     input: str = ""
     """A scan (.mhd, .nii, .nii.gz, .nrrd, a DICOM folder) or a folder of scans."""
 

@@ -9,8 +9,10 @@ optim.batch_size  optim.lr  optim.beta1  augment.copies  augment.shift_vox  augm
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from nodule_det.config.checks import require_choice, require_range, require_step
 from nodule_det.errors import ConfigError
@@ -76,9 +78,12 @@ class PatchConfig:
             )
 
 
+FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
+
+
 @dataclass(kw_only=True)
 class ModelConfig:
-    """The 3D U-Net, in MONAI's conventions."""
+    """The network: the built-in 3D U-Net in MONAI's conventions, or one of your own."""
 
     depth: int = 3
     """Levels of the network, 2-6.  Each level but the last halves the resolution."""
@@ -96,7 +101,22 @@ class ModelConfig:
     """Compute the first level at full resolution, as nnU-Net does, instead of at half, as MONAI's
     UNet does.  About eight times the work and memory of a level-one voxel."""
 
+    factory: str = ""
+    """Import path of a callable that returns a network of your own, such as
+    ``monai.networks.nets.SegResNet``: a ``torch.nn.Module`` from (n, 1, z, y, x) to logits of the
+    same shape.  It is called with ``model.kwargs``, and with these settings if it has a parameter
+    named ``model``.  The other settings of ``model`` are for the built-in network."""
+
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    """Arguments of ``model.factory``, such as ``{spatial_dims: 3, init_filters: 8}``."""
+
     def __post_init__(self) -> None:
+        if self.factory and not FACTORY.fullmatch(self.factory):
+            raise ConfigError(
+                f"model.factory={self.factory} is not an import path; use PACKAGE.MODULE.NAME"
+            )
+        if self.kwargs and not self.factory:
+            raise ConfigError("model.kwargs is set without model.factory; set both or neither")
         require_range("model.depth", self.depth, 2, 6)
         require_range("model.filters", self.filters, 1, 1024)
         require_choice("model.kernel_size", self.kernel_size, (3, 5))
@@ -326,6 +346,8 @@ class TrainConfig:
                 f"patches.size_vox={self.patches.size_vox}: a lesion at the centre would leave "
                 f"its patch; use 0 to {self.patches.size_vox // 2}"
             )
+        if self.model.factory:  # tried on a patch instead, once it is built
+            return
         stride = math.prod(self.model.strides)
         if self.patches.size_vox % stride:
             raise ConfigError(

@@ -21,7 +21,7 @@ from nodule_det.checkpoint import Meta, load_model
 from nodule_det.data.scan import HuVolume
 from nodule_det.errors import CheckpointError
 from nodule_det.inference import Region, predict_volume
-from nodule_det.model import fuse
+from nodule_det.model import for_inference
 
 View = tuple[tuple[int, int, int], tuple[int, int, int]]
 """Order of the axes, and a step of 1 or -1 along each axis of the result."""
@@ -88,7 +88,7 @@ class Ensemble:
             turned = turn(volume_hu, view)
             for model, meta in self.members:
                 region = predict_volume(
-                    model, meta.model, turned, device=self.device, dtype=self.dtype
+                    model, meta.receptive_field, turned, device=self.device, dtype=self.dtype
                 )
                 upright = turn_back(region.probability, view)
                 if total is None:
@@ -102,15 +102,26 @@ class Ensemble:
 
 
 def load_ensemble(
-    paths: Sequence[Path], device: torch.device, dtype: torch.dtype, n_views: int = 1
+    paths: Sequence[Path],
+    device: torch.device,
+    dtype: torch.dtype,
+    n_views: int = 1,
+    factory: str = "",
 ) -> Ensemble:
     """Load networks for inference.
 
+    Args:
+        paths: Checkpoints.
+        device: Where to compute.
+        dtype: Type of the forward pass.
+        n_views: Views of each scan.
+        factory: The ``model.factory`` that the checkpoints may name, see ``load_model``.
+
     Raises:
-        CheckpointError: If one is missing or damaged, or they were trained with different voxel
-            sizes or margins.
+        CheckpointError: If one is missing or damaged or names another factory, or they were
+            trained on voxels of different size.
     """
-    members = [(path, *load_model(path)) for path in paths]
+    members = [(path, *load_model(path, factory)) for path in paths]
     first, _, meta = members[0]
     for path, _, other in members[1:]:
         if (other.spacing_mm, other.margin_mm) != (meta.spacing_mm, meta.margin_mm):
@@ -119,5 +130,7 @@ def load_ensemble(
                 f"of {other.margin_mm:g} mm, but {first} with {meta.spacing_mm:g} mm and "
                 f"{meta.margin_mm:g} mm; use checkpoints that were trained with the same settings"
             )
-    loaded = tuple((fuse(model).to(device), other) for _, model, other in members)
+    loaded = tuple(
+        (for_inference(model, other.model).to(device), other) for _, model, other in members
+    )
     return Ensemble(loaded, device, dtype, n_views)

@@ -1,8 +1,9 @@
 """The network, what it sees of a scan, and where it runs.
 
-HU ──normalise()──▶ [0, 1] ──build_model(config), fuse()──▶ logits
+HU ──normalise()──▶ [0, 1] ──build_model(config), for_inference()──▶ logits
 """
 
+from nodule_det.model.build import build_model, field_of, for_inference
 from nodule_det.model.device import (
     channels_last,
     choose_device,
@@ -14,21 +15,29 @@ from nodule_det.model.device import (
     set_up_backends,
 )
 from nodule_det.model.fused import fuse
-from nodule_det.model.unet import build_model, stride
+from nodule_det.model.own import require_same_shape
+from nodule_det.model.receptive_field import ReceptiveField, reach_vox, receptive_field
+from nodule_det.model.unet import stride
 from nodule_det.model.window import WINDOW_HU, normalise
 
 __all__ = [
     "WINDOW_HU",
+    "ReceptiveField",
     "build_model",
     "channels_last",
     "choose_device",
     "choose_precision",
+    "field_of",
+    "for_inference",
     "fuse",
     "is_out_of_memory",
     "job_memory_bytes",
     "keep_freed_pages",
     "normalise",
+    "reach_vox",
+    "receptive_field",
     "release_freed_pages",
+    "require_same_shape",
     "set_up_backends",
     "stride",
 ]

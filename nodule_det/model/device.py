@@ -129,6 +129,8 @@ def channels_last(model: nn.Module) -> nn.Module:
     which ``Tensor.contiguous(memory_format=...)`` leaves as they are because both layouts hold
     their values in the same order.  Convolution kernels are chosen by the strides, not the order.
     """
+    if any(tensor.dim() == 4 for tensor in (*model.parameters(), *model.buffers())):
+        return model  # torch refuses to lay out 4-D weights, which own networks may have
     return model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload, no-any-return]
 
 

@@ -29,7 +29,7 @@ RESIDUAL_UNITS = 2
 """Convolutions of a residual unit, as in MONAI's examples."""
 
 
-def build_model(config: ModelConfig) -> nn.Module:
+def build_unet(config: ModelConfig) -> nn.Module:
     """Build an untrained network; its weights come from torch's global generator.
 
     Returns:

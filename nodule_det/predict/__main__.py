@@ -230,7 +230,7 @@ def predictor(config: PredictConfig, members: Sequence[Path], keys: Keys) -> tup
 
     device = choose_device(config.device)
     dtype = choose_precision(config.precision, device)
-    ensemble = load_ensemble(members, device, dtype, config.views)
+    ensemble = load_ensemble(members, device, dtype, config.views, config.factory)
     meta = ensemble.meta
     settings = StoreConfig(spacing_mm=meta.spacing_mm, margin_mm=meta.margin_mm)
     if ensemble.n_passes > 1:

@@ -184,6 +184,7 @@ class _Loop:
                 trainer.model,
                 trainer.validation_scans,
                 trainer.config,
+                trainer.meta.receptive_field,
                 device=trainer.device,
                 dtype=trainer.dtype,
                 world=world,

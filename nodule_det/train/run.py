@@ -20,10 +20,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from nodule_det import __version__
 from nodule_det.analysis.interval import few_units
-from nodule_det.checkpoint import Meta, load_checkpoint
+from nodule_det.checkpoint import Checkpoint, Meta, load_checkpoint
 from nodule_det.config.train import TrainConfig
 from nodule_det.data.feed.feed import make_feed
 from nodule_det.data.feed.plan import EpochPlan
@@ -31,11 +32,14 @@ from nodule_det.data.store import Store, StoredScan, open_store
 from nodule_det.errors import ConfigError, ExitCode, NoduleDetError, StoreError
 from nodule_det.files import write_json
 from nodule_det.model import (
+    ReceptiveField,
     build_model,
     channels_last,
     choose_device,
     choose_precision,
+    field_of,
     keep_freed_pages,
+    require_same_shape,
     set_up_backends,
 )
 from nodule_det.runs import RunFolder, RunResult, RunStatus, new_run_dir
@@ -84,7 +88,7 @@ def run(config: TrainConfig) -> int:
     device = choose_device(config.device, local_rank=int(os.environ.get("LOCAL_RANK", "0")))
     dtype = choose_precision(config.precision, device)
     if config.run_dir is None or not RunFolder(Path(config.run_dir)).result.exists():
-        refuse_unfit_data(config)
+        refuse_unfit(config)
     keep_freed_pages()
     set_up_backends(device, dtype)
     with world(device.type) as processes:
@@ -103,16 +107,19 @@ def run(config: TrainConfig) -> int:
         return ExitCode.STOPPED if result.status is RunStatus.STOPPED else ExitCode.COMPLETE
 
 
-def refuse_unfit_data(config: TrainConfig) -> None:
-    """Refuse unusable data before a run folder is created.
+def refuse_unfit(config: TrainConfig) -> None:
+    """Refuse data and networks that no run can begin with, before there is a run folder.
 
     Raises:
-        ConfigError: If the store or a fold of it does not exist, or patches do not fit its scans.
+        ConfigError: If the store or a fold of it does not exist, patches do not fit its scans, or
+            ``model.factory`` does not return a network that maps a patch to its logits.
     """
     try:
         store = open_store(config.store)
         EpochPlan(trained_on(store, config), config)
         held_out(store, config)
+        if config.model.factory:
+            require_same_shape(build_model(config.model), config.model, config.patches.size_vox)
     except StoreError as error:
         raise ConfigError(str(error)) from error
 
@@ -201,10 +208,13 @@ class Session:
         config, last = self.config, self.folder.checkpoint_last
         store = open_store(config.store)
         torch.manual_seed(config.seed)
-        model = channels_last(build_model(config.model).to(self.device))
+        model = build_model(config.model)
+        checkpoint = load_checkpoint(last) if last.exists() else None
+        meta = _meta(config, store, _measured(model, config, checkpoint))
+        model = channels_last(model.to(self.device))
         trainer = Trainer(
             config=config,
-            meta=_meta(config, store),
+            meta=meta,
             model=model,
             optimizer=make_optimizer(model, config.optim, self.device),
             scaler=torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16),
@@ -220,8 +230,8 @@ class Session:
             device=self.device,
             dtype=self.dtype,
         )
-        if last.exists():
-            trainer.restore(load_checkpoint(last), last)
+        if checkpoint is not None:
+            trainer.restore(checkpoint, last)
             log.info("resuming at step %d of %d", trainer.state.step, trainer.total_steps)
         if self.processes.first:
             state = trainer.state
@@ -250,6 +260,7 @@ class Session:
             trainer.model,
             open_store(self.config.store).validation(fold),
             self.config,
+            trainer.meta.receptive_field,
             device=self.device,
             dtype=self.dtype,
             world=self.processes,
@@ -315,12 +326,44 @@ def held_out(store: Store, config: TrainConfig) -> tuple[StoredScan, ...]:
     return tuple(scans[i] for i in sorted(drawn))
 
 
-def _meta(config: TrainConfig, store: Store) -> Meta:
+def _measured(
+    model: nn.Module, config: TrainConfig, last: Checkpoint | None
+) -> ReceptiveField | None:
+    """Return the receptive field of a network of the user's own, from the checkpoint if it has it.
+
+    Raises:
+        ConfigError: If the network does not map a patch to logits of the same shape.
+    """
+    if not config.model.factory:
+        return None
+    if last is not None and last.meta.measured is not None:
+        return last.meta.measured
+    field = field_of(model, config.model, config.patches.size_vox)
+    log.info("%s: %s", config.model.factory, described(field))
+    return field
+
+
+def described(field: ReceptiveField) -> str:
+    """Say how scans are searched by a network whose receptive field was measured."""
+    if field.radius_vox is None:
+        return (
+            "an output voxel depends on its whole window (instance or group norm, attention, or a "
+            f"very large reach): scans are searched by overlapping windows of {field.window_vox} "
+            "voxels with Gaussian blending"
+        )
+    return (
+        f"an output voxel sees {field.radius_vox} voxels either way, at a stride of "
+        f"{field.stride_vox}: scans are searched in slabs, with the result of a single pass"
+    )
+
+
+def _meta(config: TrainConfig, store: Store, measured: ReceptiveField | None) -> Meta:
     return Meta(
         model=config.model,
         spacing_mm=store.spacing_mm,
         margin_mm=float(store.settings["margin_mm"]),
         version=__version__,
+        measured=measured,
     )
 
 

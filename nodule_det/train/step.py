@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -103,6 +104,8 @@ class Stepper:
                     self._compute(*batch.parts())
                 torch.cuda.current_stream(trainer.device).wait_stream(self._side)
             else:
+                if trainer.config.model.factory:  # its dropout must not depend on a resume
+                    torch.manual_seed(draw_seed(trainer))
                 self._compute(*batch.parts())
         self._done += 1
 
@@ -179,6 +182,12 @@ class Stepper:
         log.info("the training step is replayed as a CUDA graph (gpu.cuda_graph)")
 
 
+def draw_seed(trainer: Trainer) -> int:
+    """Return the seed of a step's random layers, another one for each step and process."""
+    words = (trainer.config.seed, trainer.state.step, trainer.world.rank)
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0])
+
+
 def wants_graph(trainer: Trainer) -> bool:
     """Return whether to capture the step; logs why not if the setting requests it."""
     if trainer.device.type != "cuda" or not trainer.config.gpu.cuda_graph:
@@ -203,8 +212,10 @@ def _memory_of(trainer: Trainer) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         config = trainer.config
+        network = f"model.filters={config.model.filters}"
+        if config.model.factory:
+            network = f"model.kwargs={config.model.kwargs}"
         raise DeviceMemoryError(
             f"{trainer.device} has no memory left at optim.batch_size={config.optim.batch_size}, "
-            f"patches.size_vox={config.patches.size_vox}, model.filters={config.model.filters}; "
-            "lower one of them"
+            f"patches.size_vox={config.patches.size_vox}, {network}; lower one of them"
         ) from error

@@ -21,7 +21,7 @@ from nodule_det.config.train import TrainConfig
 from nodule_det.data.scan import Finding
 from nodule_det.data.store import StoredScan
 from nodule_det.inference import DeviceVolume, probability_on_device, slab_voxels
-from nodule_det.model import fuse
+from nodule_det.model import ReceptiveField, for_inference
 from nodule_det.train.distributed import World
 from nodule_det.train.partial import PartialValidation
 
@@ -47,6 +47,7 @@ def validate(
     model: nn.Module,
     scans: Sequence[StoredScan],
     config: TrainConfig,
+    field: ReceptiveField,
     *,
     device: torch.device,
     dtype: torch.dtype,
@@ -62,6 +63,7 @@ def validate(
         model: Network on ``device``.
         scans: Held-out scans.
         config: Settings of the run.
+        field: Receptive field of the network.
         device: Where to compute.
         dtype: Type of the forward pass.
         world: The processes that share the work; each receives the whole result.
@@ -73,7 +75,7 @@ def validate(
         The result, or None if ``proceed`` returned False in any process.
     """
     training = model.training
-    searcher = Searcher(fuse(model.eval()), config, device, dtype)
+    searcher = Searcher(for_inference(model.eval(), config.model), config, field, device, dtype)
     done = {} if partial is None else dict(partial.found)
     todo = [i for i, scan in enumerate(scans) if scan.series_uid not in done]
     mine: dict[str, ScanCandidates] = {}
@@ -110,16 +112,23 @@ class Searcher:
     the peaks of the previous one.
 
     Args:
-        model: Network on ``device``, with fused layers.
+        model: Network on ``device``, in its form for inference.
         config: Settings of the run.
+        field: Receptive field of the network.
         device: Where to compute.
         dtype: Type of the forward pass.
     """
 
     def __init__(
-        self, model: nn.Module, config: TrainConfig, device: torch.device, dtype: torch.dtype
+        self,
+        model: nn.Module,
+        config: TrainConfig,
+        field: ReceptiveField,
+        device: torch.device,
+        dtype: torch.dtype,
     ) -> None:
-        self._model, self._config, self._device, self._dtype = model, config, device, dtype
+        self._model, self._config, self._field = model, config, field
+        self._device, self._dtype = device, dtype
         self._slab_bytes = int(config.validation.slab_gb * 2**30)
 
     def search(
@@ -144,10 +153,9 @@ class Searcher:
         return volume.pin_memory() if self._device.type == "cuda" else volume
 
     def _probability(self, volume: torch.Tensor) -> PeakVolume:
-        config = self._config.model
         _, probability = probability_on_device(
-            self._model, config, volume, dtype=self._dtype,
-            max_voxels=slab_voxels(config, self._device, self._slab_bytes),
+            self._model, self._field, volume, dtype=self._dtype,
+            max_voxels=slab_voxels(self._field, self._device, self._slab_bytes),
         )  # fmt: skip
         if self._device.type == "cpu":
             return HostVolume(probability.numpy())

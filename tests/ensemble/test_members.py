@@ -34,7 +34,8 @@ def volume():
 
 def alone(path, volume):
     (model, meta) = load_ensemble([path], CPU, torch.float32).members[0]
-    return predict_volume(model, meta.model, volume, device=CPU, dtype=torch.float32).probability
+    field = meta.receptive_field
+    return predict_volume(model, field, volume, device=CPU, dtype=torch.float32).probability
 
 
 def test_one_network_and_one_view_equal_that_network_exactly(two, volume):
@@ -79,5 +80,6 @@ def test_networks_may_differ_in_architecture_but_not_in_voxel_size(tmp_path, two
 
 def test_fusing_leaves_the_mean_unchanged(two, volume):
     model, meta = load_ensemble(two[:1], CPU, torch.float32).members[0]
-    again = predict_volume(fuse(model), meta.model, volume, device=CPU, dtype=torch.float32)
+    field = meta.receptive_field
+    again = predict_volume(fuse(model), field, volume, device=CPU, dtype=torch.float32)
     np.testing.assert_allclose(again.probability, alone(two[0], volume), atol=1e-5)

@@ -8,7 +8,7 @@ import torch
 from nodule_det.candidates import ScanCandidates
 from nodule_det.data.store import open_store
 from nodule_det.froc import MISSED
-from nodule_det.model import build_model
+from nodule_det.model import build_model, receptive_field
 from nodule_det.train.distributed import World
 from nodule_det.train.validate import lesions_of, match, validate
 from tests.train.tiny_run import tiny
@@ -27,6 +27,7 @@ def test_an_interrupted_validation_returns_none_and_keeps_the_mode(store, tmp_pa
         model,
         open_store(store).validation(0),
         config,
+        receptive_field(config.model),
         device=torch.device("cpu"),
         dtype=torch.float32,
         world=World(),
@@ -67,6 +68,7 @@ def test_a_validation_lists_every_scan_and_counts_every_lesion(store, tmp_path):
         build_model(config.model),
         open_store(store).validation(0),
         config,
+        receptive_field(config.model),
         device=torch.device("cpu"),
         dtype=torch.float32,
         world=World(),

@@ -105,6 +105,11 @@ class Feed:
         return vary_intensity(batch, intensity, noise_seed(self._config.seed, epoch, step, rank))
 
 
+OWN_BYTES_PER_VOXEL = 4096
+"""Memory of a training step per voxel of a batch, assumed of a network of ``model.factory``: about
+32 channels at full resolution, 32 times, in fp32."""
+
+
 def cutting_threads(wanted: int) -> int:
     """Return how many CPU threads cut patches for a GPU: the setting, or all cores but one, 1-8."""
     if wanted:
@@ -123,6 +128,8 @@ def feed_budget_bytes(config: TrainConfig, device: torch.device) -> int:
         return int(config.feed.memory_gb * GIB)
     free, total = torch.cuda.mem_get_info(device)
     per_voxel = config.model.filters * (54 if config.model.full_resolution else 10)
+    if config.model.factory:
+        per_voxel = OWN_BYTES_PER_VOXEL
     step = config.optim.batch_size * config.patches.size_vox**3 * per_voxel
     return max(0, free - max(total // 4, 2 * step + 2 * GIB))
 

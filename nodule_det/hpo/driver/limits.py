@@ -28,8 +28,8 @@ class ResourceLimits:
 
     Args:
         trials: All trials of the study; the complete ones show what fits and how long it takes.
-        config: Settings of the study.  With the user's own ``command`` nothing is refused, since
-            its architecture is unknown.
+        config: Settings of the study; those of a training command or network of the user's own
+            (``command``, ``train.model.factory``) say nothing about its architecture.
     """
 
     def __init__(self, trials: Sequence[Trial], config: HpoConfig) -> None:
@@ -38,8 +38,9 @@ class ResourceLimits:
 
     @property
     def limited(self) -> bool:
-        """Whether any training can be refused."""
-        forecast = self._config.forecast.refuse and not self._config.command
+        """Whether anything can be refused at all."""
+        ours = not (self._config.command or self._config.train.model.factory)
+        forecast = self._config.forecast.refuse and ours
         limits = self._config.dispatcher.memory_gb or time_limit_s(self._config)[0]
         return bool(forecast and limits)
 

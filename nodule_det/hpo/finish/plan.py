@@ -104,6 +104,11 @@ def finish_plan(
         ConfigError: If the store has too few folds, or lacks a requested one.
     """
     train = train_settings(header)
+    if train.model.factory and train.model.factory != config.factory:
+        raise ConfigError(
+            f"the study trains model.factory={train.model.factory}, which runs code outside "
+            f"nodule_det; if you trust that code, add factory={train.model.factory}"
+        )
     of_fold = fold_points(train.store, folds, config.folds, config.selection)
     points = {
         contender.training(seed, fold): {**contender.trial.params, **held_out, "seed": seed}

@@ -20,6 +20,9 @@ from nodule_det.errors import ConfigError
 from nodule_det.hpo.space.space import Space, Value
 from nodule_det.hpo.training.command import override_words
 
+CODE = ("model.factory", "model.kwargs")
+"""Settings that decide which code runs.  A search space may come from elsewhere, so it must not."""
+
 CHECKED_POINTS = 200
 """Number of random points of a space that are checked."""
 
@@ -35,8 +38,15 @@ def check_space(space: Space, train: TrainConfig, seed: int = 0) -> None:
     Raises:
         ConfigError: If a name or a point is refused.
     """
-    known = [name for name, _ in settings(TrainConfig) if name != "run_dir"]  # each has its own
+    known = [name for name, _ in settings(TrainConfig) if name not in ("run_dir", *CODE)]
     for parameter in space:
+        if parameter.name in CODE:
+            raise ConfigError(
+                f"the search space has {parameter.name}, which names code to run; set "
+                f"train.{parameter.name} on the command line instead"
+            )
+        if parameter.name.startswith("model.kwargs.") and train.model.factory:
+            continue
         if parameter.name not in known:
             raise ConfigError(
                 f"the search space has {parameter.name}, which is not a setting of the train "
@@ -75,7 +85,8 @@ def with_params(config: Config, params: Mapping[str, Value]) -> Config:
             below.setdefault(head, {})[rest] = value
     changes: dict[str, Any] = {name: _as_type_of(config, name, v) for name, v in here.items()}
     for head, inner in below.items():
-        changes[head] = with_params(getattr(config, head), inner)
+        part = changes.get(head, getattr(config, head))
+        changes[head] = part | inner if isinstance(part, dict) else with_params(part, inner)
     return replace(config, **changes)  # type: ignore[type-var]
 
 

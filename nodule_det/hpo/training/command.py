@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import Path
@@ -45,14 +45,24 @@ def as_override(name: str, value: object) -> str:
     Example:
         >>> as_override("optim.lr", 0.0003), as_override("model.residual", True)
         ('optim.lr=0.0003', 'model.residual=true')
+        >>> as_override("model.kwargs", {"spatial_dims": 3, "strides": [1, 2]})
+        'model.kwargs={spatial_dims:3,strides:[1,2]}'
     """
+    return f"{name}={_word(value)}"
+
+
+def _word(value: object) -> str:
     if isinstance(value, Enum):
         value = value.value
     if value is None or isinstance(value, bool):
-        return f"{name}={'null' if value is None else str(value).lower()}"
+        return "null" if value is None else str(value).lower()
     if isinstance(value, float):
-        return f"{name}={value!r}"
-    return f"{name}={_quoted(value) if isinstance(value, str) else value}"
+        return repr(value)
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{_word(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(_word, value)) + "]"
+    return _quoted(value) if isinstance(value, str) else str(value)
 
 
 _BARE = re.compile(r"(\.{1,2}/)?[A-Za-z_/][\w/.@%+-]*", re.ASCII)

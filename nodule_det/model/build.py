@@ -1,0 +1,58 @@
+"""The network that the settings describe, built-in or of the user's own, and its inference form.
+
+ModelConfig ──build_model()──▶ network ──for_inference()──▶ the same, faster
+                                      └─field_of()──▶ ReceptiveField
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from nodule_det.config.train import ModelConfig
+from nodule_det.model.fused import fuse
+from nodule_det.model.own import build_own, logits_in_full_precision, require_same_shape
+from nodule_det.model.probe import measure
+from nodule_det.model.receptive_field import ReceptiveField, receptive_field
+from nodule_det.model.unet import build_unet
+
+
+def build_model(config: ModelConfig) -> nn.Module:
+    """Build an untrained network; its weights come from torch's global generator.
+
+    Returns:
+        Module from (n, 1, z, y, x) float in [0, 1] to (n, 1, z, y, x) logits; z, y, x must be
+        multiples of its stride.
+
+    Raises:
+        ConfigError: If ``model.factory`` does not return a network.
+    """
+    return build_own(config) if config.factory else build_unet(config)
+
+
+def field_of(model: nn.Module, config: ModelConfig, patch_vox: int) -> ReceptiveField:
+    """Compute the receptive field of the built-in network, or measure that of another one.
+
+    Args:
+        model: The network, on the CPU.
+        config: Its settings.
+        patch_vox: Edge of the patches that it is trained on.
+
+    Raises:
+        ConfigError: If the network does not map a patch to logits of the same shape.
+    """
+    if not config.factory:
+        return receptive_field(config)
+    require_same_shape(model, config, patch_vox)
+    return measure(model, patch_vox)
+
+
+def for_inference(model: nn.Module, config: ModelConfig) -> nn.Module:
+    """Copy a network into its form for inference: fused where it is the built-in one.
+
+    Args:
+        model: Network in evaluation mode, in fp32.
+        config: Its settings.
+    """
+    if config.factory:
+        return logits_in_full_precision(model)
+    return fuse(model)
