@@ -23,6 +23,7 @@ from nodule_det.config.train import ModelConfig
 from nodule_det.errors import CheckpointError, UnwrittenError
 from nodule_det.files import replacing
 from nodule_det.model import ReceptiveField, build_model, receptive_field
+from nodule_det.untrusted import open_regular
 
 FORMAT = 1
 
