@@ -209,22 +209,8 @@ def _sizes(job: AuditJob) -> Iterator[AuditFinding]:
             f"{len(tiny)} of {n} diameters, in {scans} scans, are below {TINY_MM:g} mm, the median "
             f"is {np.median(diameter):.2g} mm: are they in cm? Convert them to mm",
         )
-    elif len(small) >= 3 and len(small) >= 0.08 * n:
-        yield _size_finding(
-            job,
-            RADII,
-            small,
-            f"{len(small)} of {n} diameters are below {SMALL_MM:g} mm, where nodules are not "
-            "annotated as a rule: are they radii? Double them",
-        )
-    elif (gained := _found_at_twice_the_size(job)) >= max(3, 0.2 * n):
-        yield _size_finding(
-            job,
-            RADII,
-            np.flatnonzero(~job.matched.found),
-            f"{gained} of {n} lesions are missed, but have a candidate within one diameter of the "
-            "centre: are the diameters radii (then double them), or are candidates imprecise?",
-        )
+    else:
+        yield from _radii(job, small)
     if len(huge):
         yield _size_finding(
             job,
@@ -235,20 +221,54 @@ def _sizes(job: AuditJob) -> Iterator[AuditFinding]:
         )
 
 
-def _size_finding(job: AuditJob, code: str, rows: IntArray, message: str) -> AuditFinding:
+def _radii(job: AuditJob, small: IntArray) -> Iterator[AuditFinding]:
+    """Notice radii in place of diameters: in many lesions, or in those of some scans.
+
+    Halved, a nodule of 6 mm falls below the size at which nodules are annotated, and one whose
+    candidate is half a radius off its centre is missed.
+    """
+    n, n_scans = len(job.lesions), len(np.unique(job.lesions.case))
+    gained = _found_at_twice_the_size(job)
+    if len(small):
+        scans = len(np.unique(job.lesions.case[small]))
+        yield _size_finding(
+            job,
+            RADII,
+            small,
+            f"{len(small)} of {n} diameters, in {scans} of {n_scans} scans with lesions, are below "
+            f"{SMALL_MM:g} mm, where nodules are not annotated as a rule: are they radii? "
+            "Double them, in these scans or in all",
+            Level.WARNING if len(small) >= max(3, 0.08 * n) else Level.NOTE,
+        )
+    elif len(gained) >= max(2, 0.03 * n):
+        scans = len(np.unique(job.lesions.case[gained]))
+        yield _size_finding(
+            job,
+            RADII,
+            gained,
+            f"{len(gained)} of {n} lesions, in {scans} of {n_scans} scans with lesions, are "
+            "missed, but have a candidate within one diameter of the centre: are the diameters radii (then "
+            "double them), or are candidates imprecise?",
+            Level.WARNING if len(gained) >= max(3, 0.2 * n) else Level.NOTE,
+        )
+
+
+def _size_finding(
+    job: AuditJob, code: str, rows: IntArray, message: str, level: Level = Level.WARNING
+) -> AuditFinding:
     shown = tuple(lesion_row(job.lesions, row) for row in rows[:SHOWN])
-    return AuditFinding(Level.WARNING, code, message, shown)
+    return AuditFinding(level, code, message, shown)
 
 
-def _found_at_twice_the_size(job: AuditJob) -> int:
-    missed = job.lesions.take(np.flatnonzero(~job.matched.found))
-    if not len(missed):
-        return 0
-    larger = Lesions(missed.case, missed.world_mm, 2 * missed.diameter_mm)
+def _found_at_twice_the_size(job: AuditJob) -> IntArray:
+    """Return the missed lesions that would be found if their diameters were twice as large."""
+    missed = np.flatnonzero(~job.matched.found)
+    table = job.lesions.take(missed)
+    larger = Lesions(table.case, table.world_mm, 2 * table.diameter_mm)
     again = match(
         job.matched.cases, larger, job.candidates, drop_unknown_candidates=True, drop_nan=True
     )
-    return int(again.found.sum())
+    return missed[again.found]
 
 
 def _excluded(excluded: Lesions) -> Iterator[AuditFinding]:

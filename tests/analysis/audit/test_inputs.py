@@ -109,6 +109,32 @@ def test_radii_in_place_of_diameters_are_noticed():
     assert "are they radii?" in sized(lambda d: d / 2).findings()["diameters_are_radii"].message
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_radii_in_a_fifth_of_the_scans_are_noticed(seed):
+    good = correct(seed)
+    some = set(good.cases[::5])
+    rows = [(*r[:4], r[4] / 2) if r[0] in some else r for r in good.lesions]
+    finding = good.change(lesions=rows).findings()["diameters_are_radii"]
+    assert {row["case"] for row in finding.rows} <= some
+    assert "scans with lesions, are" in finding.message
+
+
+def test_near_misses_in_two_scans_suggest_radii_there():
+    # 8 mm lesions in 20 scans, all found, but in two scans by candidates 6 mm off.
+    cases = tuple(f"s{k}" for k in range(40))
+    lesions = [(case, 10.0 * k, 0.0, 0.0, 8.0) for k, case in enumerate(cases[:20])]
+    candidates = [
+        (case, x + (6.0 if case in ("s3", "s7") else 1.0 * (-1) ** k), 0.0, 0.0, 0.5 + k / 100)
+        for k, (case, x, *_) in enumerate(lesions)
+    ]
+    finding = GOOD.change(
+        cases=cases, lesions=lesions, candidates=candidates, excluded=[]
+    ).findings()["diameters_are_radii"]
+    assert finding.level.value == "note"
+    assert "2 of 20 lesions, in 2 of 20 scans with lesions, are missed" in finding.message
+    assert {row["case"] for row in finding.rows} == {"s3", "s7"}
+
+
 def test_lesions_that_all_but_touch_a_candidate_suggest_radii():
     # Candidates 4.3 mm off in any direction, where 8 mm lesions reach 4 mm.
     signs = np.random.default_rng(0).choice([-2.5, 2.5], (len(GOOD.candidates), 3))
