@@ -47,7 +47,7 @@ def as_numbers(values: Any, what: str) -> FloatArray:
             cells = [np.nan if _is_missing(cell) else cell for cell in array.flat]
             array = np.array(cells, np.float64).reshape(array.shape)
         return np.asarray(array, np.float64)
-    except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+    except (TypeError, ValueError, RuntimeError, AttributeError, OverflowError) as error:
         raise FrocInputError(
             f"{what} cannot be read as numbers ({error}): pass a list or array of real numbers"
         ) from None

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -461,5 +462,5 @@ def read(fp_per_scan: FloatArray, sensitivity: FloatArray, rates: FloatArray) ->
 
 def check_upper(upper: float) -> None:
     """Refuse an end of the area that is not a positive number."""
-    if not (np.isfinite(upper) and upper > 0):
+    if not (isinstance(upper, Real) and 0 < upper < np.inf):
         raise FrocInputError(f"upper={upper} must be a positive number of false positives per scan")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 
@@ -105,8 +106,21 @@ class Events:
 
 def check_resamples(bootstrap: int) -> None:
     """Refuse a number of resamples that has no spread."""
+    if not isinstance(bootstrap, Integral) or isinstance(bootstrap, bool):
+        raise FrocInputError(f"bootstrap={bootstrap!r} must be a whole number, such as 1000")
     if bootstrap < 2:
         raise FrocInputError(f"bootstrap={bootstrap} is too few resamples; use 1000")
+
+
+def seeded(seed: int) -> np.random.Generator:
+    """Return the generator of a seed.
+
+    Raises:
+        FrocInputError: If it is not a whole number of at least 0.
+    """
+    if not isinstance(seed, Integral) or isinstance(seed, bool) or seed < 0:
+        raise FrocInputError(f"seed={seed!r} must be a whole number of at least 0")
+    return np.random.default_rng(int(seed))
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from nodule_det.analysis.bootstrap import (
     check_resamples,
     gamma_weights,
     leave_one_out,
+    seeded,
     units_of,
 )
 from nodule_det.analysis.interval import (
@@ -130,7 +131,7 @@ def compare(
     """
     _check_same(first, second)
     _check_settings(bootstrap, permutations, detect)
-    units, rng = units_of(first.cases, patients), np.random.default_rng(seed)
+    units, rng = units_of(first.cases, patients), seeded(seed)
     pair = _Pair(first, second, units, upper)
     spread = pair.differences(gamma_weights(units, bootstrap, rng))
     swapped = _swapped(first, second, units, permutations, upper, rng)

@@ -18,6 +18,7 @@ from nodule_det.analysis.bootstrap import (
     draw_weights,
     gamma_weights,
     leave_one_out,
+    seeded,
     units_of,
 )
 from nodule_det.analysis.interval import (
@@ -151,7 +152,7 @@ def analyse(
     curve, rates = froc_curve(matched), np.asarray(CPM_RATES)
     at = np.concatenate([rates, BAND_RATES])
     values = _columns(np.array([pauc(curve, upper)]), sensitivity_at(curve, at)[None])[0]
-    draw = _Draw(matched, units, upper, at, np.random.default_rng(seed), bootstrap)
+    draw = _Draw(matched, units, upper, at, seeded(seed), bootstrap)
     bounds, n_undefined = draw.bounds(values, kind)
     pairs = list(zip(bounds.low.tolist(), bounds.high.tolist(), strict=True))
     kept = slice(int(np.searchsorted(curve.fp_per_scan, max(upper, *at), side="right")) + 1)

@@ -11,6 +11,7 @@ way, and one candidate may detect two lesions.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from numbers import Real
 
 import numpy as np
 
@@ -164,5 +165,5 @@ def mask_iou_rules(
 
 
 def _check_iou(least_iou: float) -> None:
-    if not 0 < least_iou <= 1:
-        raise FrocInputError(f"iou={least_iou:g} must be above 0 and at most 1, such as 0.1")
+    if not (isinstance(least_iou, Real) and 0 < least_iou <= 1):
+        raise FrocInputError(f"iou={least_iou} must be above 0 and at most 1, such as 0.1")

@@ -23,7 +23,12 @@ from typing import Any
 
 import numpy as np
 
-from nodule_det.analysis.bootstrap import check_resamples, gamma_weights, units_of
+from nodule_det.analysis.bootstrap import (
+    check_resamples,
+    gamma_weights,
+    seeded,
+    units_of,
+)
 from nodule_det.analysis.interval import few_units, pseudo_lesions
 from nodule_det.arrays import FloatArray, IntArray
 from nodule_det.froc import Matched
@@ -107,7 +112,7 @@ def _merit(
         what = "lesion" if len(normal) else "scan without lesions"
         reason = f"there is no {what} among {matched.n_cases} scans"
         return Jafroc(n_normal=len(normal), reason=reason)
-    units, rng = units_of(matched.cases, patients), np.random.default_rng(seed)
+    units, rng = units_of(matched.cases, patients), seeded(seed)
     by_name = np.argsort(matched.cases, kind="stable")  # scans in any order, equal sums
     normal = by_name[np.isin(by_name, normal)]
     wins = _wins(matched, normal)

@@ -19,7 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from nodule_det.analysis.bootstrap import resample
+from nodule_det.analysis.bootstrap import (
+    resample,
+    seeded,
+)
 from nodule_det.arrays import IntArray
 from nodule_det.errors import FrocInputError
 from nodule_det.froc import CPM_RATES, Candidates, Matched, froc_curve, sensitivity_at
@@ -85,7 +88,7 @@ def challenge_figures(
         FrocInputError: If there is no lesion, or none in any resample.
     """
     read = sensitivity_at(froc_curve(matched), CPM_RATES)
-    drawn = resample(matched, bootstrap, np.random.default_rng(seed)).sensitivity
+    drawn = resample(matched, bootstrap, seeded(seed)).sensitivity
     if not len(drawn):
         raise FrocInputError(
             f"none of {bootstrap} resamples of {matched.n_cases} scans holds a lesion, so there is "

@@ -139,8 +139,13 @@ def as_patients(patients: Any, scans: Any, cases: StrArray) -> dict[str, str] | 
     if _is_path(patients):
         return read_patients(str(patients), ScanList(cases, None))
     if _is_table(patients) and PATIENT in _names(patients, "patients"):
-        ids = _case(patients, _names(patients, "patients"), "patients")
-        return dict(zip(ids.tolist(), list(patients[PATIENT]), strict=True))
+        ids, names = _case(patients, _names(patients, "patients"), "patients"), patients[PATIENT]
+        if len(ids) != len(names):
+            raise FrocInputError(
+                f"the table of patients has {len(ids)} scans and {len(names)} patients: it needs "
+                "one patient for each scan"
+            )
+        return dict(zip(ids.tolist(), list(names), strict=True))
     if hasattr(patients, "items"):
         return {str(scan): patient for scan, patient in patients.items()}
     raise FrocInputError(
@@ -150,7 +155,16 @@ def as_patients(patients: Any, scans: Any, cases: StrArray) -> dict[str, str] | 
 
 
 def _is_path(table: Any) -> bool:
-    return isinstance(table, str | PathLike)
+    """Return whether a table is a path; text that cannot be one is refused."""
+    if not isinstance(table, str | PathLike):
+        return False
+    try:
+        if "\0" in str(table):
+            raise ValueError("it has a null byte")
+        Path(table).exists()
+    except (OSError, ValueError) as error:
+        raise FrocInputError(f"{str(table)[:100]!r} is not a path of a file ({error})") from None
+    return True
 
 
 def _is_table(table: Any) -> bool:

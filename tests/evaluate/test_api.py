@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from nodule_det.errors import FrocInputError
 from nodule_det.evaluate import Boxes, Masks, evaluate
 from nodule_det.evaluate.example import write_example
 from nodule_det.evaluate.reading import SIZE, read_job
-from nodule_det.froc import match
+from nodule_det.froc import Lesions, match
 from tests.data.scan_files import UPRIGHT, write_file
 
 
@@ -250,3 +251,70 @@ def test_masks_decide_where_they_are_asked_for(tmp_path):
     found = FOUND | {"world_mm": UPRIGHT.to_world([[0, 0, 0], [99, 0, 0]])}
     done = evaluate(found, lesions, scans=SCANS, hit=Masks(tmp_path), bootstrap=2)
     assert done.matched.found.tolist() == [True, False]
+
+
+HERE = FOUND | {"world_mm": [[1, 0, 0], [50, 0, 0]]}
+ODD = {
+    "complex scores": (HERE | {"score": [1j, 2]}, {}, "complex128"),
+    "dates as scores": (HERE | {"score": pd.to_datetime(["2020", "2021"])}, {}, "datetime64"),
+    "words as scores": (HERE | {"score": ["0.9", "x"]}, {}, "cannot be read as numbers"),
+    "integers beyond floats": (HERE | {"score": [10**400, 1]}, {}, "cannot be read as numbers"),
+    "one score for all": (HERE | {"score": 0.5}, {}, "expected (2, 3) and (2,)"),
+    "one id for all": (HERE | {"case": "a"}, {}, "must be one id for each row"),
+    "missing ids": (HERE | {"case": pd.array(["a", pd.NA])}, {}, "row 1 has none"),
+    "points of unequal length": (HERE | {"world_mm": [[0, 0], [1]]}, {}, "cannot be read"),
+    "two columns of scores": (HERE | {"probability": [1, 2]}, {}, "probability and score"),
+    "nothing": (None, {}, "must be a DataFrame, a dict of arrays or the path"),
+    "rows": ([("a", 0, 0, 0, 0.5)], {}, "must be a DataFrame, a dict of arrays or the path"),
+    "an array": (np.zeros((3, 5)), {}, "must be a DataFrame, a dict of arrays or the path"),
+    "lesions": (Lesions(["a"], [[0, 0, 0]], [5]), {}, "must be a DataFrame, a dict of arrays"),
+    "a path with a null byte": ("a\0.csv", {}, "it has a null byte"),
+    "a path that is too long": ("a" * 5000, {}, "is not a path of a file"),
+    "no list of scans": (HERE, {"scans": None}, "scans must be a list of ids"),
+    "nested scans": (HERE, {"scans": [["a"], ["b"]]}, "must be one id for each row"),
+    "patients as a list": (HERE, {"patients": ["p"] * 5}, "patients must be a dict"),
+    "few patients": (HERE, {"patients": {"case": SCANS, "patient": ["p"]}}, "5 scans and 1 pat"),
+    "a word as the limit": (HERE, {"upper": "x"}, "upper=x must be a positive number"),
+    "no limit": (HERE, {"upper": None}, "upper=None must be a positive number"),
+    "half a resample": (HERE, {"bootstrap": 10.5}, "bootstrap=10.5 must be a whole number"),
+    "no resamples": (HERE, {"bootstrap": None}, "bootstrap=None must be a whole number"),
+    "a negative seed": (HERE, {"seed": -1}, "seed=-1 must be a whole number of at least 0"),
+    "no seed": (HERE, {"seed": None}, "seed=None must be a whole number"),
+    "a word as overlap": (HERE | {"size_mm": np.ones((2, 3))}, {"hit": Boxes("x")}, "iou=x must"),
+    "a class as rule": (HERE, {"hit": Boxes}, "is not a rule"),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_inputs_are_refused_with_our_error(name):
+    candidates, settings, words = ODD[name]
+    with pytest.raises(FrocInputError, match=re.escape(words)):
+        evaluate(candidates, BOXED, **({"scans": SCANS, "bootstrap": 20} | settings))
+
+
+@pytest.mark.parametrize(
+    "score",
+    [
+        np.array([9, 4], np.uint8),
+        [True, False],
+        torch.tensor([True, False]),
+        torch.tensor([0.9, 0.4], dtype=torch.bfloat16, requires_grad=True),
+        pd.array([0.9, 0.4], dtype="Float64"),
+        pd.arrays.SparseArray([0.9, 0.4]),
+        [Decimal("0.9"), Decimal("0.4")],
+        [np.inf, -np.inf],
+    ],
+    ids=lambda score: f"{type(score).__name__}-{getattr(score, 'dtype', '')}",
+)
+def test_scores_of_every_type_are_taken(score):
+    done = evaluate(HERE | {"score": score}, BOXED, scans=SCANS, bootstrap=20)
+    assert done.matched.found.all()
+
+
+def keys(ids):
+    return dict.fromkeys(ids).keys()
+
+
+@pytest.mark.parametrize("kind", [set, iter, pd.Index, pd.Categorical, np.array, keys])
+def test_lists_of_every_type_are_taken(kind):
+    assert evaluate(HERE, BOXED, scans=kind(SCANS), bootstrap=20).froc.n_scans == 5

@@ -247,8 +247,8 @@ def _radii(job: AuditJob, small: IntArray) -> Iterator[AuditFinding]:
             RADII,
             gained,
             f"{len(gained)} of {n} lesions, in {scans} of {n_scans} scans with lesions, are "
-            "missed, but have a candidate within one diameter of the centre: are the diameters radii (then "
-            "double them), or are candidates imprecise?",
+            "missed, but have a candidate within one diameter of the centre: are the "
+            "diameters radii (then double them), or are candidates imprecise?",
             Level.WARNING if len(gained) >= max(3, 0.2 * n) else Level.NOTE,
         )
 
