@@ -1,4 +1,4 @@
-"""Accuracy of the memory prediction: training steps on a CPU against ``hpo/model/cost.py``.
+"""Accuracy of the memory prediction: training steps on a CPU against ``forecast/cost.py``.
 
     python bench/forecast.py [--points 12] [--seed 0] [--precision bf16]
 
@@ -17,7 +17,7 @@ import sys
 import numpy as np
 
 from nodule_det.config.train import Precision, TrainConfig
-from nodule_det.hpo.model.cost import footprint
+from nodule_det.forecast.cost import footprint
 from nodule_det.hpo.space.parsing import read_space
 from nodule_det.hpo.training.check import with_params
 

@@ -23,6 +23,7 @@ from nodule_det.config.train import ModelConfig
 from nodule_det.errors import CheckpointError, UnwrittenError
 from nodule_det.files import replacing
 from nodule_det.model import ReceptiveField, build_model, receptive_field
+from nodule_det.origin import UNKNOWN, ScanRecord
 from nodule_det.untrusted import open_regular
 
 FORMAT = 1
@@ -55,6 +56,7 @@ class Meta:
         version: Version of this package.
         step: Number of optimiser steps.
         measured: Receptive field of a network of the user's own; None for the built-in one.
+        scans: Scans that it was trained and selected on; unknown for earlier versions.
     """
 
     model: ModelConfig
@@ -63,6 +65,7 @@ class Meta:
     version: str
     step: int = 0
     measured: ReceptiveField | None = None
+    scans: ScanRecord = UNKNOWN
 
     @property
     def receptive_field(self) -> ReceptiveField:
@@ -86,9 +89,12 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     Raises:
         UnwrittenError: If it cannot be written; an existing file is left unchanged.
     """
+    meta = asdict(checkpoint.meta)
+    del meta["scans"]  # earlier versions refuse a meta with names that they do not know
     content = {
         "format": FORMAT,
-        "meta": asdict(checkpoint.meta),
+        "meta": meta,
+        "scans": checkpoint.meta.scans.as_dict(),
         "weights": checkpoint.weights,
         "training": checkpoint.training,
     }
@@ -97,8 +103,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
             torch.save(content, temporary)
     except (OSError, RuntimeError) as error:  # torch's writer knows no OSError
         raise UnwrittenError(
-            f"checkpoint {path} cannot be written ({_first_line(error)}); is there room, and may "
-            "you write there? The same command goes on from the last whole one"
+            f"checkpoint {path} cannot be written ({_first_line(error)}); check that the disk is "
+            "not full and that you have permission. The same command resumes from the last "
+            "complete checkpoint"
         ) from error
 
 
@@ -109,17 +116,17 @@ def load_checkpoint(path: Path) -> Checkpoint:
         CheckpointError: If the file is missing, damaged, or not a checkpoint of this package.
     """
     if path.is_dir():
-        raise CheckpointError(f"checkpoint {path} is a folder; give a best.pt or last.pt in it")
+        raise CheckpointError(f"checkpoint {path} is a folder; use a best.pt or last.pt in it")
     try:
         content = _read_whole(path)
     except FileNotFoundError:
         raise CheckpointError(
-            f"checkpoint {path} does not exist; give a best.pt or last.pt of a run folder"
+            f"checkpoint {path} does not exist; use a best.pt or last.pt of a run folder"
         ) from None
     except UNREADABLE as error:
         raise CheckpointError(
-            f"checkpoint {path} cannot be read ({_first_line(error)}); the file is damaged or no "
-            "checkpoint: take another one of the run"
+            f"checkpoint {path} cannot be read ({_first_line(error)}); the file is damaged or not "
+            "a checkpoint: use another one of the run"
         ) from error
     try:
         return _understood(content, path)
@@ -141,7 +148,7 @@ def _understood(content: Any, path: Path) -> Checkpoint:
     if content["format"] != FORMAT:
         raise CheckpointError(
             f"checkpoint {path} has format {content['format']}, this version reads {FORMAT}; use "
-            "the nodule_det that wrote it, or a newer one"
+            "the version of nodule_det that wrote it, or a newer one"
         )
     values, weights, training = content["meta"], content["weights"], content["training"]
     _require(values, dict, "meta")
@@ -163,7 +170,8 @@ def _understood(content: Any, path: Path) -> Checkpoint:
             kind = dict if setting.name == "kwargs" else type(setting.default)
             _require(values["model"][setting.name], kind, f"meta.{setting.name}")
     parts = {"model": ModelConfig(**values["model"]), "measured": _field(values.get("measured"))}
-    meta = Meta(**{**values, **parts})
+    scans = ScanRecord.from_dict(content["scans"]) if "scans" in content else UNKNOWN
+    meta = Meta(**{**values, **parts, "scans": scans})
     if bool(meta.model.factory) is (meta.measured is None):
         raise ValueError("a receptive field is stored for networks of model.factory, and only then")
     # apply the limits of a store: a spacing of 0 would need unlimited memory
@@ -177,7 +185,7 @@ def _field(values: dict[str, Any] | None) -> ReceptiveField | None:
 
 def _require(value: object, kind: type | tuple[type, ...], name: str) -> None:
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise TypeError(f"{name} is one {type(value).__name__}")
+        raise TypeError(f"{name} is of type {type(value).__name__}")
 
 
 def _read_whole(path: Path) -> Any:
@@ -203,7 +211,7 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint, path: Path) -> None:
         raise CheckpointError(
             f"checkpoint {path} is of another architecture ({asdict(checkpoint.meta.model)}): "
             f"{len(set(wanted.items()) ^ set(given.items()))} tensors differ, the first is "
-            f"{odd[0]}; take the checkpoint of a run with these settings"
+            f"{odd[0]}; use the checkpoint of a run with these settings"
         )
     model.load_state_dict(checkpoint.weights)
 

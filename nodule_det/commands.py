@@ -24,6 +24,7 @@ COMMANDS = {
     "predict": "Find nodule candidates in new scans",
     "crossval": "Train every fold of a store and pool the results",
     "evaluate": "Compute FROC figures from CSV files of any detector",
+    "score": "Score a model on the test set of a store",
     "report": "Write an HTML report of a training run",
     "baseline": "Run a blob detector, for comparison",
     "demo": "Run the whole chain on phantom scans",

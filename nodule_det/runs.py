@@ -64,6 +64,8 @@ class RunResult:
     n_parameters: int | None = None
     n_validation_scans: int | None = None
     n_validation_lesions: int | None = None
+    n_validations: int | None = None
+    """Checkpoints that the best one was chosen from."""
     n_candidates_dropped: int | None = None
     """Candidates of the best validation discarded because of ``candidates.max_per_scan``."""
     schema: int = RESULT_SCHEMA
@@ -200,6 +202,11 @@ class RunFolder:
     def result(self) -> Path:
         """Outcome of the run."""
         return self.path / "result.json"
+
+    @property
+    def forecast(self) -> Path:
+        """What a dry run said about the run."""
+        return self.path / "forecast.json"
 
     @property
     def curve_figure(self) -> Path:

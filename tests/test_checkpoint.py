@@ -20,6 +20,7 @@ from nodule_det.checkpoint import (
 from nodule_det.config.train import ModelConfig
 from nodule_det.errors import CheckpointError, UnwrittenError
 from nodule_det.model import build_model
+from nodule_det.origin import ScanRecord
 
 META = Meta(ModelConfig(depth=2, filters=4), 0.75, 12.0, "0.1.0", step=7)
 
@@ -61,8 +62,8 @@ def test_a_file_cut_or_whose_weights_changed_is_refused(saved):
     [
         (lambda c: c.update(format=2), r"has format 2, this version reads 1"),
         (lambda c: c.pop("weights"), r"it lacks 'weights'"),
-        (lambda c: c["weights"].update(bias=[1.0]), r"weights\.bias is one list"),
-        (lambda c: c["meta"].update(step="7"), r"meta\.step is one str"),
+        (lambda c: c["weights"].update(bias=[1.0]), r"weights\.bias is of type list"),
+        (lambda c: c["meta"].update(step="7"), r"meta\.step is of type str"),
         (lambda c: c["meta"].update(spacing_mm=0.0), r"store\.spacing_mm=0\.0 must lie in"),
         (lambda c: c["meta"]["model"].pop("depth"), r"it lacks 'depth'"),
     ],
@@ -82,6 +83,31 @@ def test_a_network_of_a_version_without_full_resolution_is_read(saved):
     del content["meta"]["model"]["full_resolution"]
     torch.save(content, path)
     assert load_checkpoint(path).meta.model.full_resolution is False
+
+
+def test_the_scans_that_a_network_has_seen_come_back_and_no_uid_is_written(saved):
+    path, whole = saved
+    record = ScanRecord.of(["1.2.840.1", "1.2.840.2"], ["1.2.840.3"])
+    save_checkpoint(path, replace(whole, meta=replace(META, scans=record)))
+    assert load_checkpoint(path).meta.scans == record
+    assert b"1.2.840" not in path.read_bytes()
+
+
+def test_a_checkpoint_without_a_record_of_scans_is_read_as_unknown(saved):
+    path, _ = saved
+    content = torch.load(path, weights_only=True)
+    del content["scans"]
+    torch.save(content, path)
+    assert not load_checkpoint(path).meta.scans.known
+
+
+@pytest.mark.parametrize("record", [3, {}, {"trained": ["x"], "selected": []}, {"trained": 1}])
+def test_a_record_of_scans_that_is_something_else_is_refused(saved, record):
+    path, _ = saved
+    content = torch.load(path, weights_only=True)
+    torch.save({**content, "scans": record}, path)
+    with pytest.raises(CheckpointError, match=r"last\.pt is not a usable checkpoint"):
+        load_checkpoint(path)
 
 
 def test_a_file_that_would_run_code_is_refused(tmp_path):

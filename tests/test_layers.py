@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "untrusted": "",
     "files": "untrusted",
     "runs": "untrusted",
+    "origin": "errors files untrusted",
     "progress": "",
     "locking": "errors progress untrusted",
     "geometry": "arrays errors",
@@ -39,11 +40,13 @@ MAY_IMPORT = {
     "data.scan": "arrays errors geometry",
     "data.blocks": "arrays data.scan errors",
     "data.store": "arrays data.blocks data.scan errors files geometry untrusted",
+    "data.roles": "config data.scan data.store errors",
+    "forecast": "config data.roles data.store errors progress",
     "data.feed": "arrays config cpus data.blocks data.scan errors geometry progress",
     "plots.findings": "arrays candidates data.scan data.store files froc geometry plots.style",
     "data.readers": "arrays data.scan errors geometry",
     "evaluate": "arrays analysis cli config data.readers data.store errors files froc geometry "
-    "plots.froc_curve tables",
+    "plots.froc_curve tables origin",
     "data.layouts": "arrays config data.readers data.scan errors geometry progress tables "
     "untrusted",
     "data.preprocess": "arrays config data.scan errors geometry",
@@ -54,18 +57,22 @@ MAY_IMPORT = {
     "errors files locking progress tables untrusted",
     "data.__main__": "cli config data.ingest data.layouts data.phantom",
     "model": "config errors",
-    "checkpoint": "config errors files model untrusted",
+    "checkpoint": "config errors files model origin untrusted",
     "inference": "arrays candidates config data.scan errors model",
     "baseline": "arrays candidates cli config data.ingest data.store errors geometry "
     "progress tables",
     "train": "analysis candidates checkpoint cli config data.feed data.scan data.store errors "
-    "files froc inference model plots.findings plots.froc_curve progress runs tables locking "
-    "untrusted",
-    "ensemble": "arrays checkpoint data.scan errors files froc inference model untrusted",
+    "files froc inference model plots.findings plots.froc_curve progress runs tables "
+    "locking untrusted origin forecast data.roles",
+    "ensemble": "arrays checkpoint data.scan errors files froc inference model untrusted origin",
     "predict": "candidates ensemble cli config data.blocks data.ingest data.layouts "
-    "data.preprocess data.readers data.scan errors files inference model locking untrusted",
+    "data.preprocess data.readers data.scan errors files inference model locking "
+    "untrusted origin",
+    "score": "analysis candidates cli config data.store ensemble errors files model origin "
+    "predict progress runs train",
     "report": "arrays analysis cli config data.readers data.scan data.store errors evaluate files "
-    "froc geometry plots.froc_curve plots.style progress runs tables untrusted",
+    "froc geometry plots.froc_curve plots.style progress runs tables untrusted "
+    "origin",
     "demo": "cli config errors files runs tables",
     "hpo.space": "arrays config errors untrusted",
     "hpo.study": "config errors files hpo.space locking progress untrusted",
@@ -75,16 +82,16 @@ MAY_IMPORT = {
     "hpo.strategy": "arrays config hpo.model hpo.space hpo.study",
     "hpo.view": "hpo.model hpo.space hpo.study progress untrusted",
     "hpo.driver": "config errors hpo.dispatch hpo.model hpo.space hpo.strategy hpo.study "
-    "hpo.training hpo.view progress",
+    "hpo.training hpo.view progress forecast runs untrusted",
     "hpo.simulate": "arrays cli config errors files hpo.dispatch hpo.driver hpo.model hpo.space "
     "hpo.strategy hpo.study plots.style progress runs",
     "hpo.report": "arrays cli config files hpo.model hpo.space hpo.study hpo.view plots.style "
     "progress locking",
     "crossval": "analysis cli config data.store ensemble errors evaluate files froc hpo.driver "
     "hpo.space hpo.study hpo.training plots.folds plots.froc_curve plots.reliability runs tables "
-    "untrusted",
-    "hpo.finish": "analysis cli config crossval data.store errors files hpo.driver hpo.model "
-    "hpo.study hpo.training plots.optimism plots.style runs usage",
+    "origin untrusted",
+    "hpo.finish": "analysis cli config crossval data.store ensemble errors files hpo.driver "
+    "hpo.model hpo.study hpo.training origin plots.optimism plots.style runs usage",
     "hpo.__main__": "cli config hpo.driver",
     "hpo.init": "cli config errors files",
     "hpo.prune": "cli config hpo.study hpo.training",

@@ -66,6 +66,8 @@ class CrossvalConfig:
                     f"train.{name}={value} cannot be set: crossval sets it for each training; use "
                     "folds=[...] to choose folds"
                 )
+        if self.train.dry_run:
+            raise ConfigError("train.dry_run=true cannot be set: use dry_run=true")
         if self.train.run_dir is not None:
             raise ConfigError(
                 f"train.run_dir={self.train.run_dir} cannot be set: each fold has its own folder "

@@ -316,6 +316,8 @@ class HpoConfig:
         require_range("trials", self.trials, 1, 1_000_000)
         require_range("node_hours", self.node_hours, 0, 1e9)
         self._check_objective()
+        if self.train.dry_run:
+            raise ConfigError("train.dry_run=true cannot be set: use dry_run=true")
         if self.train.run_dir is not None:
             raise ConfigError(
                 f"train.run_dir={self.train.run_dir} cannot be set: each trial has its own "

@@ -71,25 +71,40 @@ class PredictConfig:
     @property
     def checkpoints(self) -> tuple[str, ...]:
         """The checkpoint files, empty if ``model`` is set."""
-        named = self.checkpoint if isinstance(self.checkpoint, list) else [self.checkpoint]
-        return tuple(path for path in named if path)
+        return named_checkpoints(self.checkpoint)
 
     def __post_init__(self) -> None:
         if not self.input:
             raise ConfigError("input is not set; add input=PATH to the command")
-        if bool(self.checkpoint) == bool(self.model):
-            given = "both are" if self.model else "neither is"
-            raise ConfigError(
-                f"checkpoint=FILE or model=FOLDER selects the network, but {given} set; set one"
-            )
-        paths = self.checkpoint if isinstance(self.checkpoint, list) else [self.checkpoint]
-        if not all(isinstance(path, str) for path in paths):
-            raise ConfigError(f"checkpoint={self.checkpoint} must be a path or a list of paths")
-        if len(set(paths)) < len(paths):
-            raise ConfigError(f"checkpoint={self.checkpoint} names a file twice")
-        if self.views not in VIEWS:
-            raise ConfigError(f"views={self.views} must be one of {', '.join(map(str, VIEWS))}")
+        require_networks(self.checkpoint, self.model)
+        require_views(self.views)
         require_range("markups_max", self.markups_max, 0, 100_000)
         require_range("scan_timeout_s", self.scan_timeout_s, 1, 1_000_000)
         if self.secret and not self.anonymise:
             raise ConfigError(f"secret={self.secret} has no effect without anonymise=true")
+
+
+def named_checkpoints(checkpoint: Any) -> tuple[str, ...]:
+    """Return the paths in a setting that holds one path or a list of them."""
+    named = checkpoint if isinstance(checkpoint, list) else [checkpoint]
+    return tuple(path for path in named if path)
+
+
+def require_networks(checkpoint: Any, model: str) -> None:
+    """Refuse settings that name no network, two kinds of networks, or one twice."""
+    if bool(checkpoint) == bool(model):
+        given = "both are" if model else "neither is"
+        raise ConfigError(
+            f"checkpoint=FILE or model=FOLDER selects the network, but {given} set; set one"
+        )
+    paths = checkpoint if isinstance(checkpoint, list) else [checkpoint]
+    if not all(isinstance(path, str) for path in paths):
+        raise ConfigError(f"checkpoint={checkpoint} must be a path or a list of paths")
+    if len(set(paths)) < len(paths):
+        raise ConfigError(f"checkpoint={checkpoint} names a file twice")
+
+
+def require_views(views: int) -> None:
+    """Refuse a number of views that is not a group of symmetries."""
+    if views not in VIEWS:
+        raise ConfigError(f"views={views} must be one of {', '.join(map(str, VIEWS))}")

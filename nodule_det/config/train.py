@@ -319,6 +319,10 @@ class TrainConfig:
     precision: Precision = Precision.auto
     """auto, fp32, bf16 or fp16."""
 
+    dry_run: bool = False
+    """Measure 20 steps and one scan, print how long the run would take and what it would do, and
+    train nothing.  With ``run_dir`` the figures are kept there, in ``forecast.json``."""
+
     fast: bool = False
     """Smoke test of the whole chain: 2 steps, 2 scans, a tiny network, in under a minute."""
 

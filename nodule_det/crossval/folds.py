@@ -135,7 +135,7 @@ def training_plan(
         HpoConfig(
             study=str(study.path),
             workers=jobs.workers,
-            trials=_n_failed(study, points) + len(points),
+            trials=n_failed(study, points) + len(points),
             search_space=str(space),
             stop=jobs.stop,
             dry_run=jobs.dry_run,
@@ -156,7 +156,8 @@ def _trials(folder: StudyFolder, point: Params) -> list[Trial]:
     return [trial for trial in read_study(folder.path).trials if trial.params == point]
 
 
-def _n_failed(folder: StudyFolder, points: Mapping[str, Params]) -> int:
+def n_failed(folder: StudyFolder, points: Mapping[str, Params]) -> int:
+    """Count the trials of these points that failed: each makes space for another attempt."""
     trials = [trial for point in points.values() for trial in _trials(folder, point)]
     return sum(not t.pending and t.state is not TrialState.COMPLETE for t in trials)
 
@@ -172,6 +173,12 @@ def enqueue_missing(plan: TrainingPlan) -> None:
         trials = _trials(plan.folder, point)
         if not any(t.pending or t.state is TrialState.COMPLETE for t in trials):
             enqueue(plan.folder.queue, space.check(point), f"{name}_{len(trials)}.json")
+
+
+def is_complete(plan: TrainingPlan) -> bool:
+    """Return whether every point has a complete training."""
+    of_points = (_trials(plan.folder, point) for point in plan.points.values())
+    return all(any(t.state is TrialState.COMPLETE for t in trials) for trials in of_points)
 
 
 def require_complete(plan: TrainingPlan) -> dict[str, RunFolder]:

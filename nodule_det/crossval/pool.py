@@ -28,6 +28,15 @@ from nodule_det.evaluate.reading import Job, read_job
 from nodule_det.evaluate.sections import evaluate
 from nodule_det.files import write_json, write_text
 from nodule_det.froc import Matched, match
+from nodule_det.origin import (
+    CROSS_VALIDATED,
+    UNKNOWN,
+    Origin,
+    ScanRecord,
+    read_origin,
+    union,
+    write_origin,
+)
 from nodule_det.runs import RunFolder
 from nodule_det.tables import (
     ANNOTATION_COLUMNS,
@@ -44,8 +53,9 @@ from nodule_det.untrusted import read_object
 FOLD = "fold"
 MAX_FROC_BYTES = 64 * 2**20
 LABEL = {
-    Selection.other: "cross-validated: each fold evaluated once, its checkpoint chosen on another",
-    Selection.same: "cross-validated, optimistic: each fold also chose its own checkpoint",
+    Selection.other: f"{CROSS_VALIDATED}: each fold evaluated once, its checkpoint chosen on "
+    "another",
+    Selection.same: f"{CROSS_VALIDATED}, optimistic: each fold also chose its own checkpoint",
 }
 
 
@@ -86,6 +96,7 @@ def pool(out: Path, runs: Mapping[int, RunFolder], selection: Selection) -> Pool
     )
     scans = {fold: read_table(source.scans, (SERIES,)) for fold, source in sources.items()}
     _write_scans(pooled.scans, scans)
+    write_origin(pooled.candidates, Origin(LABEL[selection]))
     tables = [source.candidates for source in sources.values()]
     _join(pooled.candidates, (*CANDIDATE_COLUMNS, DIAMETER), tables)
     _join(pooled.annotations, ANNOTATION_COLUMNS, [s.annotations for s in sources.values()])
@@ -249,10 +260,17 @@ def hand_on(
             figures={name: figures[name] for name in names},
             settings=dict(word.split("=", 1) for word in settings),
             data=hashlib.sha256("\n".join(sorted(matched.cases.tolist())).encode()).hexdigest(),
+            scans=_seen(runs),
             licence=licence,
         )
     )
     return f"model    {folder}: {len(runs)} networks{note}; use it with predict model={folder}"
+
+
+def _seen(runs: Sequence[RunFolder]) -> ScanRecord:
+    """Return what any of the networks has seen; runs of earlier versions do not say."""
+    origins = [read_origin(run.candidates) for run in runs]
+    return union(UNKNOWN if origin is None else origin.scans for origin in origins)
 
 
 def _line(figures: dict[str, Any]) -> str:

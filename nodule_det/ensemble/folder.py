@@ -22,6 +22,7 @@ from nodule_det import __version__
 from nodule_det.ensemble.calibration import Calibration
 from nodule_det.errors import CheckpointError, ConfigError
 from nodule_det.files import read_sealed, replacing, write_sealed
+from nodule_det.origin import UNKNOWN, ScanRecord
 from nodule_det.untrusted import printable
 
 FORMAT = 1
@@ -45,6 +46,8 @@ class Model:
     """Overrides of the trainings."""
     data: str = ""
     """Fingerprint of the data set that the members were trained on."""
+    scans: ScanRecord = UNKNOWN
+    """Scans that any member was trained or selected on."""
     licence: str = ""
 
 
@@ -86,10 +89,23 @@ def write_model(model: Model) -> None:
             "figures": dict(model.figures),
             "settings": dict(model.settings),
             "data": model.data,
+            "scans": model.scans.as_dict(),
             "licence": model.licence,
             "purpose": "research only; not a medical device",
         },
     )
+
+
+def add_figures(path: Path, name: str, figures: Mapping[str, Any]) -> None:
+    """Add figures to a model that exists, such as those of its test.
+
+    Raises:
+        CheckpointError: If the folder is not a model, or a file of it is missing or damaged.
+    """
+    read_model(path)  # so that damage is named, not sealed
+    content = read_sealed(path / MODEL, MAX_BYTES)
+    content["figures"] = {**content["figures"], name: dict(figures)}
+    write_sealed(path / MODEL, content)
 
 
 def read_model(path: Path) -> Model:
@@ -115,6 +131,7 @@ def read_model(path: Path) -> Model:
             figures=dict(content.get("figures", {})),
             settings=dict(content.get("settings", {})),
             data=str(content.get("data", "")),
+            scans=ScanRecord.from_dict(content["scans"]) if "scans" in content else UNKNOWN,
             licence=str(content.get("licence", "")),
         )
     except FileNotFoundError:

@@ -22,6 +22,7 @@ from nodule_det.data.scan import HuVolume
 from nodule_det.errors import CheckpointError
 from nodule_det.inference import Region, predict_volume
 from nodule_det.model import for_inference
+from nodule_det.origin import ScanRecord, union
 
 View = tuple[tuple[int, int, int], tuple[int, int, int]]
 """Order of the axes, and a step of 1 or -1 along each axis of the result."""
@@ -64,6 +65,11 @@ class Ensemble:
     def meta(self) -> Meta:
         """How scans are prepared for all members, with the architecture of the first one."""
         return self.members[0][1]
+
+    @property
+    def scans(self) -> ScanRecord:
+        """Scans that any member was trained or selected on."""
+        return union(meta.scans for _, meta in self.members)
 
     @property
     def n_passes(self) -> int:

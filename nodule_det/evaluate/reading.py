@@ -15,6 +15,7 @@ from nodule_det.arrays import FloatArray, StrArray
 from nodule_det.errors import TableError
 from nodule_det.evaluate.scans import read_patients, read_scans
 from nodule_det.froc import NO_LESIONS, Candidates, Lesions
+from nodule_det.origin import Origin, read_origin
 from nodule_det.tables import (
     ANNOTATION_COLUMNS,
     DIAMETER,
@@ -48,6 +49,7 @@ class Job:
         lesion_table: The annotation file with all its columns.
         n_trimmed: Ids that had blanks around them.
         patients: Patient of every scan; None where none are named.
+        origin: Which network the candidates are from; None where that is not known.
     """
 
     cases: StrArray
@@ -57,6 +59,7 @@ class Job:
     lesion_table: Table
     n_trimmed: int
     patients: dict[str, str] | None = None
+    origin: Origin | None = None
 
 
 def read_job(
@@ -92,6 +95,7 @@ def read_job(
         lesion_table=lesion_table,
         n_trimmed=n_blanks + _blanks(lesion_table.columns[SERIES]),
         patients=read_patients(patients, listed),
+        origin=read_origin(candidates),
     )
 
 

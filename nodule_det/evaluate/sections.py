@@ -71,18 +71,34 @@ def evaluate(config: EvaluateConfig, job: Job) -> Evaluated:
         name: merit(matched, bootstrap=config.bootstrap, seed=config.seed, patients=job.patients)
         for name, merit in (("JAFROC", jafroc), ("wAFROC", wafroc))
     }
-    findings = _audit(config, job, candidates, matched) + _trimmed(job)
+    findings = seen_before(job) + _audit(config, job, candidates, matched) + _trimmed(job)
     record = (
         froc.as_dict()
         | _hit_record(config)
         | {name.lower(): merit.as_dict() for name, merit in merits.items()}
     )
     sections = [figures_table(froc, merits, _hit_words(config))]
+    if kind := figure_kind(job):
+        record["kind"] = kind
+        sections.insert(0, f"figures: {kind}")
     if matched.n_lesions:
         for add in (_challenge, _strata, _comparison):
             sections += add(config, job, matched, record)
     record["audit"] = [finding.as_dict() for finding in findings]
     return Evaluated(froc, record, (*sections, audit_lines(findings)))
+
+
+def figure_kind(job: Job) -> str:
+    """Say whether figures are of a validation, cross-validated or of a test; empty if unknown."""
+    return "" if job.origin is None else job.origin.kind_on(job.cases.tolist())
+
+
+def seen_before(job: Job) -> list[AuditFinding]:
+    """Return a warning for scans that the network was trained on, or that chose its checkpoint."""
+    if job.origin is None:
+        return []
+    lines = job.origin.warnings(job.cases.tolist())
+    return [AuditFinding(Level.WARNING, "seen_before", line) for line in lines]
 
 
 def _looked_at(config: EvaluateConfig, candidates: Candidates) -> Candidates:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # torch and MONAI take seconds: they wait until the settings 
     from nodule_det.data.scan import ScanEntry
     from nodule_det.ensemble.calibration import Calibration
     from nodule_det.ensemble.folder import Model
+    from nodule_det.origin import ScanRecord
     from nodule_det.predict.folder import MadeBy, Predictions
 
 Predict = Callable[["ScanEntry"], "ScanCandidates"]
@@ -45,13 +46,14 @@ PRECISIONS = {
 @command("predict", PredictConfig)
 def main(config: PredictConfig) -> int:
     """Write the candidates of all scans; prints at the end which failed, and exits with 1 then."""
+    from nodule_det.origin import Origin, write_origin
     from nodule_det.predict.folder import Predictions
 
     scans = list_input(config)
     keys = open_keys(config)
     uids = [keys.scan(scan.series_uid) for scan in scans]
     model = network(config)
-    predict, made_by = predictor(config, model.members, keys)
+    predict, made_by, seen = predictor(config, model.members, keys)
     out = Predictions(Path(config.out), config.markups_max, score_columns(model.calibration))
     with out.claimed(made_by, uids):
         list_names(config, scans, keys, {})
@@ -62,7 +64,14 @@ def main(config: PredictConfig) -> int:
             raise
         out.join(uids)
         list_names(config, scans, keys, failures)
+        if seen.known:
+            write_origin(out.candidates, Origin(scans=seen))
     print(f"{len(scans) - len(failures)} of {len(scans)} scans  {out.candidates}")
+    names = [seen.name_of(scan.series_uid, uid) for scan, uid in zip(scans, uids, strict=True)]
+    if kind := Origin(scans=seen).kind_on(names):
+        print(f"for this network these scans are: {kind}")
+    for line in Origin(scans=seen).warnings(names):
+        print(f"warning: {line}", file=sys.stderr)
     for uid, reason in failures.items():
         if config.anonymise:
             reason = f"see {names_of(config).name} beside the folder"
@@ -209,11 +218,14 @@ def score_columns(calibration: Calibration | None) -> ScoreColumns:
     }
 
 
-def predictor(config: PredictConfig, members: Sequence[Path], keys: Keys) -> tuple[Predict, MadeBy]:
+def predictor(
+    config: PredictConfig, members: Sequence[Path], keys: Keys
+) -> tuple[Predict, MadeBy, ScanRecord]:
     """Load the networks, and print the work per scan if that is more than one pass.
 
     Returns:
-        A function from a scan on disk to its candidates, and what these depend on.
+        A function from a scan on disk to its candidates, what these depend on, and the scans that
+        the networks have seen.
 
     Raises:
         CheckpointError: If a checkpoint is missing, damaged, or of another architecture or store
@@ -266,7 +278,7 @@ def predictor(config: PredictConfig, members: Sequence[Path], keys: Keys) -> tup
         made_by["views"] = config.views
     if config.anonymise:
         made_by |= {"anonymise": True, "secret_id": keys.secret_id}
-    return predict, made_by
+    return predict, made_by, ensemble.scans
 
 
 def _digest(checkpoint: Path) -> str:

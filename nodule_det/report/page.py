@@ -21,6 +21,7 @@ from nodule_det.analysis.strata import analyse_strata, diameter_labels
 from nodule_det.arrays import FloatArray
 from nodule_det.config.report import ReportConfig
 from nodule_det.evaluate.reading import Job
+from nodule_det.evaluate.sections import figure_kind, seen_before
 from nodule_det.files import write_text
 from nodule_det.froc import CPM_RATES, Matched, match
 from nodule_det.plots.froc_curve import TOP, curve_svg
@@ -146,8 +147,13 @@ def _render(
         rates=[RATE_NAMES.get(rate, f"{rate:g}") for rate in CPM_RATES],
         rows=[("all", froc), *figures.sizes.items()] if froc.pauc is not None else [],
         top=sorted(false_positives, key=lambda f: -f["score"])[:TOP_FALSE_POSITIVES],
+        kind=figure_kind(job),
         audit=[
-            found.message for found in audit(job.lesions, job.candidates, job.excluded, matched)
+            found.message
+            for found in [
+                *seen_before(job),
+                *audit(job.lesions, job.candidates, job.excluded, matched),
+            ]
         ],
         outcomes=OUTCOMES,
         windows=WINDOWS,

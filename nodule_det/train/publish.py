@@ -1,6 +1,6 @@
 """The results of a validation in the run folder: tables that ``evaluate`` reads, and figures.
 
-Validation ──publish()──▶ candidates.csv, annotations*.csv, scans.csv, froc.json, *.png
+Validation ──publish()──▶ candidates.csv, its origin, annotations*.csv, scans.csv, froc.json, *.png
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 from nodule_det.candidates import write_candidates
 from nodule_det.data.store import StoredScan
 from nodule_det.files import write_json
+from nodule_det.origin import Origin, write_origin
 from nodule_det.plots.findings import save_findings
 from nodule_det.plots.froc_curve import save_curve
 from nodule_det.runs import RunFolder
@@ -18,9 +19,10 @@ from nodule_det.tables import ANNOTATION_COLUMNS, PATIENT, SERIES, write_table
 from nodule_det.train.validate import Validation
 
 
-def publish(folder: RunFolder, validation: Validation) -> None:
+def publish(folder: RunFolder, validation: Validation, origin: Origin) -> None:
     """Write the best validation so far.  ``evaluate`` reproduces ``froc.json`` from these files."""
     uids = [scan.series_uid for scan in validation.scans]
+    write_origin(folder.candidates, origin)
     write_candidates(folder.candidates, zip(uids, validation.candidates, strict=True))
     patients = [scan.patient_key for scan in validation.scans]
     write_table(folder.scans, (SERIES, PATIENT), zip(uids, patients, strict=True))

@@ -14,35 +14,32 @@ import resource
 import sys
 import time
 from contextlib import nullcontext, suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
 
-from nodule_det import __version__
 from nodule_det.analysis.interval import few_units
-from nodule_det.checkpoint import Checkpoint, Meta, load_checkpoint
+from nodule_det.checkpoint import load_checkpoint
 from nodule_det.config.train import TrainConfig
-from nodule_det.data.feed.feed import make_feed
 from nodule_det.data.feed.plan import EpochPlan
-from nodule_det.data.store import Store, StoredScan, open_store
+from nodule_det.data.roles import held_out, trained_on
+from nodule_det.data.store import open_store
 from nodule_det.errors import ConfigError, ExitCode, NoduleDetError, StoreError
 from nodule_det.files import write_json
+from nodule_det.forecast.forecast import data_of, forecast, lines, nominal_rate, warnings
 from nodule_det.model import (
-    ReceptiveField,
     build_model,
-    channels_last,
     choose_device,
     choose_precision,
-    field_of,
     keep_freed_pages,
     require_same_shape,
     set_up_backends,
 )
+from nodule_det.origin import TEST_FOLD, Origin, validation_kind, write_origin
 from nodule_det.runs import RunFolder, RunResult, RunStatus, new_run_dir
+from nodule_det.train.assemble import assemble
 from nodule_det.train.distributed import (
     World,
     clear_failures,
@@ -53,8 +50,8 @@ from nodule_det.train.distributed import (
 )
 from nodule_det.train.interrupt import Stop
 from nodule_det.train.loop import fit
-from nodule_det.train.optimizer import make_optimizer
 from nodule_det.train.partial import n_scans_done
+from nodule_det.train.probe import measure
 from nodule_det.train.provenance import command_line, environment
 from nodule_det.train.publish import publish
 from nodule_det.train.run_folder import (
@@ -91,6 +88,9 @@ def run(config: TrainConfig) -> int:
         refuse_unfit(config)
     keep_freed_pages()
     set_up_backends(device, dtype)
+    if config.dry_run:
+        dry_run(config, device, dtype)
+        return ExitCode.COMPLETE
     with world(device.type) as processes:
         folder = RunFolder(Path(config.run_dir or processes.from_first(_new_dir(processes))))
         with held(folder) if processes.first else nullcontext():
@@ -122,6 +122,26 @@ def refuse_unfit(config: TrainConfig) -> None:
             require_same_shape(build_model(config.model), config.model, config.patches.size_vox)
     except StoreError as error:
         raise ConfigError(str(error)) from error
+
+
+def dry_run(config: TrainConfig, device: torch.device, dtype: torch.dtype) -> None:
+    """Measure some steps, and print what the run would do and take."""
+    rate = measure(config, device, dtype)
+    told = forecast(config, data_of(open_store(config.store), config), rate)
+    if config.run_dir is not None:
+        folder = RunFolder(Path(config.run_dir))
+        folder.path.mkdir(parents=True, exist_ok=True)
+        write_json(folder.forecast, {**told.as_dict(), "measured": asdict(rate)})
+    print("\n".join(lines(told)))
+    for line in warnings(told, config.limits.wall_s):
+        print(f"warning: {line}", file=sys.stderr)
+
+
+def what_it_does(config: TrainConfig) -> list[str]:
+    """Say what a run does, before anything of it was timed."""
+    rate = nominal_rate(config, torch.get_num_threads())
+    told = forecast(config, data_of(open_store(config.store), config), rate)
+    return [*lines(told), *warnings(told, config.limits.wall_s)]
 
 
 def smoke(config: TrainConfig) -> TrainConfig:
@@ -187,6 +207,8 @@ class Session:
                     describe(self.folder, self.config, about)
                 log.info("%s", command_line())
                 self._trainer = self._put_together()
+                for line in what_it_does(self.config):
+                    log.info("%s", line)
                 reason = fit(self._trainer, self._stop.reason, self._publish)
                 if reason is None and self.config.test_fold is not None:
                     reason = self._test(self._trainer, self.config.test_fold)
@@ -199,36 +221,18 @@ class Session:
                     self._fail(cause)
                 raise cause from error
             status = RunStatus.COMPLETE if reason is None else RunStatus.STOPPED
+            if status is RunStatus.COMPLETE and first:
+                write_origin(self.folder.candidates, self._origin())
             self._write(status=status, reason=reason)
             log.info("%s at step %d", reason or "complete", self._result.step)
         return self._result
 
     def _put_together(self) -> Trainer:
         """Build the trainer, fresh or restored from ``last.pt``."""
-        config, last = self.config, self.folder.checkpoint_last
-        store = open_store(config.store)
-        torch.manual_seed(config.seed)
-        model = build_model(config.model)
+        last = self.folder.checkpoint_last
         checkpoint = load_checkpoint(last) if last.exists() else None
-        meta = _meta(config, store, _measured(model, config, checkpoint))
-        model = channels_last(model.to(self.device))
-        trainer = Trainer(
-            config=config,
-            meta=meta,
-            model=model,
-            optimizer=make_optimizer(model, config.optim, self.device),
-            scaler=torch.amp.GradScaler(self.device.type, enabled=self.dtype is torch.float16),
-            feed=make_feed(
-                trained_on(store, config),
-                config,
-                self.device,
-                show_progress=self.processes.first,
-            ),
-            validation_scans=held_out(store, config),
-            folder=self.folder,
-            world=self.processes,
-            device=self.device,
-            dtype=self.dtype,
+        trainer = assemble(
+            self.config, self.folder, self.processes, self.device, self.dtype, checkpoint
         )
         if checkpoint is not None:
             trainer.restore(checkpoint, last)
@@ -241,7 +245,7 @@ class Session:
     def _publish(self, best: Validation) -> None:
         """Write the results of the best validation so far."""
         if self.processes.first:
-            publish(self.folder, best)
+            publish(self.folder, best, self._origin())
         self._write(
             pauc=best.froc.pauc,
             pauc_se=best.froc.pauc_se,
@@ -270,9 +274,14 @@ class Session:
             return self.processes.first_of(self._stop.reason(0.0))
         if self.processes.first:
             self.folder.test.path.mkdir(exist_ok=True)
-            publish(self.folder.test, found)
+            publish(self.folder.test, found, Origin(TEST_FOLD, trainer.meta.scans))
         log.info("test fold %d: pAUC %s", fold, _figure(found.froc.pauc))
         return None
+
+    def _origin(self) -> Origin:
+        """Say what the figures of the validation are."""
+        assert self._trainer is not None  # only called once it trains
+        return Origin(validation_kind(self._trainer.n_validations), self._trainer.meta.scans)
 
     def _write(self, **changes: Any) -> None:
         changes |= peak_memory(self.device)
@@ -281,6 +290,7 @@ class Session:
             changes["step"], changes["best_step"] = state.step, state.best_step
             changes["n_scans_validated"] = n_scans_done(self.folder.path)
             changes["seconds"] = round(state.seconds, 3)
+            changes["n_validations"] = self._trainer.n_validations
             changes["n_parameters"] = sum(p.numel() for p in self._trainer.model.parameters())
         self._result = replace(self._result, **changes)
         if self.processes.first:
@@ -296,75 +306,6 @@ class Session:
         log.error("%s", message, exc_info=not known)
         with suppress(OSError):  # a full disk: the error being raised reports it
             self._write(status=RunStatus.FAILED, reason=code.reason, message=message)
-
-
-def trained_on(store: Store, config: TrainConfig) -> tuple[StoredScan, ...]:
-    """Return the scans of all folds except the validation fold and the test fold.
-
-    Raises:
-        ConfigError: If both are the same fold.
-        StoreError: If the store has no scans of one of them.
-    """
-    if config.test_fold is None:
-        return store.training(config.fold)
-    if config.test_fold == config.fold:
-        raise ConfigError(
-            f"test_fold={config.test_fold} is also the validation fold, which chooses the "
-            "checkpoint; choose another test_fold"
-        )
-    test = {scan.series_uid for scan in store.validation(config.test_fold)}
-    return tuple(scan for scan in store.training(config.fold) if scan.series_uid not in test)
-
-
-def held_out(store: Store, config: TrainConfig) -> tuple[StoredScan, ...]:
-    """Return the scans to validate on: the fold, or ``validation.max_scans`` drawn by seed."""
-    scans = store.validation(config.fold)
-    most = config.validation.max_scans
-    if not 0 < most < len(scans):
-        return scans
-    drawn = np.random.default_rng(config.seed).permutation(len(scans))[:most]
-    return tuple(scans[i] for i in sorted(drawn))
-
-
-def _measured(
-    model: nn.Module, config: TrainConfig, last: Checkpoint | None
-) -> ReceptiveField | None:
-    """Return the receptive field of a network of the user's own, from the checkpoint if it has it.
-
-    Raises:
-        ConfigError: If the network does not map a patch to logits of the same shape.
-    """
-    if not config.model.factory:
-        return None
-    if last is not None and last.meta.measured is not None:
-        return last.meta.measured
-    field = field_of(model, config.model, config.patches.size_vox)
-    log.info("%s: %s", config.model.factory, described(field))
-    return field
-
-
-def described(field: ReceptiveField) -> str:
-    """Say how scans are searched by a network whose receptive field was measured."""
-    if field.radius_vox is None:
-        return (
-            "an output voxel depends on its whole window (instance or group norm, attention, or a "
-            f"very large reach): scans are searched by overlapping windows of {field.window_vox} "
-            "voxels with Gaussian blending"
-        )
-    return (
-        f"an output voxel sees {field.radius_vox} voxels either way, at a stride of "
-        f"{field.stride_vox}: scans are searched in slabs, with the result of a single pass"
-    )
-
-
-def _meta(config: TrainConfig, store: Store, measured: ReceptiveField | None) -> Meta:
-    return Meta(
-        model=config.model,
-        spacing_mm=store.spacing_mm,
-        margin_mm=float(store.settings["margin_mm"]),
-        version=__version__,
-        measured=measured,
-    )
 
 
 def peak_memory(device: torch.device) -> dict[str, int]:
@@ -395,7 +336,8 @@ def in_one_line(result: RunResult, folder: RunFolder) -> str:
         )
     return (
         f"pAUC {_figure(result.pauc)}{interval}, CPM {_figure(result.cpm)}, "
-        f"{result.n_validation_lesions} lesions in {result.n_validation_scans} scans{dropped}; "
+        f"{result.n_validation_lesions} lesions in {result.n_validation_scans} scans{dropped} "
+        f"({validation_kind(result.n_validations or 1)}); "
         f"run folder {folder.path}, figures {folder.curve_figure.name} and "
         f"{folder.findings_figure.name}"
     )

@@ -26,6 +26,7 @@ from nodule_det.untrusted import printable, read_text
 FREE_SETTINGS = (
     "run_dir",
     "shared",
+    "dry_run",
     "device",
     "feed.memory_gb",
     "feed.threads",

@@ -73,6 +73,11 @@ class Trainer:
         """Optimiser steps of the whole run."""
         return self.config.limits.epochs * self.feed.steps_per_epoch
 
+    @property
+    def n_validations(self) -> int:
+        """Validations so far, each of which may have chosen the best checkpoint."""
+        return -(-self.state.validated // self.config.validation.every_epochs)
+
     def save(self, path: Path, *, training: bool) -> None:
         """Write a checkpoint, in the first process only."""
         if not self.world.first:

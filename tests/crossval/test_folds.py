@@ -9,6 +9,7 @@ from nodule_det.crossval.folds import (
     enqueue_missing,
     fold_parameters,
     fold_points,
+    is_complete,
     require_complete,
     training_plan,
 )
@@ -57,6 +58,7 @@ def test_a_training_is_queued_once_however_often_the_command_runs(plan):
 
 
 def test_points_without_a_training_are_named(plan):
+    assert not is_complete(plan)
     with pytest.raises(StudyError, match="1 of 1 trainings have no result: fold1 was not trained"):
         require_complete(plan)
 

@@ -8,9 +8,12 @@ import sys
 
 import pytest
 
+from nodule_det.checkpoint import load_checkpoint
 from nodule_det.ensemble.folder import read_model
 from nodule_det.hpo.study.study import read_study
+from nodule_det.origin import ScanRecord
 from tests.crossval.run_crossval import crossval, kill_when
+from tests.train.tiny_run import write_tiny_store
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +98,17 @@ def test_running_the_same_command_again_trains_nothing(done, three_folds):
     assert len(read_study(out / "trainings").trials) == 3
 
 
+def test_folds_of_another_store_are_not_mixed_in(done, tmp_path):
+    out, _ = done
+    other = tmp_path / "other"
+    other.mkdir()
+    write_tiny_store(other, scans=3, folds=3)
+    error = crossval(other, out, code=1).stderr
+    assert error.count("\n") == 1
+    assert f"train.store={other}" in error or str(other) in error
+    assert len(read_study(out / "trainings").trials) == 3
+
+
 def test_a_fold_may_choose_its_own_checkpoint_and_the_label_says_so(three_folds, tmp_path):
     text = crossval(three_folds, tmp_path / "same", "selection=same", "folds=[1]").stdout
     assert "cross-validated, optimistic: each fold also chose its own checkpoint" in text
@@ -145,3 +159,22 @@ def test_the_networks_of_all_folds_become_one_model(done):
     assert model.settings["model.depth"] == "2"
     assert model.figures["pauc"] == json.loads((out / "froc.json").read_text())["pauc"]
     assert f"model    {out / 'model'}: 3 networks" in text
+
+
+def test_each_network_records_that_it_has_not_seen_its_fold(done):
+    out, _ = done
+    folds = [ScanRecord.of([f"1.2.{k}", f"1.2.{k + 3}"], []).trained for k in range(3)]
+    for trial in read_study(out / "trainings").trials:
+        run = out / "trainings" / "trials" / f"{trial.number:04d}"
+        scans = load_checkpoint(run / "best.pt").meta.scans
+        chooser, tested = trial.params["fold"], trial.params["test_fold"]
+        assert scans == ScanRecord(folds[3 - chooser - tested], folds[chooser])
+    every = folds[0] | folds[1] | folds[2]
+    assert read_model(out / "model").scans == ScanRecord(every, every)
+
+
+def test_the_pooled_figures_are_called_cross_validated(done):
+    out, text = done
+    kind = "cross-validated: each fold evaluated once, its checkpoint chosen on another"
+    assert json.loads((out / "froc.json").read_text())["kind"] == kind
+    assert f"figures: {kind}\n" in text

@@ -17,6 +17,7 @@ from nodule_det.config.evaluate import Compat, EvaluateConfig, HitBy
 from nodule_det.errors import ConfigError, NoduleDetError
 from nodule_det.evaluate import sections
 from nodule_det.evaluate.reading import read_job
+from nodule_det.origin import Origin, ScanRecord, write_origin
 
 HEADER = "seriesuid,coordX,coordY,coordZ"
 FILES = {
@@ -74,6 +75,17 @@ def test_the_figures_are_those_worked_out_by_hand(done):
     counts = ("n_scans", "n_lesions", "n_found", "n_candidates", "n_false_positives")
     assert [froc[name] for name in counts] == [4, 2, 1, 5, 2]
     assert (froc["n_excluded"], froc["n_repeated"]) == (1, 1)
+
+
+def test_scans_that_the_network_has_seen_are_warned_of(folder):
+    write_origin(folder / "candidates.csv", Origin(scans=ScanRecord.of(["a", "e"], ["b"])))
+    process = evaluate(folder, "bootstrap=50")
+    assert "figures: training (the network was trained on 1 of 4 scans)\n" in process.stdout
+    assert "trained on 1 of the 4 scans: figures on these say nothing about new" in process.stdout
+    assert "1 of the 4 scans chose the network's checkpoint" in process.stdout
+    froc = json.loads((folder / "evaluation" / "froc.json").read_text())
+    assert froc["kind"] == "training (the network was trained on 1 of 4 scans)"
+    assert [finding["code"] for finding in froc["audit"]][:2] == ["seen_before"] * 2
 
 
 def test_it_leaves_a_curve_and_pictures(done):

@@ -23,6 +23,7 @@ from nodule_det.ensemble.calibration import fit_calibration
 from nodule_det.ensemble.folder import Model, write_model
 from nodule_det.errors import CheckpointError, ConfigError, ScanError
 from nodule_det.model import build_model
+from nodule_det.origin import Origin, ScanRecord, read_origin
 from nodule_det.predict import __main__ as predict
 from tests.analysis.froc_jobs import matched
 
@@ -227,7 +228,7 @@ def refused(command, folder, checkpoint):
 
 
 def test_a_missing_checkpoint_is_refused(folder, command):
-    assert "checkpoint no.pt does not exist; give a best.pt" in refused(command, folder, "no.pt")
+    assert "checkpoint no.pt does not exist; use a best.pt" in refused(command, folder, "no.pt")
 
 
 @pytest.mark.parametrize("keep", [0.0, 0.3, 0.9, 0.999])
@@ -236,7 +237,7 @@ def test_a_truncated_checkpoint_is_refused(folder, command, tmp_path, keep):
     (tmp_path / "cut.pt").write_bytes(content[: int(keep * len(content))])
     err = refused(command, folder, tmp_path / "cut.pt")
     assert "cut.pt cannot be read (" in err
-    assert "the file is damaged or no checkpoint" in err
+    assert "the file is damaged or not a checkpoint" in err
 
 
 def test_bytes_changed_on_the_disk_are_noticed(folder, command, tmp_path):
@@ -498,11 +499,11 @@ def test_weights_of_another_shape_are_of_another_architecture(folder, command, t
     torch.save(content, tmp_path / "x.pt")
     err = refused(command, folder, tmp_path / "x.pt")
     assert "of another architecture" in err
-    assert "the first is model.0.conv.bias; take the checkpoint of a run with these" in err
+    assert "the first is model.0.conv.bias; use the checkpoint of a run with these" in err
 
 
 def test_a_folder_in_place_of_a_checkpoint_is_refused(folder, command, tmp_path):
-    assert "is a folder; give a best.pt or last.pt in it" in refused(command, folder, tmp_path)
+    assert "is a folder; use a best.pt or last.pt in it" in refused(command, folder, tmp_path)
 
 
 def test_several_checkpoints_are_one_ensemble_whose_cost_is_said(folder, done, tmp_path):
@@ -532,6 +533,22 @@ def test_a_model_folder_says_what_scores_mean(folder, tmp_path):
     markups = json.loads((tmp_path / "p" / "1.2.3.mrk.json").read_text())
     text = markups["markups"][0]["controlPoints"][0]["description"]
     assert ", calibrated probability " in text
+
+
+def test_scans_that_the_network_has_seen_are_warned_of(folder, command, tmp_path):
+    record = ScanRecord.of(["1.2.3"], ["1.2.4"])
+    checkpoint = Checkpoint(replace(META, scans=record), bright_finder().state_dict())
+    save_checkpoint(tmp_path / "seen.pt", checkpoint)
+    scan, new = folder / "scans" / "1.2.3.mhd", tmp_path / "new.mhd"
+    write_scan(new, chest())
+    code, out, err = command(f"checkpoint={tmp_path / 'seen.pt'}", f"input={scan}", "out=p")
+    assert code == 0
+    assert "scans are: training (the network was trained on 1 of 1 scans)\n" in out
+    assert err.startswith("warning: the network was trained on 1 of the 1 scans: figures on these")
+    assert read_origin(Path("p/candidates.csv")) == Origin(scans=record)
+    _, out, err = command(f"checkpoint={tmp_path / 'seen.pt'}", f"input={new}", "out=q")
+    assert "scans are: test (the network has seen none of the scans)\n" in out
+    assert err == ""
 
 
 @pytest.mark.parametrize(

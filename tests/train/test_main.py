@@ -100,7 +100,7 @@ def test_a_damaged_checkpoint_is_a_one_line_error_and_is_kept(train, stopped):
     code, out, err = train(f"run_dir={stopped.path}")
     assert (code, out) == (ExitCode.ERROR, "")
     assert f"checkpoint {stopped.checkpoint_last} cannot be read (" in one_line(err)
-    assert "take another one of the run" in err
+    assert "use another one of the run" in err
     assert stopped.checkpoint_last.read_bytes() == content
     assert not list(stopped.path.glob("*.tmp"))
 
@@ -112,7 +112,7 @@ def test_a_checkpoint_of_another_architecture_is_a_one_line_error(train, stopped
     code, out, err = train(f"run_dir={stopped.path}")
     assert (code, out) == (ExitCode.ERROR, "")
     assert "is of another architecture" in one_line(err)
-    assert "take the checkpoint of a run with these settings" in err
+    assert "use the checkpoint of a run with these settings" in err
 
 
 def test_a_patch_larger_than_the_lung_box_is_a_one_line_error(train, tmp_path):
@@ -147,7 +147,7 @@ def test_a_disk_too_full_for_the_checkpoint_is_reported_and_the_run_can_be_resum
     code, out, err = train(f"run_dir={folder.path}", "limits.epochs=1")
     assert (code, out) == (ExitCode.UNWRITTEN, "")
     assert f"checkpoint {folder.checkpoint_last} cannot be written (" in err
-    assert "The same command goes on" in err
+    assert "The same command resumes" in err
     assert not folder.checkpoint_last.exists()
     assert not list(folder.path.glob(".*.tmp"))
     subprocess.run(["mount", "-o", "remount,size=20m", str(disk)], check=True)

@@ -54,7 +54,8 @@ def test_a_run_writes_every_documented_file(done):
     there = {path.name for path in folder.path.iterdir()}
     assert there == {
         "config.yaml", "command.txt", "environment.json", "metrics.jsonl", "train.log",
-        "last.pt", "best.pt", "candidates.csv", "annotations.csv", "annotations_excluded.csv",
+        "last.pt", "best.pt", "candidates.csv", "candidates.origin.json", "annotations.csv",
+            "annotations_excluded.csv",
         "scans.csv", "froc.json", "result.json", "froc.png", "findings.png",
     }  # fmt: skip
 

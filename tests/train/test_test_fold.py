@@ -5,7 +5,9 @@ import json
 
 import pytest
 
+from nodule_det.checkpoint import load_checkpoint
 from nodule_det.errors import ConfigError
+from nodule_det.origin import Origin, ScanRecord, read_origin
 from nodule_det.train.run import run
 from tests.train.tiny_run import tiny
 
@@ -31,3 +33,19 @@ def test_a_run_resumed_after_its_test_leaves_the_same_figures(three_folds, tmp_p
     run(config)
     assert json.loads((tmp_path / "test" / "froc.json").read_text()) == first
     assert first["n_lesions"] == 4
+
+
+def test_the_checkpoint_and_the_tables_say_which_scans_the_network_has_seen(
+    three_folds, tmp_path, capsys
+):
+    run(tiny(three_folds, tmp_path, epochs=2, fold=1, test_fold=2))
+    record = ScanRecord.of(["1.2.0", "1.2.3"], ["1.2.1", "1.2.4"])
+    for name in ("best.pt", "last.pt"):
+        assert load_checkpoint(tmp_path / name).meta.scans == record
+    assert read_origin(tmp_path / "candidates.csv") == Origin(
+        "validation, best of 2 checkpoints", record
+    )
+    assert read_origin(tmp_path / "test" / "candidates.csv") == Origin(
+        "test fold, evaluated once", record
+    )
+    assert "(validation, best of 2 checkpoints); run folder" in capsys.readouterr().out

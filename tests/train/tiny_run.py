@@ -54,13 +54,16 @@ def write_tiny_scan(folder: Path, number: int) -> None:
     )
 
 
-def write_tiny_store(path: Path, *, scans: int, folds: int) -> None:
-    """Write a store whose scan n is in fold n modulo the number of folds."""
+def write_tiny_store(path: Path, *, scans: int, folds: int, test: int = 0) -> None:
+    """Write a store whose scan n is in fold n modulo the number of folds; then its test set."""
     (path / "scans").mkdir()
     write_info(path, StoreInfo(SETTINGS))
-    for number in range(scans):
+    for number in range(scans + test):
         write_tiny_scan(path / "scans", number)
-    write_json(path / "splits.json", {"folds": {f"1.2.{n}": n % folds for n in range(scans)}})
+    splits = {"folds": {f"1.2.{n}": n % folds for n in range(scans)}}
+    if test:
+        splits["test"] = [f"1.2.{n}" for n in range(scans, scans + test)]
+    write_json(path / "splits.json", splits)
 
 
 def tiny(store: Path, run_dir: Path, *, epochs: int = 3, seed: int = 0, **others) -> TrainConfig:

@@ -9,17 +9,20 @@ import time
 from pathlib import Path
 from typing import Any
 
-from nodule_det.config.hpo import HpoConfig
+from nodule_det.config.hpo import DispatcherKind, HpoConfig
+from nodule_det.errors import StudyError
 from nodule_det.hpo.dispatch import make_dispatcher
 from nodule_det.hpo.dispatch.base import Job
 from nodule_det.hpo.driver.clock import WallClock
 from nodule_det.hpo.driver.collect import take_entries
 from nodule_det.hpo.driver.context import DriverContext
+from nodule_det.hpo.driver.forecast import measured_rate, study_lines
 from nodule_det.hpo.driver.limits import ResourceLimits
 from nodule_det.hpo.driver.open_study import has_study, missing_store, new_header, require_same
 from nodule_det.hpo.driver.submit import job_words, next_trial
 from nodule_det.hpo.strategy.strategy import propose
 from nodule_det.hpo.study.study import Study, StudyFolder, StudyWriter, read_study
+from nodule_det.hpo.study.trial import Trial
 from nodule_det.hpo.training.command import job_script_text
 
 
@@ -67,4 +70,19 @@ def preview(folder: StudyFolder, config: HpoConfig) -> str:
     note = f"# {unseen}\n" if unseen else ""
     note += f"# the driver would refuse this point: {why}\n" if why else ""
     head = f"# trial {trial.number} ({trial.source}), {job.script}\n"
-    return f"{head}{note}{script}# submitted by\n{context.dispatcher.preview(job)}\n"
+    told = "".join(f"# {line}\n" for line in _forecast(context, study, trial, bool(unseen)))
+    return f"{head}{told}{note}{script}# submitted by\n{context.dispatcher.preview(job)}\n"
+
+
+def _forecast(context: DriverContext, study: Study, trial: Trial, unseen: bool) -> list[str]:
+    """Measure the training on this machine where it can run here, and say what the study takes."""
+    config = context.config
+    if config.command:
+        return []
+    rate, note = None, []
+    if not unseen and config.dispatcher.kind is DispatcherKind.local:
+        try:
+            rate = measured_rate(job_words(context, trial))
+        except StudyError as error:
+            note = [str(error)]
+    return [*note, *study_lines(config, study.header.space, study.trials, rate)]

@@ -16,7 +16,7 @@ from functools import cached_property
 from nodule_det.config.hpo import HpoConfig
 from nodule_det.config.train import Device
 from nodule_det.errors import ConfigError
-from nodule_det.hpo.model.cost import Footprint, Speed, fit_speed, footprint
+from nodule_det.forecast.cost import Footprint, Speed, fit_speed, footprint
 from nodule_det.hpo.space.space import Params
 from nodule_det.hpo.study.trial import Trial, TrialState
 from nodule_det.hpo.training.check import with_params

@@ -23,6 +23,7 @@ from nodule_det.hpo.driver.clock import WallClock
 from nodule_det.hpo.driver.context import DriverContext
 from nodule_det.hpo.driver.driver import Driver
 from nodule_det.hpo.driver.dry_run import preview
+from nodule_det.hpo.driver.forecast import study_lines
 from nodule_det.hpo.driver.open_study import (
     has_study,
     missing_store,
@@ -110,6 +111,9 @@ def run_session(
             display.say(unseen)
         if lock.took_over is not None:
             display.say(f"took over the lock of {lock.took_over}, which is gone")
+        if config.stop is Stop.never:
+            for line in study_lines(config, header.space, driver.study.trials):
+                display.say(line)
         for problem in driver.study.problems:
             display.say(problem)
         with display, _interrupts(clock.wake) as interrupted:

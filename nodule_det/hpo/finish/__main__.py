@@ -1,6 +1,6 @@
 """``python -m nodule_det.hpo.finish``: retrain the best settings of a study, and write a model.
 
-    Study ──plan──▶ trainings of every fold ──choose──▶ finish.json, finish.html, model/
+    Study ──plan──▶ trainings of every fold ──choose──▶ model/ ──test_set──▶ finish.json, .html
 
 The tuning driver runs the trainings, so they survive kills and run on every batch system.
 """
@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from nodule_det.cli import calculate_in_one_thread, command
 from nodule_det.config.hpo_finish import FinishConfig
 
+if TYPE_CHECKING:
+    from nodule_det.crossval.folds import TrainingPlan
+
 
 @command("hpo finish", FinishConfig)
 def main(config: FinishConfig) -> int | None:
-    """Run the missing trainings, then compare the settings, choose one and write the model."""
+    """Run the missing trainings, then compare, choose, write the model, and test it once."""
     os.umask(0o077)
     calculate_in_one_thread()
     from nodule_det.crossval.folds import enqueue_missing, require_complete
@@ -27,13 +31,15 @@ def main(config: FinishConfig) -> int | None:
     from nodule_det.hpo.finish.choose import choose, cross_validate
     from nodule_det.hpo.finish.page import summary, write_page
     from nodule_det.hpo.finish.plan import best_settings, finish_plan, train_settings
+    from nodule_det.hpo.finish.test_set import scoring_plan
     from nodule_det.hpo.study.study import read_study
     from nodule_det.hpo.training.command import override_words
 
     folder = Path(os.path.abspath(os.path.expanduser(config.study)))
     out = Path(os.path.abspath(os.path.expanduser(config.out or str(folder / "finish"))))
     study = read_study(folder)
-    store = open_store(train_settings(study.header).store)
+    train = train_settings(study.header)
+    store = open_store(train.store)
     contenders = best_settings(study, config.settings)
     plan, folds = finish_plan(config, study.header, contenders, store.folds, out)
     if not (config.dry_run or plan.stopping):
@@ -44,6 +50,8 @@ def main(config: FinishConfig) -> int | None:
         )
         enqueue_missing(plan)
     code = drive(plan.study, "hpo.finish")
+    if plan.stopping and (out / "model").is_dir():
+        _stop_test(scoring_plan(config, folder, out / "model", train))
     if code or config.dry_run or plan.stopping:
         return code
     complete = require_complete(plan)
@@ -52,11 +60,44 @@ def main(config: FinishConfig) -> int | None:
     winner = next(f for f in finalists if f.number == record["chosen"])
     settings = [*study.header.train, *override_words(winner.contender.trial.params)]
     text = hand_on(out / "model", winner.runs, winner.pooled[0], settings, config.licence)
+    if any(scan.lesions for scan in store.test):
+        code = _test(scoring_plan(config, folder, out / "model", train), out, record)
+        if code:
+            return code
     write_json(out / "finish.json", record)
     write_page(out / "finish.html", record, folder.name)
     print(summary(record))
     print(f"page     {out / 'finish.html'}\n{text}")
     return None
+
+
+def _test(plan: TrainingPlan, out: Path, record: dict[str, Any]) -> int | None:
+    """Test the model once, and add the figures to it and to the record.
+
+    Returns:
+        The exit code where the test was interrupted.
+    """
+    from nodule_det.crossval.folds import enqueue_missing, is_complete, require_complete
+    from nodule_det.ensemble.folder import add_figures
+    from nodule_det.hpo.driver.session import drive
+    from nodule_det.hpo.finish.test_set import NAME, figures_of
+
+    if not is_complete(plan):
+        enqueue_missing(plan)
+        if code := drive(plan.study, "hpo.finish"):
+            return code
+    record[NAME] = figures_of(require_complete(plan)[NAME], plan.folder.path.parent)
+    add_figures(out / "model", NAME, record[NAME])
+    return None
+
+
+def _stop_test(plan: TrainingPlan) -> None:
+    """Cancel the job of the test, if there ever was one."""
+    from nodule_det.hpo.driver.open_study import has_study
+    from nodule_det.hpo.driver.session import drive
+
+    if has_study(plan.folder):
+        drive(plan.study, "hpo.finish")
 
 
 if __name__ == "__main__":

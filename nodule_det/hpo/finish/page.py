@@ -39,7 +39,28 @@ def summary(record: Mapping[str, Any]) -> str:
         else f"the largest value of the study (trial {lucky['trial']}) was "
         f"{-lucky['optimism']:.3f} below its cross-validated pAUC"
     )
+    lines.append(_test(record, lucky["observed"]))
     return "\n".join(lines)
+
+
+def _test(record: Mapping[str, Any], best: float) -> str:
+    """Write the figure of the test set, and how far the study's best value was above it."""
+    test = record.get("test")
+    if test is None:
+        return (
+            "not tested: the store has no test set, so no figure is free of the choices made here "
+            "(store.test_fraction=0.2 holds one out)"
+        )
+    if test["few_scans"]:
+        ci = "too few scans for a CI"
+    else:
+        low, high = test["pauc_interval"]
+        ci = f"95% CI {low:.3f} to {high:.3f}"
+    return (
+        f"{test['label']}: pAUC {test['pauc']:.3f} ({ci}), {test['n_lesions']} lesions in "
+        f"{test['n_scans']} scans; the largest value of the study was {best - test['pauc']:+.3f} "
+        "from that"
+    )
 
 
 def _against(row: Mapping[str, Any]) -> str:
@@ -63,6 +84,7 @@ def write_page(path: Path, record: Mapping[str, Any], study: str) -> None:
     html = environment.get_template("page.html.j2").render(
         study=study,
         label=LABEL[record["selection"]],
+        test=_test(record, next(row["observed"] for row in rows if row["largest_observed"])),
         n_seeds=len(record["seeds"]),
         rows=rows,
         picture=as_svg(draw_optimism(rows), "optimism"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,9 +10,11 @@ import time
 
 import pytest
 
+from nodule_det.checkpoint import load_checkpoint
 from nodule_det.ensemble.folder import read_model
 from nodule_det.hpo.study.study import read_study
-from tests.train.tiny_run import WORDS
+from nodule_det.origin import scan_key
+from tests.train.tiny_run import WORDS, write_tiny_store
 
 SPACE = "parameters: {optim.lr: {kind: float, low: 1e-4, high: 1e-2, log: true}}\n"
 FAST = ("dispatcher.poll_s=0.05", "dispatcher.grace_s=1")
@@ -31,11 +34,14 @@ def run(name, *words, code=0):
 
 
 @pytest.fixture(scope="module")
-def study(three_folds, tmp_path_factory):
-    """Tune the learning rate in two trainings of a second each."""
+def study(tmp_path_factory):
+    """Tune the learning rate in two trainings of a second each, beside a test set of 4 scans."""
     folder = tmp_path_factory.mktemp("finish")
+    store = folder / "store"
+    store.mkdir()
+    write_tiny_store(store, scans=6, folds=3, test=4)
     (folder / "space.yaml").write_text(SPACE)
-    train = [f"train.{word}" for word in (f"store={three_folds}", "limits.epochs=1", *WORDS)]
+    train = [f"train.{word}" for word in (f"store={store}", "limits.epochs=1", *WORDS)]
     words = (f"study={folder / 's'}", f"search_space={folder / 'space.yaml'}", "trials=2")
     run("hpo", *words, "acquisition.strategy=random", *train)
     return folder / "s"
@@ -43,15 +49,15 @@ def study(three_folds, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def finished(study):
-    """Finish it, killed twice on the way."""
+    """Finish it, killed twice on the way and once during the test."""
     words = (f"study={study}", "settings=1", "bootstrap=50", "permutations=50")
-    trials = study / "finish" / "trainings" / "trials"
-    for n in (1, 3):
+    trained, tested = "finish/trainings/trials/*/result.json", "test/*/trials/*/scans/*.json"
+    for pattern, n in ((trained, 1), (trained, 3), (tested, 1)):
         process = subprocess.Popen(
             command("hpo.finish", *words),
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=ENVIRONMENT,
         )  # fmt: skip
-        while len(list(trials.glob("*/result.json"))) < n:
+        while len(list(study.glob(pattern))) < n:
             assert process.poll() is None, "the command ended before it could be killed"
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
@@ -89,12 +95,69 @@ def test_the_model_has_a_network_of_every_fold_of_the_chosen_setting(study, fini
     assert str(folder) in finished
 
 
+def test_the_model_is_tested_once_and_its_figures_are_in_the_model_and_on_the_page(study, finished):
+    (run,) = study.glob("test/*/trials/*/")
+    (trial,) = read_study(run.parent.parent).trials
+    assert len(trial.attempts) == 1
+    froc = json.loads((run / "froc.json").read_text())
+    record = json.loads((study / "finish" / "finish.json").read_text())
+    test = record["test"]
+    assert (test["label"], test["n_scans"], test["n_lesions"]) == ("test, evaluated once", 4, 8)
+    assert test["pauc"] == froc["pauc"]
+    assert read_model(study / "finish" / "model").figures["test"] == test
+    best = max(row["observed"] for row in record["settings"])
+    line = f"the largest value of the study was {best - test['pauc']:+.3f} from that"
+    assert line in finished
+    assert line in (study / "finish" / "finish.html").read_text()
+
+
+def test_no_network_of_the_model_has_seen_a_scan_of_the_test_set(study, finished):
+    keys = {scan_key(f"1.2.{n}") for n in range(6, 10)}
+    checkpoints = list(study.glob("finish/trainings/trials/*/best.pt"))
+    assert len(checkpoints) >= 3
+    for path in checkpoints:
+        seen = load_checkpoint(path).meta.scans
+        assert seen.known
+        assert not keys & (seen.trained | seen.selected)
+
+
+def test_the_same_command_again_tests_nothing(study, finished):
+    before = sorted(study.glob("test/*/trials/*/attempt*"))
+    run("hpo.finish", f"study={study}", "settings=1", "bootstrap=60", "permutations=50")
+    assert sorted(study.glob("test/*/trials/*/attempt*")) == before
+    assert len(list(study.glob("test/*/"))) == 1
+
+
 def test_the_page_shows_every_setting(study, finished):
     page = (study / "finish" / "finish.html").read_text()
     record = json.loads((study / "finish" / "finish.json").read_text())
     for row in record["settings"]:
         assert f"optim.lr={row['params']['optim.lr']}" in page
     assert "<svg" in page
+
+
+def test_a_fold_that_does_not_exist_is_refused_and_nothing_is_written(study, tmp_path):
+    out = tmp_path / "out"
+    error = run("hpo.finish", f"study={study}", "folds=[7]", f"out={out}", code=2).stderr
+    assert "has no fold 7; it has [0, 1, 2]" in error
+    assert error.count("\n") == 1
+    assert not out.exists()
+
+
+def test_a_damaged_model_is_refused_by_score_before_anything_is_written(study, finished, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(study / "finish" / "model", model)
+    member = model / "member1.pt"
+    member.write_bytes(member.read_bytes()[:-1])
+    words = (f"model={model}", f"store={study.parent / 'store'}", f"run_dir={tmp_path / 'r'}")
+    done = subprocess.run(
+        [sys.executable, "-m", "nodule_det.score", *words],
+        capture_output=True, text=True, timeout=120, env=ENVIRONMENT, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "member1.pt differs from the SHA-256 in model.json" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "r").exists()
 
 
 def test_a_study_without_a_complete_trial_is_refused(tmp_path, three_folds):

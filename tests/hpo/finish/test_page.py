@@ -48,3 +48,13 @@ def test_the_page_escapes_the_name_of_a_study(tmp_path):
     assert page.index("1 (chosen)") < page.index("optim.lr=0.01")
     assert "-0.100 (-0.150 to -0.020), 0.020" in page
     assert "<svg" in page
+
+
+def test_the_summary_says_how_far_the_best_value_was_from_the_test():
+    test = {"label": "test, evaluated once", "pauc": 0.75, "pauc_interval": [0.6, 0.85],
+            "few_scans": None, "n_scans": 20, "n_lesions": 31}  # fmt: skip
+    assert summary({**RECORD, "test": test}).splitlines()[-1] == (
+        "test, evaluated once: pAUC 0.750 (95% CI 0.600 to 0.850), 31 lesions in 20 scans; the "
+        "largest value of the study was +0.200 from that"
+    )
+    assert summary(RECORD).splitlines()[-1].startswith("not tested: the store has no test set")

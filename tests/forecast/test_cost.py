@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nodule_det.config.train import ModelConfig, Precision, TrainConfig
-from nodule_det.hpo.model.cost import CPU_BASE_BYTES, fit_speed, footprint, layers
+from nodule_det.forecast.cost import CPU_BASE_BYTES, fit_speed, footprint, layers
 from nodule_det.hpo.training.check import with_params
 
 

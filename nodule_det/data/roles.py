@@ -1,0 +1,40 @@
+"""Which scans of a store a run trains on, and which ones choose its checkpoint.
+
+Store, TrainConfig ──trained_on(), held_out()──▶ StoredScan, ...
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nodule_det.config.train import TrainConfig
+from nodule_det.data.store import Store, StoredScan
+from nodule_det.errors import ConfigError
+
+
+def trained_on(store: Store, config: TrainConfig) -> tuple[StoredScan, ...]:
+    """Return the scans of all folds except the validation fold and the test fold.
+
+    Raises:
+        ConfigError: If both are the same fold.
+        StoreError: If the store has no scans of one of them.
+    """
+    if config.test_fold is None:
+        return store.training(config.fold)
+    if config.test_fold == config.fold:
+        raise ConfigError(
+            f"test_fold={config.test_fold} is also the validation fold, which chooses the "
+            "checkpoint; choose another test_fold"
+        )
+    test = {scan.series_uid for scan in store.validation(config.test_fold)}
+    return tuple(scan for scan in store.training(config.fold) if scan.series_uid not in test)
+
+
+def held_out(store: Store, config: TrainConfig) -> tuple[StoredScan, ...]:
+    """Return the scans to validate on: the fold, or ``validation.max_scans`` drawn by seed."""
+    scans = store.validation(config.fold)
+    most = config.validation.max_scans
+    if not 0 < most < len(scans):
+        return scans
+    drawn = np.random.default_rng(config.seed).permutation(len(scans))[:most]
+    return tuple(scans[i] for i in sorted(drawn))

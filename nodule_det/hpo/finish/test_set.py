@@ -1,0 +1,121 @@
+"""The chosen model on the test set: one job, which the driver of tuning starts exactly once.
+
+    model, store ──scoring_plan()──▶ TrainingPlan ──driver──▶ RunFolder ──figures_of()──▶ figures
+
+Each model that is ever tested for a study has its own folder, named by its weights, in the study.
+So a command that was killed at any moment tests the same model no second time, and the number of
+folders says how often the test set was used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from nodule_det.config.hpo import (
+    AcquisitionConfig,
+    ForecastConfig,
+    HpoConfig,
+    Strategy,
+)
+from nodule_det.config.hpo_finish import FinishConfig
+from nodule_det.config.train import CandidateConfig, TrainConfig
+from nodule_det.crossval.folds import TrainingPlan, n_failed
+from nodule_det.ensemble.folder import read_model
+from nodule_det.errors import StudyError
+from nodule_det.files import write_text
+from nodule_det.hpo.driver.open_study import has_study
+from nodule_det.hpo.study.study import StudyFolder
+from nodule_det.hpo.training.command import overrides
+from nodule_det.origin import TEST_ONCE
+from nodule_det.runs import RunFolder
+
+NAME = "test"
+"""Folder of the tests in a study, and key of their figures."""
+POINT: dict[str, Any] = {"views": 1}
+SPACE = {"parameters": {"views": {"kind": "categorical", "values": [1, 8]}}}
+"""A study needs a parameter; the one job is at ``POINT``."""
+
+
+def scoring_plan(
+    config: FinishConfig, study: Path, model: Path, train: TrainConfig
+) -> TrainingPlan:
+    """Plan the one job that scores a model on the test set.
+
+    Args:
+        config: Dispatcher and retries.
+        study: Folder of the study that is finished.
+        model: Model folder.
+        train: Settings of the trainings; the store, device and candidates are theirs.
+
+    Raises:
+        CheckpointError: If the model is damaged.
+    """
+    folder = StudyFolder(study / NAME / _name_of(model))
+    folder.path.mkdir(parents=True, exist_ok=True)
+    space = study / NAME / "space.yaml"
+    write_text(space, yaml.safe_dump(SPACE, sort_keys=False))
+    points = {NAME: POINT}
+    command = [
+        *(config.dispatcher.python or sys.executable, "-m", "nodule_det.score"),
+        f"model={model}",
+        f"store={train.store}",
+        f"device={train.device.value}",
+        f"precision={train.precision.value}",
+        *overrides(train.candidates, CandidateConfig(), "candidates."),
+    ]
+    plan = HpoConfig(
+        study=str(folder.path),
+        trials=n_failed(folder, points) + 1,
+        search_space=str(space),
+        stop=config.stop,
+        command=command,
+        acquisition=AcquisitionConfig(strategy=Strategy.random),
+        dispatcher=config.dispatcher,
+        retries=config.retries,
+        forecast=ForecastConfig(refuse=False),
+    )
+    return TrainingPlan(plan, points)
+
+
+def _name_of(model: Path) -> str:
+    """Name a model by its weights."""
+    digest = hashlib.sha256()
+    for member in read_model(model).members:
+        with open(member, "rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:12]
+
+
+def figures_of(run: RunFolder, tests: Path) -> dict[str, Any]:
+    """Return the figures of a test, with a label that says how often the test set was used.
+
+    Args:
+        run: The complete test.
+        tests: Folder of all tests of the study.
+
+    Raises:
+        StudyError: If ``froc.json`` is missing or damaged.
+    """
+    try:
+        froc = json.loads(run.froc.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StudyError(
+            f"{run.froc} is missing or damaged ({error}); delete {run.path.parent.parent} to test "
+            "the model again"
+        ) from None
+    n = sum(has_study(StudyFolder(path)) for path in tests.glob("*/"))
+    names = ("pauc", "pauc_interval", "cpm", "n_scans", "n_lesions", "few_scans")
+    return {
+        "label": TEST_ONCE if n == 1 else f"test, the {_ordinal(n)} model on this test set",
+        **{name: froc.get(name) for name in names},
+    }
+
+
+def _ordinal(n: int) -> str:
+    return {2: "2nd", 3: "3rd"}.get(n, f"{n}th")

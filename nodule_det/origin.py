@@ -1,0 +1,194 @@
+"""Which scans a network has seen, so that its figures are called what they are.
+
+    training ──ScanRecord──▶ checkpoint, model.json ──▶ candidates.origin.json ──▶ evaluate, report
+
+A figure on scans that a network was trained on says nothing, and one on scans that chose its
+checkpoint is too high.  So every checkpoint lists both, as hashes of the scans' keys, and every
+table of candidates has a small file beside it that says which network it is from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nodule_det.errors import TableError
+from nodule_det.files import read_sealed, write_sealed
+from nodule_det.untrusted import printable
+
+DIGITS = 16
+"""Hexadecimal digits of a key: two of a million scans collide with a chance of 3e-8."""
+
+MAX_BYTES = 64 * 2**20
+MAX_KIND = 200
+
+CROSS_VALIDATED = "cross-validated"
+TEST_ONCE = "test, evaluated once"
+TEST_FOLD = "test fold, evaluated once"
+
+
+def scan_key(series_uid: str) -> str:
+    """Return the key under which records list a scan: a hash of its series UID or name.
+
+    It can be compared with a scan at hand, but not turned back into a UID other than by trying.
+    """
+    text = f"nodule_det scan {series_uid}".encode(errors="surrogateescape")
+    return hashlib.sha256(text).hexdigest()[:DIGITS]
+
+
+@dataclass(frozen=True)
+class ScanRecord:
+    """Keys of the scans that a network has seen; empty where that is not known."""
+
+    trained: frozenset[str] = frozenset()
+    """Scans whose patches it was trained on."""
+    selected: frozenset[str] = frozenset()
+    """Scans whose validation chose its checkpoint."""
+
+    @classmethod
+    def of(cls, trained: Iterable[str], selected: Iterable[str]) -> ScanRecord:
+        """Make the record of a training from the series UIDs of its scans."""
+        return cls(frozenset(map(scan_key, trained)), frozenset(map(scan_key, selected)))
+
+    @classmethod
+    def from_dict(cls, value: Any) -> ScanRecord:
+        """Read what :meth:`as_dict` returned.
+
+        Raises:
+            ValueError, KeyError, TypeError: If it is something else.
+        """
+        return cls(_keys(value["trained"]), _keys(value["selected"]))
+
+    def as_dict(self) -> dict[str, list[str]]:
+        """Return plain lists, sorted, so that their order says nothing."""
+        return {"trained": sorted(self.trained), "selected": sorted(self.selected)}
+
+    @property
+    def known(self) -> bool:
+        """Whether anything is recorded; checkpoints of earlier versions have no record."""
+        return bool(self.trained)
+
+    def name_of(self, series_uid: str, key: str) -> str:
+        """Return the name under which a scan may be listed: its own, or its key in a store."""
+        own = scan_key(series_uid)
+        return series_uid if own in self.trained or own in self.selected else key
+
+    def n_trained(self, series_uids: Iterable[str]) -> int:
+        """Count the scans that the network was trained on."""
+        return sum(scan_key(uid) in self.trained for uid in series_uids)
+
+    def n_selected(self, series_uids: Iterable[str]) -> int:
+        """Count the scans that only chose the checkpoint."""
+        only = self.selected - self.trained
+        return sum(scan_key(uid) in only for uid in series_uids)
+
+
+UNKNOWN = ScanRecord()
+"""The record of a network that has none."""
+
+
+def union(records: Iterable[ScanRecord]) -> ScanRecord:
+    """Return what an ensemble has seen; not known if one of its members is not."""
+    every = list(records)
+    if not all(record.known for record in every):
+        return UNKNOWN
+    return ScanRecord(
+        frozenset().union(*(record.trained for record in every)),
+        frozenset().union(*(record.selected for record in every)),
+    )
+
+
+def _keys(value: Any) -> frozenset[str]:
+    if not isinstance(value, list | tuple):
+        raise TypeError("the record of scans is not a list")
+    for key in value:
+        if not isinstance(key, str) or not re.fullmatch(rf"[0-9a-f]{{{DIGITS}}}", key):
+            raise ValueError(f"{key!r} is not the key of a scan")
+    return frozenset(value)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a table of candidates comes from."""
+
+    kind: str = ""
+    """Kind of its figures, such as "cross-validated"; empty where only the scans can say it."""
+    scans: ScanRecord = UNKNOWN
+    """What the network has seen."""
+
+    def kind_on(self, series_uids: Iterable[str]) -> str:
+        """Say which kind of figures the candidates of these scans give; empty if not known."""
+        if self.kind or not self.scans.known:
+            return self.kind
+        uids = list(series_uids)
+        if n := self.scans.n_trained(uids):
+            return f"training (the network was trained on {n} of {len(uids)} scans)"
+        if n := self.scans.n_selected(uids):
+            return f"validation ({n} of {len(uids)} scans chose the checkpoint)"
+        return "test (the network has seen none of the scans)"
+
+    def warnings(self, series_uids: Iterable[str]) -> list[str]:
+        """Return a line for each way in which the network has seen these scans before."""
+        uids = list(series_uids)
+        found = []
+        if n := self.scans.n_trained(uids):
+            found.append(
+                f"the network was trained on {n} of the {len(uids)} scans: figures on these say "
+                "nothing about new scans"
+            )
+        n = self.scans.n_selected(uids)
+        if n and not self.kind:
+            found.append(
+                f"{n} of the {len(uids)} scans chose the network's checkpoint: figures on these "
+                "are too high for new scans"
+            )
+        return found
+
+
+def validation_kind(n_checkpoints: int) -> str:
+    """Name the kind of figures of the best validation of a run.
+
+    Example:
+        >>> validation_kind(9)
+        'validation, best of 9 checkpoints'
+    """
+    many = f"best of {n_checkpoints} checkpoints" if n_checkpoints > 1 else "one checkpoint"
+    return f"validation, {many}"
+
+
+def origin_file(candidates: Path) -> Path:
+    """Return the file that says where a table of candidates comes from."""
+    return candidates.with_suffix(".origin.json")
+
+
+def write_origin(candidates: Path, origin: Origin) -> None:
+    """Write the file beside a table of candidates, whole or not at all."""
+    content = {"kind": origin.kind, "scans": origin.scans.as_dict()}
+    write_sealed(origin_file(candidates), content)
+
+
+def read_origin(candidates: Path) -> Origin | None:
+    """Read the file beside a table of candidates; None where there is none.
+
+    Raises:
+        TableError: If it is damaged.
+    """
+    file = origin_file(candidates)
+    try:
+        content = read_sealed(file, MAX_BYTES)
+        if not isinstance(content["kind"], str):
+            raise TypeError("its kind is not text")
+        kind = printable(content["kind"], MAX_KIND)
+        return Origin(kind, ScanRecord.from_dict(content["scans"]))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        why = printable(str(error).removeprefix(f"{file} "), 300)
+        raise TableError(
+            f"{file} is damaged ({why}); delete it to evaluate without it, or write the candidates "
+            "again"
+        ) from error
