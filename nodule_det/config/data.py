@@ -27,6 +27,21 @@ class FileFormat(Enum):
     dicom = "dicom"
 
 
+class PhantomShapes(Enum):
+    """Shapes of the phantom's nodules."""
+
+    ball = "ball"
+    lidc = "lidc"
+    even = "even"
+
+
+class PhantomScanners(Enum):
+    """Scanners and patients of the phantom."""
+
+    standard = "standard"
+    varied = "varied"
+
+
 @dataclass(kw_only=True)
 class PhantomConfig:
     """Synthetic chest CTs with known nodules (``source=phantom``)."""
@@ -45,6 +60,15 @@ class PhantomConfig:
 
     format: FileFormat = FileFormat.mhd
     """mhd, nifti or dicom."""
+
+    shapes: PhantomShapes = PhantomShapes.ball
+    """ball: bumpy ellipsoids.  lidc: lobulated, elongated, ill-defined and cavitary nodules, as
+    often as LIDC's readers rate them so.  even: each rating equally often, with a fifth part-solid
+    and a fifth ground-glass, for training."""
+
+    scanners: PhantomScanners = PhantomScanners.standard
+    """standard: soft to standard kernels at usual doses.  varied: sharp kernels, low doses, thick
+    slices, inexact HU, denser lungs and more vessels as well, for training."""
 
     folds: int = 5
     """Number of subset folders, which become the folds.  Scans are assigned to them in turn."""

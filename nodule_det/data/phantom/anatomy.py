@@ -9,7 +9,7 @@ anatomy.  z increases towards the head, y towards the back, x towards the patien
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
@@ -25,6 +25,10 @@ COARSE_MM = 3.0
 
 CONTRAST_SHARE = 0.31
 """Scans with contrast agent: 312 of LIDC-IDRI's 1,018."""
+
+VESSELS, DENSER_HU = (0.8, 4.0), (-45.0, 60.0)
+"""Of varied patients: number of vessels, relative to the usual one, and density of the lung, from
+emphysema to shallow inspiration."""
 
 AIR_HU, FAT_HU, MUSCLE_HU, WALL_HU, BLOOD_HU = -1000.0, -100.0, 45.0, 35.0, 42.0
 TABLE_HU = -250.0
@@ -53,13 +57,24 @@ class Patient:
     """Width of the reconstructed field of view."""
     blood_hu: float
     """HU of heart and vessels: contrast agent or not."""
+    vessels: float = 1.0
+    """Number of vessels, relative to the usual one."""
+    denser_hu: float = 0.0
+    """How much denser the lung is than usual."""
+    smooth_vox: float = 0.0
+    """Smoothing of the lung's surface, which otherwise has steps of ``COARSE_MM``."""
 
 
-def draw_patient(rng: np.random.Generator) -> Patient:
-    """Draw a patient, and the field of view that a technician would choose."""
+def draw_patient(rng: np.random.Generator, *, varied: bool = False) -> Patient:
+    """Draw a patient, and the field of view that a technician would choose.
+
+    Args:
+        rng: Source of the numbers.
+        varied: Also draw more vessels and denser or emptier lungs.
+    """
     half_width_mm = rng.uniform(138, 152)
     contrast = rng.random() < CONTRAST_SHARE
-    return Patient(
+    patient = Patient(
         half_width_mm=half_width_mm,
         half_depth_mm=rng.uniform(96, 110),
         fat_mm=rng.uniform(8, 24),
@@ -67,6 +82,14 @@ def draw_patient(rng: np.random.Generator) -> Patient:
         field_mm=2 * half_width_mm * rng.uniform(1.06, 1.18),
         blood_hu=rng.uniform(110, 200) if contrast else BLOOD_HU,
     )
+    if varied:
+        patient = replace(
+            patient,
+            vessels=rng.uniform(*VESSELS),
+            denser_hu=rng.uniform(*DENSER_HU),
+            smooth_vox=1.0,
+        )
+    return patient
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +167,8 @@ def draw_chest(lattice: Lattice, patient: Patient, rng: np.random.Generator) -> 
     _draw_ribs(tissue_hu, frame)
 
     depth_mm = _fill_lungs(tissue_hu, lung, coarse)
+    if patient.smooth_vox:
+        depth_mm = ndimage.gaussian_filter(depth_mm, patient.smooth_vox)
     middle = coarse.extent_mm / 2
     return Chest(
         coarse,

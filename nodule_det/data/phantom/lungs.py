@@ -97,14 +97,14 @@ def draw_lungs(
     Args:
         chest: Shape of the lungs.
         trees: Vessels and airways.
-        patient: HU of blood.
+        patient: HU of blood, and of the lung.
         scan: The scan's voxels.
         rng: Source of densities and the fissure's waves.
     """
     box = _lung_box(chest, scan)
     lattice = scan.crop(box)
     pixel_mm = lattice.spacing_mm[2]
-    hu = _parenchyma(chest, lattice, rng)
+    hu = _parenchyma(chest, lattice, rng) + np.float32(patient.denser_hu)
     vessels = np.zeros(lattice.size_vox, np.float32)
     draw_tubes(vessels, lattice, trees.vessels, pixel_mm)
     blend(hu, patient.blood_hu, vessels)

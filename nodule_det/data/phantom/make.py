@@ -12,12 +12,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from nodule_det.config.data import PhantomConfig
+from nodule_det.config.data import PhantomConfig, PhantomScanners, PhantomShapes
 from nodule_det.data.phantom.anatomy import Chest, draw_chest, draw_patient
 from nodule_det.data.phantom.canvas import Lattice, Tubes, resample
 from nodule_det.data.phantom.lungs import Lungs, draw_lungs
 from nodule_det.data.phantom.nodules import Placed, paint, place
-from nodule_det.data.phantom.scanner import acquire, draw_protocol
+from nodule_det.data.phantom.scanner import acquire, draw_any_protocol, draw_protocol
 from nodule_det.data.phantom.statistics import (
     Kind,
     Nodule,
@@ -40,9 +40,16 @@ REDRAWS = 50
 """Number of nodules drawn until one fits; a large one may not fit in a small lung."""
 
 
+FIRST_SETTINGS = (PhantomShapes.ball, PhantomScanners.standard)
+"""Of settings that came later: scans made with these keep their UIDs."""
+
+
 def series_uid(seed: int, config: PhantomConfig) -> str:
     """Return the DICOM UID of a seed's scan, unique to these settings."""
     words = f"nodule_det phantom {GENERATOR} {seed} {config.size_vox} {config.nodules_per_scan}"
+    for setting in (config.shapes, config.scanners):
+        if setting not in FIRST_SETTINGS:
+            words += f" {setting.value}"
     return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, words).int}"
 
 
@@ -60,14 +67,15 @@ def make_scan(seed: int, config: PhantomConfig) -> tuple[Scan, tuple[Finding, ..
         ConfigError: If the requested number of nodules does not fit.
     """
     rngs = np.random.default_rng(seed).spawn(5)
-    patient = draw_patient(rngs[0])
+    varied = config.scanners is PhantomScanners.varied
+    patient = draw_patient(rngs[0], varied=varied)
     z, y, x = config.size_vox
     dz_mm = round(patient.scanned_mm / z, DECIMALS)
     pixel_mm = round(patient.field_mm / x, DECIMALS)
     lattice = Lattice((z, y, x), (dz_mm, pixel_mm, pixel_mm))
 
     chest = draw_chest(lattice, patient, rngs[1])
-    trees = grow_trees(chest, rngs[2])
+    trees = grow_trees(chest, patient.vessels, rngs[2])
     lungs = draw_lungs(chest, trees, patient, lattice, rngs[2])
     placed = _place_findings(chest, trees.vessels, lungs, config, rngs[3])
     for finding in placed:
@@ -75,7 +83,8 @@ def make_scan(seed: int, config: PhantomConfig) -> tuple[Scan, tuple[Finding, ..
 
     hu = resample(chest.tissue_hu, chest.lattice, lattice)
     lungs.lay_into(hu)
-    protocol = draw_protocol(dz_mm, rngs[4])
+    draw = draw_any_protocol if varied else draw_protocol
+    protocol = draw(dz_mm, rngs[4])
     volume_hu = acquire(hu, lattice, patient, protocol, rngs[4])
     grid = _grid(lattice, rngs[4])
     return (
@@ -100,7 +109,7 @@ def _place_findings(
 
     n_nodules = draw_count(config.nodules_per_scan, rng)
     for _ in range(n_nodules):
-        if not try_all(draw_nodule(rng) for _ in range(REDRAWS)):
+        if not try_all(draw_nodule(rng, config.shapes) for _ in range(REDRAWS)):
             raise ConfigError(
                 f"phantom.size_vox={config.size_vox} with "
                 f"phantom.nodules_per_scan={config.nodules_per_scan}: there is no room for "

@@ -27,6 +27,13 @@ PSF_MM = (0.45, 0.65)
 NOISE_HU = (14.0, 38.0)
 """Standard deviation of the noise half-way to the body surface: low to standard dose."""
 
+ANY_PSF_MM, SHARP_MM = (0.25, 0.75), 0.42
+ANY_NOISE_HU, ANY_THICKNESS_MM = (8.0, 45.0), (0.8, 3.0)
+SHARPENING, SHARPENED_OVER_MM = (0.2, 0.8), 1.2
+OFFSET_HU, GAIN_SD = 8.0, 0.015
+"""The wider range: below ``SHARP_MM`` a kernel is a lung kernel, which overshoots at edges and is
+noisier."""
+
 CLIP_HU = (-1024, 3071)
 """12 bits, as scanners store them."""
 
@@ -39,11 +46,18 @@ class Protocol:
         thickness_mm: Width of a slice.
         psf_mm: Standard deviation of the in-plane point spread.
         noise_hu: Standard deviation of the noise.
+        sharpening: Overshoot at edges of a sharp kernel: weight of the difference from a smoother
+            image.
+        offset_hu: Error of the HU of air.
+        gain: Error of the scale of HU above air.
     """
 
     thickness_mm: float
     psf_mm: float
     noise_hu: float
+    sharpening: float = 0.0
+    offset_hu: float = 0.0
+    gain: float = 1.0
 
 
 def draw_protocol(slice_spacing_mm: float, rng: np.random.Generator) -> Protocol:
@@ -53,6 +67,20 @@ def draw_protocol(slice_spacing_mm: float, rng: np.random.Generator) -> Protocol
         thickness_mm=slice_spacing_mm * overlap,
         psf_mm=rng.uniform(*PSF_MM),
         noise_hu=rng.uniform(*NOISE_HU),
+    )
+
+
+def draw_any_protocol(slice_spacing_mm: float, rng: np.random.Generator) -> Protocol:
+    """Draw a protocol from a wider range: lung kernels, low doses, thick slices, inexact HU."""
+    psf_mm = rng.uniform(*ANY_PSF_MM)
+    sharp = psf_mm < SHARP_MM
+    return Protocol(
+        thickness_mm=max(slice_spacing_mm, np.exp(rng.uniform(*np.log(ANY_THICKNESS_MM)))),
+        psf_mm=psf_mm,
+        noise_hu=rng.uniform(*ANY_NOISE_HU) * (1.6 if sharp else 1.0),
+        sharpening=rng.uniform(*SHARPENING) if sharp else 0.0,
+        offset_hu=rng.normal(0, OFFSET_HU),
+        gain=rng.normal(1, GAIN_SD),
     )
 
 
@@ -72,6 +100,11 @@ def acquire(
     hu = ndimage.gaussian_filter1d(hu, SD_PER_FWHM * protocol.thickness_mm / dz_mm, axis=0)
     for axis in (1, 2):
         hu = ndimage.gaussian_filter1d(hu, protocol.psf_mm / pixel_mm, axis=axis)
+    if protocol.sharpening:
+        smoother = _smooth_in_plane(hu, SHARPENED_OVER_MM / pixel_mm)
+        hu += np.float32(protocol.sharpening) * (hu - smoother)
+    if protocol.offset_hu or protocol.gain != 1:
+        hu = (hu + 1024) * np.float32(protocol.gain) + np.float32(protocol.offset_hu - 1024)
     hu += _noise(lattice, patient, rng) * np.float32(protocol.noise_hu)
     np.rint(hu, out=hu)
     return np.clip(hu, *CLIP_HU, out=hu).astype(np.int16)

@@ -12,10 +12,13 @@ References:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
+
+from nodule_det.config.data import PhantomShapes
+from nodule_det.data.phantom.shapes import Shape, draw_shape
 
 SCANS_WITH = {0: 290, 1: 315, 2: 160, 3: 63, 4: 25, 5: 22, 6: 11, 7: 4, 8: 2, 9: 4, 12: 1}
 """Number of nodules in a scan -> scans with that many; 1.33 on average."""
@@ -51,6 +54,14 @@ TEXTURE_SHARE = {
     Texture.PART_SOLID: 75 / 1192,
     Texture.GROUND_GLASS: 81 / 1192,
 }
+
+
+EVEN_TEXTURE_SHARE = {
+    Texture.SOLID: 0.6,
+    Texture.PART_SOLID: 0.2,
+    Texture.GROUND_GLASS: 0.2,
+}
+"""Shares where every kind is to be common (``phantom.shapes=even``)."""
 
 
 class Attachment(StrEnum):
@@ -91,6 +102,7 @@ class Nodule:
         diameter_mm: Diameter of the sphere of the same volume; of a plaque, its width.
         hu: Attenuation, of the ground-glass part where the texture is part-solid.
         plaque_mm: Thickness of a plaque, else 0.
+        shape: Its shape; None is a bumpy ellipsoid.
     """
 
     kind: Kind
@@ -101,6 +113,12 @@ class Nodule:
     calcified: bool
     hu: float
     plaque_mm: float = 0.0
+    shape: Shape | None = None
+
+    @property
+    def reach_mm(self) -> float:
+        """Distance from the centre to the farthest part of the surface, spikes left out."""
+        return self.diameter_mm / 2 * (1.0 if self.shape is None else self.shape.reach)
 
     def attributes(self) -> dict[str, str]:
         """Return its description for the CSV files, in the order of their columns."""
@@ -111,7 +129,7 @@ class Nodule:
             "attachment": self.attachment.value,
             "spiculation": "yes" if self.spiculated else "no",
             "calcified": "yes" if self.calcified else "no",
-        }
+        } | (self.shape.attributes() if self.shape is not None else {})
 
 
 def draw_count(mean: float, rng: np.random.Generator) -> int:
@@ -127,16 +145,22 @@ def draw_diameter_mm(rng: np.random.Generator) -> float:
     return float(np.exp(np.interp(rng.random(), DIAMETER_AT, np.log(DIAMETER_MM))))
 
 
-def draw_nodule(rng: np.random.Generator) -> Nodule:
-    """Draw a nodule from LIDC's statistics."""
-    texture = Texture(rng.choice(list(TEXTURE_SHARE), p=list(TEXTURE_SHARE.values())))
+def draw_nodule(rng: np.random.Generator, shapes: PhantomShapes = PhantomShapes.ball) -> Nodule:
+    """Draw a nodule from LIDC's statistics.
+
+    Args:
+        rng: Source of the nodule.
+        shapes: Bumpy ellipsoids, or shapes as LIDC's readers rate them.
+    """
+    share = EVEN_TEXTURE_SHARE if shapes is PhantomShapes.even else TEXTURE_SHARE
+    texture = Texture(rng.choice(list(share), p=list(share.values())))
     diameter_mm = draw_diameter_mm(rng)
     while texture is not Texture.SOLID and diameter_mm < SMALLEST_NONSOLID_MM:
         diameter_mm = draw_diameter_mm(rng)
     attachment = Attachment(rng.choice(list(ATTACHMENT_SHARE), p=list(ATTACHMENT_SHARE.values())))
     spiculated_share = SPICULATED_LARGE if diameter_mm > LARGE_MM else SPICULATED_SMALL
     calcified = texture is Texture.SOLID and rng.random() < CALCIFIED_SOLID
-    return Nodule(
+    nodule = Nodule(
         kind=Kind.NODULE,
         diameter_mm=diameter_mm,
         texture=texture,
@@ -145,6 +169,12 @@ def draw_nodule(rng: np.random.Generator) -> Nodule:
         calcified=bool(calcified),
         hu=_hu(texture, bool(calcified), rng),
     )
+    if shapes is PhantomShapes.ball:
+        return nodule
+    return replace(nodule, shape=draw_shape(
+        shapes, diameter_mm, part_solid=texture is Texture.PART_SOLID,
+        solid=texture is Texture.SOLID and not calcified, rng=rng,
+    ))  # fmt: skip
 
 
 def _hu(texture: Texture, calcified: bool, rng: np.random.Generator) -> float:

@@ -34,6 +34,10 @@ FEWEST_TARGETS, MOST_TARGETS = 80, 1300
 TIP_RADIUS_MM = (0.55, 0.7)
 """Radius of an outermost vessel that a CT still shows."""
 
+THINNER = -0.3
+"""Exponent by which the outermost vessels are thinner where there are more of them, so that the
+trunks, which feed more tips, stay about as thick."""
+
 AIRWAY_TARGETS, AIRWAY_TIP_MM, AIRWAY_MOST_MM = 26, 1.15, 6.0
 WALL_FACTOR, WALL_MM = 1.15, 0.55
 """An airway's wall extends to 1.15 times its lumen's radius plus 0.55 mm."""
@@ -82,8 +86,14 @@ class Trees:
     walls: Tubes
 
 
-def grow_trees(chest: Chest, rng: np.random.Generator) -> Trees:
-    """Grow two trees of vessels and one of airways in each lung, and the trachea."""
+def grow_trees(chest: Chest, density: float, rng: np.random.Generator) -> Trees:
+    """Grow two trees of vessels and one of airways in each lung, and the trachea.
+
+    Args:
+        chest: Shape of the lungs.
+        density: Number of vessels, relative to the usual one.
+        rng: Source of the trees.
+    """
     voxels = np.argwhere(chest.lung_depth_mm > DEEP_MM)
     spacing_mm = np.asarray(chest.lattice.spacing_mm)
     center_mm = np.asarray(chest.center_mm)
@@ -97,9 +107,11 @@ def grow_trees(chest: Chest, rng: np.random.Generator) -> Trees:
         litres = len(lung) * float(spacing_mm.prod()) / 1e6
         for shift_mm in (0.0, -9.0):  # the veins leave the hilum below the arteries
             n = int(np.clip(litres * rng.uniform(*TARGETS_PER_LITRE), FEWEST_TARGETS, MOST_TARGETS))
+            n = round(n * density)
             targets_mm = (rng.choice(lung, n) + rng.random((n, 3)) - 0.5) * spacing_mm
             root_mm = hilum_mm + rng.normal([shift_mm, 0, 0], [3, 4, 0])
-            growth = Growth(0.25, 7.0, rng.uniform(*TIP_RADIUS_MM), MURRAY)
+            tip_mm = rng.uniform(*TIP_RADIUS_MM) * density**THINNER
+            growth = Growth(0.25, 7.0, tip_mm, MURRAY)
             vessels.append(grow_tree(root_mm, targets_mm, growth, rng))
         targets_mm = (rng.choice(lung, AIRWAY_TARGETS) + 0.5) * spacing_mm
         growth = Growth(0.35, 9.0, AIRWAY_TIP_MM, AIRWAY_MURRAY)

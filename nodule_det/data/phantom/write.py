@@ -20,10 +20,11 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from nodule_det.config.data import PhantomConfig
+from nodule_det.config.data import PhantomConfig, PhantomShapes
 from nodule_det.cpus import available_cpus
 from nodule_det.data.phantom.images import image_name, write_image
 from nodule_det.data.phantom.make import GENERATOR, make_scan, series_uid
+from nodule_det.data.phantom.shapes import SHAPE_COLUMNS
 from nodule_det.data.scan import Finding
 from nodule_det.errors import LayoutError
 from nodule_det.files import write_json, write_text
@@ -34,6 +35,9 @@ SETTINGS_FILE, FINDINGS_FOLDER = "phantom.json", "findings"
 NODULE_COLUMNS = ("texture", "attachment", "spiculation", "calcified")
 EXCLUDED_COLUMNS = ("kind",)
 """The phantom's additional columns, after LUNA16's five."""
+
+FIRST = {"shapes": "ball", "scanners": "standard"}
+"""Values of settings that the ``phantom.json`` of an earlier version lacks."""
 
 
 def write_dataset(folder: Path, config: PhantomConfig, workers: int = 0) -> None:
@@ -69,10 +73,11 @@ def _claim(folder: Path, config: PhantomConfig) -> None:
     if path.exists():
         there = json.loads(path.read_text(encoding="utf-8"))
         for name, value in asked.items():
-            if name != "n_scans" and there.get(name) != value:
+            if name != "n_scans" and there.get(name, FIRST.get(name)) != value:
                 raise LayoutError(
-                    f"{folder} holds phantom scans made with phantom.{name}={there.get(name)}, "
-                    f"asked for is {value}; give another folder or delete this one"
+                    f"{folder} holds phantom scans made with phantom.{name}="
+                    f"{there.get(name, FIRST.get(name))} but you requested {value}; use another "
+                    "folder or delete this one"
                 )
         if there["n_scans"] > config.n_scans:
             raise LayoutError(
@@ -96,6 +101,8 @@ def _settings(config: PhantomConfig) -> dict[str, Any]:
         "format": config.format.value,
         "folds": config.folds,
         "n_scans": config.n_scans,
+        "shapes": config.shapes.value,
+        "scanners": config.scanners.value,
     }
 
 
@@ -167,13 +174,15 @@ def _write_tables(folder: Path, config: PhantomConfig) -> None:
     uids = [series_uid(config.seed + i, config) for i in range(config.n_scans)]
     lesions: list[list[object]] = []
     excluded: list[list[object]] = []
+    shaped = config.shapes is not PhantomShapes.ball
+    nodule_columns = (*NODULE_COLUMNS, *SHAPE_COLUMNS) if shaped else NODULE_COLUMNS
     for uid in uids:
         for finding in json.loads(_findings_path(folder, uid).read_text(encoding="utf-8")):
-            more = EXCLUDED_COLUMNS if finding["excluded"] else NODULE_COLUMNS
+            more = EXCLUDED_COLUMNS if finding["excluded"] else nodule_columns
             row = [uid, *finding["center_mm"], finding["diameter_mm"]]
             row += [finding["attributes"][name] for name in more]
             (excluded if finding["excluded"] else lesions).append(row)
-    write_table(folder / "annotations.csv", (*ANNOTATION_COLUMNS, *NODULE_COLUMNS), lesions)
+    write_table(folder / "annotations.csv", (*ANNOTATION_COLUMNS, *nodule_columns), lesions)
     write_table(
         folder / "annotations_excluded.csv", (*ANNOTATION_COLUMNS, *EXCLUDED_COLUMNS), excluded
     )

@@ -28,3 +28,14 @@ def test_depth_is_interpolated_between_the_coarse_voxels():
     first_mm = np.asarray(lattice.origin_mm)
     points_mm = first_mm + np.array([[0.0, 3.0, 3.0], [4.5, 3.0, 3.0], [99.0, 3.0, 3.0]])
     assert chest.depth_at(points_mm).tolist() == [0.0, 1.5, 7.0]
+
+
+def test_varied_patients_differ_in_vessels_and_density_and_the_usual_ones_do_not():
+    rng = np.random.default_rng(0)
+    varied = [draw_patient(rng, varied=True) for _ in range(200)]
+    vessels = [patient.vessels for patient in varied]
+    assert min(vessels) < 1
+    assert max(vessels) > 3.5
+    assert min(patient.denser_hu for patient in varied) < -30
+    usual = draw_patient(np.random.default_rng(0))
+    assert (usual.vessels, usual.denser_hu, usual.smooth_vox) == (1.0, 0.0, 0.0)

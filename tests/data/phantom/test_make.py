@@ -1,15 +1,23 @@
 """A phantom scan: what is annotated must be seen in its voxels."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from nodule_det.config.data import PhantomConfig
+from nodule_det.config.data import PhantomConfig, PhantomScanners, PhantomShapes
 from nodule_det.data.phantom import make
 from nodule_det.data.phantom.make import make_scan
 from nodule_det.errors import ConfigError
 
 SMALL = PhantomConfig(size_vox=[64, 128, 128], nodules_per_scan=4)
 LUNG_HU = -850
+EARLIER_MM = (
+    (-38.8144, -63.1889, -113.5846),
+    (61.7421, -2.1649, -30.4542),
+    (49.4353, -20.0771, -18.5063),
+    (66.4639, 45.3436, -161.9975),
+)
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +46,29 @@ def test_another_seed_is_another_scan_with_another_uid(scans):
 def test_other_settings_have_another_uid():
     other = PhantomConfig(size_vox=[64, 128, 128], nodules_per_scan=3)
     assert make_scan(0, other)[0].series_uid != make_scan(0, SMALL)[0].series_uid
+
+
+def test_scans_of_earlier_versions_keep_their_bytes_and_uids():
+    scan, findings = make_scan(7, SMALL)  # as made at 59d8a5c
+    assert scan.series_uid == "2.25.278967546697784048810335865594131370856"
+    assert len(findings) == len(EARLIER_MM)
+    np.testing.assert_allclose([f.center_mm for f in findings], EARLIER_MM, atol=1e-3)
+
+
+@pytest.mark.parametrize("setting", [{"shapes": "even"}, {"scanners": "varied"}])
+def test_shapes_and_scanners_make_other_scans_with_other_uids(setting):
+    enums = {"shapes": PhantomShapes, "scanners": PhantomScanners}
+    changed = {name: enums[name](value) for name, value in setting.items()}
+    config = replace(SMALL, **changed)
+    (scan, findings), (again, _) = make_scan(7, config), make_scan(7, config)
+    before, _ = make_scan(7, SMALL)
+    assert scan.series_uid != before.series_uid
+    assert scan.volume_hu.tobytes() == again.volume_hu.tobytes()
+    assert (scan.volume_hu != before.volume_hu).any()
+    shaped = {"lobulation", "sphericity", "margin", "cavity"}
+    lesions = [f for f in findings if not f.excluded]
+    assert lesions
+    assert all((shaped <= f.attributes.keys()) == ("shapes" in setting) for f in lesions)
 
 
 def test_every_finding_lies_in_the_scan(scans):

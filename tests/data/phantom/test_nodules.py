@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from nodule_det.config.data import PhantomShapes
 from nodule_det.data.phantom.anatomy import Chest
 from nodule_det.data.phantom.canvas import Lattice, Tubes
 from nodule_det.data.phantom.lungs import Lungs
-from nodule_det.data.phantom.nodules import APART_MM, CLEAR_MM, Placed, paint, place
+from nodule_det.data.phantom.nodules import APART_MM, CAVITY_HU, CLEAR_MM, Placed, paint, place
+from nodule_det.data.phantom.shapes import draw_shape
 from nodule_det.data.phantom.statistics import Attachment, Kind, Nodule, Texture
 
 LATTICE = Lattice((48, 48, 48), (1.0, 1.0, 1.0))
@@ -69,6 +73,43 @@ def test_a_painted_nodule_has_the_volume_of_its_sphere(diameter_mm):
     np.testing.assert_allclose(middle_mm, 24, atol=0.3)
     assert lungs.hu[24, 24, 24] == pytest.approx(30, abs=60)
     assert (lungs.hu[0] == LUNG_HU).all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_shaped_nodule_has_the_volume_of_its_sphere_around_its_centre(seed):
+    rng = np.random.default_rng(seed)
+    shape = draw_shape(PhantomShapes.even, 13.0, part_solid=False, solid=False, rng=rng)
+    lungs = empty_lungs()
+    paint(Placed(replace(solid(13.0), shape=shape), np.full(3, 24.0)), lungs, rng)
+    share = (lungs.hu - LUNG_HU) / (30 - LUNG_HU)
+    assert share.sum() == pytest.approx(np.pi / 6 * 13.0**3, rel=0.25)
+    middle_mm = np.average(np.indices(share.shape).reshape(3, -1), axis=1, weights=share.ravel())
+    np.testing.assert_allclose(middle_mm, 24, atol=0.6)
+
+
+def test_a_cavity_holds_air_and_a_core_is_denser_than_the_haze_around_it():
+    rng = np.random.default_rng(0)
+    ball = draw_shape(PhantomShapes.even, 16.0, part_solid=False, solid=False, rng=rng)
+    cavity, core = np.array([0.1, 0, 0, 0.5]), np.array([0, 0.3, 0, 0.4])
+    hollow, cored = empty_lungs(), empty_lungs()
+    nodule = replace(solid(16.0), shape=replace(ball, cavity=cavity))
+    paint(Placed(nodule, np.full(3, 24.0)), hollow, rng)
+    assert hollow.hu.min() == pytest.approx(CAVITY_HU, abs=1)
+    assert hollow.hu.max() > -50
+    haze = replace(solid(16.0, texture=Texture.PART_SOLID), hu=-500.0)
+    paint(Placed(replace(haze, shape=replace(ball, core=core)), np.full(3, 24.0)), cored, rng)
+    assert cored.hu.max() == pytest.approx(20, abs=30)
+    off_mm = 8 * np.linalg.solve(ball.unstretch, core[:3])
+    middle_mm = np.argwhere(cored.hu > -200).mean(axis=0)
+    np.testing.assert_allclose(middle_mm, 24 + off_mm, atol=0.7)
+
+
+def test_an_elongated_isolated_nodule_keeps_clear_of_the_pleura_with_its_far_end():
+    rng = np.random.default_rng(0)
+    shape = draw_shape(PhantomShapes.even, 8.0, part_solid=False, solid=True, rng=rng)
+    nodule = replace(solid(8.0), shape=replace(shape, reach=2.0))
+    found = [placed(nodule, seed) for seed in range(5)]
+    assert all(one.center_mm[0] >= 10 + 2 * 4 + CLEAR_MM for one in found)
 
 
 def test_painting_never_makes_a_voxel_darker():

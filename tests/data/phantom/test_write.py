@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nodule_det.config.data import DataConfig, FileFormat, PhantomConfig
+from nodule_det.config.data import DataConfig, FileFormat, PhantomConfig, PhantomShapes
 from nodule_det.data.layouts.luna16 import list_luna16
 from nodule_det.data.phantom.make import make_scan
 from nodule_det.data.phantom.write import image_path, write_dataset
@@ -48,6 +48,27 @@ def test_files_give_back_hu_and_geometry(tmp_path, file_format):
     np.testing.assert_allclose(image.GetSpacing(), scan.grid.spacing_mm[::-1], atol=1e-4)
     np.testing.assert_allclose(image.GetOrigin(), scan.grid.origin_mm, atol=1e-4)
     np.testing.assert_allclose(image.GetDirection(), np.eye(3).ravel(), atol=1e-6)
+
+
+def test_shapes_add_their_ratings_to_the_annotations(tmp_path):
+    write_dataset(tmp_path, config(2, nodules_per_scan=3, shapes=PhantomShapes.lidc), workers=1)
+    lesions = rows(tmp_path / "annotations.csv")
+    assert list(lesions[0])[5:] == [
+        "texture", "attachment", "spiculation", "calcified",
+        "lobulation", "sphericity", "margin", "cavity",
+    ]  # fmt: skip
+    assert {row["lobulation"] for row in lesions} <= set("12345")
+
+
+def test_a_folder_of_an_earlier_version_is_extended_and_other_shapes_are_refused(tmp_path):
+    write_dataset(tmp_path, config(1), workers=1)
+    settings = json.loads((tmp_path / "phantom.json").read_text())
+    del settings["shapes"], settings["scanners"]
+    (tmp_path / "phantom.json").write_text(json.dumps(settings))
+    with pytest.raises(LayoutError, match=r"phantom\.shapes=ball but you requested lidc"):
+        write_dataset(tmp_path, config(2, shapes=PhantomShapes.lidc), workers=1)
+    write_dataset(tmp_path, config(2), workers=1)
+    assert json.loads((tmp_path / "phantom.json").read_text())["n_scans"] == 2
 
 
 @pytest.mark.parametrize("file_format", FileFormat)
@@ -137,7 +158,9 @@ def test_a_larger_data_set_extends_a_smaller(tmp_path):
 def test_a_folder_of_other_settings_is_refused(tmp_path):
     write_dataset(tmp_path, config(1), workers=1)
     before = contents(tmp_path)
-    with pytest.raises(LayoutError, match=r"phantom\.seed=5, asked for is 6; give another folder"):
+    with pytest.raises(
+        LayoutError, match=r"phantom\.seed=5 but you requested 6; use another folder"
+    ):
         write_dataset(tmp_path, config(1, seed=6), workers=1)
     assert contents(tmp_path) == before
 
