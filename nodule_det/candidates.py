@@ -2,8 +2,9 @@
 
     probability (z, y, x) ──find_candidates()──▶ ScanCandidates ──write_candidates()──▶ CSV
 
-A candidate is a peak.  Its score is the peak's probability, so that one list ranks all scans; its
-centre and diameter come from the voxels around the peak that reach half of it.
+A candidate is a lesion: the voxels around a peak that reach half of it, whatever their shape.  Its
+score is the peak's probability, so that one list ranks all scans; centre and diameter are those of
+the region.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from scipy.spatial import KDTree
 
 from nodule_det.arrays import BoolArray, FloatArray, IntArray
 from nodule_det.config.train import CandidateConfig
-from nodule_det.geometry import Grid
+from nodule_det.geometry import Grid, Triple
 from nodule_det.tables import CANDIDATE_COLUMNS, DIAMETER, write_table
 
 REACH_MM = 16.0
@@ -41,6 +42,15 @@ MANY_PEAKS = 100_000
 """Above this many voxels (a saturated network), groups are labelled in an array of the whole scan.
 Below it, neighbours are looked up, which saves 0.1 s for a scan of 28 million voxels."""
 
+HIGHER_SHARES = (0.75, 0.9, 1.0)
+LARGEST_LESION_MM3 = np.pi / 6 * 33.0**3
+"""A larger region than a ball of 33 mm, the largest of LIDC-IDRI, is cut at a higher share."""
+
+NECK, THINNEST_MM, FEWEST_OF_A_PAIR = 0.7, 1.5, 60
+"""Two lesions touch where a region narrows to less than ``NECK`` of the thinner one's half
+thickness, each of ``THINNEST_MM`` at least; regions of fewer voxels are not examined.  Balls of
+equal size are told apart up to an overlap of 0.3 radii."""
+
 Voxel = tuple[int, int, int]
 
 
@@ -51,8 +61,8 @@ class ScanCandidates:
     Attributes:
         world_mm: (n, 3) centres (x, y, z), LPS.
         score: (n,) probability of the peak.
-        diameter_mm: (n,) diameter of a sphere with the volume of the peak's extent.
-        n_dropped: Peaks discarded by ``candidates.max_per_scan``.
+        diameter_mm: (n,) diameter of a sphere with the volume of the region.
+        n_dropped: Lower peaks discarded by ``candidates.max_per_scan``.
     """
 
     world_mm: FloatArray
@@ -153,12 +163,13 @@ def find_candidates(
     config: CandidateConfig,
     search: BoolArray | None = None,
 ) -> ScanCandidates:
-    """Find the peaks of a probability volume.
+    """Find the lesions of a probability volume: one candidate each, whatever their shape.
 
-    A peak is a voxel that none of its 26 neighbours exceeds; adjacent peaks count as one.  Peaks
-    closer than ``merge_mm`` to a higher one are merged into it; of equal peaks the first in array
-    order is kept.  Peaks whose measured centres are that close (two maxima of one large lesion) are
-    merged as well.
+    A peak is a voxel that none of its 26 neighbours exceeds; adjacent peaks count as one.  Its
+    region is what is connected to it at ``region_share`` of its height or more.  A region that
+    reaches a higher peak belongs to that one's lesion, unless it narrows to a neck in between: then
+    two lesions touch, and each gets its own part.  Peaks or centres closer than ``merge_mm`` to a
+    higher one are merged into it; of equal peaks the first in array order is kept.
 
     Args:
         probability: (z, y, x) in [0, 1], in memory or on a GPU.
@@ -167,7 +178,7 @@ def find_candidates(
         search: (z, y, x) mask in which peaks count (the lungs); None means everywhere.
 
     Returns:
-        At most ``max_per_scan`` candidates; ``n_dropped`` is the number discarded.
+        At most ``max_per_scan`` candidates; ``n_dropped`` is the number of peaks not looked at.
     """
     volume = HostVolume(probability) if isinstance(probability, np.ndarray) else probability
     voxels, score = volume.peaks(config.threshold)
@@ -179,22 +190,60 @@ def find_candidates(
     order = np.argsort(-score, kind="stable")
     voxels, score = voxels[order], score[order]
     apart = _apart(grid.to_world(voxels), config.merge_mm)
-    measured = apart[: config.max_per_scan]
-    voxels, score = voxels[measured], score[measured]
+    voxels, score = voxels[apart], score[apart]
+
     z, y, x = (int(REACH_MM / s) for s in grid.spacing_mm)
-    cubes = volume.cubes(voxels, (z, y, x))
-    extents = [
-        _extent(cube, voxel, peak, grid)
-        for cube, voxel, peak in zip(cubes, voxels, score, strict=True)
-    ]
-    world_mm = grid.to_world(np.array([center for center, _ in extents]).reshape(-1, 3))
-    kept = _apart(world_mm, config.merge_mm)
-    return ScanCandidates(
-        world_mm=world_mm[kept],
-        score=score[kept].astype(np.float64),
-        diameter_mm=np.array([diameter for _, diameter in extents], np.float64)[kept],
-        n_dropped=len(apart) - len(measured),
-    )
+    found = _Found(grid, config)
+    taken = np.zeros(len(voxels), bool)  # by the region of an equal peak
+    n_seen = 0
+    for cube in volume.cubes(voxels, (z, y, x)):
+        if found.full:
+            break
+        i, n_seen = n_seen, n_seen + 1
+        if taken[i]:
+            continue
+        peak, corner = float(score[i]), voxels[i] - (z, y, x)
+        equal = np.arange(n_seen, np.searchsorted(-score, -score[i], side="right"))
+        for region in regions(cube, grid.spacing_mm, config.region_share):
+            found.add(region, corner, peak)
+            taken[equal[_contains(region.inside, voxels[equal] - corner)]] = True
+    return found.candidates(len(voxels) - n_seen)
+
+
+class _Found:
+    """The candidates of a scan so far, best first."""
+
+    def __init__(self, grid: Grid, config: CandidateConfig) -> None:
+        self._grid, self._config = grid, config
+        self._voxel_mm3 = float(np.prod(grid.spacing_mm))
+        self._world_mm: list[FloatArray] = []
+        self._score: list[float] = []
+        self._diameter_mm: list[float] = []
+
+    @property
+    def full(self) -> bool:
+        return len(self._score) >= self._config.max_per_scan
+
+    def add(self, region: Region, corner: IntArray, score: float) -> None:
+        """Add a lesion, unless its centre is too close to one that is already there."""
+        world_mm = self._grid.to_world(region.center_vox + corner)
+        if self.full or self._is_near(world_mm):
+            return
+        self._world_mm.append(world_mm)
+        self._score.append(score)
+        volume_mm3 = region.inside.sum() * self._voxel_mm3
+        self._diameter_mm.append(float((6 * volume_mm3 / np.pi) ** (1 / 3)))
+
+    def _is_near(self, world_mm: FloatArray) -> bool:
+        if not self._world_mm:
+            return False
+        away_mm = np.linalg.norm(np.array(self._world_mm) - world_mm, axis=1)
+        return bool(away_mm.min() < self._config.merge_mm)
+
+    def candidates(self, n_dropped: int) -> ScanCandidates:
+        world_mm = np.array(self._world_mm, np.float64).reshape(-1, 3)
+        diameter_mm = np.array(self._diameter_mm, np.float64)
+        return ScanCandidates(world_mm, np.array(self._score, np.float64), diameter_mm, n_dropped)
 
 
 def _middles(voxels: IntArray, shape: tuple[int, ...]) -> IntArray:
@@ -245,28 +294,108 @@ def _apart(world_mm: FloatArray, merge_mm: float) -> NDArray[np.intp]:
     return np.array(kept, np.intp)
 
 
-def _extent(
-    cube: NDArray[np.float32], voxel: IntArray, peak: float, grid: Grid
-) -> tuple[FloatArray, float]:
-    """Measure the connected voxels around a peak that reach half of it.
+@dataclass(frozen=True)
+class Region:
+    """The voxels of one lesion in a cube.
+
+    Attributes:
+        inside: (z, y, x) mask in the cube.
+        center_vox: (3,) centroid, weighted by probability, in voxels of the cube.
+    """
+
+    inside: BoolArray
+    center_vox: FloatArray
+
+
+def regions(cube: NDArray[np.float32], spacing_mm: Triple, share: float) -> list[Region]:
+    """Find the lesions that have their highest voxel in common with a peak.
 
     Args:
         cube: Probabilities around the peak, which is at its centre.
-        voxel: (3,) position of the peak in the volume.
-        peak: Its probability.
-        grid: Grid of the volume.
+        spacing_mm: (z, y, x) size of a voxel.
+        share: Share of the peak down to which its lesion extends.
 
     Returns:
-        Their centre as a continuous voxel, and the diameter of a sphere of their volume, mm.
+        None if the peak belongs to the lesion of a higher one.  Usually one.  Several if a plateau
+        of this height extends over touching lesions.
     """
     middle = tuple(n // 2 for n in cube.shape)
-    labels, _ = ndimage.label(cube >= peak / 2)
-    own = labels == labels[middle]
-    voxels = np.argwhere(own)
-    weights = cube[own].astype(np.float64)
-    center = ((voxels + (voxel - middle)) * weights[:, None]).sum(0) / weights.sum()
-    volume_mm3 = len(voxels) * float(np.prod(grid.spacing_mm))
-    return center, float((6 * volume_mm3 / np.pi) ** (1 / 3))
+    peak = cube[middle]
+    connected = _connected(cube, share, float(np.prod(spacing_mm)))
+    box = ndimage.find_objects(connected.astype(np.uint8))[0]
+    found = []
+    for core, part in _parts(connected[box], spacing_mm):
+        inside = np.zeros(cube.shape, bool)
+        inside[box] = part
+        highest = cube[box][core].max()
+        if highest > peak or not (inside[middle] or highest == peak):
+            continue  # a higher lesion, or another one that has a peak of its own
+        voxels = np.argwhere(inside)
+        weights = cube[inside].astype(np.float64)
+        found.append(Region(inside, (voxels * weights[:, None]).sum(0) / weights.sum()))
+    return found
+
+
+def _connected(cube: NDArray[np.float32], share: float, voxel_mm3: float) -> BoolArray:
+    """Return what is connected to the middle of a cube at a share of its height.
+
+    Where that is larger than any lesion, as in the haze of a network that has learned little, the
+    share is raised.
+    """
+    middle = tuple(n // 2 for n in cube.shape)
+    region = np.zeros(cube.shape, bool)
+    for level in (share, *(level for level in HIGHER_SHARES if level > share)):
+        labels, _ = ndimage.label(cube >= level * cube[middle])
+        region = labels == labels[middle]
+        if region.sum() * voxel_mm3 <= LARGEST_LESION_MM3:
+            break
+    return region
+
+
+def _parts(region: BoolArray, spacing_mm: Triple) -> list[tuple[BoolArray, BoolArray]]:
+    """Split a region at its necks, as a watershed of the depth under its surface would.
+
+    The core of a part is all that lies as deep as ``NECK`` of its deepest voxel.  A voxel belongs
+    to the core whose surface, moved out by the depth at which the core begins, comes nearest.
+
+    A bulge is a part of its own if the way from it to a thicker one is narrower than ``NECK`` of
+    its own thickness.  Thin bulges never are: vessels, spikes, the unevenness of a small lesion.
+
+    Returns:
+        Core and whole of each part; the core of an undivided region is the region itself.
+    """
+    whole = [(region, region)]
+    if region.sum() < FEWEST_OF_A_PAIR:
+        return whole
+    depth_mm = ndimage.distance_transform_edt(np.pad(region, 1), spacing_mm)[1:-1, 1:-1, 1:-1]
+    depth_mm -= min(spacing_mm) / 2  # to the voxels' faces
+    top = region & (ndimage.maximum_filter(depth_mm, 3) == depth_mm) & (depth_mm >= THINNEST_MM)
+    tops = np.argwhere(top)
+    cores: list[tuple[BoolArray, float]] = []
+    bulges = np.zeros(region.shape, bool)  # of a core, or on the wide way to one
+    for voxel in tops[np.argsort(-depth_mm[top], kind="stable")]:
+        at = tuple(voxel)
+        if bulges[at]:
+            continue
+        level_mm = NECK * float(depth_mm[at])
+        labels, _ = ndimage.label(depth_mm >= level_mm, np.ones((3, 3, 3)))
+        core = labels == labels[at]
+        if not any((core & other).any() for other, _ in cores):
+            cores.append((core, level_mm))
+        bulges |= core
+    if len(cores) < 2:
+        return whole
+    nearest = np.argmin([ndimage.distance_transform_edt(~core, spacing_mm) - level
+                         for core, level in cores], axis=0)  # fmt: skip
+    return [(core, region & (nearest == i)) for i, (core, _) in enumerate(cores)]
+
+
+def _contains(inside: BoolArray, voxels: IntArray) -> BoolArray:
+    """Say for each voxel (n, 3) of a cube, or beyond it, whether it is inside."""
+    near = np.flatnonzero(((voxels >= 0) & (voxels < inside.shape)).all(axis=1))
+    contained = np.zeros(len(voxels), bool)
+    contained[near] = inside[tuple(voxels[near].T)]
+    return contained
 
 
 def write_candidates(

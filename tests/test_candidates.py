@@ -4,8 +4,9 @@ import csv
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from nodule_det.candidates import find_candidates, write_candidates
 from nodule_det.config.train import CandidateConfig
@@ -95,6 +96,117 @@ def test_two_tops_of_one_large_lesion_are_one_candidate():
     np.testing.assert_allclose(found.world_mm, [UPRIGHT.to_world([19.5, 21.5, 23.5])], atol=0.1)
 
 
+def balls(*centers_and_radii, size_vox=SIZE_VOX):
+    """Return a mask of balls (z, y, x, radius)."""
+    voxels = np.stack(np.indices(size_vox), axis=-1)
+    inside = np.zeros(size_vox, bool)
+    for *center, radius in centers_and_radii:
+        inside |= np.linalg.norm(voxels - center, axis=-1) <= radius
+    return inside
+
+
+def centroid(mask):
+    return np.argwhere(mask).mean(axis=0)
+
+
+def test_a_lobulated_lesion_with_a_top_in_each_lobe_is_one_candidate_at_its_centroid():
+    lobes = [(20, 22, 20, 6), (20, 22, 27, 5), (20, 28, 22, 4.5), (25, 20, 21, 4.5)]
+    lesion = balls(*lobes)
+    volume = np.where(lesion, 0.7, 0.01).astype(np.float32)
+    for lobe, height in zip(lobes, (0.95, 0.9, 0.85, 0.8), strict=True):
+        volume[tuple(lobe[:3])] = height
+    found = find_candidates(volume, UPRIGHT, CONFIG)
+    np.testing.assert_allclose(found.score, [0.95], rtol=1e-6)
+    away_vox = np.abs(UPRIGHT.to_voxel(found.world_mm[0]) - centroid(lesion))
+    assert (away_vox < 0.1).all()
+
+
+@pytest.mark.parametrize("dip", [0.7, 0.55])
+def test_an_elongated_lesion_with_several_tops_is_one_candidate(dip):
+    z, y, x = np.indices(SIZE_VOX)
+    along = 0.8 * (y - 22) + 0.6 * (x - 24)
+    across = np.hypot(-0.6 * (y - 22) + 0.8 * (x - 24), z - 20)
+    lesion = (along / 15) ** 2 + (across / 3.5) ** 2 <= 1
+    tops = 0.9 - (0.9 - dip) * np.sin(np.pi * along / 9) ** 2  # 0.9 every 9 mm
+    volume = np.where(lesion, tops, 0).astype(np.float32)
+    found = find_candidates(volume, UPRIGHT, CONFIG)
+    assert len(found) == 1
+    np.testing.assert_allclose(UPRIGHT.to_voxel(found.world_mm[0]), (20, 22, 24), atol=0.5)
+
+
+def test_a_faint_top_on_the_slope_of_a_lesion_belongs_to_it():
+    volume = bumps(((20, 22, 18), 0.95), ((20, 22, 27), 0.4), sigma_mm=4.0)
+    assert volume[20, 22, 23:26].min() > 0.2  # half of the faint one, but not of the other
+    assert len(find_candidates(volume, UPRIGHT, CONFIG)) == 1
+    apart = find_candidates(volume, UPRIGHT, CandidateConfig(region_share=1))
+    np.testing.assert_allclose(apart.score, [0.95, 0.4], rtol=1e-6)
+
+
+@pytest.mark.parametrize("second", [0.9, 0.8, 0.6])
+@pytest.mark.parametrize(("radius", "apart"), [(5, 10), (4, 8), (6, 10), (3.5, 7)])
+def test_two_lesions_that_touch_are_two_candidates_each_at_its_own_centre(second, radius, apart):
+    places = [(20, 22, 16, radius), (20, 22, 16 + apart, radius)]
+    volume = np.where(balls(places[1]), second, 0).astype(np.float32)
+    volume[balls(places[0])] = 0.9
+    found = find_candidates(volume, UPRIGHT, CONFIG)
+    np.testing.assert_allclose(found.score, [0.9, second], rtol=1e-6)
+    centers = sorted(UPRIGHT.to_voxel(found.world_mm).tolist())
+    np.testing.assert_allclose(centers, [place[:3] for place in places], atol=0.8)
+    volume_mm3 = np.array([4 / 3 * np.pi * radius**3] * 2)
+    np.testing.assert_allclose(np.pi / 6 * found.diameter_mm**3, volume_mm3, rtol=0.2)
+
+
+def test_a_large_and_a_small_lesion_that_touch_are_two():
+    volume = np.where(balls((20, 22, 15, 8), (20, 22, 27, 4)), 0.9, 0).astype(np.float32)
+    found = find_candidates(volume, UPRIGHT, CONFIG)
+    centers = sorted(UPRIGHT.to_voxel(found.world_mm).tolist())
+    np.testing.assert_allclose(centers, [(20, 22, 15), (20, 22, 27)], atol=0.8)
+
+
+def test_a_vessel_that_leaves_a_lesion_is_part_of_it():
+    lesion, vessel = balls((20, 22, 18, 6)), balls(*[(20, 22, x, 1.5) for x in range(18, 40)])
+    found = find_candidates(np.where(lesion | vessel, 0.9, 0).astype(np.float32), UPRIGHT, CONFIG)
+    assert len(found) == 1
+
+
+def test_equal_tops_of_one_lesion_are_one_candidate():
+    volume = np.where(balls((20, 22, 24, 9)), 0.6, 0).astype(np.float32)
+    volume[20, 22, 17] = volume[20, 22, 31] = volume[14, 22, 24] = 0.9
+    assert len(find_candidates(volume, UPRIGHT, CONFIG)) == 1
+
+
+@pytest.mark.parametrize("corner", [(0, 0, 0), (39, 43, 47), (0, 43, 20)])
+def test_lesions_at_the_border_touch_or_are_one_as_elsewhere(corner):
+    z, y, x = corner
+    inward = -1 if x > 30 else 1
+    one = np.where(balls((z, y, x, 6), (z, y, x + 5 * inward, 5)), 0.9, 0).astype(np.float32)
+    one[corner] = one[z, y, x + 5 * inward] = 0.95
+    assert len(find_candidates(one, UPRIGHT, CONFIG)) == 1
+    two = np.where(balls((z, y, x, 5), (z, y, x + 10 * inward, 5)), 0.9, 0).astype(np.float32)
+    assert len(find_candidates(two, UPRIGHT, CONFIG)) == 2
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_order_of_the_axes_does_not_change_what_is_found(seed):
+    volume = ndimage.gaussian_filter(np.random.default_rng(seed).random((14, 16, 18)), 2)
+    volume = ((volume - volume.min()) / np.ptp(volume)).astype(np.float32)
+    grid = Grid(volume.shape, (1, 1, 1), (0, 0, 0))
+    turned = np.ascontiguousarray(volume.transpose(2, 1, 0))
+    found = find_candidates(volume, grid, CONFIG)
+    same = find_candidates(turned, Grid(turned.shape, (1, 1, 1), (0, 0, 0)), CONFIG)
+    np.testing.assert_array_equal(found.score, same.score)
+    np.testing.assert_allclose(found.world_mm, same.world_mm[:, ::-1], atol=0.5)
+
+
+def test_the_best_are_kept_up_to_the_limit_although_some_belong_together():
+    volume = bumps(((8, 8, 8), 0.9), ((30, 30, 30), 0.5), ((8, 30, 30), 0.4))
+    volume[8, 8, 16] = 0.6
+    volume[8, 8, 9:16] = 0.5  # bridge
+    found = find_candidates(volume, UPRIGHT, CandidateConfig(max_per_scan=2))
+    np.testing.assert_allclose(found.score, [0.9, 0.5], rtol=1e-6)
+    assert found.n_dropped == 1
+
+
 def test_what_is_below_the_threshold_is_dropped():
     volume = bumps(((10, 10, 10), 0.4), ((30, 30, 30), 0.8))
     assert len(find_candidates(volume, UPRIGHT, CandidateConfig(threshold=0.5))) == 1
@@ -150,10 +262,13 @@ def slow_peaks(volume, threshold):
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.1, 0.6, 0.95]))
+@settings(max_examples=40, deadline=None)
 def test_without_merging_every_strict_peak_is_found_and_nothing_else(seed, threshold):
     volume = np.random.default_rng(seed).random((5, 6, 7), np.float32)
     grid = Grid(volume.shape, (1, 1, 1), (0, 0, 0))
-    found = find_candidates(volume, grid, CandidateConfig(threshold=threshold, merge_mm=0))
+    found = find_candidates(
+        volume, grid, CandidateConfig(threshold=threshold, merge_mm=0, region_share=1)
+    )
     expected = sorted((volume[v] for v in slow_peaks(volume, threshold)), reverse=True)
     np.testing.assert_allclose(found.score, np.array(expected, np.float64))
 

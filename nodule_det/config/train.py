@@ -262,13 +262,18 @@ class CandidateConfig:
     merge_mm: float = 6.0
     """Peaks closer than this are merged into the highest of them."""
 
-    max_per_scan: int = 200
+    region_share: float = 0.5
+    """Share of its peak's probability down to which a lesion extends.  Peaks connected to a higher
+    one at that level belong to its lesion, unless two lesions touch.  1 keeps every peak."""
+
+    max_per_scan: int = 100
     """Largest number of candidates kept per scan, the best ones.  FROC up to 8 false positives per
     scan needs far fewer."""
 
     def __post_init__(self) -> None:
         require_range("candidates.threshold", self.threshold, 0, 1)
         require_range("candidates.merge_mm", self.merge_mm, 0, 100)
+        require_range("candidates.region_share", self.region_share, 0.01, 1)
         require_range("candidates.max_per_scan", self.max_per_scan, 1, 1_000_000)
 
 
