@@ -73,7 +73,7 @@ def as_names(values: Any, what: str) -> StrArray:
         missing = []
     if array.ndim != 1 or missing:
         why = f"row {missing[0]} has none" if missing else f"their shape is {array.shape}"
-        raise FrocInputError(f"{what} must be one id for each row; {why}")
+        raise FrocInputError(f"{what} must be one id per row, but {why}")
     return array.astype(np.str_, copy=False)
 
 

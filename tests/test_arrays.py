@@ -85,7 +85,7 @@ def test_ids_of_any_type_become_text(values, expected):
     ],
 )
 def test_missing_and_nested_ids_are_refused(values, why):
-    with pytest.raises(FrocInputError, match=re.escape(f"ids must be one id for each row; {why}")):
+    with pytest.raises(FrocInputError, match=re.escape(f"ids must be one id per row, but {why}")):
         as_names(values, "ids")
 
 

@@ -141,7 +141,7 @@ class DispatcherConfig:
         require_range("dispatcher.grace_s", self.grace_s, 0, 3600)
         if 0 < self.walltime_s <= self.walltime_margin_s:
             raise ConfigError(
-                f"dispatcher.walltime_s={self.walltime_s:g} leaves no time to train before "
+                f"dispatcher.walltime_s={self.walltime_s:g} leaves no time to train with "
                 f"dispatcher.walltime_margin_s={self.walltime_margin_s:g}; lower the margin"
             )
         for name in self.environment:

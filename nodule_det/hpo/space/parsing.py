@@ -179,7 +179,7 @@ def _check_numbers(p: Parameter, parents: Mapping[str, Parameter]) -> None:
         if p.at_most.times * float(least) < p.low:
             raise ConfigError(
                 f"{p.name}: at {parent.name}={least} its upper bound "
-                f"{p.at_most.times * float(least):g} is below low={p.low:g}"
+                f"{p.at_most.times * float(least):g} is below low={p.low:g}; lower low"
             )
 
 
