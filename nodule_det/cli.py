@@ -108,7 +108,7 @@ def _run_hydra(this: Command[Config]) -> int:
             print_error("the remaining runs of --multirun were not started")
             sys.exit(codes[-1])  # Hydra would collect any other exception and start the next run
 
-    sys.argv[1:] = _settings_first(_with_new_keys(sys.argv[1:], this.schema))
+    sys.argv[1:] = _settings_first(with_new_keys(sys.argv[1:], this.schema))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise the exception instead of printing half of it
     # Threads that busy-wait for one on a shared core make a training twenty times slower
     # (docs/training.md).  Set here because it is read when torch is loaded.
@@ -163,7 +163,7 @@ def _after_broken_pipe() -> int:
     return ExitCode.BROKEN_PIPE
 
 
-def _with_new_keys(words: Sequence[str], schema: type) -> list[str]:
+def with_new_keys(words: Sequence[str], schema: type) -> list[str]:
     """Write ``++`` before settings that take any key, such as ``model.kwargs={a: 1}``.
 
     Hydra wants these plus signs to add a key, but does not say so where a value is a dictionary.

@@ -110,7 +110,7 @@ def append_jsonl(path: Path, value: dict[str, Any]) -> None:
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Read the objects of a JSONL file, skipping truncated and damaged lines.
 
-    Only for files where a lost line costs a point in a plot (``metrics.jsonl``).
+    Only for files where a lost line costs no more than a point in a plot (``metrics.jsonl``).
 
     Raises:
         ValueError: If it is not a regular file; names the path.

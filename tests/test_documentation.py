@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from nodule_det.cli import to_config
+from nodule_det.cli import to_config, with_new_keys
 from nodule_det.commands import COMMANDS, load
 from nodule_det.config.files import CONF_DIR
 from tests.conftest import REPOSITORY
@@ -53,7 +53,8 @@ def test_every_documented_command_is_accepted(page):
             continue
         schema = load(name).schema
         with initialize_config_dir(CONF_DIR, version_base="1.3"):
-            config = compose(name.replace(" ", "_"), overrides=settings)
+            words = with_new_keys(settings, schema)
+            config = compose(name.replace(" ", "_"), overrides=words)
         to_config(config, schema)
 
 

@@ -28,7 +28,7 @@ class PredictConfig:
     axis) or 48 (all symmetries of a cube).  Run time grows in proportion."""
 
     factory: str = ""
-    """The ``model.factory`` that the checkpoint was trained with, if it has a network of its own.
+    """The ``model.factory`` that the checkpoint was trained with, if any.
     Importing it runs its code, so it must be named here as well."""
 
     input: str = ""

@@ -83,7 +83,7 @@ FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 
 @dataclass(kw_only=True)
 class ModelConfig:
-    """The network: the built-in 3D U-Net in MONAI's conventions, or one of your own."""
+    """The network: the built-in 3D U-Net in MONAI's conventions, or your own."""
 
     depth: int = 3
     """Levels of the network, 2-6.  Each level but the last halves the resolution."""
@@ -102,7 +102,7 @@ class ModelConfig:
     UNet does.  About eight times the work and memory of a level-one voxel."""
 
     factory: str = ""
-    """Import path of a callable that returns a network of your own, such as
+    """Import path of a callable that returns your own network, such as
     ``monai.networks.nets.SegResNet``: a ``torch.nn.Module`` from (n, 1, z, y, x) to logits of the
     same shape.  It is called with ``model.kwargs``, and with these settings if it has a parameter
     named ``model``.  The other settings of ``model`` are for the built-in network."""

@@ -1,4 +1,4 @@
-"""The network that the settings describe, built-in or of the user's own, and its inference form.
+"""The network for the settings, built-in or the user's own, and its form for inference.
 
 ModelConfig ──build_model()──▶ network ──for_inference()──▶ the same, faster
                                       └─field_of()──▶ ReceptiveField
@@ -47,7 +47,7 @@ def field_of(model: nn.Module, config: ModelConfig, patch_vox: int) -> Receptive
 
 
 def for_inference(model: nn.Module, config: ModelConfig) -> nn.Module:
-    """Copy a network into its form for inference: fused where it is the built-in one.
+    """Return a copy of a network for inference, fused if it is the built-in one.
 
     Args:
         model: Network in evaluation mode, in fp32.

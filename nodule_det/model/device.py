@@ -1,4 +1,4 @@
-"""Where to compute, in how many bits, and within how much memory."""
+"""Device, precision and memory of computations."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Networks of the user: built by a callable that a setting names.
+"""The user's own networks, built by a callable that a setting names.
 
     model.factory, model.kwargs ──build_own()──▶ nn.Module, tried on one patch
 
-Importing a factory runs its code, so only a setting that the user typed may name one.  What a
-checkpoint says is compared with that setting (``checkpoint.load_model``), never imported by itself.
+Importing a factory runs its code, so only a setting that the user typed may name one.  The factory
+in a checkpoint is only compared with that setting (``checkpoint.load_model``), never imported.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def require_same_shape(network: nn.Module, config: ModelConfig, patch_vox: int) 
     """Try a network on one patch.
 
     Args:
-        network: On the CPU; it is left in the mode that it came in.
+        network: Network on the CPU; its training mode is restored.
         config: Its settings, for the message.
         patch_vox: Edge of the patches.
 

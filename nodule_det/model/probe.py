@@ -1,4 +1,4 @@
-"""Measure what an output voxel of any network depends on, by the gradient.
+"""Measure the receptive field of any network from gradients.
 
     network ──measure()──▶ ReceptiveField
 
@@ -24,7 +24,7 @@ from nodule_det.errors import ConfigError
 from nodule_det.model.receptive_field import ReceptiveField
 
 STRIDES = (1, 2, 4, 8, 16, 32, 64)
-"""Strides that are tried."""
+"""Strides to try."""
 
 LENGTHS_VOX = (64, 128, 256)
 """Lengths of the bar.  A field of more than about 120 voxels either way counts as unbounded: with

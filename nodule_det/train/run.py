@@ -108,7 +108,7 @@ def run(config: TrainConfig) -> int:
 
 
 def refuse_unfit(config: TrainConfig) -> None:
-    """Refuse data and networks that no run can begin with, before there is a run folder.
+    """Refuse unusable data and networks before a run folder is created.
 
     Raises:
         ConfigError: If the store or a fold of it does not exist, patches do not fit its scans, or

@@ -155,7 +155,7 @@ def cut_metrics(folder: RunFolder, *, step: int, validated: int) -> None:
     Args:
         folder: Folder of a run that is resumed from a checkpoint.
         step: Optimiser steps done.
-        validated: Epoch of the last validation that is done.
+        validated: Epoch of the last complete validation.
 
     Raises:
         ConfigError: If ``metrics.jsonl`` is not a regular file.

@@ -38,7 +38,7 @@ class ResourceLimits:
 
     @property
     def limited(self) -> bool:
-        """Whether anything can be refused at all."""
+        """Whether any training can be refused."""
         ours = not (self._config.command or self._config.train.model.factory)
         forecast = self._config.forecast.refuse and ours
         limits = self._config.dispatcher.memory_gb or time_limit_s(self._config)[0]
