@@ -3,8 +3,8 @@
 volume, grid ──coarse (2.5 mm)──▶ fill, air, lung ──▶ components ──▶ closing ──▶ Lungs
 
 A lung that the edge of the image cuts off is found as far as it is in the image.  Lungs that are
-consolidated or full of fluid are as dense as the wall around them: they are not found, and what
-is found is warned of by its volume.
+consolidated or full of fluid are as dense as the wall around them and are not found, but the volume
+of what is found is checked.
 """
 
 from __future__ import annotations
@@ -45,6 +45,9 @@ FILL_SHARE, MOST_FILLS = 0.6, 4
 SMALLEST_BODY_ML = 500.0
 BRIDGE_VOX = 2
 VALLEY = 0.5
+CUT_BODY = 0.5
+"""How much more tissue one edge of the image has than the other where the body is cut off there,
+relative to the column with most of it."""
 SMALLER_LUNG = 0.1
 """The smaller lung has a tenth of the volume, or it counts as missing."""
 PLAUSIBLE_ML = (1000.0, 12_000.0)
@@ -229,11 +232,19 @@ def _within_body(coarse: HuVolume, fill: BoolArray) -> BoolArray:
 
 
 def _middle(tissue: BoolArray, fill: BoolArray) -> float:
-    """Return the x index of the middle of the body."""
+    """Return the x index of the middle of the body.
+
+    A reconstruction of one side cuts the body off: its middle is then beyond the edge with more
+    tissue.
+    """
     profile = (tissue & ~fill).sum(axis=(0, 1))
     total = profile.sum()
     if not total:
         return float(tissue.shape[2]) / 2
+    inside = np.flatnonzero((~fill).any(axis=(0, 1)))
+    first, last = profile[inside[0]] / profile.max(), profile[inside[-1]] / profile.max()
+    if abs(first - last) > CUT_BODY:
+        return 0.0 if first > last else float(len(profile))
     return float((profile * np.arange(len(profile))).sum() / total)
 
 
