@@ -3,6 +3,7 @@
 # make check  format, lint and types only
 # make fuzz   5,000 mutated scans, masks and tables, and 3,000 mutated files of stores, runs,
 #             predictions and models: each must be read correctly or refused
+# make lock   write requirements.lock again, with the versions installed in .venv (needs uv)
 #
 # Everything stays in this checkout (.venv, demo/).  The system's Python is not touched.
 #   PYTHON=python3.12                      another interpreter (3.11 or newer)
@@ -16,7 +17,7 @@ WORKERS ?= auto
 
 TORCH_VERSION := from importlib.metadata import version; print(version("torch"))
 
-.PHONY: demo test check fuzz setup clean
+.PHONY: demo test check fuzz lock setup clean
 
 demo: $(VENV)/.package
 	@$(BIN)/python -m nodule_det.demo
@@ -34,6 +35,19 @@ check: $(VENV)/.dev
 fuzz: $(VENV)/.dev
 	@$(BIN)/python -m tests.fuzz.readers
 	@$(BIN)/python -m tests.fuzz.stores
+
+# torch and what it installs for a GPU are chosen by TORCH, so the lock leaves them out.
+CHOSEN := torch triton cuda-bindings cuda-pathfinder cuda-toolkit nvidia-cublas nvidia-cuda-cccl \
+  nvidia-cuda-cupti nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-cudnn-cu13 nvidia-cufft \
+  nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse nvidia-cusparselt-cu13 \
+  nvidia-nccl-cu13 nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx
+
+lock: $(VENV)/.dev
+	@$(BIN)/python -m pip freeze --exclude-editable | sed -n '/==/s/+.*//; /==/p' > $(VENV)/constraints.txt
+	@uv pip compile pyproject.toml --extra dicom --universal --python-version 3.11 --quiet \
+	  --generate-hashes --no-annotate --custom-compile-command 'make lock' \
+	  --constraints $(VENV)/constraints.txt $(addprefix --no-emit-package ,$(CHOSEN)) \
+	  --output-file requirements.lock
 
 setup: $(VENV)/.dev
 

@@ -1,13 +1,16 @@
 """The wheel, built and unpacked, has everything that is beside the package in a checkout."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 REPOSITORY = Path(__file__).parents[1]
 BUILD = "import setuptools.build_meta as b, sys; b.build_wheel(sys.argv[1])"
@@ -58,3 +61,22 @@ def test_the_installed_package_finds_its_settings_space_and_job_script(installed
     said = run(installed, tmp_path, "nodule_det.hpo", *words)
     assert said.rstrip().endswith(str(installed / "nodule_det" / "scripts" / "submit_pbs.sh"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_lock_has_a_hashed_version_of_every_dependency_that_satisfies_it():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["dicom"]]
+    text = (REPOSITORY / "requirements.lock").read_text()
+    entries = re.findall(
+        r"^([\w.-]+)==(\S+)[^\n]*\\\n((?: +--hash=sha256:\w{64}[ \\]*\n?)+)", text, re.M
+    )
+    locked: dict[str, list[str]] = {}
+    for name, version, _ in entries:
+        locked.setdefault(name.lower(), []).append(version)
+    assert len(entries) == len(re.findall(r"^\w", text, re.M))  # none without a hash
+    for requirement in map(Requirement, wanted):
+        if requirement.name == "torch":  # chosen by the user: CPU, CUDA or ROCm
+            assert not {"torch", "triton"} & set(locked)
+            continue
+        versions = locked[requirement.name.lower()]
+        assert all(requirement.specifier.contains(version) for version in versions), requirement
