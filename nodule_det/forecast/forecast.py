@@ -183,7 +183,8 @@ def lines(told: Forecast) -> list[str]:
         f"{told.memory_bytes / 1e9:.1f} GB of memory, "
     )
     return [
-        f"{told.epochs} epochs, {told.steps:,} steps, {told.patches:,} patches{lesions}, "
+        f"{told.epochs} epoch{'' if told.epochs == 1 else 's'}, {told.steps:,} steps, "
+        f"{told.patches:,} patches{lesions}, "
         f"{told.validations} validation{'' if told.validations == 1 else 's'}{validated}",
         f"{'' if told.own_network else size}{time_of(told)}",
     ]
