@@ -9,6 +9,7 @@ import pytest
 import SimpleITK as sitk
 import yaml
 
+from nodule_det.origin import Origin, ScanRecord, write_origin
 from tests.report.run_folder import GRID, LESIONS, draw, make_run
 
 
@@ -70,3 +71,13 @@ def test_the_store_of_a_run_is_found_from_another_working_directory(tmp_path):
     done = report(f"run={run.path}", cwd="/")
     assert (done.returncode, done.stderr) == (0, "")
     assert (run.path / "report.html").is_file()
+
+
+def test_the_page_says_which_kind_its_figures_are_and_warns_of_scans_seen(detector):
+    uid = next(iter(LESIONS))
+    write_origin(detector / "candidates.csv", Origin(scans=ScanRecord.of([uid], [])))
+    done = report(*TABLES, "images=images", "bootstrap=50", cwd=detector)
+    assert done.returncode == 0, done.stderr
+    page = (detector / "report.html").read_text()
+    assert "Figures: training (the network was trained on 1 of" in page
+    assert "figures on these say nothing about new scans" in page
