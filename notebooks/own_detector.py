@@ -90,18 +90,47 @@ for finding in evaluate(mistaken, lesions, scans=scans).warnings:
     print(finding.message)
 
 # %% [markdown]
-# ## A report
+# ## Hits by boxes
 #
-# The command writes the same figures, the curve and the audit to a folder.
+# Boxes decide instead of the distance to the centre where a rule is passed. Their edges are columns `sizeX`, `sizeY`,
+# `sizeZ` in mm. `Masks(FOLDER)` does the same with label images.
+
+# %%
+from nodule_det.evaluate import Boxes
+
+boxed = candidates.assign(sizeX=12.0, sizeY=12.0, sizeZ=12.0)
+evaluate(boxed, lesions, scans=scans, hit=Boxes(iou=0.1)).froc.n_found
+
+# %% [markdown]
+# ## A report that a radiologist can read
+#
+# `nodule-det report` writes one HTML page with every missed lesion and the worst false positives in three planes. It
+# needs the scans: here small ones, with each lesion drawn as a ball.
 
 # %%
 import subprocess, sys, tempfile
 from pathlib import Path
 
-folder = Path(tempfile.mkdtemp())
+import SimpleITK as sitk
+
+folder, step_mm = Path(tempfile.mkdtemp()), 4.0
+(folder / "images").mkdir()
+z, y, x = np.mgrid[-120:121:step_mm, -120:121:step_mm, -120:121:step_mm]
+for uid in scans.seriesuid:
+    hu = rng.normal(-850, 30, z.shape).astype(np.int16)
+    for row in lesions[lesions.seriesuid == uid].itertuples():
+        away_mm = np.sqrt((x - row.coordX) ** 2 + (y - row.coordY) ** 2 + (z - row.coordZ) ** 2)
+        hu[away_mm < row.diameter_mm / 2 + step_mm / 2] = 40
+    image = sitk.GetImageFromArray(hu)
+    image.SetSpacing([step_mm] * 3)
+    image.SetOrigin([-120.0] * 3)
+    sitk.WriteImage(image, str(folder / "images" / f"{uid}.mha"))
+
 for name, table in (("candidates", candidates), ("annotations", lesions), ("scans", scans)):
     table.to_csv(folder / f"{name}.csv", index=False)
-command = [sys.executable, "-m", "nodule_det.evaluate", "out=evaluation"]
-command += [f"{name}={name}.csv" for name in ("candidates", "annotations", "scans")]
-subprocess.run(command, cwd=folder, check=True, capture_output=True)
-sorted(path.name for path in (folder / "evaluation").iterdir())
+tables = [f"{name}={name}.csv" for name in ("candidates", "annotations", "scans")]
+report = [sys.executable, "-m", "nodule_det", "report", *tables, "images=images", "false_positives_per_scan=1"]
+print(subprocess.run(report, cwd=folder, check=True, capture_output=True, text=True).stdout)
+
+# %% [markdown]
+# Open `folder / "report.html"` in a browser. It needs no server and no network.

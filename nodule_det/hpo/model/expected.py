@@ -89,7 +89,7 @@ def ranking(model: Model, features: Features, complete: Sequence[Trial]) -> list
 
 def save_expected(folder: Path, study: Study, expected: Expected) -> None:
     """Write the expected best trial of a study to its folder."""
-    write_json(folder / FILE_NAME, {"made_for": _made_for(study), **asdict(expected)})
+    write_json(folder / FILE_NAME, {"made_for": made_for(study), **asdict(expected)})
 
 
 def load_expected(folder: Path, study: Study) -> Expected | None:
@@ -97,7 +97,7 @@ def load_expected(folder: Path, study: Study) -> Expected | None:
     try:
         found = parse_object(read_bytes(folder / FILE_NAME, MAX_BYTES))
         known = {t.number for t in study.trials if t.value is not None}
-        if found["made_for"] != _made_for(study) or found["trial"] not in known:
+        if found["made_for"] != made_for(study) or found["trial"] not in known:
             return None
         return Expected(int(found["trial"]), float(found["mean"]), float(found["sd"]))
     except (OSError, ValueError, KeyError, TypeError):
@@ -108,7 +108,7 @@ def _failures(study: Study) -> Failures:
     return study.sessions[-1].failures if study.sessions else Failures.model
 
 
-def _made_for(study: Study) -> str:
+def made_for(study: Study) -> str:
     """Return a digest of everything that informs the model."""
     trials = [
         [t.number, t.params, t.state, t.reason, t.value, t.value_se, [asdict(o) for o in t.curve]]

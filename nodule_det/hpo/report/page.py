@@ -20,6 +20,7 @@ from nodule_det import __version__
 from nodule_det.config.hpo_tools import StudyReportConfig
 from nodule_det.files import write_text
 from nodule_det.hpo.model.expected import save_expected
+from nodule_det.hpo.report.cache import insight_of
 from nodule_det.hpo.report.figures import draw_best, draw_states, draw_workers
 from nodule_det.hpo.report.history import (
     best_so_far,
@@ -29,7 +30,7 @@ from nodule_det.hpo.report.history import (
     start_s,
     timeline,
 )
-from nodule_det.hpo.report.insight import MODEL_FROM, Insight, learn
+from nodule_det.hpo.report.insight import MODEL_FROM, Insight
 from nodule_det.hpo.report.space_figures import (
     draw_importance,
     draw_parallel,
@@ -80,7 +81,7 @@ def write_report(config: StudyReportConfig) -> tuple[Path, Study]:
     moment = Moment(study, config.study, name, now_s, str(holder) if driven else "")
     out = Path(config.out) if config.out else folder.report
     out.mkdir(parents=True, exist_ok=True)
-    insight = learn(study, config.seed)
+    insight = insight_of(study, config.seed, out)
     if insight is not None and not config.out:  # the study itself may be read-only
         save_expected(folder.path, study, insight.most_expected)
     figures = draw_all(moment, insight)
