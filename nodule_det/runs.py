@@ -214,6 +214,11 @@ class RunFolder:
         return self.path / "froc.png"
 
     @property
+    def training_figure(self) -> Path:
+        """Loss, learning rate and validation pAUC against steps and hours."""
+        return self.path / "training.png"
+
+    @property
     def findings_figure(self) -> Path:
         """Images of detected and missed lesions and of false positives."""
         return self.path / "findings.png"

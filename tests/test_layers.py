@@ -35,6 +35,7 @@ MAY_IMPORT = {
     "plots.style": "files",
     "plots.froc_curve": "analysis arrays errors files plots.style",
     "plots.optimism": "plots.style",
+    "plots.training": "plots.style",
     "plots.folds": "analysis plots.style",
     "plots.reliability": "arrays plots.style",
     "data.scan": "arrays errors geometry",
@@ -62,8 +63,8 @@ MAY_IMPORT = {
     "baseline": "arrays candidates cli config data.ingest data.store errors geometry "
     "progress tables",
     "train": "analysis candidates checkpoint cli config data.feed data.scan data.store errors "
-    "files froc inference model plots.findings plots.froc_curve progress runs tables "
-    "locking untrusted origin forecast data.roles",
+    "files froc inference model plots.findings plots.froc_curve plots.training progress runs "
+    "tables locking untrusted origin forecast data.roles",
     "ensemble": "arrays checkpoint data.scan errors files froc inference model untrusted origin",
     "predict": "candidates ensemble cli config data.blocks data.ingest data.layouts "
     "data.preprocess data.readers data.scan errors files inference model locking "

@@ -39,6 +39,14 @@ class Precision(Enum):
     fp16 = "fp16"
 
 
+class TrackerKind(Enum):
+    """A tool that shows the figures of trainings, beside ``metrics.jsonl``."""
+
+    none = "none"
+    tensorboard = "tensorboard"
+    mlflow = "mlflow"
+
+
 class Optimizer(Enum):
     """Optimisation algorithm."""
 
@@ -330,6 +338,14 @@ class TrainConfig:
 
     fast: bool = False
     """Smoke test of the whole chain: 2 steps, 2 scans, a tiny network, in under a minute."""
+
+    tracker: TrackerKind = TrackerKind.none
+    """none, tensorboard (``tensorboard/`` in the run folder) or mlflow (``mlflow/``): metrics,
+    settings and images of missed lesions.  A tracker that fails does not end the training."""
+
+    tracker_uri: str = ""
+    """mlflow: tracking server or folder to use instead of the run folder.  By default nothing is
+    sent over a network."""
 
     patches: PatchConfig = field(default_factory=PatchConfig)
     model: ModelConfig = field(default_factory=ModelConfig)

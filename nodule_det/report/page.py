@@ -6,6 +6,7 @@ run=, or CSV files ──read_source()──▶ Source ──match──▶ Froc
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import dataclass
 from importlib.resources import files
@@ -31,6 +32,9 @@ from nodule_det.report.cases import Scored, list_cases, list_findings
 from nodule_det.report.cubes import COLUMNS, EDGE, KNOTS_GREY, KNOTS_HU
 from nodule_det.report.source import Source, read_source
 from nodule_det.tables import ANNOTATION_COLUMNS, DIAMETER, read_table
+from nodule_det.untrusted import read_bytes
+
+MAX_PICTURE_BYTES = 2**24
 
 CANDIDATE_MM = 6.0
 """Diameter drawn for a candidate without one in its file."""
@@ -145,6 +149,7 @@ def _render(
         froc=froc,
         curve_svg=picture.svg if picture else "",
         rates=[RATE_NAMES.get(rate, f"{rate:g}") for rate in CPM_RATES],
+        training=_data_uri(source.training) if source.training else "",
         rows=[("all", froc), *figures.sizes.items()] if froc.pauc is not None else [],
         top=sorted(false_positives, key=lambda f: -f["score"])[:TOP_FALSE_POSITIVES],
         kind=figure_kind(job),
@@ -172,6 +177,11 @@ def _render(
             }
         ),
     )
+
+
+def _data_uri(png: Path) -> str:
+    content = base64.b64encode(read_bytes(png, MAX_PICTURE_BYTES)).decode()
+    return f"data:image/png;base64,{content}"
 
 
 def _script_json(data: dict[str, Any]) -> str:

@@ -33,6 +33,7 @@ class Source:
         bootstrap: Number of resamples for the CIs.
         seed: Seed of the resamples.
         provenance: How the results were produced.
+        training: PNG of the curves of the training, if there is one.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Source:
     bootstrap: int
     seed: int
     provenance: str
+    training: Path | None = None
 
 
 def read_source(config: ReportConfig) -> Source:
@@ -75,6 +77,7 @@ def _of_run(config: ReportConfig) -> Source:
         bootstrap=settings["validation"]["bootstrap"],
         seed=settings["seed"],
         provenance=_provenance(folder),
+        training=folder.training_figure if folder.training_figure.is_file() else None,
     )
 
 

@@ -18,13 +18,15 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from nodule_det.errors import DivergedError
-from nodule_det.files import append_jsonl
+from nodule_det.files import append_jsonl, read_jsonl
 from nodule_det.model import release_freed_pages
+from nodule_det.plots.training import save_training
 from nodule_det.progress import Progress
 from nodule_det.train.distributed import distributed_over
 from nodule_det.train.optimizer import learning_rate
 from nodule_det.train.partial import PartialValidation
 from nodule_det.train.step import Reading, Stepper
+from nodule_det.train.tracker import worst_misses
 from nodule_det.train.trainer import State, Trainer
 from nodule_det.train.validate import Validation, validate
 
@@ -249,6 +251,7 @@ class _Loop:
         if self._trainer.world.first:
             row = {**line.row, "loss": self._last_loss}
             append_jsonl(self._trainer.folder.metrics, row)
+            self._trainer.tracker.log(row)
             log.info("step %(step)d  epoch %(epoch)d  loss %(loss).5f  lr %(lr).2e", row)
 
     def _checked(self, reading: Reading) -> float:
@@ -296,11 +299,15 @@ def _log_validation(trainer: Trainer, validation: Validation) -> None:
         "seconds": round(state.seconds, 3),
         "pauc": result.pauc,
         "pauc_se": result.pauc_se,
+        "pauc_interval": None if result.few_scans else result.pauc_interval,
         "cpm": result.cpm,
         "n_candidates": sum(map(len, validation.candidates)),
         "n_dropped": validation.n_dropped,
     }
     append_jsonl(trainer.folder.metrics, row)
+    save_training(read_jsonl(trainer.folder.metrics), trainer.folder.training_figure)
+    trainer.tracker.log(row)
+    trainer.tracker.images(state.step, worst_misses(validation.scans, validation.matched))
     log.info("validation at step %d: pAUC %s, best %s", state.step, result.pauc, state.best_pauc)
     if validation.n_dropped and not trainer.warned_dropped:
         trainer.warned_dropped = True

@@ -62,6 +62,7 @@ from nodule_det.train.run_folder import (
     logging_to,
     refuse_other_settings,
 )
+from nodule_det.train.tracker import make_tracker
 from nodule_det.train.trainer import Trainer
 from nodule_det.train.validate import Validation, validate
 
@@ -210,6 +211,7 @@ class Session:
                 for line in what_it_does(self.config):
                     log.info("%s", line)
                 reason = fit(self._trainer, self._stop.reason, self._publish)
+                self._trainer.tracker.close()
                 if reason is None and self.config.test_fold is not None:
                     reason = self._test(self._trainer, self.config.test_fold)
             except Exception as error:
@@ -239,6 +241,7 @@ class Session:
             log.info("resuming at step %d of %d", trainer.state.step, trainer.total_steps)
         if self.processes.first:
             state = trainer.state
+            trainer.tracker = make_tracker(self.folder, config, state.step)
             cut_metrics(self.folder, step=state.step, validated=state.validated)
         return trainer
 

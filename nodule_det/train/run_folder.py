@@ -28,6 +28,8 @@ FREE_SETTINGS = (
     "shared",
     "dry_run",
     "device",
+    "tracker",
+    "tracker_uri",
     "feed.memory_gb",
     "feed.threads",
     "gpu.cuda_graph",

@@ -22,6 +22,7 @@ from nodule_det.errors import CheckpointError
 from nodule_det.runs import RunFolder
 from nodule_det.train.distributed import World
 from nodule_det.train.optimizer import restore_state, saved_state
+from nodule_det.train.tracker import NoTracker, Tracker
 
 
 @dataclass
@@ -65,6 +66,7 @@ class Trainer:
     device: torch.device
     dtype: torch.dtype
     state: State = field(default_factory=State)
+    tracker: Tracker = field(default_factory=NoTracker)
     warned_dropped: bool = False
     """Whether this session has already reported discarded candidates."""
 

@@ -14,6 +14,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
+from nodule_det.plots.training import save_training
 from tests.chrome import chrome
 from tests.report.run_folder import make_run
 
@@ -36,6 +37,7 @@ def report(*words, cwd=None):
 def page(tmp_path_factory):
     """Write a report by the command, as a user would."""
     folder = make_run(tmp_path_factory.mktemp("report"))
+    save_training([], folder.training_figure)
     assert "6 findings" in report(f"run={folder.path}")
     return folder.path / "report.html"
 
@@ -89,6 +91,12 @@ def test_the_headline_is_the_figure_of_the_run(browser):
     # 0 up to 0.5 a scan, 2/3 from there to 5
     assert browser.find_element(By.ID, "pauc").text == f"{2 / 3 * 4.5 / 5:.3f}"
     assert "3 lesions in 2 scans" in browser.find_element(By.CSS_SELECTOR, ".headline").text
+
+
+def test_the_curves_of_the_training_are_in_the_page(browser):
+    picture = browser.find_element(By.CSS_SELECTOR, "section[aria-label=Training] img")
+    assert picture.get_property("naturalWidth") == round(7.2 * 150)
+    assert "learning rate" in picture.get_attribute("alt")
 
 
 def test_the_page_says_that_it_contains_images_of_patients(browser):

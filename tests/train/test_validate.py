@@ -13,6 +13,8 @@ from nodule_det.train.distributed import World
 from nodule_det.train.validate import lesions_of, match, validate
 from tests.train.tiny_run import tiny
 
+NOTHING = ScanCandidates(np.empty((0, 3)), np.empty(0), np.empty(0))
+
 
 def test_an_interrupted_validation_returns_none_and_keeps_the_mode(store, tmp_path):
     config = tiny(store, tmp_path)
@@ -52,11 +54,10 @@ def test_a_candidate_only_counts_in_its_own_scan(store):
     scans = open_store(store).validation(0)
     center_mm = np.array([scans[0].findings[0].center_mm])
     hit = ScanCandidates(center_mm, np.array([0.9]), np.array([8.0]))
-    nothing = ScanCandidates(np.empty((0, 3)), np.empty(0), np.empty(0))
-    matched = match(scans, [hit, nothing, nothing])
+    matched = match(scans, [hit, NOTHING, NOTHING])
     assert matched.lesion_row.tolist() == [0, *[MISSED] * 5]
     assert matched.fp_row.tolist() == []
-    matched = match(scans, [nothing, hit, nothing])
+    matched = match(scans, [NOTHING, hit, NOTHING])
     assert matched.lesion_row.tolist() == [MISSED] * 6
     assert matched.fp_score.tolist() == [0.9]
 
