@@ -241,7 +241,7 @@ class Session:
             log.info("resuming at step %d of %d", trainer.state.step, trainer.total_steps)
         if self.processes.first:
             state = trainer.state
-            trainer.tracker = make_tracker(self.folder, config, state.step)
+            trainer.tracker = make_tracker(self.folder, self.config, state.step)
             cut_metrics(self.folder, step=state.step, validated=state.validated)
         return trainer
 
