@@ -249,6 +249,9 @@ class AcquisitionConfig:
         require_range("acquisition.first", self.first, 1, 10_000)
 
 
+MAX_KEPT = 1_000_000
+
+
 @dataclass(kw_only=True)
 class KeepConfig:
     """Which checkpoints of finished trials are kept."""
@@ -258,7 +261,7 @@ class KeepConfig:
     others.  last.pt is removed once its trial has finished."""
 
     def __post_init__(self) -> None:
-        require_range("keep.best", self.best, 0, 1_000_000)
+        require_range("keep.best", self.best, 0, MAX_KEPT)
 
 
 @dataclass(kw_only=True)

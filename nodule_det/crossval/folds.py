@@ -18,10 +18,12 @@ import yaml
 
 from nodule_det.config.crossval import Selection
 from nodule_det.config.hpo import (
+    MAX_KEPT,
     AcquisitionConfig,
     DispatcherConfig,
     ForecastConfig,
     HpoConfig,
+    KeepConfig,
     RetryConfig,
     Stop,
     Strategy,
@@ -140,6 +142,7 @@ def training_plan(
             stop=jobs.stop,
             dry_run=jobs.dry_run,
             acquisition=AcquisitionConfig(strategy=Strategy.random),
+            keep=KeepConfig(best=MAX_KEPT),  # every network is a member, not only the best
             dispatcher=jobs.dispatcher,
             retries=jobs.retries,
             forecast=ForecastConfig(refuse=False),  # a fold cannot be replaced by a cheaper one

@@ -14,6 +14,10 @@ from nodule_det.crossval.folds import (
     training_plan,
 )
 from nodule_det.errors import ConfigError, StudyError
+from nodule_det.hpo.space.parsing import read_space
+from nodule_det.hpo.study.study import Header, Study
+from nodule_det.hpo.study.trial import TrialState
+from nodule_det.hpo.training.disk import best_numbers
 
 
 @pytest.fixture
@@ -68,3 +72,20 @@ def test_a_study_killed_before_its_first_line_counts_as_missing(plan):
     plan.folder.journal.touch()
     enqueue_missing(plan)
     assert [path.name for path in plan.folder.queue.iterdir()] == ["fold1_0.json"]
+
+
+def test_the_network_of_every_training_is_kept_however_many_there_are(tmp_path):
+    """A model of 30 members lost 20 of them to ``keep.best=10``."""
+    points = {f"fold{k}": {"fold": k, "test_fold": (k + 1) % 30} for k in range(30)}
+    parameters = fold_parameters(tuple(range(30)), Selection.other)
+    config = CrossvalConfig(out=str(tmp_path))
+    plan = training_plan(tmp_path, parameters, points, config, TrainConfig())
+    made = Study(Header(id="abc", space=read_space(plan.study.search_space)))
+    for number, point in enumerate(points.values(), 1):
+        record = {"trial": number, "t": float(number)}
+        made.apply({**record, "kind": "asked", "params": point, "source": "user"})
+        made.apply(
+            {**record, "kind": "finished", "state": TrialState.COMPLETE, "value": 0.01 * number,
+             "value_se": 0.05, "reason": None}
+        )  # fmt: skip
+    assert best_numbers(made, plan.study.keep.best) == set(range(1, 31))

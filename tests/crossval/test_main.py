@@ -149,6 +149,11 @@ def test_dry_run_prints_the_job_of_a_fold_and_leaves_no_study(three_folds, tmp_p
     text = crossval(three_folds, tmp_path / "cv", "dry_run=true").stdout
     assert "nodule_det.train" in text
     assert " fold=1 test_fold=0 " in text
+    # half of 12 patches in each of 2 epochs, around one of the 4 lesions of the third fold
+    assert (
+        "a training: 2 epochs, 12 steps, 24 patches, each of 4 lesions seen about 3 times" in text
+    )
+    assert "(measured in 20 steps on this machine)" in text
     assert not (tmp_path / "cv" / "trainings").exists()
 
 
