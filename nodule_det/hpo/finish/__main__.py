@@ -83,6 +83,7 @@ def _test(plan: TrainingPlan, out: Path, record: dict[str, Any]) -> int | None:
     from nodule_det.hpo.finish.test_set import NAME, figures_of
 
     if not is_complete(plan):
+        print("testing the model once, on the test set of the store", flush=True)
         enqueue_missing(plan)
         if code := drive(plan.study, "hpo.finish"):
             return code
