@@ -56,10 +56,11 @@ def _test(record: Mapping[str, Any], best: float) -> str:
     else:
         low, high = test["pauc_interval"]
         ci = f"95% CI {low:.3f} to {high:.3f}"
+    gap = best - test["pauc"]
     return (
         f"{test['label']}: pAUC {test['pauc']:.3f} ({ci}), {test['n_lesions']} lesions in "
-        f"{test['n_scans']} scans; the largest value of the study was {best - test['pauc']:+.3f} "
-        "from that"
+        f"{test['n_scans']} scans; the largest value of the study was {abs(gap):.3f} "
+        f"{'above' if gap >= 0 else 'below'} that"
     )
 
 

@@ -105,8 +105,9 @@ def test_the_model_is_tested_once_and_its_figures_are_in_the_model_and_on_the_pa
     assert (test["label"], test["n_scans"], test["n_lesions"]) == ("test, evaluated once", 4, 8)
     assert test["pauc"] == froc["pauc"]
     assert read_model(study / "finish" / "model").figures["test"] == test
-    best = max(row["observed"] for row in record["settings"])
-    line = f"the largest value of the study was {best - test['pauc']:+.3f} from that"
+    gap = max(row["observed"] for row in record["settings"]) - test["pauc"]
+    side = "above" if gap >= 0 else "below"
+    line = f"the largest value of the study was {abs(gap):.3f} {side} that"
     assert line in finished
     assert line in (study / "finish" / "finish.html").read_text()
 

@@ -55,6 +55,6 @@ def test_the_summary_says_how_far_the_best_value_was_from_the_test():
             "few_scans": None, "n_scans": 20, "n_lesions": 31}  # fmt: skip
     assert summary({**RECORD, "test": test}).splitlines()[-1] == (
         "test, evaluated once: pAUC 0.750 (95% CI 0.600 to 0.850), 31 lesions in 20 scans; the "
-        "largest value of the study was +0.200 from that"
+        "largest value of the study was 0.200 above that"
     )
     assert summary(RECORD).splitlines()[-1].startswith("not tested: the store has no test set")
