@@ -44,6 +44,14 @@ class PredictConfig:
     markups_max: int = 20
     """Largest number of candidates in a Markups file, the best ones."""
 
+    sr: bool = False
+    """Also write a DICOM structured report (TID 1500) for each DICOM series: UID.sr.dcm, with the
+    ``markups_max`` best candidates.  It contains the identifiers of its patient and study."""
+
+    seg: bool = False
+    """Also write a DICOM segmentation for each DICOM series: UID.seg.dcm, a sphere per candidate.
+    It contains the identifiers of its patient and study."""
+
     device: Device = Device.auto
     """auto, cpu or cuda."""
 
@@ -80,6 +88,12 @@ class PredictConfig:
         require_views(self.views)
         require_range("markups_max", self.markups_max, 0, 100_000)
         require_range("scan_timeout_s", self.scan_timeout_s, 1, 1_000_000)
+        if self.anonymise and (self.sr or self.seg):
+            asked = "sr" if self.sr else "seg"
+            raise ConfigError(
+                f"{asked}=true writes the identifiers of patient and study, which anonymise=true "
+                "removes; set one of them"
+            )
         if self.secret and not self.anonymise:
             raise ConfigError(f"secret={self.secret} has no effect without anonymise=true")
 

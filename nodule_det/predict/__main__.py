@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from nodule_det.cli import command, print_error
 from nodule_det.config.predict import PredictConfig
 from nodule_det.config.train import Precision
-from nodule_det.errors import ConfigError, NoduleDetError, ScanError
+from nodule_det.errors import ConfigError, GeometryError, NoduleDetError, ScanError
 
 if TYPE_CHECKING:  # torch and MONAI take seconds: they wait until the settings are read
     from nodule_det.candidates import ScanCandidates, ScoreColumns
@@ -50,6 +50,11 @@ def main(config: PredictConfig) -> int:
     from nodule_det.predict.folder import Predictions
 
     scans = list_input(config)
+    extras = dicom_endings(config)
+    if extras:
+        from nodule_det.predict.dicom import refuse_other_formats
+
+        refuse_other_formats(scans, "sr=true" if config.sr else "seg=true")
     keys = open_keys(config)
     uids = [keys.scan(scan.series_uid) for scan in scans]
     model = network(config)
@@ -58,7 +63,7 @@ def main(config: PredictConfig) -> int:
     with out.claimed(made_by, uids):
         list_names(config, scans, keys, {})
         try:
-            failures = predict_all(scans, predict, out, keys)
+            failures = predict_all(scans, predict, out, keys, extras)
         except KeyboardInterrupt:
             print(f"completed scans are in {out.path}; the same command resumes", flush=True)
             raise
@@ -77,6 +82,14 @@ def main(config: PredictConfig) -> int:
             reason = f"see {names_of(config).name} beside the folder"
         print_error(f"{uid}: {reason}")
     return 1 if failures else 0
+
+
+def dicom_endings(config: PredictConfig) -> list[str]:
+    """Return the endings of the DICOM objects that are requested."""
+    from nodule_det.predict.folder import DICOM_ENDINGS
+
+    wanted = zip(DICOM_ENDINGS, (config.sr, config.seg), strict=True)
+    return [ending for ending, is_wanted in wanted if is_wanted]
 
 
 def names_of(config: PredictConfig) -> Path:
@@ -130,9 +143,13 @@ def open_keys(config: PredictConfig) -> Keys:
 
 
 def predict_all(
-    scans: Sequence[ScanEntry], predict: Predict, out: Predictions, keys: Keys
+    scans: Sequence[ScanEntry],
+    predict: Predict,
+    out: Predictions,
+    keys: Keys,
+    extras: Sequence[str] = (),
 ) -> dict[str, str]:
-    """Find and write the candidates of each scan.
+    """Find and write the candidates of each scan, and DICOM objects of these endings.
 
     Returns:
         Key -> reason, for each scan that failed.
@@ -151,10 +168,31 @@ def predict_all(
             continue
         stamp, found, stood = result
         if not stood:
+            out.drop(uid)  # DICOM objects of other candidates
             out.write(uid, stamp, found)
+        if reason := _write_dicom(scan, stamp, found, out, extras):
+            failures[uid] = reason
         took = "already done" if stood else f"{time.monotonic() - started_s:.1f} s"
         print(in_one_line(uid, found, took), flush=True)
     return failures
+
+
+def _write_dicom(
+    scan: ScanEntry, stamp: str, found: ScanCandidates, out: Predictions, extras: Sequence[str]
+) -> str | None:
+    """Write the DICOM objects of a scan that are missing; returns why one could not be written."""
+    from nodule_det.predict.dicom import write_objects
+
+    files = {ending: out.dicom(scan.series_uid, ending) for ending in extras}
+    missing = {ending: path for ending, path in files.items() if not path.exists()}
+    if not missing:
+        return None
+    try:
+        with out.writing():
+            write_objects(scan, stamp, found, missing, out.most)
+    except (ScanError, GeometryError) as error:
+        return f"its candidates were written, but {error}"
+    return None
 
 
 def _attempt(

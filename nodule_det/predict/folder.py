@@ -33,6 +33,7 @@ from nodule_det.untrusted import printable
 
 FORMAT = 1
 MADE_BY = "predict.json"
+DICOM_ENDINGS = (".sr.dcm", ".seg.dcm")
 MAX_BYTES = 256 * 2**20
 LONGEST_STEM = 120
 """Characters; file systems allow 255 bytes, including endings and temporary names."""
@@ -173,6 +174,17 @@ class Predictions:
         with self.writing():
             self._record(series_uid).unlink(missing_ok=True)
             self._markups(series_uid).unlink(missing_ok=True)
+            for ending in DICOM_ENDINGS:
+                self.dicom(series_uid, ending).unlink(missing_ok=True)
+
+    @property
+    def most(self) -> int:
+        """Candidates of a scan in its Markups file and DICOM objects."""
+        return self._markups_max
+
+    def dicom(self, series_uid: str, ending: str) -> Path:
+        """Return the file of a scan's DICOM object, whose name has one of ``DICOM_ENDINGS``."""
+        return self.path / f"{file_stem(series_uid)}{ending}"
 
     def join(self, series_uids: Sequence[str]) -> None:
         """Write the candidates of these scans as one CSV; a scan without a record has no rows.
