@@ -66,7 +66,7 @@ MAY_IMPORT = {
     "files froc inference model plots.findings plots.froc_curve plots.training progress runs "
     "tables locking untrusted origin forecast data.roles",
     "ensemble": "arrays checkpoint data.scan errors files froc inference model untrusted origin",
-    "predict": "candidates ensemble cli config data.blocks data.ingest data.layouts "
+    "predict": "arrays candidates ensemble cli config data.blocks data.ingest data.layouts "
     "data.preprocess data.readers data.scan errors files inference model locking "
     "untrusted origin",
     "score": "analysis candidates cli config data.store ensemble errors files model origin "
