@@ -172,29 +172,29 @@ def forecast(train: TrainConfig, data: Data | None, rate: Rate | None) -> Foreca
     )
 
 
-def lines(told: Forecast) -> list[str]:
+def lines(expected: Forecast) -> list[str]:
     """Write a forecast, in two lines."""
     lesions = ""
-    if told.views is not None:
-        lesions = f", each of {told.n_lesions} lesions seen about {told.views:,.0f} times"
-    validated = "" if told.n_validated is None else f" of {told.n_validated} scans"
+    if expected.views is not None:
+        lesions = f", each of {expected.n_lesions} lesions seen about {expected.views:,.0f} times"
+    validated = "" if expected.n_validated is None else f" of {expected.n_validated} scans"
     size = (
-        f"{told.n_parameters / 1e6:.2g} M weights, {quantity(told.operations)}FLOP, "
-        f"{told.memory_bytes / 1e9:.1f} GB of memory, "
+        f"{expected.n_parameters / 1e6:.2g} M weights, {quantity(expected.operations)}FLOP, "
+        f"{expected.memory_bytes / 1e9:.1f} GB of memory, "
     )
     return [
-        f"{told.epochs} epoch{'' if told.epochs == 1 else 's'}, {told.steps:,} steps, "
-        f"{told.patches:,} patches{lesions}, "
-        f"{told.validations} validation{'' if told.validations == 1 else 's'}{validated}",
-        f"{'' if told.own_network else size}{time_of(told)}",
+        f"{expected.epochs} epoch{'' if expected.epochs == 1 else 's'}, {expected.steps:,} steps, "
+        f"{expected.patches:,} patches{lesions}, "
+        f"{expected.validations} validation{'' if expected.validations == 1 else 's'}{validated}",
+        f"{'' if expected.own_network else size}{time_of(expected)}",
     ]
 
 
-def time_of(told: Forecast) -> str:
+def time_of(expected: Forecast) -> str:
     """Write the time of a training and where it comes from."""
-    if told.seconds is None:
+    if expected.seconds is None:
         return "time unknown until it is measured (dry_run=true measures it)"
-    return f"{hours(told.seconds)} ({told.rate})"
+    return f"{hours(expected.seconds)} ({expected.rate})"
 
 
 def hours(seconds: float) -> str:
@@ -223,25 +223,25 @@ def quantity(value: float) -> str:
     return f"{value:.0f} "
 
 
-def warnings(told: Forecast, session_s: float = 0.0) -> list[str]:
+def warnings(expected: Forecast, session_s: float = 0.0) -> list[str]:
     """Say what is likely not intended about a training.
 
     Args:
-        told: Its forecast.
+        expected: Its forecast.
         session_s: Wall-clock limit of a session, 0 for none.
     """
-    if told.seconds is None:
+    if expected.seconds is None:
         return []
     found = []
-    if told.seconds > DAY_S:
+    if expected.seconds > DAY_S:
         found.append(
-            f"one training is forecast to take {hours(told.seconds)}: for less, lower "
+            f"one training is forecast to take {hours(expected.seconds)}: for less, lower "
             "limits.epochs, patches.size_vox or model.filters, or train on a GPU"
         )
-    if session_s and told.seconds > session_s:
-        n = -(-told.seconds // session_s)
+    if session_s and expected.seconds > session_s:
+        n = -(-expected.seconds // session_s)
         found.append(
-            f"one training is forecast to take {hours(told.seconds)}, more than the "
+            f"one training is forecast to take {hours(expected.seconds)}, more than the "
             f"{hours(session_s)} of limits.wall_s: it needs about {n:.0f} sessions"
         )
     return found

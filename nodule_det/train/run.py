@@ -128,21 +128,21 @@ def refuse_unfit(config: TrainConfig) -> None:
 def dry_run(config: TrainConfig, device: torch.device, dtype: torch.dtype) -> None:
     """Measure some steps, and print what the run would do and take."""
     rate = measure(config, device, dtype)
-    told = forecast(config, data_of(open_store(config.store), config), rate)
+    expected = forecast(config, data_of(open_store(config.store), config), rate)
     if config.run_dir is not None:
         folder = RunFolder(Path(config.run_dir))
         folder.path.mkdir(parents=True, exist_ok=True)
-        write_json(folder.forecast, {**told.as_dict(), "measured": asdict(rate)})
-    print("\n".join(lines(told)))
-    for line in warnings(told, config.limits.wall_s):
+        write_json(folder.forecast, {**expected.as_dict(), "measured": asdict(rate)})
+    print("\n".join(lines(expected)))
+    for line in warnings(expected, config.limits.wall_s):
         print(f"warning: {line}", file=sys.stderr)
 
 
 def what_it_does(config: TrainConfig) -> list[str]:
     """Say what a run does, before anything of it was timed."""
     rate = nominal_rate(config, torch.get_num_threads())
-    told = forecast(config, data_of(open_store(config.store), config), rate)
-    return [*lines(told), *warnings(told, config.limits.wall_s)]
+    expected = forecast(config, data_of(open_store(config.store), config), rate)
+    return [*lines(expected), *warnings(expected, config.limits.wall_s)]
 
 
 def smoke(config: TrainConfig) -> TrainConfig:
@@ -210,6 +210,8 @@ class Session:
                 self._trainer = self._put_together()
                 for line in what_it_does(self.config):
                     log.info("%s", line)
+                    if first and sys.stderr.isatty():  # beside the live progress bar
+                        print(line, file=sys.stderr)
                 reason = fit(self._trainer, self._stop.reason, self._publish)
                 self._trainer.tracker.close()
                 if reason is None and self.config.test_fold is not None:

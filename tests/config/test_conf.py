@@ -43,11 +43,11 @@ def test_a_luna16_preset_shows_each_lesion_as_often_as_the_best_recipes(command,
     config = composed(command, preset)
     train = config if command == "train" else config.train
     nine_folds = Data(n_scans=799, n_lesions=1067, n_validated=89, validated_voxels=89 * 3e7)
-    told = forecast(train, nine_folds, None)
-    assert told.patches == pytest.approx(648_000, rel=1e-3)
-    assert told.views == pytest.approx(304, abs=1)  # MONAI 300, nnDetection 280
-    assert told.steps == 80 * (2700 * 3 // 16)
-    assert told.memory_bytes < 16e9 / 2  # the scans and validation take the rest
+    expected = forecast(train, nine_folds, None)
+    assert expected.patches == pytest.approx(648_000, rel=1e-3)
+    assert expected.views == pytest.approx(304, abs=1)  # MONAI 300, nnDetection 280
+    assert expected.steps == 80 * (2700 * 3 // 16)
+    assert expected.memory_bytes < 16e9 / 2  # the scans and validation take the rest
     assert train.candidates.max_per_scan == 100
     assert train.feed.memory_gb == (6.0 if preset == "luna16_16gb" else None)
 

@@ -27,21 +27,21 @@ LUNA16 = Data(n_scans=799, n_lesions=1067, n_validated=89, validated_voxels=89 *
 
 
 def test_the_defaults_show_each_lesion_of_luna16_19_times():
-    told = forecast(TRAIN, LUNA16, None)
-    assert told.patches == 512 * 2 * 40  # patches.per_epoch, with one copy, epochs
-    assert told.steps == 512 * 2 * 40 / 8  # optim.batch_size
-    assert told.views == pytest.approx(512 * 2 * 40 * 0.5 / 1067)  # 19.2
-    assert told.validations == 40 / 5
-    assert told.seconds is None
+    expected = forecast(TRAIN, LUNA16, None)
+    assert expected.patches == 512 * 2 * 40  # patches.per_epoch, with one copy, epochs
+    assert expected.steps == 512 * 2 * 40 / 8  # optim.batch_size
+    assert expected.views == pytest.approx(512 * 2 * 40 * 0.5 / 1067)  # 19.2
+    assert expected.validations == 40 / 5
+    assert expected.seconds is None
 
 
 def test_the_time_is_the_operations_over_the_rates():
     needs = footprint(TRAIN, gpu=False)
-    told = forecast(TRAIN, LUNA16, Rate(2e10, 4e10, "test"))
+    expected = forecast(TRAIN, LUNA16, Rate(2e10, 4e10, "test"))
     training = needs.operations_per_step * needs.steps
     validation = needs.validation * LUNA16.validated_voxels
-    assert told.operations == pytest.approx(training + validation)
-    assert told.seconds == pytest.approx(training / 2e10 + validation / 4e10)
+    assert expected.operations == pytest.approx(training + validation)
+    assert expected.seconds == pytest.approx(training / 2e10 + validation / 4e10)
 
 
 def test_two_lines_say_what_a_training_does(three_folds):
@@ -73,14 +73,14 @@ def test_the_scans_of_a_test_fold_do_not_count(three_folds, tmp_path):
 
 
 def test_a_day_and_more_than_a_session_are_warned_of():
-    told = forecast(TRAIN, LUNA16, Rate(1e9, 1e9, "slow"))
-    assert told.seconds > 86_400
-    day, session = warnings(told, session_s=3600)
+    expected = forecast(TRAIN, LUNA16, Rate(1e9, 1e9, "slow"))
+    assert expected.seconds > 86_400
+    day, session = warnings(expected, session_s=3600)
     assert day.startswith("one training is forecast to take ")
     assert "lower limits.epochs" in day
     assert "more than the 1.0 h of limits.wall_s: it needs about " in session
-    assert warnings(replace(told, seconds=3000.0), session_s=3600) == []
-    assert warnings(replace(told, seconds=None), session_s=3600) == []
+    assert warnings(replace(expected, seconds=3000.0), session_s=3600) == []
+    assert warnings(replace(expected, seconds=None), session_s=3600) == []
 
 
 def test_a_cpu_has_a_rough_rate_for_each_of_its_cores():

@@ -27,5 +27,5 @@ def test_a_dry_run_prints_what_the_run_would_do_and_trains_nothing(store, tmp_pa
     assert "(measured in 20 steps on this machine)" in out
     assert "of limits.wall_s: it needs about " in err
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["forecast.json"]
-    told = json.loads((tmp_path / "run" / "forecast.json").read_text())
-    assert (told["steps"], told["n_lesions"]) == (18, 4)
+    expected = json.loads((tmp_path / "run" / "forecast.json").read_text())
+    assert (expected["steps"], expected["n_lesions"]) == (18, 4)

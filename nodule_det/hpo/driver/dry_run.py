@@ -70,8 +70,8 @@ def preview(folder: StudyFolder, config: HpoConfig) -> str:
     note = f"# {unseen}\n" if unseen else ""
     note += f"# the driver would refuse this point: {why}\n" if why else ""
     head = f"# trial {trial.number} ({trial.source}), {job.script}\n"
-    told = "".join(f"# {line}\n" for line in _forecast(context, study, trial, bool(unseen)))
-    return f"{head}{told}{note}{script}# submitted by\n{context.dispatcher.preview(job)}\n"
+    expected = "".join(f"# {line}\n" for line in _forecast(context, study, trial, bool(unseen)))
+    return f"{head}{expected}{note}{script}# submitted by\n{context.dispatcher.preview(job)}\n"
 
 
 def _forecast(context: DriverContext, study: Study, trial: Trial, unseen: bool) -> list[str]:

@@ -59,13 +59,13 @@ def study_lines(
         known = nominal_rate(config.train, config.dispatcher.cpus_per_job)
     middle, largest = _typical(config, space, known)
     n = max(0, config.trials - sum(not t.pending for t in trials))
-    told = [f"a training: {lines(middle)[0]}", lines(middle)[1]]
+    expected = [f"a training: {lines(middle)[0]}", lines(middle)[1]]
     if middle.seconds is not None and largest.seconds is not None:
         if largest.seconds > SAME * middle.seconds:
-            told.append(f"the longest of this search space: {hours(largest.seconds)}")
+            expected.append(f"the longest of this search space: {hours(largest.seconds)}")
         total = n * middle.seconds / min(config.workers, max(1, n))
-        told.append(f"{n} trainings, {config.workers} at a time: about {hours(total)}")
-    return [*told, *(f"warning: {line}" for line in _warnings(config, middle, largest))]
+        expected.append(f"{n} trainings, {config.workers} at a time: about {hours(total)}")
+    return [*expected, *(f"warning: {line}" for line in _warnings(config, middle, largest))]
 
 
 def rate_of(config: HpoConfig, trials: Sequence[Trial]) -> Rate | None:
@@ -73,8 +73,8 @@ def rate_of(config: HpoConfig, trials: Sequence[Trial]) -> Rate | None:
     rates = []
     for trial in trials:
         if trial.state is TrialState.COMPLETE and trial.seconds > 0:
-            told = _forecast(config, trial.params, None)
-            rates.append(told.operations / trial.seconds)
+            expected = _forecast(config, trial.params, None)
+            rates.append(expected.operations / trial.seconds)
     if not rates:
         return None
     per_s = float(np.median(rates))
@@ -140,8 +140,8 @@ def measured_rate(words: Sequence[str]) -> Rate:
                 raise StudyError(
                     f"the training could not be measured: {printable(_last(done.stderr), 300)}"
                 )
-            told = read_object(RunFolder(Path(temporary)).forecast, MAX_BYTES)
-            rate = told["measured"]
+            expected = read_object(RunFolder(Path(temporary)).forecast, MAX_BYTES)
+            rate = expected["measured"]
             return Rate(float(rate["training"]), float(rate["validation"]), str(rate["source"]))
         except (OSError, ValueError, KeyError, TypeError, subprocess.TimeoutExpired) as error:
             raise StudyError(f"the training could not be measured: {error}") from error

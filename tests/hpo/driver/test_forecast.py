@@ -32,25 +32,25 @@ def test_a_study_says_what_a_training_does_and_what_all_take(config):
 
 
 def test_the_longest_of_a_wide_space_is_named(config):
-    told = study_lines(config, WIDTH, [], Rate(1e10, 1e10, "a test"))
-    assert told[2].startswith("the longest of this search space: ")
+    expected = study_lines(config, WIDTH, [], Rate(1e10, 1e10, "a test"))
+    assert expected[2].startswith("the longest of this search space: ")
 
 
 def test_a_rough_rate_is_used_until_trainings_are_complete(config):
     assert "(rough, assuming 20 GFLOP/s on 1 core)" in study_lines(config, LR, [])[1]
     done = [Trial(number=1, params={"optim.lr": 0.01}, state=TrialState.COMPLETE,
                   imported_seconds=90.0)]  # fmt: skip
-    told = study_lines(config, LR, done)
-    assert "1:30 min (as fast as the 1 complete trainings of this study)" in told[1]
-    assert told[2].startswith("7 trainings, 2 at a time: about ")
+    expected = study_lines(config, LR, done)
+    assert "1:30 min (as fast as the 1 complete trainings of this study)" in expected[1]
+    assert expected[2].startswith("7 trainings, 2 at a time: about ")
     assert rate_of(config, []) is None
 
 
 def test_the_time_on_a_cluster_is_unknown_until_it_is_measured(config):
     site = DispatcherConfig(kind=DispatcherKind.pbs)
-    told = study_lines(replace(config, dispatcher=site), LR, [])
-    assert "time unknown until it is measured" in told[1]
-    assert len(told) == 2
+    expected = study_lines(replace(config, dispatcher=site), LR, [])
+    assert "time unknown until it is measured" in expected[1]
+    assert len(expected) == 2
 
 
 def test_a_day_is_warned_of_for_the_middle_training_or_the_longest(config):
@@ -67,9 +67,9 @@ def test_a_day_is_warned_of_for_the_middle_training_or_the_longest(config):
 def test_a_training_that_would_not_finish_within_its_jobs_is_warned_of(config):
     site = DispatcherConfig(walltime_s=100, walltime_margin_s=10)
     limited = replace(config, dispatcher=site, retries=replace(config.retries, stopped=1))
-    told = study_lines(limited, LR, [], Rate(1e9, 1e9, "a test"))
-    assert told[-1].startswith("warning: one training is forecast to take ")
-    assert "more than the 3:20 min of 2 jobs of dispatcher.walltime_s=100" in told[-1]
+    expected = study_lines(limited, LR, [], Rate(1e9, 1e9, "a test"))
+    assert expected[-1].startswith("warning: one training is forecast to take ")
+    assert "more than the 3:20 min of 2 jobs of dispatcher.walltime_s=100" in expected[-1]
 
 
 def test_another_program_is_not_forecast(config):
