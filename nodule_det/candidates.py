@@ -50,6 +50,8 @@ NECK, THINNEST_MM, FEWEST_OF_A_PAIR = 0.7, 1.5, 60
 """Two lesions touch where a region narrows to less than ``NECK`` of the thinner one's half
 thickness, each of ``THINNEST_MM`` at least; regions of fewer voxels are not examined.  Balls of
 equal size are told apart up to an overlap of 0.3 radii."""
+ROWS_AT_ONCE = 16
+"""Rows (z) of a volume in memory that are searched for peaks together."""
 
 Voxel = tuple[int, int, int]
 
@@ -131,16 +133,32 @@ class HostVolume:
 
     def peaks(self, threshold: float) -> tuple[IntArray, NDArray[np.float32]]:
         """Find the peaks; only voxels above the threshold are compared with neighbours."""
-        padded = np.pad(self._probability, 1, constant_values=-1.0)
+        n_rows, threshold = self.shape[0], max(threshold, SMALLEST)
+        found = [
+            self._peaks_of(start, min(start + ROWS_AT_ONCE, n_rows), threshold)
+            for start in range(0, n_rows, ROWS_AT_ONCE)
+        ]
+        voxels, values = zip(*found, strict=True)
+        return np.concatenate(voxels), np.concatenate(values)
+
+    def _peaks_of(
+        self, start: int, stop: int, threshold: float
+    ) -> tuple[IntArray, NDArray[np.float32]]:
+        """Find the peaks of some rows: an untrained network has millions above the threshold."""
+        n_rows, y, x = self.shape
+        padded = np.full((stop - start + 2, y + 2, x + 2), -1.0, np.float32)
+        top, bottom = max(0, start - 1), min(n_rows, stop + 1)
+        padded[top - start + 1 : bottom - start + 1, 1:-1, 1:-1] = self._probability[top:bottom]
         flat = padded.ravel()
-        high = np.flatnonzero(flat >= max(threshold, SMALLEST))
+        plane = (y + 2) * (x + 2)
+        high = np.flatnonzero(flat[plane:-plane] >= threshold) + plane
         here = np.ravel_multi_index((1, 1, 1), padded.shape)
         for offset in np.ndindex(3, 3, 3):
             if offset != (1, 1, 1):
                 neighbour = high + (np.ravel_multi_index(offset, padded.shape) - here)
                 high = high[flat[neighbour] <= flat[high]]
         voxels = np.stack(np.unravel_index(high, padded.shape), axis=1) - 1
-        return voxels, flat[high]
+        return voxels + np.array([start, 0, 0]), flat[high]
 
     def cubes(self, voxels: IntArray, reach: Voxel) -> Iterator[NDArray[np.float32]]:
         """Cut the cube around each voxel, one after the other."""

@@ -133,7 +133,7 @@ def test_the_reach_is_that_of_the_network(depth, kernel_size, residual, full_res
 
 @pytest.mark.parametrize(
     ("depth", "filters", "residual", "bytes_per_voxel"),
-    [(3, 8, False, 56), (3, 32, False, 141), (2, 4, True, 146), (3, 16, True, 199)],
+    [(3, 8, False, 38), (3, 32, False, 82), (2, 4, True, 34), (3, 16, True, 62)],
 )
 def test_a_slab_fits_its_memory_by_what_was_measured(
     depth, filters, residual, bytes_per_voxel, monkeypatch

@@ -11,6 +11,7 @@ from nodule_det.model.device import (
     is_out_of_memory,
     job_memory_bytes,
     keep_freed_pages,
+    large_blocks_returned,
     release_freed_pages,
     set_up_backends,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "is_out_of_memory",
     "job_memory_bytes",
     "keep_freed_pages",
+    "large_blocks_returned",
     "normalise",
     "reach_vox",
     "receptive_field",

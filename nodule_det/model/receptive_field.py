@@ -44,14 +44,13 @@ class ReceptiveField:
 def receptive_field(config: ModelConfig) -> ReceptiveField:
     """Compute the receptive field of the built-in U-Net.
 
-    Memory was measured on a CPU (``docs/model.md``): 46 to 141 bytes a voxel without residual
-    units, 135 to 201 with them, whose last convolution works at full resolution on one channel,
-    which oneDNN pads to 16.  This stays above what was measured.  At full resolution the first
-    level's channels are held about ten times at four bytes.
+    Memory was measured on a CPU (``docs/model.md``), where the large levels are computed a few rows
+    at a time: the estimate stays above it.  What remains are the results of a level and of those
+    below it, which have more voxels at full resolution.
     """
-    bytes_per_voxel = 56 + 3 * config.filters + (100 if config.residual else 0)
+    bytes_per_voxel = 36 + 2 * config.filters
     if config.full_resolution:
-        bytes_per_voxel += 40 * config.filters
+        bytes_per_voxel += 12 * config.filters
     step = stride(config)
     return ReceptiveField(
         stride_vox=step,

@@ -12,4 +12,5 @@ which convolutions are padded.  Above 400 HU there is only bone and metal."""
 def normalise(volume_hu: Tensor) -> Tensor:
     """Map HU of any type and shape to float32 in [0, 1]."""
     low, high = WINDOW_HU
-    return (volume_hu.float().clamp(low, high) - low) / (high - low)
+    within = volume_hu.float().clamp(low, high)  # a new tensor: the rest may happen in place
+    return within.sub_(low).div_(high - low)

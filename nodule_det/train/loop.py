@@ -19,7 +19,6 @@ from dataclasses import dataclass
 
 from nodule_det.errors import DivergedError
 from nodule_det.files import append_jsonl, read_jsonl
-from nodule_det.model import release_freed_pages
 from nodule_det.plots.training import save_training
 from nodule_det.progress import Progress
 from nodule_det.train.distributed import distributed_over
@@ -200,7 +199,6 @@ class _Loop:
             partial.remove()
         state.validated = state.epoch
         state.validation_s = time.monotonic() - started_s
-        release_freed_pages()
         return validation, None
 
     def _agree(self) -> tuple[str | None, bool]:

@@ -21,7 +21,12 @@ from nodule_det.config.train import TrainConfig
 from nodule_det.data.scan import Finding
 from nodule_det.data.store import StoredScan
 from nodule_det.inference import DeviceVolume, probability_on_device, slab_voxels
-from nodule_det.model import ReceptiveField, for_inference
+from nodule_det.model import (
+    ReceptiveField,
+    for_inference,
+    large_blocks_returned,
+    release_freed_pages,
+)
 from nodule_det.train.distributed import World
 from nodule_det.train.partial import PartialValidation
 
@@ -80,7 +85,8 @@ def validate(
     todo = [i for i, scan in enumerate(scans) if scan.series_uid not in done]
     mine: dict[str, ScanCandidates] = {}
     begun_s = time.monotonic()
-    with closing(searcher.search([scans[i] for i in todo[world.rank :: world.size]])) as searched:
+    mine_todo = [scans[i] for i in todo[world.rank :: world.size]]
+    with large_blocks_returned(), closing(searcher.search(mine_todo)) as searched:
         for scan, found in searched:
             mine[scan.series_uid] = found
             if partial is not None:
@@ -144,6 +150,7 @@ class Searcher:
                 probability = self._probability(volume)
                 if found is not None:
                     yield scans[i - 1], found.result()
+                release_freed_pages()
                 found = measurer.submit(self._measure, scan, probability)
             if found is not None:
                 yield scans[-1], found.result()

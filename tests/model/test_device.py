@@ -1,5 +1,9 @@
 """Where to compute, and in how many bits."""
 
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -123,3 +127,44 @@ def test_a_container_that_sees_only_its_own_group_finds_its_limit_at_the_top(mac
 
 def test_a_system_that_does_not_say_gives_no_limit(tmp_path):
     assert job_memory_bytes(tmp_path / "proc", tmp_path / "cgroup") is None
+
+
+RESIDENT = """
+import ctypes
+from pathlib import Path
+from nodule_det.model import keep_freed_pages, large_blocks_returned
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+
+def resident_mb():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 // 1_000_000
+
+def use(n_mb):
+    blocks = [libc.malloc(n_mb * 1_000_000) for _ in range(4)]
+    for block in blocks:
+        ctypes.memset(block, 1, n_mb * 1_000_000)
+    for block in reversed(blocks):
+        libc.free(block)
+    return resident_mb()
+
+keep_freed_pages()
+before = resident_mb()
+kept = use(50)
+with large_blocks_returned():
+    entered = resident_mb()
+    returned = use(50)
+print(kept - before, entered - before, returned - before, use(50) - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+def test_freed_memory_is_kept_for_training_and_returned_in_inference():
+    done = subprocess.run(
+        [sys.executable, "-c", RESIDENT], capture_output=True, text=True, check=True, timeout=100
+    )
+    kept, entered, returned, kept_again = map(int, done.stdout.split())
+    assert kept > 180  # of 4 x 50 MB
+    assert entered < 20
+    assert returned < 20
+    assert kept_again > 180

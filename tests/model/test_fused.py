@@ -8,7 +8,7 @@ from torch import nn
 
 from nodule_det.config.train import ModelConfig
 from nodule_det.model import build_model, fuse
-from nodule_det.model.fused import DenseUpsampling
+from nodule_det.model.fused import DenseUpsampling, OneDnnConv
 
 
 def trained(config, seed=0):
@@ -40,6 +40,40 @@ def test_a_network_at_full_resolution_is_fused_as_well(residual):
     x = torch.rand(1, 1, 8, 6, 10)
     with torch.inference_mode():
         torch.testing.assert_close(fuse(model)(x), model(x), atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("depth", "kernel_size", "residual", "full_resolution"),
+    [(2, 3, True, False), (3, 5, True, False), (3, 3, False, False), (3, 5, True, True)],
+)
+def test_computing_a_few_rows_at_a_time_changes_nothing(
+    depth, kernel_size, residual, full_resolution, monkeypatch
+):
+    config = ModelConfig(
+        depth=depth, filters=4, kernel_size=kernel_size, residual=residual,
+        full_resolution=full_resolution,
+    )  # fmt: skip
+    model = trained(config)
+    x = torch.rand(1, 1, 72, 16, 24)
+    seen = []
+    monkeypatch.setattr("nodule_det.model.fused.GROUP_BYTES", 1)  # groups as small as a margin
+    fused = fuse(model)
+    fused.model.down.block.register_forward_hook(lambda *call: seen.append(call[1][0].shape[2]))
+    with torch.inference_mode():
+        torch.testing.assert_close(fused(x), model(x), atol=2e-5, rtol=1e-5)
+    assert len(seen) > 8
+    assert max(seen) <= 2 * 3 * 2 * (kernel_size // 2)  # a group and two margins, of two rows each
+
+
+def test_a_convolution_by_onednn_is_the_one_of_torch_in_bf16_too():
+    conv = nn.Conv3d(1, 3, 3, stride=2, padding=1)
+    x = torch.rand(1, 1, 8, 10, 12)
+    with torch.inference_mode():
+        torch.testing.assert_close(OneDnnConv(conv)(x), conv(x))
+        with torch.autocast("cpu", torch.bfloat16):
+            ours, theirs = OneDnnConv(conv)(x), conv(x)
+    assert ours.dtype is theirs.dtype is torch.bfloat16
+    torch.testing.assert_close(ours, theirs, atol=0.02, rtol=0.02)
 
 
 def test_every_weight_is_channels_last_also_those_of_one_channel():

@@ -17,12 +17,11 @@ def test_one_level_of_a_plain_unet_by_hand():
     assert receptive_field(config).stride_vox == 2
 
 
-def test_residual_units_and_full_resolution_need_more_memory():
-    plain = receptive_field(ModelConfig(filters=8, residual=False)).bytes_per_voxel
-    residual = receptive_field(ModelConfig(filters=8, residual=True)).bytes_per_voxel
-    full = receptive_field(ModelConfig(filters=8, residual=True, full_resolution=True))
-    assert plain == 56 + 3 * 8
-    assert plain < residual < full.bytes_per_voxel
+def test_more_filters_and_full_resolution_need_more_memory():
+    few = receptive_field(ModelConfig(filters=8)).bytes_per_voxel
+    many = receptive_field(ModelConfig(filters=16)).bytes_per_voxel
+    full = receptive_field(ModelConfig(filters=16, full_resolution=True)).bytes_per_voxel
+    assert (few, many, full) == (36 + 2 * 8, 36 + 2 * 16, 36 + 2 * 16 + 12 * 16)
 
 
 @pytest.mark.parametrize(
