@@ -2,6 +2,7 @@
 
     OMP_NUM_THREADS=1 python bench/coverage.py cells --out cells.jsonl
     OMP_NUM_THREADS=1 python bench/coverage.py cells --scans 15 30 105 --per-patient 3 --out p.jsonl
+    OMP_NUM_THREADS=1 python bench/coverage.py merits --out merits.jsonl
     OMP_NUM_THREADS=1 python bench/coverage.py differences --repetitions 400 --out diff.jsonl
     python bench/coverage.py tables --out cells.jsonl
 
@@ -30,7 +31,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from nodule_det.analysis import analyse, compare
+from nodule_det.analysis import analyse, compare, jafroc, wafroc
 from nodule_det.analysis.bootstrap import Units, draw_weights, gamma_weights, units_of
 from nodule_det.analysis.interval import gamma_intervals, logit_interval, pseudo_lesions
 from nodule_det.froc import CPM_RATES, UPPER, Matched
@@ -38,6 +39,7 @@ from nodule_det.froc import CPM_RATES, UPPER, Matched
 FP_PER_SCAN = 12.0
 RATES = np.array(CPM_RATES)
 FIGURES = ("pAUC", "CPM", *(f"at {name}" for name in ("1/8", "1/4", "1/2", "1", "2", "4", "8")))
+ORDER = (*FIGURES, "JAFROC", "wAFROC")
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,19 @@ class Population:
         fp = FP_PER_SCAN * stats.norm.sf(strength + sd * quantiles)
         at = [self.hit * np.mean(fp <= rate) for rate in RATES]
         return np.array([self.hit * np.maximum(0, 1 - fp / UPPER).mean(), np.mean(at), *at])
+
+    def merit(self, strength: float) -> float:
+        """Return the true JAFROC, which is also the true wAFROC: lesions of a scan are alike.
+
+        The highest false positive of a scan stays below t in (1 + FP_PER_SCAN / 2 * P(X > t))^-2 of
+        the scans, as their rates are Gamma distributed with shape 2.
+        """
+        sd = np.sqrt(1 + self.ease**2 * (1 if self.per_patient == 1 else 2))
+        quantiles = stats.norm.ppf((np.arange(20_000) + 0.5) / 20_000)
+        above = stats.norm.sf(strength + sd * quantiles)
+        wins = ((1 + FP_PER_SCAN / 2 * above) ** -2.0).mean()
+        draws = 0.5 * (1 + FP_PER_SCAN / 2) ** -2.0  # a missed lesion, and no false positive
+        return float(self.hit * wins + (1 - self.hit) * draws)
 
     def strength(self) -> float:
         """Find how far lesions must score above false positives for the true pAUC."""
@@ -191,6 +206,36 @@ def run_cells(asked: argparse.Namespace) -> None:
         print(*cell.values(), f"{time.process_time() - start:.0f} CPU s", flush=True)
 
 
+def run_merits(asked: argparse.Namespace) -> None:
+    """Simulate the CIs of JAFROC and wAFROC; data sets without a healthy scan have neither."""
+    for n, pauc, lesions, shape in product(asked.scans, asked.pauc, asked.lesions, ("all", "miss")):
+        population = Population(pauc, lesions, hit_share(shape, pauc))
+        strength = population.strength()
+        truth, start = population.merit(strength), time.process_time()
+        ends: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        for seed in range(asked.first_seed, asked.first_seed + asked.repetitions):
+            rng = np.random.default_rng([seed, n, round(1000 * pauc), round(10 * lesions)])
+            (found,) = draw(n, population, [strength], rng)
+            for name, merit in (("JAFROC", jafroc), ("wAFROC", wafroc)):
+                interval = merit(found, bootstrap=asked.bootstrap, seed=seed).interval
+                if interval is not None:
+                    ends[name].append(interval)
+        cell = {"n": n, "pauc": pauc, "lesions": lesions, "shape": shape}
+        with asked.out.open("a") as f:
+            for name, pairs in ends.items():
+                low, high = np.array(pairs).T
+                record = {
+                    "figure": name,
+                    "method": "gamma",
+                    "reps": len(pairs),
+                    "below": float(np.mean(truth < low - 1e-12)),
+                    "above": float(np.mean(truth > high + 1e-12)),
+                    "width": float(np.mean(high - low)),
+                }
+                f.write(json.dumps(cell | record) + "\n")
+        print(*cell.values(), f"{time.process_time() - start:.0f} CPU s", flush=True)
+
+
 def run_differences(asked: argparse.Namespace) -> None:
     """Simulate pairs of detectors, with and without a difference."""
     for n, (pauc, gain), shape in product(
@@ -239,9 +284,10 @@ def print_tables(asked: argparse.Namespace) -> None:
         return
     scans = sorted({r["n"] for r in rows})
     print(f"{rows[0]['reps']} repetitions a cell; least / mean coverage of all cells, mean width\n")
+    pairs = dict.fromkeys((r["figure"], r["method"]) for r in rows)
     print("| figure | CI | " + " | ".join(f"{n} scans" for n in scans) + " |")
     print("| --- " * (2 + len(scans)) + "|")
-    for name, method in product(FIGURES, ("logit", "gamma")):
+    for name, method in sorted(pairs, key=lambda pair: (ORDER.index(pair[0]), pair[1] != "logit")):
         line = []
         for n in scans:
             of = [r for r in rows if (r["figure"], r["method"], r["n"]) == (name, method, n)]
@@ -249,6 +295,8 @@ def print_tables(asked: argparse.Namespace) -> None:
             width = np.mean([r["width"] for r in of])
             line.append(f"{held.min():.3f} / {held.mean():.3f}, {width:.2f}")
         print(f"| {name} | {method} | " + " | ".join(line) + " |")
+    if ("pAUC", "logit") not in pairs:
+        return
     columns = sorted({(r["lesions"], r["shape"]) for r in rows})
     print("\n| scans | pAUC | " + " | ".join(f"{n:g} {shape}" for n, shape in columns) + " |")
     print("| --- " * (2 + len(columns)) + "|")
@@ -266,7 +314,7 @@ def print_tables(asked: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("command", choices=["cells", "differences", "tables"])
+    parser.add_argument("command", choices=["cells", "merits", "differences", "tables"])
     parser.add_argument("--scans", type=int, nargs="+", default=[5, 10, 30, 105, 400])
     parser.add_argument("--pauc", type=float, nargs="+", default=[0.5, 0.8, 0.95, 0.99])
     parser.add_argument("--lesions", type=float, nargs="+", default=[0.3, 1.0, 3.0])
@@ -280,10 +328,8 @@ def main() -> None:
         print_tables(asked)
         return
     check()
-    if asked.command == "cells":
-        run_cells(asked)
-    else:
-        run_differences(asked)
+    run = {"cells": run_cells, "merits": run_merits, "differences": run_differences}
+    run[asked.command](asked)
 
 
 if __name__ == "__main__":
