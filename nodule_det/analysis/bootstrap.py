@@ -3,7 +3,7 @@
     Matched ──Events──▶ weighted curves of many resamples ──▶ pauc, sensitivities ──▶ intervals
 
 The unit that is weighted is the scan, or the patient where patients have several scans: what is
-found in one scan hangs together.  The events (lesions found, false positives) are sorted by score
+found in one scan is correlated.  The events (lesions found, false positives) are sorted by score
 once, so a resampled curve is two running sums over the weights of their scans.  Only the head of
 the list that can hold enough false positives is looked at.
 """

@@ -201,7 +201,7 @@ def error_of_figure(value: float, resampled: FloatArray, n_lesions: int) -> floa
 
     Where no resample differs from the figure (every lesion found, or none; a single case) the
     spread is that of :func:`logit_interval`, a logit error of 1, at the figure kept half a lesion
-    away from 0 and 1: who weighs figures by their error must not take such a one for the truth.
+    away from 0 and 1.  A caller that weighs figures by their error must not take it for exact.
 
     Args:
         value: The figure itself.

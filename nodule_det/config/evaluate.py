@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from nodule_det.config.checks import require_range
+from nodule_det.config.hits import HitBy, check_hits
 from nodule_det.errors import ConfigError
 
 
@@ -17,14 +18,6 @@ class IntervalKind(Enum):
     logit = "logit"
     bca = "bca"
     percentile = "percentile"
-
-
-class HitBy(Enum):
-    """What decides whether a candidate hits a lesion."""
-
-    centre = "centre"
-    iou = "iou"
-    mask = "mask"
 
 
 class Compat(Enum):
@@ -119,27 +112,7 @@ class EvaluateConfig:
                 raise ConfigError(f"{name} is missing: add {name}=FILE.csv to the command")
         if not (math.isfinite(self.upper) and self.upper > 0):
             raise ConfigError(f"upper={self.upper} must be a positive number of false positives")
-        self._check_hit()
-        require_range("bootstrap", self.bootstrap, 2, 1_000_000)
-        require_range("permutations", self.permutations, 1, 1_000_000)
-        if not (math.isfinite(self.detect) and self.detect > 0):
-            raise ConfigError(f"detect={self.detect} must be a positive difference, such as 0.03")
-        require_range("seed", self.seed, 0, 2**31 - 1)
-
-    def _check_hit(self) -> None:
-        if not 0 < self.iou <= 1:
-            raise ConfigError(f"iou={self.iou:g} must be above 0 and at most 1, such as 0.1")
-        if self.hit is HitBy.mask and not self.masks:
-            raise ConfigError("hit=mask needs the masks of the lesions: set masks=FOLDER")
-        if self.hit is HitBy.iou and bool(self.masks) != bool(self.candidate_masks):
-            raise ConfigError(
-                "hit=iou compares boxes, or the masks of both: set masks=FOLDER and "
-                "candidate_masks=FOLDER, or neither"
-            )
-        if self.hit is HitBy.centre and (self.masks or self.candidate_masks):
-            raise ConfigError("hit=centre uses no masks: add hit=mask, or hit=iou, or drop masks")
-        if self.hit is HitBy.mask and self.candidate_masks:
-            raise ConfigError("hit=mask looks at candidates' points: use hit=iou for their masks")
+        check_hits(self.hit, self.iou, self.masks, self.candidate_masks)
         if self.hit is not HitBy.centre and self.compat is Compat.luna16:
             raise ConfigError(f"compat=luna16 decides by the centre: drop hit={self.hit.value}")
         if self.candidate_masks and self.compare:
@@ -147,3 +120,8 @@ class EvaluateConfig:
                 "candidate_masks are of one detector: evaluate both on their own, or compare them "
                 "with hit=mask"
             )
+        require_range("bootstrap", self.bootstrap, 2, 1_000_000)
+        require_range("permutations", self.permutations, 1, 1_000_000)
+        if not (math.isfinite(self.detect) and self.detect > 0):
+            raise ConfigError(f"detect={self.detect} must be a positive difference, such as 0.03")
+        require_range("seed", self.seed, 0, 2**31 - 1)

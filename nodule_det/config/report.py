@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nodule_det.config.checks import require_range
+from nodule_det.config.hits import HitBy, check_hits
 from nodule_det.errors import ConfigError
 
 
@@ -30,6 +31,18 @@ class ReportConfig:
 
     excluded: str = ""
     """CSV of findings that are neither lesion nor false positive (annotations_excluded)."""
+
+    hit: HitBy = HitBy.centre
+    """When a candidate hits a lesion: centre, iou or mask, as in ``nodule-det evaluate``."""
+
+    iou: float = 0.1
+    """Smallest intersection over union of a hit with hit=iou."""
+
+    masks: str = ""
+    """Masks of the lesions: a store, or a folder with a label image UID.nii.gz of each scan."""
+
+    candidate_masks: str = ""
+    """Masks of the candidates, for hit=iou together with masks."""
 
     images: str = ""
     """Folder of the scans: DICOM series, MetaImage or NIfTI files, named by their seriesuid."""
@@ -70,6 +83,7 @@ class ReportConfig:
                 f"run={self.run} has its own candidates, annotations, scans, excluded and images; "
                 "set run or these, not both"
             )
+        check_hits(self.hit, self.iou, self.masks, self.candidate_masks)
         require_range("false_positives_per_scan", self.false_positives_per_scan, 0, 1000)
         require_range("bootstrap", self.bootstrap, 2, 1_000_000)
         require_range("seed", self.seed, 0, 2**31 - 1)

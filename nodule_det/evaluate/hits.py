@@ -8,9 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from nodule_det.analysis import overlap_rules
 from nodule_det.arrays import FloatArray, StrArray
+from nodule_det.config.hits import HitBy as HitSetting
 from nodule_det.errors import FrocInputError
+from nodule_det.evaluate.reading import Job, read_sizes
 from nodule_det.froc import Candidates, HitRules, Lesions
 
 LEAST_IOU = 0.1
@@ -44,6 +48,14 @@ class Masks:
     lesions: Path | str
     candidates: Path | str | None = None
     iou: float = LEAST_IOU
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of lesions, which may have columns of boxes."""
+
+    annotations: Path
+    excluded: Path | None
 
 
 HitBy = Boxes | Masks | None
@@ -98,3 +110,36 @@ def read_rules(
         return rules_of_masks(masks, cases, tables)
     both = (masks, open_masks(by.candidates))
     return rules_of_two_masks(both, cases, tables, by.iou)
+
+
+def hit_by(hit: HitSetting, iou: float, masks: str, candidate_masks: str) -> HitBy:
+    """Return what decides about hits, from the settings of a command."""
+    if hit is HitSetting.centre:
+        return None
+    return Masks(masks, candidate_masks or None, iou) if masks else Boxes(iou)
+
+
+def rules_of_files(by: HitBy, job: Job, candidates: Path, files: Files) -> HitRules | None:
+    """Return the rules of hits, with boxes from the columns of the files.
+
+    Args:
+        by: What decides.
+        job: The tables.  Its candidates are those of the file.
+        candidates: File of the detector.
+        files: The other files.
+    """
+    sizes = None
+    if isinstance(by, Boxes):
+        excluded = np.empty((0, 3)) if files.excluded is None else read_sizes(files.excluded)
+        sizes = Sizes(read_sizes(files.annotations), read_sizes(candidates), excluded)
+    return read_rules(by, job.cases, (job.lesions, job.candidates, job.excluded), sizes)
+
+
+def describe(by: HitBy) -> str:
+    """Return what counts as a hit; empty for the distance to the centre."""
+    if by is None:
+        return ""
+    if isinstance(by, Masks) and by.candidates is None:
+        return "a hit lies in the lesion's mask"
+    what = "mask" if isinstance(by, Masks) else "box"
+    return f"a hit is a {what} with an IoU of at least {by.iou:g} with the lesion's"

@@ -5,7 +5,7 @@ EvaluateConfig, Job ──evaluate()──▶ Evaluated: Froc, record for froc.j
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,11 @@ from nodule_det.analysis import (
     keep_cases,
     wafroc,
 )
-from nodule_det.config.evaluate import Compat, EvaluateConfig, HitBy
+from nodule_det.config.evaluate import Compat, EvaluateConfig
+from nodule_det.config.hits import HitBy as HitSetting
 from nodule_det.errors import ConfigError
-from nodule_det.evaluate.hits import Boxes, Masks, Sizes, read_rules
-from nodule_det.evaluate.reading import Job, read_candidates, read_sizes
+from nodule_det.evaluate.hits import Files, HitBy, describe, hit_by, rules_of_files
+from nodule_det.evaluate.reading import Job, read_candidates
 from nodule_det.evaluate.words import (
     audit_lines,
     challenge_table,
@@ -58,7 +59,8 @@ class Evaluated:
 def evaluate(config: EvaluateConfig, job: Job) -> Evaluated:
     """Compute all figures that the settings request."""
     candidates = _looked_at(config, job.candidates)
-    matched = _match(config, job, candidates, _rules(config, job, candidates, config.candidates))
+    rules = _rules(config, replace(job, candidates=candidates), config.candidates)
+    matched = _match(config, job, candidates, rules)
     froc = analyse(
         matched,
         upper=config.upper,
@@ -77,7 +79,7 @@ def evaluate(config: EvaluateConfig, job: Job) -> Evaluated:
         | _hit_record(config)
         | {name.lower(): merit.as_dict() for name, merit in merits.items()}
     )
-    sections = [figures_table(froc, merits, _hit_words(config))]
+    sections = [figures_table(froc, merits, describe(_hit_by(config)))]
     if kind := figure_kind(job):
         record["kind"] = kind
         sections.insert(0, f"figures: {kind}")
@@ -107,10 +109,10 @@ def _looked_at(config: EvaluateConfig, candidates: Candidates) -> Candidates:
     return candidates
 
 
-def _rules(config: EvaluateConfig, job: Job, candidates: Candidates, path: str) -> HitRules | None:
-    """Read the boxes of a detector's file, or the masks."""
-    tables = (job.lesions, candidates, job.excluded)
-    return read_rules(_hit_by(config), job.cases, tables, _sizes(config, path))
+def _rules(config: EvaluateConfig, job: Job, path: str) -> HitRules | None:
+    """Read the boxes of a detector's file, or the masks; ``job`` has its candidates."""
+    files = Files(Path(config.annotations), Path(config.excluded) if config.excluded else None)
+    return rules_of_files(_hit_by(config), job, Path(path), files)
 
 
 def _match(
@@ -128,40 +130,19 @@ def _match(
     )
 
 
-def _hit_by(config: EvaluateConfig) -> Boxes | Masks | None:
-    if config.hit is HitBy.centre:
-        return None
-    if config.masks:
-        return Masks(config.masks, config.candidate_masks or None, config.iou)
-    return Boxes(config.iou)
-
-
-def _sizes(config: EvaluateConfig, path: str) -> Sizes | None:
-    if not isinstance(_hit_by(config), Boxes):
-        return None
-    excluded = read_sizes(Path(config.excluded)) if config.excluded else np.empty((0, 3))
-    return Sizes(read_sizes(Path(config.annotations)), read_sizes(Path(path)), excluded)
+def _hit_by(config: EvaluateConfig) -> HitBy:
+    return hit_by(config.hit, config.iou, config.masks, config.candidate_masks)
 
 
 def _hit_record(config: EvaluateConfig) -> dict[str, Any]:
     """Return what decided about hits, for ``froc.json``."""
-    return {"hit": config.hit.value} | ({"iou": config.iou} if config.hit is HitBy.iou else {})
-
-
-def _hit_words(config: EvaluateConfig) -> str:
-    """Return what decided about hits, where it is not the distance to the centre."""
-    if config.hit is HitBy.centre:
-        return ""
-    if config.hit is HitBy.mask:
-        return "a hit lies in the lesion's mask"
-    what = "mask" if config.masks else "box"
-    return f"a hit is a {what} with an IoU of at least {config.iou:g} with the lesion's"
+    return {"hit": config.hit.value} | ({"iou": config.iou} if config.hit is HitSetting.iou else {})
 
 
 def _audit(
     config: EvaluateConfig, job: Job, candidates: Candidates, matched: Matched
 ) -> list[AuditFinding]:
-    by_centre = None if config.hit is HitBy.centre else _match(config, job, candidates, None)
+    by_centre = None if _hit_by(config) is None else _match(config, job, candidates, None)
     return audit(job.lesions, candidates, job.excluded, matched, by_centre)
 
 
@@ -221,7 +202,8 @@ def _comparison(
     path = Path(config.compare)
     other, n_trimmed = read_candidates(path)
     other = _looked_at(config, other)
-    second = _match(config, job, other, _rules(config, job, other, config.compare))
+    rules = _rules(config, replace(job, candidates=other), config.compare)
+    second = _match(config, job, other, rules)
     findings = _audit(config, job, other, second) + _blanks(n_trimmed)
     common = common_scans(matched.cases, _looked_at(config, job.candidates), other)
     if len(common) < matched.n_cases:

@@ -17,10 +17,11 @@ import jinja2
 import numpy as np
 
 from nodule_det.analysis import Froc, analyse
-from nodule_det.analysis.audit import audit
+from nodule_det.analysis.audit import AuditFinding, audit
 from nodule_det.analysis.strata import analyse_strata, diameter_labels
 from nodule_det.arrays import FloatArray
 from nodule_det.config.report import ReportConfig
+from nodule_det.evaluate.hits import describe
 from nodule_det.evaluate.reading import Job
 from nodule_det.evaluate.sections import figure_kind, seen_before
 from nodule_det.files import write_text
@@ -63,7 +64,7 @@ def write_report(config: ReportConfig) -> tuple[Path, int]:
     """
     source = read_source(config)
     job = source.job
-    matched = match(job.cases, job.lesions, job.candidates, job.excluded)
+    matched = match(job.cases, job.lesions, job.candidates, job.excluded, source.rules)
     figures = _Figures.of(source, matched)
     most = config.false_positives_per_scan
     rows = list_findings(_scored(source, matched), source.scans, false_positives_per_scan=most)
@@ -105,6 +106,13 @@ def _scored(source: Source, matched: Matched) -> Scored:
         candidate_diameter_mm=_candidate_diameters(source.candidates, len(job.candidates)),
         matched=matched,
     )
+
+
+def _audit(source: Source, matched: Matched) -> list[AuditFinding]:
+    job, by_centre = source.job, None
+    if source.rules is not None:
+        by_centre = match(job.cases, job.lesions, job.candidates, job.excluded)
+    return audit(job.lesions, job.candidates, job.excluded, matched, by_centre)
 
 
 def _candidate_diameters(path: Path, n: int) -> FloatArray:
@@ -153,11 +161,12 @@ def _render(
         rows=[("all", froc), *figures.sizes.items()] if froc.pauc is not None else [],
         top=sorted(false_positives, key=lambda f: -f["score"])[:TOP_FALSE_POSITIVES],
         kind=figure_kind(job),
+        rule=describe(source.hit),
         audit=[
             found.message
             for found in [
                 *seen_before(job),
-                *audit(job.lesions, job.candidates, job.excluded, matched),
+                *_audit(source, matched),
             ]
         ],
         outcomes=OUTCOMES,

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from nodule_det import __version__
 from nodule_det.config.files import saved_settings
 from nodule_det.config.report import ReportConfig
 from nodule_det.errors import ConfigError, TableError
+from nodule_det.evaluate.hits import Files, HitBy, hit_by, rules_of_files
 from nodule_det.evaluate.reading import Job, read_job
+from nodule_det.froc import HitRules
 from nodule_det.report.scans import Scans, find_store, from_images, from_store
 from nodule_det.runs import RunFolder
 from nodule_det.untrusted import printable, read_object, read_text
@@ -34,6 +37,8 @@ class Source:
         seed: Seed of the resamples.
         provenance: How the results were produced.
         training: PNG of the curves of the training, if there is one.
+        hit: What decides about hits; None for the distance to the centre.
+        rules: The same, for the matching.
     """
 
     name: str
@@ -44,6 +49,8 @@ class Source:
     bootstrap: int
     seed: int
     provenance: str
+    hit: HitBy
+    rules: HitRules | None
     training: Path | None = None
 
 
@@ -56,6 +63,11 @@ def read_source(config: ReportConfig) -> Source:
         TableError: If a table is missing or damaged.
     """
     return _of_run(config) if config.run else _of_tables(config)
+
+
+def _hits(config: ReportConfig, job: Job, candidates: Path, files: Files) -> dict[str, Any]:
+    by = hit_by(config.hit, config.iou, config.masks, config.candidate_masks)
+    return {"hit": by, "rules": rules_of_files(by, job, candidates, files)}
 
 
 def _of_run(config: ReportConfig) -> Source:
@@ -77,6 +89,7 @@ def _of_run(config: ReportConfig) -> Source:
         bootstrap=settings["validation"]["bootstrap"],
         seed=settings["seed"],
         provenance=_provenance(folder),
+        **_hits(config, job, folder.candidates, Files(folder.annotations, folder.excluded)),
         training=folder.training_figure if folder.training_figure.is_file() else None,
     )
 
@@ -97,6 +110,7 @@ def _of_tables(config: ReportConfig) -> Source:
         seed=config.seed,
         provenance=f"candidates {candidates} · annotations {config.annotations} · "
         f"nodule_det {__version__}",
+        **_hits(config, job, candidates, Files(Path(config.annotations), excluded)),
     )
 
 

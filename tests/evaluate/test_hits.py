@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from nodule_det.config.hits import HitBy as Setting
 from nodule_det.errors import FrocInputError
-from nodule_det.evaluate.hits import Boxes, Sizes, read_rules
+from nodule_det.evaluate.hits import Boxes, Masks, Sizes, describe, hit_by, read_rules
 from nodule_det.froc import NO_LESIONS, match
 from tests.analysis.froc_jobs import as_candidates, as_lesions
 
@@ -33,3 +34,14 @@ def test_boxes_without_sizes_are_refused():
 def test_anything_else_is_refused(odd):
     with pytest.raises(FrocInputError, match=r"is not a rule: use Boxes\(iou=0.1\)"):
         read_rules(odd, CASES, TABLES)
+
+
+def test_settings_become_a_rule_and_its_description():
+    assert hit_by(Setting.centre, 0.1, "", "") is None
+    assert hit_by(Setting.iou, 0.2, "", "") == Boxes(0.2)
+    assert hit_by(Setting.mask, 0.1, "m", "") == Masks("m", None, 0.1)
+    assert hit_by(Setting.iou, 0.3, "m", "c") == Masks("m", "c", 0.3)
+    assert describe(None) == ""
+    assert describe(Boxes(0.2)) == "a hit is a box with an IoU of at least 0.2 with the lesion's"
+    assert describe(Masks("m")) == "a hit lies in the lesion's mask"
+    assert describe(Masks("m", "c", 0.3)).startswith("a hit is a mask with an IoU of at least 0.3")

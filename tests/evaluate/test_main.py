@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nodule_det.config.evaluate import Compat, EvaluateConfig, HitBy
+from nodule_det.config.evaluate import Compat, EvaluateConfig
+from nodule_det.config.hits import HitBy
 from nodule_det.errors import ConfigError, NoduleDetError
 from nodule_det.evaluate import sections
 from nodule_det.evaluate.reading import read_job
@@ -342,21 +343,15 @@ def test_boxes_and_masks_decide_about_hits_by_a_setting(folder):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"hit": "mask"}, "hit=mask needs the masks of the lesions: set masks=FOLDER"),
-        ({"masks": "m"}, "hit=centre uses no masks"),
-        ({"hit": "iou", "masks": "m"}, "set masks=FOLDER and candidate_masks=FOLDER, or neither"),
-        ({"hit": "iou", "iou": 0.0}, "iou=0 must be above 0 and at most 1"),
-        ({"hit": "mask", "masks": "m", "candidate_masks": "c"}, "use hit=iou for their masks"),
-        ({"hit": "iou", "compat": "luna16"}, "compat=luna16 decides by the centre"),
+        ({"hit": HitBy.mask}, "hit=mask needs the masks of the lesions"),
+        ({"hit": HitBy.iou, "compat": Compat.luna16}, "compat=luna16 decides by the centre"),
         (
-            {"hit": "iou", "masks": "m", "candidate_masks": "c", "compare": "x.csv"},
+            {"hit": HitBy.iou, "masks": "m", "candidate_masks": "c", "compare": "x.csv"},
             "candidate_masks are of one detector",
         ),
     ],
 )
 def test_rules_of_hits_that_do_not_fit_together_are_refused(settings, words):
-    settings = {"hit": "centre", "compat": "none"} | settings
-    settings["hit"], settings["compat"] = HitBy(settings["hit"]), Compat(settings["compat"])
     with pytest.raises(ConfigError, match=re.escape(words)):
         EvaluateConfig(candidates="c", annotations="a", scans="s", **settings)
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from nodule_det.config.hits import HitBy
 from nodule_det.config.report import ReportConfig
 from nodule_det.errors import ConfigError
+from nodule_det.evaluate import Boxes
+from nodule_det.froc import match
+from nodule_det.report.page import write_report
 from nodule_det.report.source import read_source
 from tests.report.run_folder import make_run
 
@@ -30,3 +34,22 @@ def test_tables_have_the_settings_of_the_command(tmp_path):
 def test_a_folder_without_candidates_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"holds no candidates\.csv: it is not a run folder"):
         read_source(ReportConfig(run=str(tmp_path)))
+
+
+def test_boxes_decide_where_they_are_asked_for(tmp_path):
+    # Cubes of the diameters: the first lesion overlaps by 318.5 of 536.5 mm3, the second by
+    # 8,000 of 27,000.
+    run = make_run(tmp_path)
+    for iou, found in ((0.2, 2), (0.5, 1), (0.6, 0)):
+        source = read_source(ReportConfig(run=str(run.path), hit=HitBy.iou, iou=iou))
+        job = source.job
+        matched = match(job.cases, job.lesions, job.candidates, job.excluded, source.rules)
+        assert (int(matched.found.sum()), source.hit) == (found, Boxes(iou))
+
+
+def test_the_page_names_the_rule_of_hits(tmp_path):
+    run = make_run(tmp_path)
+    config = ReportConfig(run=str(run.path), hit=HitBy.iou, iou=0.5, out=str(tmp_path / "r.html"))
+    path, _ = write_report(config)
+    text = path.read_text(encoding="utf-8")
+    assert "A hit is a box with an IoU of at least 0.5 with the lesion&#39;s." in text

@@ -1,10 +1,10 @@
-"""What may be wrong with the input of an evaluation, said before anyone believes its figures.
+"""What may be wrong with the input of an evaluation: read it before you trust the figures.
 
     lesions, candidates, excluded, Matched ──audit()──▶ [AuditFinding]
 
 A wrong list of scans, a forgotten list of excluded findings, or swapped axes do not stop an
-evaluation: they give a plausible, wrong number.  Each check looks for the trace of one mistake,
-scan by scan where it can affect some scans only, and names its evidence and the remedy.
+evaluation: they produce a plausible but wrong number.  Each check looks for the trace of one
+mistake, scan by scan where it can affect some scans only, and names its evidence and the remedy.
 """
 
 from __future__ import annotations
