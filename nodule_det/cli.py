@@ -9,6 +9,7 @@ codes.  Together with ``usage.py`` this is the only module that knows Hydra.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -29,7 +30,7 @@ from nodule_det.config.fields import settings
 from nodule_det.config.files import CONF_DIR
 from nodule_det.errors import ConfigError, ExitCode, NoduleDetError
 from nodule_det.untrusted import printable
-from nodule_det.usage import explain, help_text
+from nodule_det.usage import as_text, explain, help_text
 
 Config = TypeVar("Config")
 
@@ -108,7 +109,9 @@ def _run_hydra(this: Command[Config]) -> int:
             print_error("the remaining runs of --multirun were not started")
             sys.exit(codes[-1])  # Hydra would collect any other exception and start the next run
 
-    sys.argv[1:] = _settings_first(with_new_keys(sys.argv[1:], this.schema))
+    sys.argv[1:] = _settings_first(as_text(with_new_keys(sys.argv[1:], this.schema), this.schema))
+    if isinstance(sys.stdout, io.TextIOWrapper):  # print a path that is not UTF-8 as it is
+        sys.stdout.reconfigure(errors="surrogateescape")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # raise the exception instead of printing half of it
     # Threads that busy-wait for one on a shared core make a training twenty times slower
     # (docs/training.md).  Set here because it is read when torch is loaded.

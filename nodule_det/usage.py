@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import MissingConfigException, OverrideParseException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
 from nodule_det.commands import listing, sub_commands
-from nodule_det.config.fields import as_typed, settings
+from nodule_det.config.fields import as_typed, settings, text_settings
 from nodule_det.config.files import groups
 from nodule_det.errors import ConfigError
 
@@ -93,6 +93,42 @@ def parse_overrides(words: Sequence[str]) -> dict[str, Any]:
             raise ConfigError(_unreadable(word)) from None
         values[override.key_or_group] = override.value()
     return values
+
+
+def as_text(words: Sequence[str], schema: type) -> list[str]:
+    r"""Quote the values of text settings for Hydra, which reads ``= , : [`` and blanks as its own.
+
+    A path is then typed as in any other program, ``input='Müller, J. [2]'`` in a shell.  Values
+    that are quoted, ``null``, lists or interpolations (``${...}``) are left to Hydra, and so are
+    all with ``--multirun``, where commas separate runs.
+
+    Example:
+        >>> from nodule_det.config.predict import PredictConfig
+        >>> as_text(["input=a=b, [1]", "out='x'", "markups_max=3"], PredictConfig)
+        ["input='a=b, [1]'", "out='x'", 'markups_max=3']
+    """
+    if {"-m", "--multirun"} & set(words):
+        return list(words)
+    may_be_list = text_settings(schema)
+    names = [word.partition("=")[0] for word in words]
+    return [
+        _quoted(word, may_be_list[name]) if name in may_be_list and "=" in word else word
+        for name, word in zip(names, words, strict=True)
+    ]
+
+
+def _quoted(word: str, may_be_list: bool) -> str:
+    name, _, value = word.partition("=")
+    try:
+        read = OverridesParser.create().parse_override(word).value()
+    except (HydraException, UnicodeError):
+        read = None
+    is_list = may_be_list and isinstance(read, list)
+    is_quoted = value[:1] in ("'", '"') and value[-1:] == value[:1] and isinstance(read, str)
+    if read == value or is_quoted or is_list or "${" in value or value in ("null", ""):
+        return word
+    text = re.sub(r"(\\*)('|\Z)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value)
+    return f"{name}='{text}'"
 
 
 def _unreadable(word: str) -> str:

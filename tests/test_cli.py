@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
 
+from nodule_det.checkpoint import Checkpoint, save_checkpoint
 from nodule_det.commands import COMMANDS
 from nodule_det.errors import ExitCode
+from nodule_det.model import build_model
+from tests.data.chests import write_folder
+from tests.predict.test_main import META
 
 NO_TORCH = (
     "import sys; slow = {'torch', 'monai', 'matplotlib'} & set(sys.modules); "
@@ -154,3 +159,32 @@ def test_a_closed_pipe_ends_a_sweep_with_its_code(tmp_path):
     os.close(writer)
     assert done.returncode == ExitCode.BAD_INPUT, "nothing was printed, so nothing was lost"
     assert done.stderr.count("error: phantom.n_scans=") == 2
+
+
+@pytest.mark.parametrize("name", ["Müller Jürgen, 肺 CT a=b {c} [1]", b"M\xfcller's"])
+def test_any_folder_name_needs_no_quotes_but_the_shells(tmp_path, name):
+    """A name is quoted once, for the shell, as for any other program."""
+    folder = tmp_path / os.fsdecode(name)
+    folder.mkdir()
+    write_folder(tmp_path / "plain", 2)
+    shutil.move(tmp_path / "plain", folder / "scans, 2")
+    save_checkpoint(folder / "best.pt", Checkpoint(META, build_model(META.model).state_dict()))
+    script = """
+    set -e
+    nodule_det() { "$PYTHON" -m nodule_det "$@"; }
+    nodule_det data source="$NAME/scans, 2/scans" annotations="$NAME/scans, 2/annotations.csv" \
+        out="$NAME/store" layout=folder store.spacing_mm=2.5 workers=1
+    nodule_det data verify store="$NAME"/store
+    nodule_det predict checkpoint="$NAME/best.pt" input="$NAME/scans, 2/scans" \
+        out="$NAME/found" device=cpu
+    """
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=tmp_path, capture_output=True, timeout=300, check=False,
+        env=os.environ
+        | {"PYTHON": sys.executable, "NAME": os.fsdecode(name), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode(errors="replace")
+    assert b"error" not in done.stderr
+    assert f"2 of 2 scans  {folder.name}/found".encode(errors="surrogateescape") in done.stdout
+    assert (folder / "store" / "splits.json").is_file()
+    assert (folder / "found" / "candidates.csv").is_file()

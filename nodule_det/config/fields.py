@@ -23,6 +23,17 @@ def settings(schema: type, prefix: str = "") -> Iterator[tuple[str, tuple[Any, s
         yield f"{prefix}{f.name}", (default, docs.get(f.name, ""))
 
 
+def text_settings(schema: type, prefix: str = "") -> dict[str, bool]:
+    """Return the settings that hold text, such as a path: dotted name -> may also be a list."""
+    found: dict[str, bool] = {}
+    for name, hint in get_type_hints(schema).items():
+        if is_dataclass(hint):
+            found |= text_settings(hint, f"{prefix}{name}.")  # type: ignore[arg-type]
+        elif hint in (str, str | None, Any):
+            found[prefix + name] = hint is Any
+    return found
+
+
 def _field_docs(schema: type) -> dict[str, str]:
     """Read the docstring below each field, which Python does not keep."""
     body = ast.parse(textwrap.dedent(inspect.getsource(schema))).body[0]
