@@ -18,6 +18,7 @@ def main(config: DataConfig) -> int:
     from nodule_det.data.ingest.patients import with_patients
     from nodule_det.data.ingest.privacy import privacy_notes
     from nodule_det.data.layouts.detect import list_scans
+    from nodule_det.data.layouts.msd import test_set_note
 
     if config.source == "phantom":
         config = _make_phantom(config)
@@ -30,6 +31,8 @@ def main(config: DataConfig) -> int:
             f"{len(dropped)} columns of the annotations are not stored; to keep those without "
             "names or free text, list them in columns="
         )
+    if test_set := test_set_note(Path(config.source)):
+        notes.append(test_set)
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     outcome = ingest(entries, config)

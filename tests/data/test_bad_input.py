@@ -234,7 +234,7 @@ def test_a_scan_without_its_mask_is_refused(scans, call, checkpoint, tmp_path):
     (tmp_path / "masks").mkdir()
     code, out, err = call(predict, *predict_words(scans, checkpoint, f"masks={tmp_path / 'masks'}"))
     assert (code, out) == (1, "")
-    assert "has no mask for scan good" in one_line(err)
+    assert "has no mask for any of " in one_line(err)
     assert not (tmp_path / "found").exists()
 
 

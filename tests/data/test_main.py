@@ -52,7 +52,7 @@ def test_phantom_scans_are_made_beside_the_store_and_ingested_as_any_others(tmp_
     [
         ("store.spacing_m=1", "unknown setting store.spacing_m; did you mean store.spacing_mm"),
         ("store.spacing_mm=9", "store.spacing_mm=9.0"),
-        ("source=/nowhere", "source=/nowhere is no folder"),
+        ("source=/nowhere", "source=/nowhere is not a folder"),
     ],
 )
 def test_a_wrong_word_is_one_line_and_makes_nothing(tmp_path, word, message):

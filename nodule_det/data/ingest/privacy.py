@@ -54,7 +54,19 @@ def privacy_notes(entries: Sequence[ScanEntry], *, anonymise: bool, patients: bo
         )
     if not patients:
         notes += _unknown_patients(series)
+        notes += _files_without_patients(entries)
     return notes
+
+
+def _files_without_patients(entries: Sequence[ScanEntry]) -> list[str]:
+    files = [e for e in entries if not e.path.is_dir() and e.fold is None]
+    if len(files) < 2:
+        return []
+    return [
+        f"{len(files)} of {len(entries)} scans are in a format without patient numbers: each "
+        "counts as a patient of its own; if some are of one patient, patients=FILE.csv keeps them "
+        "in one fold"
+    ]
 
 
 def _unknown_patients(series: Sequence[ScanEntry]) -> list[str]:
@@ -65,12 +77,12 @@ def _unknown_patients(series: Sequence[ScanEntry]) -> list[str]:
         return [
             f"{unnamed} of {len(series)} DICOM scans have no PatientID: each counts as a patient "
             "of its own, so scans of one patient may get into different folds; patients=FILE.csv "
-            "says who is whose"
+            "assigns scans to patients"
         ]
     if len({e.patient_key for e in series}) == 1:
         return [
             f"all {len(series)} DICOM scans have the same PatientID and go into one fold, which "
-            "leaves nothing to train on; patients=FILE.csv says who is whose"
+            "leaves nothing to train on; patients=FILE.csv assigns scans to patients"
         ]
     return []
 

@@ -51,7 +51,7 @@ def list_scans(config: DataConfig) -> list[ScanEntry]:
     """
     root = Path(config.source)
     if not root.is_dir():
-        raise LayoutError(f"source={root} is no folder; give the folder of a data set")
+        raise LayoutError(f"source={root} is not a folder; use the folder of a data set")
     layout = detect(root, config) if config.layout is Layout.auto else config.layout
     entries = LISTERS[layout](root, config)
     if config.masks is not None:
@@ -77,10 +77,10 @@ def detect(root: Path, config: DataConfig) -> Layout:
     if has_masks(root, config):
         return Layout.folder
     raise LayoutError(
-        f"source={root} has no layout that is known: looked for {msd.INDEX} (msd), for folders "
+        f"source={root} has no known layout: looked for {msd.INDEX} (msd), for folders "
         f"subset0 ... subset9 with scans (luna16), for XML files of {ROOT} (lidc), and for "
         f"annotations=FILE.csv, {folder.ANNOTATIONS} or lesion masks (folder); set layout= "
-        "to insist on one"
+        "to select one"
     )
 
 
@@ -95,24 +95,32 @@ def _walk(root: Path) -> Iterator[Path]:
 def with_masks(entries: Sequence[ScanEntry], masks: Path) -> list[ScanEntry]:
     """Return the scans with their lung masks, the images of the same names.
 
+    A scan without a mask has a ``problem``.
+
     Raises:
-        LayoutError: If a scan has no mask.
+        LayoutError: If none of the scans has a mask.
     """
     if not masks.is_dir():
-        raise LayoutError(f"masks={masks} is no folder; give a folder with one image per scan")
-    return [replace(entry, lung_mask=_mask(entry, masks)) for entry in entries]
+        raise LayoutError(f"masks={masks} is not a folder; use a folder with one image per scan")
+    found = [_with_mask(entry, masks) for entry in entries]
+    if found and all(entry.lung_mask is None for entry in found):
+        raise LayoutError(
+            f"masks={masks} has no mask for any of {len(found)} scans: looked for images named "
+            f"like them ({found[0].series_uid}{SUFFIXES[0]}, ...)"
+        )
+    return found
 
 
-def _mask(entry: ScanEntry, masks: Path) -> Path:
-    names = [masks / f"{entry.series_uid}{suffix}" for suffix in SUFFIXES]
-    for path in names:
+def _with_mask(entry: ScanEntry, masks: Path) -> ScanEntry:
+    for suffix in SUFFIXES:
+        path = masks / f"{entry.series_uid}{suffix}"
         if path.is_file():
-            return path
-    raise LayoutError(
+            return replace(entry, lung_mask=path)
+    problem = (
         f"masks={masks} has no mask for scan {entry.series_uid}: looked for "
-        f"{', '.join(path.name[len(entry.series_uid) :] for path in names)} of that name; add "
-        "it, or leave masks out to have all lungs found"
+        f"{', '.join(SUFFIXES)} of that name; add it, or leave masks= out to find all lungs"
     )
+    return replace(entry, problem=entry.problem or problem)
 
 
 def check_findings(entry: ScanEntry, grid: Grid) -> None:

@@ -6,8 +6,8 @@ nnU-Net v2 names its images ``imagesTr/X_0000.nii.gz`` and does not list them: e
 
 A lesion is a connected component of its label (voxels that share a face, an edge or a corner).
 Its centre is the mean of its voxels.  Its diameter is that of a ball of the same volume, the
-measure that LUNA16's diameters follow and that a frayed border hardly changes.  Images without a
-label (``imagesTs``) are left out.
+measure that LUNA16's diameters follow and that a frayed border hardly changes.  The data set's own
+test set (``imagesTs``) is left out, and :func:`test_set_note` says so.
 
 References:
     Antonelli et al., Nature Communications 13:4128 (2022); nnU-Net v2's
@@ -27,14 +27,21 @@ from numpy.typing import NDArray
 from nodule_det.config.data import DataConfig
 from nodule_det.data.layouts.annotations import refuse_missing
 from nodule_det.data.readers.dicom_header import patient_key
-from nodule_det.data.readers.read import clean_name, image_stem, join_twins, read_grid, read_mask
+from nodule_det.data.readers.read import (
+    clean_name,
+    image_stem,
+    is_image_file,
+    join_twins,
+    read_grid,
+    read_mask,
+)
 from nodule_det.data.scan import Finding, ScanEntry
 from nodule_det.errors import GeometryError, LayoutError, ScanError
 from nodule_det.geometry import Grid
 from nodule_det.progress import Progress
 from nodule_det.untrusted import printable, read_bytes
 
-INDEX = "dataset.json"
+INDEX, TEST_IMAGES = "dataset.json", "imagesTs"
 MAX_INDEX_BYTES = 64 * 2**20
 
 
@@ -58,6 +65,24 @@ def list_msd(root: Path, config: DataConfig) -> list[ScanEntry]:
             entries.append(_entry(image, label))
             progress.advance()
     return join_twins(entries)
+
+
+def test_set_note(root: Path) -> str | None:
+    """Return a note on a test set of the data set that is not stored; None if it has none."""
+    folder = root / TEST_IMAGES
+    if not (root / INDEX).is_file():
+        return None
+    try:
+        n = sum(is_image_file(file) for file in folder.iterdir())
+    except OSError:
+        return None
+    if not n:
+        return None
+    return (
+        f"the data set's own test set, {n} scans in {TEST_IMAGES}, is not stored, because {INDEX} "
+        "lists no labels for it; predict takes that folder as input=, and store.test_fraction or "
+        "store.test_scans holds out a test set of the labelled scans"
+    )
 
 
 def _pairs(root: Path) -> list[tuple[Path, Path]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,17 @@ def test_a_name_that_looks_like_a_persons_is_noticed(name, said):
     found = privacy_notes(entries, anonymise=False, patients=False)
     assert bool(found) == said
     assert not any(name in note for note in found)
+
+
+def test_files_without_patients_are_noticed_unless_a_table_or_the_layout_says_more():
+    entries = [ScanEntry(name, Path(f"{name}.nii.gz"), name) for name in ("a", "b")]
+    (note,) = privacy_notes(entries, anonymise=True, patients=False)
+    assert note.startswith("2 of 2 scans are in a format without patient numbers")
+    assert "patients=FILE.csv" in note
+    assert privacy_notes(entries[:1], anonymise=True, patients=False) == []
+    assert privacy_notes(entries, anonymise=True, patients=True) == []
+    in_subsets = [replace(entry, fold=0) for entry in entries]
+    assert privacy_notes(in_subsets, anonymise=True, patients=False) == []
 
 
 def test_a_message_loses_the_folder_of_the_data_set(tmp_path):

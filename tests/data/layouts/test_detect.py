@@ -1,5 +1,6 @@
 """Which layout a folder has, masks beside it, and findings that lie outside."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,7 @@ def test_every_layout_has_its_lister():
 
 
 def test_a_source_that_is_no_folder_is_refused(tmp_path):
-    with pytest.raises(LayoutError, match=r"source=\S+nowhere is no folder"):
+    with pytest.raises(LayoutError, match=r"source=\S+nowhere is not a folder"):
         list_scans(DataConfig(source=str(tmp_path / "nowhere")))
 
 
@@ -92,15 +93,20 @@ def test_masks_below_the_scans_are_no_scans(plain):
     assert len(list_scans(config)) == 2
 
 
-def test_a_scan_without_its_mask_is_refused(plain):
+def test_a_scan_without_its_mask_fails_alone(plain):
     (plain / "masks" / "b.nii.gz").unlink()
-    words = r"masks=\S+ has no mask for scan b: looked for \.mhd, \.mha, .* of that"
-    with pytest.raises(LayoutError, match=words):
-        list_scans(DataConfig(source=str(plain / "scans"), masks=str(plain / "masks")))
+    config = DataConfig(source=str(plain / "scans"), masks=str(plain / "masks"))
+    a, b = list_scans(config)
+    assert a.problem is None
+    message = r"masks=\S+ has no mask for scan b: looked for \.mhd, \.mha, .* of that name"
+    assert re.match(message, b.problem)
+    (plain / "masks" / "a.nii.gz").unlink()
+    with pytest.raises(LayoutError, match=r"masks=\S+ has no mask for any of 2 scans"):
+        list_scans(config)
 
 
 def test_masks_that_are_no_folder_are_refused(plain):
-    with pytest.raises(LayoutError, match=r"masks=nowhere is no folder"):
+    with pytest.raises(LayoutError, match=r"masks=nowhere is not a folder"):
         list_scans(DataConfig(source=str(plain / "scans"), masks="nowhere"))
 
 

@@ -189,7 +189,7 @@ def test_two_labels_of_a_scan_are_refused(images):
 
 def test_lung_masks_named_by_the_user_are_not_lesions(images):
     (images / "labels").rename(images / "masks")
-    with pytest.raises(LayoutError, match=r"has no layout that is known"):
+    with pytest.raises(LayoutError, match=r"has no known layout"):
         listed(images, masks=str(images / "masks"))
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from nodule_det.config.data import DataConfig
+from nodule_det.data.layouts import msd
 from nodule_det.data.layouts.detect import list_scans
 from nodule_det.data.layouts.msd import components, list_msd
 from nodule_det.errors import LayoutError
@@ -104,6 +105,16 @@ def test_an_index_that_makes_no_sense_is_refused(task, content, words):
     (task / "dataset.json").write_text(content)
     with pytest.raises(LayoutError, match=words):
         listed(task)
+
+
+def test_the_data_sets_own_test_set_is_reported(task):
+    assert msd.test_set_note(task) is None
+    for name in ("lung_003", "lung_004"):
+        write_file(task / "imagesTs" / f"{name}.nii.gz", noise())
+    note = msd.test_set_note(task)
+    assert note.startswith("the data set's own test set, 2 scans in imagesTs, is not stored")
+    assert msd.test_set_note(task / "imagesTs") is None
+    assert set(listed(task)) == {"lung_001", "lung_002"}
 
 
 # --- nnU-Net v2
