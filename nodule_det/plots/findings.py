@@ -17,6 +17,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
+from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from nodule_det.arrays import FloatArray
@@ -33,7 +34,7 @@ HALF_MM = 24.0
 LUNG_WINDOW_HU = (-1350.0, 150.0)
 """Width 1500, level -600: what radiologists set for the lungs."""
 BELOW: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": 6.5}
-UID_END = 12
+UID_END = 8
 """Characters of a long id that are shown: ids of one data set differ at their end."""
 SMALLEST_RING_MM = 10.0
 """Diameter of the smallest ring: a tighter one would hide the nodule that it marks."""
@@ -76,6 +77,7 @@ def save_findings(
     for (mark, (tiles, n)), axes in zip(rows, grid, strict=True):
         for ax in axes:
             ax.set_axis_off()
+            ax.set_box_aspect(1)  # empty ones too, so that all rows have the same height
         for ax, tile in zip(axes, tiles, strict=False):
             _draw(ax, tile, mark)
         axes[0].set_title(f"{n} {mark.name}", loc="left", color="black", fontsize=9)
@@ -145,7 +147,8 @@ def _draw(ax: Axes, tile: Tile, mark: Mark) -> None:
         Circle((x, y), radius_vox, fill=False, color=mark.colour, linestyle=mark.line, lw=1.4)
     )
     ax.text(0.5, -0.02, f"{tile.text}\n{place(tile)}", transform=ax.transAxes, **BELOW)
-    ax.text(0.03, 0.5, "R", transform=ax.transAxes, color="white", fontsize=7, va="center")
+    right = ax.text(0.03, 0.5, "R", transform=ax.transAxes, color="white", fontsize=7, va="center")
+    right.set_path_effects([withStroke(linewidth=1.5, foreground="black")])
 
 
 def place(tile: Tile) -> str:
