@@ -55,8 +55,8 @@ def test_a_run_writes_every_documented_file(done):
     assert there == {
         "config.yaml", "command.txt", "environment.json", "metrics.jsonl", "train.log",
         "last.pt", "best.pt", "candidates.csv", "candidates.origin.json", "annotations.csv",
-            "annotations_excluded.csv",
-        "scans.csv", "froc.json", "result.json", "froc.png", "findings.png",
+        "annotations_excluded.csv", "scans.csv", "froc.json", "result.json", "froc.png",
+        "findings.png", "training.png",
     }  # fmt: skip
 
 
@@ -224,7 +224,7 @@ def test_discarded_candidates_are_counted_and_reported_once(store, tmp_path, cap
     rows = {r["step"]: r for r in read_jsonl(folder.metrics) if r["kind"] == "validation"}
     assert rows[result.best_step]["n_dropped"] == result.n_candidates_dropped
     assert rows[result.best_step]["n_candidates"] == 3
-    assert folder.log.read_text().count("left out by candidates.max_per_scan=1,") == 1
+    assert folder.log.read_text().count("above candidates.max_per_scan=1;") == 1
     said = f"({result.n_candidates_dropped} candidates discarded: over candidates.max_per_scan)"
     assert said in capsys.readouterr().out
 
