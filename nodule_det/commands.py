@@ -22,6 +22,7 @@ COMMANDS = {
     "data verify": "Compare the voxels of a store with their checksums",
     "train": "Train a network on a store",
     "predict": "Find nodule candidates in new scans",
+    "export": "Write a network as TorchScript, torch.export, ONNX or a MONAI bundle",
     "crossval": "Train every fold of a store and pool the results",
     "evaluate": "Compute FROC figures from CSV files of any detector",
     "score": "Score a model on the test set of a store",

@@ -1,0 +1,1 @@
+"""Networks for other tools: TorchScript, torch.export, ONNX and MONAI bundles."""

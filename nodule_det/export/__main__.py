@@ -1,0 +1,84 @@
+"""``python -m nodule_det.export``: a trained network as a file that other tools run.
+
+checkpoint or model folder ──▶ Exported ──▶ .ts, .pt2, .onnx or a MONAI bundle
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nodule_det.cli import command
+from nodule_det.config.export import ExportConfig, Format
+from nodule_det.config.train import CandidateConfig
+from nodule_det.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import nn
+
+    from nodule_det.checkpoint import Meta
+
+
+@command("export", ExportConfig)
+def main(config: ExportConfig) -> None:
+    """Write the network, check it, and print where it is."""
+    from nodule_det.checkpoint import load_model
+    from nodule_det.ensemble.folder import read_model
+
+    out = Path(config.out)
+    if out.exists():
+        raise ConfigError(f"out={config.out} exists already; delete it, or use another out=")
+    if not out.parent.is_dir():
+        raise ConfigError(f"out={config.out} is in a folder that does not exist; create it first")
+    paths = read_model(Path(config.model)).members if config.model else config.checkpoints
+    members = [load_model(Path(path), config.factory) for path in paths]
+    if config.format is Format.monai_bundle:
+        _write_folder(members, out)
+        print(
+            f"bundle   {out}; to run it: python -m monai.bundle run --bundle_root {out} "
+            f"--config_file {out}/configs/inference.json --input SCANS --output candidates.csv"
+        )
+        return
+    off = _write_file(members, config.format, out)
+    print(f"{config.format.value}  {out}, at most {off:.1e} off in probability")
+
+
+def _write_folder(members: Sequence[tuple[nn.Module, Meta]], out: Path) -> None:
+    from nodule_det.export.bundle import write_bundle
+
+    temporary = out.with_name(f".{out.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        write_bundle(members, CandidateConfig(), temporary)
+        temporary.rename(out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_file(members: Sequence[tuple[nn.Module, Meta]], kind: Format, out: Path) -> float:
+    from nodule_det.export.formats import Exported, check, check_volume, opened, write
+    from nodule_det.files import replacing
+
+    network = Exported([model for model, _ in members]).eval().requires_grad_(False)
+    fields = [meta.receptive_field for _, meta in members]
+    with replacing(out) as temporary:
+        # torch insists on the ending of each format
+        named = temporary.with_name(f"{temporary.name}{ENDINGS[kind]}")
+        try:
+            write(network, fields, kind, named)
+            off = check(network, opened(kind, named), check_volume(fields))
+            named.rename(temporary)
+        finally:
+            named.unlink(missing_ok=True)
+    return off
+
+
+ENDINGS = {Format.torchscript: ".ts", Format.torch_export: ".pt2", Format.onnx: ".onnx"}
+
+
+if __name__ == "__main__":
+    main()
