@@ -116,6 +116,10 @@ class DispatcherConfig:
     cpus_per_job: int = 1
     """local: threads of a job (OMP_NUM_THREADS)."""
 
+    processes_per_job: int = 1
+    """Processes that share one training, each with a GPU of its own: as many as the job requests
+    GPUs.  ``optim.batch_size`` must be divisible by it."""
+
     host_gone: bool = False
     """local: the machine that ran the jobs of this study no longer exists; resume them here."""
 
@@ -136,6 +140,12 @@ class DispatcherConfig:
         require_range("dispatcher.walltime_margin_s", self.walltime_margin_s, 0, 1e6)
         require_range("dispatcher.memory_gb", self.memory_gb, 0, 1e6)
         require_range("dispatcher.cpus_per_job", self.cpus_per_job, 1, 1024)
+        require_range("dispatcher.processes_per_job", self.processes_per_job, 1, 64)
+        if self.processes_per_job > 1 and self.gpus:
+            raise ConfigError(
+                f"dispatcher.processes_per_job={self.processes_per_job} needs several GPUs per "
+                f"job, but dispatcher.gpus={list(self.gpus)} gives each job one; remove one of them"
+            )
         require_range("dispatcher.poll_s", self.poll_s, 0.01, 3600)
         require_range("dispatcher.timeout_s", self.timeout_s, 1, 3600)
         require_range("dispatcher.grace_s", self.grace_s, 0, 3600)
@@ -325,6 +335,13 @@ class HpoConfig:
             raise ConfigError(
                 f"train.run_dir={self.train.run_dir} cannot be set: each trial has its own "
                 f"folder in study={self.study}"
+            )
+        processes = self.dispatcher.processes_per_job
+        if self.command and processes > 1:
+            raise ConfigError(
+                f"dispatcher.processes_per_job={processes} is only for python -m "
+                f"nodule_det.train; let command={list(self.command)} start its processes itself, "
+                "for example with torchrun"
             )
         gpus = self.dispatcher.gpus
         if gpus and self.workers > len(gpus):

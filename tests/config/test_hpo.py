@@ -65,3 +65,16 @@ def test_a_path_that_qsub_mangles_is_not_a_study(study):
 def test_ids_of_all_batch_systems_are_accepted_and_options_are_not():
     assert all(JOB_ID.fullmatch(i) for i in ("42", "17.pbs-1.site.org", "9[3].srv", "12_4"))
     assert not any(JOB_ID.fullmatch(i) for i in ("", "-x", "1 2", "1;2", "a" * 201))
+
+
+@pytest.mark.parametrize("kind", list(DispatcherKind))
+def test_processes_of_a_job_are_for_our_own_training(kind):
+    site = DispatcherConfig(kind=kind, processes_per_job=2)
+    assert HpoConfig(study="s", dispatcher=site).dispatcher.processes_per_job == 2
+    with pytest.raises(ConfigError, match=r"processes_per_job=2 is only for .*\['my'\] start its"):
+        HpoConfig(study="s", dispatcher=site, command=["my"])
+
+
+def test_processes_of_a_job_do_not_share_one_listed_gpu():
+    with pytest.raises(ConfigError, match=r"processes_per_job=2 needs several GPUs per job"):
+        DispatcherConfig(processes_per_job=2, gpus=[0, 1])

@@ -33,7 +33,7 @@ def new_header(config: HpoConfig, now_s: float) -> Header:
     """
     space = read_space(config.search_space)
     if not config.command:
-        check_space(space, config.train)
+        check_space(space, config.train, processes_per_job=config.dispatcher.processes_per_job)
     return Header(
         id=secrets.token_hex(3),  # older PBS allows 15 characters in a job's name
         space=space,

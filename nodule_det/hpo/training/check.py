@@ -29,14 +29,22 @@ CHECKED_POINTS = 200
 Config = TypeVar("Config")
 
 
-def check_space(space: Space, train: TrainConfig, seed: int = 0) -> None:
+def check_space(
+    space: Space, train: TrainConfig, seed: int = 0, *, processes_per_job: int = 1
+) -> None:
     """Check a search space against the settings of the train command.
 
     Every name must be a setting.  The checks of the settings must accept the first points, the ends
     of each parameter, and many random points.
 
+    Args:
+        space: Parameters.
+        train: Settings shared by all trials.
+        seed: Of the random points.
+        processes_per_job: Processes that share a batch.
+
     Raises:
-        ConfigError: If a name or a point is refused.
+        ConfigError: If a name or a point is refused, or a batch cannot be shared.
     """
     known = [name for name, _ in settings(TrainConfig) if name not in ("run_dir", *CODE)]
     for parameter in space:
@@ -63,12 +71,17 @@ def check_space(space: Space, train: TrainConfig, seed: int = 0) -> None:
     points += [space.sample(rng) for _ in range(CHECKED_POINTS)]
     for params in points:
         try:
-            with_params(train, params)
+            batch_size = with_params(train, params).optim.batch_size
         except ConfigError as error:
             raise ConfigError(
                 f"the search space allows {shlex.join(override_words(params))}, "
                 f"which the train command refuses: {error}"
             ) from None
+        if batch_size % processes_per_job:
+            raise ConfigError(
+                f"optim.batch_size={batch_size} cannot be shared equally by "
+                f"dispatcher.processes_per_job={processes_per_job}; use batch sizes that it divides"
+            )
 
 
 def with_params(config: Config, params: Mapping[str, Value]) -> Config:

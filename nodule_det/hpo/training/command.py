@@ -24,6 +24,9 @@ from nodule_det.hpo.space.space import Kind, Parameter, Params, Space, Value
 from nodule_det.untrusted import read_text
 
 TRAIN_COMMAND = ("-m", "nodule_det.train")
+LAUNCH_COMMAND = ("-m", "nodule_det.train.launch")
+"""Followed by the number of processes that share one training."""
+
 MAX_OVERRIDES_BYTES = 1_000_000
 
 
@@ -103,7 +106,9 @@ def command_words(
         run_dir: The trial's folder.
         config: Python, container and wall-clock limit of a job.
     """
-    ours = [config.python or sys.executable, *TRAIN_COMMAND]
+    processes = config.processes_per_job
+    start = TRAIN_COMMAND if processes == 1 else (*LAUNCH_COMMAND, str(processes))
+    ours = [config.python or sys.executable, *start]
     words = [*shlex.split(config.container), *(command or ours), *train]
     if config.walltime_s and not any(w.startswith("limits.wall_s=") for w in train):
         words.append(f"limits.wall_s={config.walltime_s - config.walltime_margin_s!r}")

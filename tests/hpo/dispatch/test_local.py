@@ -50,6 +50,19 @@ def test_each_job_gets_its_own_gpu_even_after_a_restart(tmp_path):
     wait_for(lambda: {r.state for r in after.poll(ids).values()} == {JobState.GONE})
 
 
+def test_two_jobs_share_a_gpu_that_is_listed_twice(tmp_path):
+    dispatcher = LocalDispatcher(DispatcherConfig(gpus=[3, 3]), job_script())
+    script = "echo $CUDA_VISIBLE_DEVICES > gpu; exec sleep 20\n"
+    jobs = [job(tmp_path, n, f"cd {tmp_path}/{n:04d}\n{script}") for n in (1, 2)]
+    ids = [dispatcher.submit(j) for j in jobs]
+    files = [tmp_path / f"{n:04d}" / "gpu" for n in (1, 2)]
+    wait_for(lambda: all(f.exists() and f.read_text() for f in files))
+    assert [f.read_text() for f in files] == ["3\n", "3\n"]
+    assert {r.state for r in dispatcher.poll(ids).values()} == {JobState.RUNNING}
+    dispatcher.cancel(ids)
+    wait_for(lambda: {r.state for r in dispatcher.poll(ids).values()} == {JobState.GONE})
+
+
 def test_a_job_outlives_its_driver_and_is_found_again(tmp_path):
     code = (
         "import sys, os; from pathlib import Path\n"

@@ -47,7 +47,7 @@ def test_arguments_of_a_network_of_ones_own_are_tuned_by_name():
     filters = {"kind": "int", "low": 4, "high": 8, "step": 4}
     space = parse_space({"parameters": {"model.kwargs.init_filters": filters}})
     check_space(space, OWN)
-    with pytest.raises(ConfigError, match="is no setting of the train command"):
+    with pytest.raises(ConfigError, match="is not a setting of the train command"):
         check_space(space, TrainConfig())
     params = {"model.kwargs.init_filters": 4, "model.kwargs": {"norm": "batch"}}
     config = with_params(OWN, params)
@@ -57,3 +57,12 @@ def test_arguments_of_a_network_of_ones_own_are_tuned_by_name():
 def test_settings_are_changed_by_their_dotted_names():
     config = with_params(TrainConfig(), {"optim.lr": 1e-4, "fold": 3, "device": "cpu"})
     assert (config.optim.lr, config.fold, config.device) == (1e-4, 3, Device.cpu)
+
+
+def test_batches_that_the_processes_of_a_job_cannot_share_are_refused():
+    batch_size = {"kind": "ordinal", "values": [4, 6]}
+    space = parse_space({"parameters": {"optim.batch_size": batch_size}})
+    check_space(space, TrainConfig(), processes_per_job=2)
+    message = r"optim.batch_size=6 cannot be shared equally by dispatcher.processes_per_job=4"
+    with pytest.raises(ConfigError, match=message):
+        check_space(space, TrainConfig(), processes_per_job=4)

@@ -158,3 +158,12 @@ def test_a_wall_clock_limit_of_the_user_is_kept(tmp_path):
     site = DispatcherConfig(walltime_s=86400)
     words = command_words(("t",), ("limits.wall_s=60.0",), {}, tmp_path, site)
     assert shlex.join(words) == f"t limits.wall_s=60.0 run_dir={tmp_path}"
+
+
+def test_several_processes_are_started_by_the_launcher(tmp_path):
+    config = DispatcherConfig(python="python3", container="apptainer exec x", processes_per_job=2)
+    words = command_words((), ["seed=1"], {"optim.lr": 0.1}, tmp_path, config)
+    assert words[:7] == [
+        "apptainer", "exec", "x", "python3", "-m", "nodule_det.train.launch", "2",
+    ]  # fmt: skip
+    assert words[7:] == ["seed=1", "optim.lr=0.1", f"run_dir={tmp_path}"]
