@@ -59,7 +59,7 @@ class Difference:
         interval: 95% CI of the difference.
         p_value: Of the test that swaps scans, two-sided.
         cases_needed: Scans like these in which a difference of ``Comparison.detect`` is significant
-            at the 5 % level four times in five; None where the detectors never differ.
+            at the 5% level four times in five; None where the detectors never differ.
         cases_needed_interval: Its 95% CI, from how well so few scans tell the standard error;
             None with fewer than 5 scans.
     """
@@ -231,7 +231,7 @@ def _between(needed: int | None, ratio: tuple[float, float] | None) -> tuple[int
 
 
 def cases_needed(se: float, n_cases: int, difference: float, power: float = POWER) -> int | None:
-    """Return the cases at which a difference is significant at 5 % with a chance of ``power``.
+    """Return the cases at which a difference is significant at 5% with a chance of ``power``.
 
     The standard error falls with the square root of the cases.
 

@@ -22,7 +22,7 @@ from nodule_det.arrays import FloatArray, IntArray
 from nodule_det.errors import FrocInputError
 
 Z = 1.959963984540054
-"""97.5 % quantile of the normal distribution."""
+"""97.5% quantile of the normal distribution."""
 
 NO_SPREAD = 1e-9
 """Below it resamples differ by rounding only."""
@@ -110,7 +110,7 @@ def gamma_intervals(
 
     Every figure is S / D, the worth of the lesions over their number.  Each resample counts twice:
     as S / (D + m g), with the pseudo-lesion missed, and as (S + m g) / (D + m g), with it found.
-    The interval runs from the 2.5 % to the 97.5 % quantile.  With one lesion per scan that is
+    The interval runs from the 2.5% to the 97.5% quantile.  With one lesion per scan that is
     found or not, it is the mid-p Clopper-Pearson interval.
 
     Args:
@@ -245,7 +245,7 @@ def _off_the_ends(figures: FloatArray, n_lesions: int) -> FloatArray:
 
 
 def percentile_interval(resampled: FloatArray) -> tuple[float, float]:
-    """Return the 2.5 % and 97.5 % quantiles; 0 and 1, all that is possible, without any resample.
+    """Return the 2.5% and 97.5% quantiles; 0 and 1, all that is possible, without any resample.
 
     Where no resample differs (every lesion found, or none) both are the figure itself.
     """

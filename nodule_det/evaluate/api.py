@@ -78,7 +78,7 @@ class Evaluation:
         )
 
     def plot(self, ax: Any = None, *, label: str = "", log_x: bool = False) -> Any:
-        """Draw the curve with its 95 % band.
+        """Draw the curve with its 95% band.
 
         Args:
             ax: Matplotlib axes; the current ones by default.

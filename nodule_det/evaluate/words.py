@@ -74,7 +74,7 @@ def comparison_table(comparison: Comparison) -> str:
             between = figure.cases_needed_interval
             ci = "" if between is None else f" ({CI} {between[0]} to {between[1]})"
             lines.append(
-                f"to detect a difference of {comparison.detect:g} in {name} (5 % level, 80 % "
+                f"to detect a difference of {comparison.detect:g} in {name} (5% level, 80% "
                 f"power): {figure.cases_needed} scans{ci} like these {comparison.n_cases}"
             )
     return "\n".join([*aligned(rows), *lines])

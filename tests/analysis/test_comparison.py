@@ -84,7 +84,7 @@ def test_the_test_rarely_sees_what_is_not_there():
         for k in range(60)
     ]
     below = sum(c.pauc.p_value <= 0.05 for c in p)
-    assert below <= 8, "3 of 60 are expected at the 5 % level; 9 or more once in 200 tests"
+    assert below <= 8, "3 of 60 are expected at the 5% level; 9 or more once in 200 tests"
 
 
 def test_scores_of_another_scale_change_nothing():
@@ -119,7 +119,7 @@ def test_four_times_the_cases_show_half_the_difference():
 
 
 def test_what_is_promised_is_what_that_many_cases_give():
-    """Simulate: at the number of cases needed, about 80 % of comparisons exclude 0."""
+    """Simulate: at the number of cases needed, about 80% of comparisons exclude 0."""
     pilot = compare(detector(0, 1.0, 400), detector(1, 1.4, 400), bootstrap=200, permutations=2)
     areas = [
         [pauc(froc_curve(detector(100 * (1 + k) + j, strength, 400))) for k in range(40)]

@@ -65,7 +65,7 @@ def test_bca_without_bias_and_skewness_is_the_percentile_interval():
 
 
 def test_bca_shifts_towards_the_side_that_resampling_undershoots():
-    # 60 % of the resamples lie below the figure: bias z0, both ends move up by 2 z0.
+    # 60% of the resamples lie below the figure: bias z0, both ends move up by 2 z0.
     resampled, normal = np.arange(10_001) / 10_000, NormalDist()
     low, high = bca_interval(0.6, resampled, np.array([-1.0, 0.0, 1.0]))
     bias = normal.inv_cdf((6000 + 0.5) / 10_001)
@@ -106,7 +106,7 @@ def gamma(found, missed, n_resamples=200_000):
 
 @pytest.mark.parametrize(("found", "missed"), [(10, 0), (7, 3), (1, 19), (30, 0)])
 def test_with_one_lesion_a_scan_it_is_the_mid_p_clopper_pearson_interval(found, missed):
-    # Mid-p: P(X > x | p) + P(X = x | p) / 2 = 2.5 % at the low end, and 97.5 % at the high one.
+    # Mid-p: P(X > x | p) + P(X = x | p) / 2 = 2.5% at the low end, and 97.5% at the high one.
     def mid_p(p):
         return binom.sf(found, found + missed, p) + binom.pmf(found, found + missed, p) / 2
 

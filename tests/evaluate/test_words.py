@@ -65,7 +65,7 @@ def test_a_comparison_says_how_many_scans_it_takes():
     other = matched([(k, None if k < 3 else 0.9) for k in range(8)], [], n_cases=10)
     text = comparison_table(compare(FOUND, other, bootstrap=50, permutations=20))
     found = re.search(
-        r"in pAUC \(5 % level, 80 % power\): (\d+) scans \(95% CI (\d+) to (\d+)\)", text
+        r"in pAUC \(5% level, 80% power\): (\d+) scans \(95% CI (\d+) to (\d+)\)", text
     )
     least, most = int(found[2]), int(found[3])
     assert least < int(found[1]) < most

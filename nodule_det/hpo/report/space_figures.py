@@ -136,7 +136,7 @@ def tick_text(value: Value) -> str:
 def draw_slices(
     insight: Insight, space: Space, trials: Sequence[Trial], objective: Objective
 ) -> Figure:
-    """Draw the model's mean and 95 % band along each parameter, through the best trial.
+    """Draw the model's mean and 95% band along each parameter, through the best trial.
 
     Dots are the trials' own values, wherever their other parameters are; crosses at the foot are
     trials that failed.  They need not lie in the band: only the best one lies on the slice.  The
