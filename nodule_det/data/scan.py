@@ -52,8 +52,8 @@ class ScanEntry:
     Attributes:
         series_uid: DICOM SeriesInstanceUID, or the file's stem where the format has none.
         path: Image file, or folder of a DICOM series.
-        patient_key: Same for scans of one patient, and never the patient's own identifier:
-            splits need to know which scans belong together, nobody needs to know to whom.
+        patient_key: Same for scans of one patient, and never the patient's own identifier: splits
+            only need to know which scans belong together.
         findings: Lesions and excluded findings.
         fold: Fold that the layout itself gives (LUNA16's subsets), or None.
         lesion_mask: Label image of the lesions in the scan's own grid, where the layout has one.
@@ -135,5 +135,5 @@ def to_hu(values: NDArray[Any], name: str) -> HuVolume:
                 f"{name} has {bad} voxels that are NaN or infinite; export the scan again"
             )
         values = np.rint(values)
-    hu: HuVolume = np.clip(values, MIN_HU, MAX_HU).astype(np.int16)
+    hu: HuVolume = np.clip(values, MIN_HU, MAX_HU).astype(np.int16, copy=False)
     return hu

@@ -3,7 +3,7 @@
     folders ──list_series()──▶ SeriesFolder ──choose()──▶ slices ──check_series()──▶ sorted, Stack
 
 The checks are our own.  SimpleITK drops a slice that it cannot read with no more than a printed
-line, and stretches the z spacing over a missing one: every nodule moves, in silence.
+line, and stretches the z spacing over a missing one: every nodule moves, silently.
 
 Files are grouped by their series first, so a slice whose other tags are damaged is missed there and
 refused by name.  Passed over are objects that are not slices: DICOM directories, reports,

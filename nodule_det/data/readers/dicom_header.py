@@ -106,7 +106,8 @@ LONGEST_VALUE = 2**16
 LONGEST_TEXT = 300
 """What is longer is damage, and cut so that an error stays a line."""
 MOST_FRAMES = 20_000
-LARGEST_DEFLATED = 2**31
+LARGEST_DEFLATED, DEFLATED_RATIO = 2**26, 100
+"""A deflated data set of more bytes must not unpack to more than this many times its size."""
 DEEPEST = 40
 
 
@@ -304,9 +305,11 @@ def unpacked(path: Path, start: int) -> tuple[io.BytesIO, int]:
     with open(path, "rb") as file:
         file.seek(start)
         unpacker = zlib.decompressobj(-15)
-        content = unpacker.decompress(file.read(), LARGEST_DEFLATED)
+        packed = file.read()
+        limit = max(LARGEST_DEFLATED, DEFLATED_RATIO * len(packed))
+        content = unpacker.decompress(packed, limit)
     if unpacker.unconsumed_tail:
-        raise ScanError(f"{path} unpacks to more than {LARGEST_DEFLATED} bytes: it is damaged")
+        raise ScanError(f"{path} unpacks to more than {limit} bytes: it is damaged")
     if not unpacker.eof:
         raise zlib.error("it ends in the middle of its stream")
     return io.BytesIO(content), len(content)

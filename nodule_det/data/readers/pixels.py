@@ -209,7 +209,7 @@ def _check_fragments(header: SliceHeader) -> None:
 
 
 def _without_padding(values: NDArray[Any], header: SliceHeader) -> HuVolume:
-    """Clip to HU, and give padding the value of air.
+    """Clip to HU, and set padding to the value of air.
 
     Padding of -2000 is clipped anyway; unsigned padding such as 63536 would turn into metal.  A
     padding value that is also a value of tissue counts only where it reaches the image's border.

@@ -11,7 +11,7 @@
 | DICOM | the folder of a series |
 
 Headers are parsed strictly, and voxels are read by one function for all files (``voxels.py``): the
-libraries pass over damage in silence.
+libraries accept damaged files silently.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def read_scan(path: Path, series_uid: str | None = None, folders: Sequence[Path]
         The scan: int16 HU clipped to [-1024, 3071], in the file's own grid.
 
     Raises:
-        ScanError: If the file is missing, damaged, incomplete, or no CT.
+        ScanError: If the file is missing, damaged, incomplete, or not a CT.
         GeometryError: If its axes are sheared, or it does not say where its voxels lie.
         MemoryError: If its voxels do not fit in memory.
     """
@@ -127,8 +127,9 @@ def _check_values(path: Path, volume_hu: HuVolume) -> None:
         raise ScanError(f"{path} has the same value, {low} HU, in every voxel; export it again")
     if low > AIR_HU:
         raise ScanError(
-            f"{path} has values from {low} to {high} HU and no air: they are no Hounsfield units "
-            "(a rescale intercept of -1024 not applied?) or no chest; convert the scan again"
+            f"{path} has values from {low} to {high} HU and no air: they are not Hounsfield "
+            "units (a rescale intercept of -1024 not applied?) or not of a chest; convert the scan "
+            "again"
         )
 
 
@@ -144,7 +145,7 @@ def read_mask(path: Path, like: Grid) -> NDArray[np.uint8]:
 
     Raises:
         GeometryError: If it has another shape, or lies elsewhere.
-        ScanError: If it cannot be read, or its values are no whole numbers from 0 to 255.
+        ScanError: If it cannot be read, or its values are not whole numbers from 0 to 255.
     """
     path = Path(path)
     values, grid = _read_image(path)

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from dataclasses import replace
 
 import pytest
 import SimpleITK as sitk
 
 from nodule_det.data.readers import dicom_header as tags
-from nodule_det.data.readers.dicom_header import frames, is_dicom, patient_key, read_header
+from nodule_det.data.readers.dicom_header import (
+    frames,
+    is_dicom,
+    patient_key,
+    read_header,
+    unpacked,
+)
 from nodule_det.errors import ScanError
 from tests.data.scan_files import noise, write_series
 
@@ -108,3 +115,11 @@ def test_each_frame_has_the_shared_values_and_its_own_position(series):
     assert str(two) == f"{series[0]} (z = -198 mm, frame 2)"
     with pytest.raises(ScanError, match="multi-frame image of 3 frames with 2 positions"):
         frames(replace(header, values={**values, tags.FRAMES: "3"}, groups=groups))
+
+
+def test_a_deflated_file_unpacks_to_a_multiple_of_its_size_at_most(tmp_path):
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    pieces = [packer.compress(bytes(2**20)) for _ in range(100)] + [packer.flush()]
+    (tmp_path / "a").write_bytes(b"".join(pieces))  # 100 MiB in 100 kB
+    with pytest.raises(ScanError, match="unpacks to more than 67108864 bytes: it is damaged"):
+        unpacked(tmp_path / "a", 0)
