@@ -25,6 +25,7 @@ import math
 import multiprocessing
 import platform
 import subprocess
+import sys
 import tempfile
 import time
 import warnings
@@ -74,6 +75,9 @@ LUNA16 = {"training": 843, "validation": 105}
 SCAN_VOX = (270, 180, 260)
 """The box of the lungs of an adult at 1 mm: 25 MB, as LUNA16 has on average."""
 BATCH = 8
+FEEDS_UNTIL, LOOPS_UNTIL = 0.35, 0.65
+"""Shares of ``--seconds`` after which other feeds and further networks are skipped, so that every
+part has its turn."""
 
 
 class Bench:
@@ -87,6 +91,11 @@ class Bench:
         self.scan_vox = (64, 64, 72) if self.quick else SCAN_VOX
         self.scans = make_scans(folder, 2 if self.quick else 16, self.scan_vox)
         self.results: list[dict[str, Any]] = []
+        self.failed = False
+
+    def is_late(self, share: float) -> bool:
+        """Return whether more than a share of the time is used; what is left is then skipped."""
+        return time.perf_counter() - self.began_s > share * self.seconds
 
     def say(self, **row: Any) -> None:
         """Print a result, and write all of them."""
@@ -98,7 +107,11 @@ class Bench:
     def found(self, part: str, **which: Any) -> dict[str, Any] | None:
         """Return an earlier result."""
         for row in self.results:
-            if row["part"] == part and all(row.get(k) == v for k, v in which.items()):
+            if (
+                row["part"] == part
+                and "skipped" not in row
+                and all(row.get(k) == v for k, v in which.items())
+            ):
                 return row
         return None
 
@@ -196,10 +209,16 @@ def feeds(bench: Bench) -> None:
         }
         rates: dict[str, Any] = {}
         for name, make in ways.items():
+            if bench.is_late(FEEDS_UNTIL) and not name.startswith("ours"):
+                rates[name] = "no time left"
+                continue
             try:
                 rates[name] = BATCH * bench.rate(make(), 4.0, warm_up=2)
             except ImportError as error:
                 rates[name] = f"not installed: {error.name}"
+            except Exception as error:  # the others may still say something
+                rates[name] = f"failed: {type(error).__name__}: {error}"[:300]
+                bench.failed = True
         ours = rates["ours"]
         bench.say(
             part="feed",
@@ -208,7 +227,9 @@ def feeds(bench: Bench) -> None:
             ratio={
                 name: _short(ours / rate)
                 for name, rate in rates.items()
-                if isinstance(rate, float) and not name.startswith("ours")
+                if isinstance(rate, float)
+                and isinstance(ours, float)
+                and not name.startswith("ours")
             },
         )
 
@@ -332,6 +353,9 @@ def loops(bench: Bench) -> None:
     peak = (bench.found("machine") or {}).get("matmul_bf16_tflops")
     sizes = [(32, 2)] if bench.quick else [(s, f) for s in (64, 32) for f in (16, 4, 32, 8)]
     for size_vox, filters in sizes:
+        if bench.is_late(LOOPS_UNTIL):
+            bench.say(part="loop", size_vox=size_vox, filters=filters, skipped="no time left")
+            continue
         config = config_of(filters, size_vox)
         feed = feed_of(bench, config)
         batch = feed.batch(0, 0)
@@ -407,7 +431,7 @@ def whole_scans(bench: Bench) -> None:
         row[f"{name}, largest difference"] = _short(float((out - truth).abs().max()))
     row["ratio to overlap .25"] = row["MONAI, overlap .25, s"] / row["ours, s"]
     train = TrainConfig(model=config)
-    searcher = Searcher(fused, train, bench.device, bench.dtype)
+    searcher = Searcher(fused, train, receptive_field(config), bench.device, bench.dtype)
     n = 2 if bench.quick else 6
     start = time.perf_counter()
     n_found = [len(found) for _, found in searcher.search(bench.scans[:n])]  # type: ignore[arg-type]
@@ -494,8 +518,8 @@ def one_training(device: str, quick: bool, start: Any, end: Any) -> None:
 PARTS = (machine, feeds, loops, whole_scans, luna16, shared)
 
 
-def main(words: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """Measure, print, and return the results."""
+def main(words: Sequence[str] | None = None) -> int:
+    """Measure and print; returns 1 if a part failed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     auto = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--device", default=auto, help="cuda or cpu")
@@ -516,10 +540,11 @@ def main(words: Sequence[str] | None = None) -> list[dict[str, Any]]:
                 part(bench)
             except Exception as error:  # continue with the next part
                 bench.say(part=part.__name__, error=f"{type(error).__name__}: {error}"[:500])
+                bench.failed = True
             if bench.device.type == "cuda":
                 torch.cuda.empty_cache()
-    return bench.results
+    return int(bench.failed)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -24,4 +24,9 @@ def test_every_part_runs_at_toy_sizes_on_a_cpu(tmp_path):
     assert by_part["loop"]["share_of_limit"] > 0
     assert by_part["feed"]["ratio"].keys() >= {"MONAI tutorial", "MONAI fast recipe"}
     assert by_part["scan"]["ours, largest difference"] < 0.03
+    assert by_part["loop"].keys() >= {
+        "steps_per_s", "limit_steps_per_s", "share_of_bf16_peak",
+        "share_of_limit, scans cut on the CPU",
+    }  # fmt: skip
+    assert by_part["luna16"].keys() >= {"epoch_s", "validation_s", "scans_gb"}
     assert by_part["shared"]["two_steps_per_s"] > 0
