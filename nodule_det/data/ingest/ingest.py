@@ -89,7 +89,7 @@ def ingest(entries: Sequence[ScanEntry], config: DataConfig) -> Outcome:
         refuse_strangers(folder, private)
         refuse_other_splits(store, plan)
         missing = [
-            e for e, ok in zip(entries, _stand(entries, folder, keys), strict=True) if not ok
+            e for e, ok in zip(entries, _up_to_date(entries, folder, keys), strict=True) if not ok
         ]
         if config.anonymise:  # before any result exists that could not be mapped back
             write_names(names_file(config.out), entries, keys, {})
@@ -160,13 +160,13 @@ def _publishable(
     }
 
 
-def _stand(entries: Sequence[ScanEntry], folder: Path, keys: Keys) -> list[bool]:
+def _up_to_date(entries: Sequence[ScanEntry], folder: Path, keys: Keys) -> list[bool]:
     """Return which scans are up to date, several at a time: hashing releases Python's lock."""
     with ThreadPoolExecutor(CHECKERS) as pool:
-        return list(pool.map(partial(stands, folder=folder, keys=keys), entries))
+        return list(pool.map(partial(is_up_to_date, folder=folder, keys=keys), entries))
 
 
-def stands(entry: ScanEntry, folder: Path, keys: Keys) -> bool:
+def is_up_to_date(entry: ScanEntry, folder: Path, keys: Keys) -> bool:
     """Return whether an intact scan is in the store, made from the present files and findings."""
     try:
         stamp = stored_stamp(folder, keys.scan(entry.series_uid))

@@ -162,8 +162,8 @@ def _allowed(finding: Finding, columns: Sequence[str]) -> Finding:
     for name, value in kept.items():
         if len(value) > LONGEST_VALUE or not value.isprintable():
             raise StoreError(
-                f"column {name} has the value {value[:20]!r}..., longer than {LONGEST_VALUE} "
-                "characters or not printable: is it free text? Leave it out of columns="
+                f"column {name} has a value of {len(value)} characters, longer than "
+                f"{LONGEST_VALUE} or not printable: is it free text? Leave it out of columns="
             )
     return replace(finding, attributes=kept)
 

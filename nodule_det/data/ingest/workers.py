@@ -88,7 +88,7 @@ class _Worker(Generic[Item]):
     deadline_s: float
 
     def hand(self, item: Item, timeout_s: float) -> None:
-        """Give it its next item."""
+        """Send the worker its next item."""
         self.item, self.deadline_s = item, time.monotonic() + timeout_s
         with suppress(BrokenPipeError):  # it died just now: reading from it will say so
             self.connection.send(item)
