@@ -555,7 +555,7 @@ def test_scans_that_the_network_has_seen_are_warned_of(folder, command, tmp_path
     ("words", "message"),
     [
         ([], "checkpoint=FILE or model=FOLDER selects the network, but neither is set"),
-        (["checkpoint=a.pt", "model=m"], "and both are set"),
+        (["checkpoint=a.pt", "model=m"], "but both are set"),
         (["checkpoint=[a.pt,a.pt]"], "names a file twice"),
         (["checkpoint=[a.pt,3]"], "must be a path or a list of paths"),
         (["checkpoint=a.pt", "views=5"], "views=5 must be one of 1, 8, 48"),
