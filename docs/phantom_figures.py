@@ -1,4 +1,4 @@
-"""Draw docs/phantom.png and docs/phantom_kinds.png:  python docs/phantom_figures.py."""
+"""Draw docs/phantom.png, phantom_kinds.png and phantom_shapes.png: docs/phantom_figures.py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from nodule_det.config.data import PhantomConfig
+from nodule_det.config.data import PhantomConfig, PhantomScanners, PhantomShapes
 from nodule_det.data.phantom.make import make_scan
 from nodule_det.data.scan import Finding, Scan
 
@@ -52,11 +52,12 @@ def draw_kinds(scans: list[tuple[Scan, tuple[Finding, ...]]]) -> None:
     figure.savefig(HERE / "phantom_kinds.png", dpi=80)
 
 
-def draw_cutout(ax: Any, scan: Scan, finding: Finding) -> None:
+def draw_cutout(ax: Any, scan: Scan, finding: Finding, half_mm: float | None = None) -> None:
     """Draw the slice through a finding's centre."""
+    half = HALF_VOX if half_mm is None else round(half_mm / scan.grid.spacing_mm[2])
     z, y, x = np.rint(scan.grid.to_voxel(finding.center_mm)).astype(int)
-    padded = np.pad(scan.volume_hu[z], HALF_VOX, constant_values=-1000)
-    ax.imshow(padded[y : y + 2 * HALF_VOX + 1, x : x + 2 * HALF_VOX + 1], **LUNG_WINDOW)
+    padded = np.pad(scan.volume_hu[z], half, constant_values=-1000)
+    ax.imshow(padded[y : y + 2 * half + 1, x : x + 2 * half + 1], **LUNG_WINDOW)
     ax.text(1, 33, f"{finding.diameter_mm:.0f} mm", color="w", fontsize=7)
 
 
@@ -75,6 +76,27 @@ def draw_scans(scans: list[Scan]) -> None:
     figure.savefig(HERE / "phantom.png", dpi=60)
 
 
+def draw_shapes(scans: list[tuple[Scan, tuple[Finding, ...]]]) -> None:
+    """Draw axial cut-outs of the largest lesions, with LIDC's ratings."""
+    lesions = [(scan, f) for scan, found in scans for f in found if not f.excluded]
+    lesions.sort(key=lambda pair: -pair[1].diameter_mm)
+    figure, axes = plt.subplots(4, 12, figsize=(15, 6.4))
+    for ax, (scan, finding) in zip(axes.ravel(), lesions, strict=False):
+        ax.axis("off")
+        draw_cutout(ax, scan, finding, half_mm=22)
+        of = finding.attributes
+        title = f"L{of['lobulation']} S{of['sphericity']} M{of['margin']}"
+        title += " cavity" if of["cavity"] == "yes" else ""
+        ax.set_title(f"{title}\n{of['texture'].replace('_', '-')}", fontsize=7)
+    figure.tight_layout(pad=0.2, h_pad=0.8)
+    figure.savefig(HERE / "phantom_shapes.png", dpi=80)
+
+
 if __name__ == "__main__":
     draw_scans([make_scan(seed, PhantomConfig())[0] for seed in (11, 12)])
     draw_kinds([make_scan(seed, PhantomConfig(nodules_per_scan=10)) for seed in range(40, 56)])
+    fine = PhantomConfig(
+        nodules_per_scan=15, size_vox=[192, 320, 320],
+        shapes=PhantomShapes.even, scanners=PhantomScanners.varied,
+    )  # fmt: skip
+    draw_shapes([make_scan(seed, fine) for seed in range(4)])
