@@ -21,7 +21,8 @@ class PredictConfig:
     averaged."""
 
     model: str = ""
-    """A model folder written by crossval or hpo finish, instead of ``checkpoint``."""
+    """A model folder written by crossval or hpo finish, instead of ``checkpoint``.  ``builtin`` is
+    the model that comes with the package, trained on phantoms only."""
 
     views: int = 1
     """Number of views of each scan whose probabilities are averaged: 1, 8 (mirrored along every
@@ -60,6 +61,10 @@ class PredictConfig:
 
     candidates: CandidateConfig = field(default_factory=CandidateConfig)
 
+    max_fp_per_scan: float = 12.0
+    """With ``model``: drop candidates below the score at which the model had so many false
+    positives per scan when it was calibrated.  FROC needs 8.  0 keeps all candidates."""
+
     scan_timeout_s: float = 1800.0
     """Time limit for reading and preparing one scan, in seconds.  A scan that takes longer fails,
     and the others continue."""
@@ -87,6 +92,7 @@ class PredictConfig:
         require_networks(self.checkpoint, self.model)
         require_views(self.views)
         require_range("markups_max", self.markups_max, 0, 100_000)
+        require_range("max_fp_per_scan", self.max_fp_per_scan, 0, 1000)
         require_range("scan_timeout_s", self.scan_timeout_s, 1, 1_000_000)
         if self.anonymise and (self.sr or self.seg):
             asked = "sr" if self.sr else "seg"

@@ -70,6 +70,11 @@ class Calibration:
         rates = np.asarray(self.fp_per_scan)[::-1]
         return np.asarray(np.interp(np.asarray(score, np.float64), known, rates), np.float64)
 
+    def lowest_score(self, fp_per_scan: float) -> float:
+        """Return the first known score with more than so many false positives per scan, or 0."""
+        known = zip(self.scores, self.fp_per_scan, strict=True)
+        return next((score for score, rate in known if rate > fp_per_scan), 0.0)
+
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
         return {

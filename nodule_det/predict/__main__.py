@@ -14,14 +14,14 @@ import hashlib
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nodule_det.cli import command, print_error
 from nodule_det.config.predict import PredictConfig
-from nodule_det.config.train import Precision
+from nodule_det.config.train import CandidateConfig, Precision
 from nodule_det.errors import ConfigError, GeometryError, NoduleDetError, ScanError
 
 if TYPE_CHECKING:  # torch and MONAI take seconds: they wait until the settings are read
@@ -58,6 +58,7 @@ def main(config: PredictConfig) -> int:
     keys = open_keys(config)
     uids = [keys.scan(scan.series_uid) for scan in scans]
     model = network(config)
+    config = replace(config, candidates=needed_candidates(config, model.calibration))
     predict, made_by, seen = predictor(config, model.members, keys)
     out = Predictions(Path(config.out), config.markups_max, score_columns(model.calibration))
     with out.claimed(made_by, uids):
@@ -239,11 +240,19 @@ def network(config: PredictConfig) -> Model:
     Raises:
         CheckpointError: If the folder is not a model, or a member is missing or damaged.
     """
-    from nodule_det.ensemble.folder import Model, read_model
+    from nodule_det.ensemble.folder import Model, model_folder, read_model
 
     if config.model:
-        return read_model(Path(config.model))
+        return read_model(model_folder(config.model))
     return Model(path=Path(), members=tuple(map(Path, config.checkpoints)))
+
+
+def needed_candidates(config: PredictConfig, calibration: Calibration | None) -> CandidateConfig:
+    """Return the settings of candidates, without those of ``max_fp_per_scan`` and beyond."""
+    if calibration is None or not config.max_fp_per_scan:
+        return config.candidates
+    lowest = calibration.lowest_score(config.max_fp_per_scan)
+    return replace(config.candidates, threshold=max(config.candidates.threshold, lowest))
 
 
 def score_columns(calibration: Calibration | None) -> ScoreColumns:

@@ -48,6 +48,12 @@ def test_false_positives_per_scan_are_counted():
     assert calibration.false_positives(0.01) == 2.0  # nothing is known below
 
 
+def test_the_lowest_score_that_a_rate_needs_is_the_first_beyond_it():
+    calibration = fit_calibration(matched([0.9, 0.8], [0.7, 0.5, 0.2, 0.1], 2))
+    assert [calibration.lowest_score(rate) for rate in (0.4, 0.5, 1, 1.9)] == [0.7, 0.5, 0.2, 0.1]
+    assert calibration.lowest_score(2) == 0  # nothing is known beyond
+
+
 def test_thresholds_do_not_exceed_their_rates():
     # two scans; one false positive is 0.5 per scan
     at = thresholds(matched([0.9, 0.6], [0.7, 0.5], 2))
