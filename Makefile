@@ -4,6 +4,7 @@
 # make fuzz   5,000 mutated scans, masks and tables, and 3,000 mutated files of stores, runs,
 #             predictions and models: each must be read correctly or refused
 # make lock   write requirements.lock again, with the versions installed in .venv (needs uv)
+# make weights  train the built-in model again, on phantoms only (docs/builtin-model.md)
 #
 # Everything stays in this checkout (.venv, demo/).  The system's Python is not touched.
 #   PYTHON=python3.12                      another interpreter (3.11 or newer)
@@ -17,7 +18,7 @@ WORKERS ?= auto
 
 TORCH_VERSION := from importlib.metadata import version; print(version("torch"))
 
-.PHONY: demo test check fuzz lock setup clean
+.PHONY: demo test check fuzz lock weights setup clean
 
 demo: $(VENV)/.package
 	@$(BIN)/python -m nodule_det.demo
@@ -48,6 +49,9 @@ lock: $(VENV)/.dev
 	  --generate-hashes --no-annotate --custom-compile-command 'make lock' \
 	  --constraints $(VENV)/constraints.txt $(addprefix --no-emit-package ,$(CHOSEN)) \
 	  --output-file requirements.lock
+
+weights: $(VENV)/.package
+	@$(BIN)/python docs/builtin_weights.py weights
 
 setup: $(VENV)/.dev
 

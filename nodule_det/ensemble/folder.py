@@ -27,6 +27,8 @@ from nodule_det.untrusted import printable
 
 FORMAT = 1
 MODEL = "model.json"
+BUILTIN = Path(__file__).parent / "builtin"
+"""The model that comes with the package (docs/builtin-model.md), named by ``model=builtin``."""
 MAX_BYTES = 4_000_000
 
 
@@ -106,6 +108,11 @@ def add_figures(path: Path, name: str, figures: Mapping[str, Any]) -> None:
     content = read_sealed(path / MODEL, MAX_BYTES)
     content["figures"] = {**content["figures"], name: dict(figures)}
     write_sealed(path / MODEL, content)
+
+
+def model_folder(name: str) -> Path:
+    """Return the folder of ``model=NAME``: ``builtin`` is the one that comes with the package."""
+    return BUILTIN if name == "builtin" else Path(name)
 
 
 def read_model(path: Path) -> Model:

@@ -17,7 +17,7 @@ from nodule_det import analysis
 from nodule_det.candidates import ScanCandidates, find_candidates
 from nodule_det.config.score import ScoreConfig
 from nodule_det.data.store import Store, StoredScan, open_store
-from nodule_det.ensemble.folder import read_model
+from nodule_det.ensemble.folder import model_folder, read_model
 from nodule_det.ensemble.members import Ensemble, load_ensemble
 from nodule_det.errors import CheckpointError, ConfigError, ExitCode
 from nodule_det.files import write_json
@@ -49,7 +49,7 @@ def score(config: ScoreConfig) -> int:
     stop = Stop(config.limits.wall_s, begun_s)
     store = open_store(config.store)
     scans = scored_scans(store, config)
-    paths = read_model(Path(config.model)).members if config.model else config.checkpoints
+    paths = read_model(model_folder(config.model)).members if config.model else config.checkpoints
     members = tuple(map(Path, paths))
     device = choose_device(config.device)
     dtype = choose_precision(config.precision, device)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from nodule_det.ensemble.calibration import fit_calibration
-from nodule_det.ensemble.folder import Model, read_model, write_model
+from nodule_det.ensemble.folder import Model, model_folder, read_model, write_model
 from nodule_det.errors import CheckpointError, ConfigError
 from tests.analysis.froc_jobs import matched
 
@@ -43,6 +43,19 @@ def test_a_written_model_is_read_back(written):
     assert [path.read_bytes() for path in model.members] == [b"a" * 1000, b"b" * 1000]
     for name in ("thresholds", "calibration", "figures", "settings", "data", "licence"):
         assert getattr(model, name) == getattr(written, name)
+
+
+def test_the_builtin_model_is_whole_small_and_says_what_it_is():
+    model = read_model(model_folder("builtin"))
+    assert sum(path.stat().st_size for path in model.path.iterdir()) < 5_000_000
+    assert model.calibration is not None
+    assert "held-out phantoms" in model.figures["label"]
+    assert "synthetic" in model.licence
+    assert model.thresholds["1"] > model.thresholds["8"]
+
+
+def test_any_other_name_of_a_model_is_a_folder(tmp_path):
+    assert model_folder(str(tmp_path / "builtin")) == tmp_path / "builtin"
 
 
 def test_a_model_with_fewer_members_leaves_no_old_ones(written):
