@@ -14,7 +14,8 @@ from nodule_det.data.feed.cutter import NumpyCutter
 from nodule_det.data.feed.device_cutter import DeviceCutter
 from nodule_det.data.feed.feed import Feed
 from nodule_det.data.feed.plan import Samples
-from tests.data.memory_scan import MemoryScan, finding, noise
+from nodule_det.geometry import Grid
+from tests.data.memory_scan import ORIGIN_MM, MemoryScan, finding, noise
 
 CPU = torch.device("cpu")
 ALL, NOTHING = 1 << 40, 0
@@ -63,6 +64,43 @@ def test_every_orientation_over_every_border_is_what_numpy_cuts(size_vox, memory
     samples = samples_of(scan, corner, np.arange(n))
     cutter = DeviceCutter(SCANS, size_vox, CPU, memory_bytes)
     assert_same(cutter.cut(samples), NumpyCutter(SCANS, size_vox).cut(samples))
+
+
+class Thick(MemoryScan):
+    """A scan of 2 mm slices: lesions are drawn as balls of voxels, by the spacing along z."""
+
+    @property
+    def grid(self):
+        return Grid(self.volume_hu.shape, (2.0, 0.7, 0.7), ORIGIN_MM)
+
+
+@pytest.mark.parametrize("size_vox", [32, 64])
+@pytest.mark.parametrize("memory_bytes", [ALL, NOTHING])
+def test_thick_slices_and_scans_thinner_than_a_patch_are_what_numpy_cuts(size_vox, memory_bytes):
+    rng = np.random.default_rng(size_vox)
+    shapes = ((20, 70, 90), (66, 18, 70), (9, 70, 11))
+    labels = [None, (rng.random(shapes[1]) < 0.05).astype(np.uint8), None]
+    scans = tuple(
+        Thick(
+            noise(k, shape),
+            tuple(
+                finding((rng.uniform(0, 40), *rng.uniform(0, 60, 2)), float(d), excluded=d > 20)
+                for d in rng.uniform(3, 25, 20)
+            ),
+            f"2.{k}",
+            labels[k],
+        )
+        for k, shape in enumerate(shapes)
+    )
+    n = len(ORIENTATIONS)
+    scan = np.arange(n) % len(scans)
+    sizes = np.array([shapes[s] for s in scan])
+    corner = rng.integers(-size_vox // 2, sizes - size_vox // 4)
+    samples = samples_of(scan, corner, np.arange(n))
+    expected = NumpyCutter(scans, size_vox).cut(samples)
+    assert (expected.target > 0).any()
+    assert (expected.weight == 0).any()
+    assert_same(DeviceCutter(scans, size_vox, CPU, memory_bytes).cut(samples), expected)
 
 
 @settings(max_examples=25, deadline=None)
