@@ -9,6 +9,7 @@ the learning rate is a tensor on the device, so that a captured step reads its c
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any
 
 import torch
@@ -54,6 +55,8 @@ def make_optimizer(
             parameters, lr, momentum=config.beta1, nesterov=config.beta1 > 0,
             weight_decay=config.weight_decay, fused=True,
         )  # fmt: skip
+    # torch warns at the ordinary steps before a capture, which need the same optimiser.
+    warnings.filterwarnings("ignore", "This instance was constructed with capturable=True")
     kind = torch.optim.AdamW if config.kind is Optimizer.adamw else torch.optim.Adam
     return kind(
         parameters, lr, betas=(config.beta1, BETA2), weight_decay=config.weight_decay,

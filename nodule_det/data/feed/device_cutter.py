@@ -32,6 +32,11 @@ VOXELS_AT_ONCE = 1 << 22
 CHUNKS_AHEAD = 2
 """Chunks prepared on the CPU while the device makes one."""
 
+CHUNKS_IN_FLIGHT = 3
+"""Chunks that the network may still have to train on when another one is made.  Replaying a graph
+takes the host no time, so without this bound it would enqueue the batches of 40 steps, until the
+loop reads a loss: 27 GB at 32 patches of 128^3."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -88,6 +93,7 @@ class DeviceCutter:
         pool = ThreadPoolExecutor(1, thread_name_prefix="feed")
         ahead: deque[Future[list[Prepared]]] = deque()
         made: deque[tuple[Batch, torch.cuda.Event | None, int]] = deque()
+        trained: deque[torch.cuda.Event] = deque()
         try:
             for chunk in chunks:
                 ahead.append(pool.submit(self._prepare_steps, chunk, rows))
@@ -95,13 +101,28 @@ class DeviceCutter:
                     made.append(self._start(ahead.popleft().result(), size))
                 if len(made) > 1:
                     yield from self._split(*made.popleft())
+                    self._wait_if_far_ahead(trained)
             while ahead or made:
                 if ahead:
                     made.append(self._start(ahead.popleft().result(), size))
                 if len(made) > 1 or not ahead:
                     yield from self._split(*made.popleft())
+                    self._wait_if_far_ahead(trained)
         finally:
             pool.shutdown(cancel_futures=True)
+
+    def _wait_if_far_ahead(self, trained: deque[torch.cuda.Event]) -> None:
+        """Note that a chunk's steps are enqueued, and wait for those of an earlier chunk.
+
+        Args:
+            trained: Events after the steps of the last chunks; the device still has work after
+                the oldest one, so it does not wait for the host.
+        """
+        if self._stream is None:
+            return
+        trained.append(torch.cuda.current_stream(self._device).record_event())
+        if len(trained) > CHUNKS_IN_FLIGHT:
+            trained.popleft().synchronize()
 
     def _prepare_steps(self, steps: range, rows: Callable[[int], Samples]) -> list[Prepared]:
         parts, names = [rows(step) for step in steps], Samples.__dataclass_fields__
