@@ -117,6 +117,10 @@ def every_command(root, cwd):
         cwd, "predict", "checkpoint=study/trials/0001/best.pt", f"input={root / 'scans'}",
         "out=found", "device=cpu", "anonymise=true", "secret=store.secret", code=1,
     )  # fmt: skip
+    yield "score", run(
+        cwd, "score", "checkpoint=study/trials/0001/best.pt", "store=store", "fold=0",
+        "run_dir=scored", "device=cpu",
+    )  # fmt: skip
     for name, words in {
         "hpo status": (), "hpo show": (), "hpo report": (), "hpo export": (),
         "hpo finish": ("settings=1", "bootstrap=20", "permutations=20", "folds=[0]", *FAST),
