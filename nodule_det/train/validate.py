@@ -5,6 +5,7 @@ StoredScan ──network──▶ probability ──find_candidates──▶ can
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,6 +30,8 @@ from nodule_det.model import (
 )
 from nodule_det.train.distributed import World
 from nodule_det.train.partial import PartialValidation
+
+log = logging.getLogger("nodule_det.train")
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,7 @@ def validate(
         done |= share
     if len(done) < len(scans):
         return None
+    begun_s = time.monotonic()
     candidates = tuple(done[scan.series_uid] for scan in scans)
     matched = match(scans, candidates)
     result = analysis.analyse(
@@ -108,6 +112,7 @@ def validate(
         seed=config.seed,
         patients={scan.series_uid: scan.patient_key for scan in scans},
     )
+    log.info("FROC of %d scans in %.2f s", len(scans), time.monotonic() - begun_s)
     return Validation(tuple(scans), candidates, matched, result)
 
 
