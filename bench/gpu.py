@@ -64,6 +64,7 @@ from nodule_det.model import (
     set_up_backends,
 )
 from nodule_det.runs import RunFolder
+from nodule_det.train.detector import Segmenter
 from nodule_det.train.distributed import World
 from nodule_det.train.loop import LOG_EVERY_STEPS
 from nodule_det.train.optimizer import make_optimizer
@@ -431,7 +432,8 @@ def whole_scans(bench: Bench) -> None:
         row[f"{name}, largest difference"] = _short(float((out - truth).abs().max()))
     row["ratio to overlap .25"] = row["MONAI, overlap .25, s"] / row["ours, s"]
     train = TrainConfig(model=config)
-    searcher = Searcher(fused, train, receptive_field(config), bench.device, bench.dtype)
+    detector = Segmenter(fused, train, receptive_field(config), bench.device, bench.dtype)
+    searcher = Searcher(detector, bench.device)
     n = 2 if bench.quick else 6
     start = time.perf_counter()
     n_found = [len(found) for _, found in searcher.search(bench.scans[:n])]  # type: ignore[arg-type]

@@ -18,6 +18,7 @@ from nodule_det.forecast.forecast import Rate
 from nodule_det.model import for_inference
 from nodule_det.runs import RunFolder
 from nodule_det.train.assemble import assemble
+from nodule_det.train.detector import Segmenter
 from nodule_det.train.distributed import World
 from nodule_det.train.step import Stepper
 from nodule_det.train.trainer import Trainer
@@ -76,9 +77,10 @@ def _time_voxel(trainer: Trainer) -> float:
     """Return the seconds per voxel that the search of the smallest held-out scan takes."""
     scan = min(trainer.validation_scans, key=lambda s: s.volume_file.stat().st_size)
     model = for_inference(trainer.model.eval(), trainer.config.model)
-    searcher = Searcher(
+    detector = Segmenter(
         model, trainer.config, trainer.meta.receptive_field, trainer.device, trainer.dtype
     )
+    searcher = Searcher(detector, trainer.device)
     begun_s = time.monotonic()
     with closing(searcher.search([scan])) as found:
         for _ in found:

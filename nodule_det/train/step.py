@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from nodule_det.data.feed.batch import Batch
 from nodule_det.errors import DeviceMemoryError
-from nodule_det.model import is_out_of_memory, normalise
-from nodule_det.train.losses import detection_loss
+from nodule_det.model import is_out_of_memory
+from nodule_det.train.detector import Detector, Segmenter
 from nodule_det.train.optimizer import learning_rate, set_learning_rate
 from nodule_det.train.trainer import Trainer
 
@@ -64,10 +64,17 @@ class Stepper:
     Args:
         trainer: The run.
         forward: Its network, wrapped if several processes share it.
+        detector: What computes the loss; by default that of a network of logits.
     """
 
-    def __init__(self, trainer: Trainer, forward: nn.Module) -> None:
+    def __init__(
+        self, trainer: Trainer, forward: nn.Module, detector: Detector | None = None
+    ) -> None:
         self._trainer, self._forward = trainer, forward
+        self._detector: Detector = detector or Segmenter(
+            trainer.model, trainer.config, trainer.meta.receptive_field, trainer.device,
+            trainer.dtype,
+        )  # fmt: skip
         self._parameters = list(trainer.model.parameters())
         device = trainer.device
         self._seen = torch.tensor(
@@ -128,15 +135,13 @@ class Stepper:
 
     def _compute(self, image_hu: Tensor, target: Tensor, weight: Tensor) -> None:
         trainer = self._trainer
-        image = normalise(image_hu).to(memory_format=torch.channels_last_3d)
         with torch.autocast(
             trainer.device.type,
             trainer.dtype,
             enabled=trainer.dtype is not torch.float32,
             cache_enabled=not self._may_capture,
         ):
-            logits = self._forward(image)
-        loss = detection_loss(logits, target, weight)
+            loss = self._detector.loss(self._forward, image_hu, target, weight)
         if trainer.world.size > 1:  # the mean over the batch weighs each part by its voxels
             counted = (weight > 0).sum().float()
             loss = loss * counted * trainer.world.size / trainer.world.total(counted).clamp(min=1)

@@ -11,23 +11,24 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from nodule_det import analysis, froc
-from nodule_det.candidates import HostVolume, PeakVolume, ScanCandidates, find_candidates
+from nodule_det.candidates import ScanCandidates
 from nodule_det.config.train import TrainConfig
 from nodule_det.data.scan import Finding
 from nodule_det.data.store import StoredScan
-from nodule_det.inference import DeviceVolume, probability_on_device, slab_voxels
 from nodule_det.model import (
     ReceptiveField,
     for_inference,
     large_blocks_returned,
     release_freed_pages,
 )
+from nodule_det.train.detector import Detector, Segmenter
 from nodule_det.train.distributed import World
 from nodule_det.train.partial import PartialValidation
 
@@ -83,7 +84,8 @@ def validate(
         The result, or None if ``proceed`` returned False in any process.
     """
     training = model.training
-    searcher = Searcher(for_inference(model.eval(), config.model), config, field, device, dtype)
+    fast = for_inference(model.eval(), config.model)
+    searcher = Searcher(Segmenter(fast, config, field, device, dtype), device)
     done = {} if partial is None else dict(partial.found)
     todo = [i for i, scan in enumerate(scans) if scan.series_uid not in done]
     mine: dict[str, ScanCandidates] = {}
@@ -123,24 +125,12 @@ class Searcher:
     the peaks of the previous one.
 
     Args:
-        model: Network on ``device``, in its form for inference.
-        config: Settings of the run.
-        field: Receptive field of the network.
-        device: Where to compute.
-        dtype: Type of the forward pass.
+        detector: What finds them.
+        device: Where it searches.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        config: TrainConfig,
-        field: ReceptiveField,
-        device: torch.device,
-        dtype: torch.dtype,
-    ) -> None:
-        self._model, self._config, self._field = model, config, field
-        self._device, self._dtype = device, dtype
-        self._slab_bytes = int(config.validation.slab_gb * 2**30)
+    def __init__(self, detector: Detector, device: torch.device) -> None:
+        self._detector, self._device = detector, device
 
     def search(
         self, scans: Sequence[StoredScan]
@@ -152,11 +142,11 @@ class Searcher:
             for i, scan in enumerate(scans):
                 volume = volumes.pop().result().to(self._device, non_blocking=True)
                 volumes += [reader.submit(self._read, after) for after in scans[i + 1 : i + 2]]
-                probability = self._probability(volume)
+                on_device = self._detector.search(volume)
                 if found is not None:
                     yield scans[i - 1], found.result()
                 release_freed_pages()
-                found = measurer.submit(self._measure, scan, probability)
+                found = measurer.submit(self._candidates, scan, on_device)
             if found is not None:
                 yield scans[-1], found.result()
 
@@ -164,17 +154,8 @@ class Searcher:
         volume = torch.from_numpy(np.array(scan.volume()))
         return volume.pin_memory() if self._device.type == "cuda" else volume
 
-    def _probability(self, volume: torch.Tensor) -> PeakVolume:
-        _, probability = probability_on_device(
-            self._model, self._field, volume, dtype=self._dtype,
-            max_voxels=slab_voxels(self._field, self._device, self._slab_bytes),
-        )  # fmt: skip
-        if self._device.type == "cpu":
-            return HostVolume(probability.numpy())
-        return DeviceVolume(probability)
-
-    def _measure(self, scan: StoredScan, probability: PeakVolume) -> ScanCandidates:
-        return find_candidates(probability, scan.grid, self._config.candidates, scan.search_mask())
+    def _candidates(self, scan: StoredScan, found: Any) -> ScanCandidates:
+        return self._detector.candidates(found, scan.grid, scan.search_mask())
 
 
 def match(scans: Sequence[StoredScan], candidates: Sequence[ScanCandidates]) -> froc.Matched:
