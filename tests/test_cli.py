@@ -58,10 +58,10 @@ def test_help_and_cfg_answer_without_importing_torch(name, flags):
             "optim.lr",
             "unrecognised argument 'optim.lr': settings are NAME=VALUE, such as optim.lr=",
         ),
-        ("experiment=foo", "experiment=foo does not exist; experiment can be: demo"),
+        ("experiment=foo", "experiment=foo does not exist; experiment can be: builtin, demo"),
         ("experiment=dmo", "did you mean demo?"),
         ("experimnt=demo", "unknown setting experimnt; did you mean experiment?"),
-        ("colours=red", "and sets of settings: experiment (demo)"),
+        ("colours=red", "and sets of settings: experiment (builtin, demo"),
     ],
 )
 def test_a_wrong_setting_is_refused_in_one_line(override, words, tmp_path):

@@ -121,6 +121,16 @@ def every_command(root, cwd):
         cwd, "score", "checkpoint=study/trials/0001/best.pt", "store=store", "fold=0",
         "run_dir=scored", "device=cpu",
     )  # fmt: skip
+    yield (
+        "export",
+        run(
+            cwd,
+            "export",
+            "checkpoint=study/trials/0001/best.pt",
+            "format=torchscript",
+            "out=net.ts",
+        ),
+    )
     for name, words in {
         "hpo status": (), "hpo show": (), "hpo report": (), "hpo export": (),
         "hpo finish": ("settings=1", "bootstrap=20", "permutations=20", "folds=[0]", *FAST),
