@@ -19,7 +19,7 @@ from nodule_det.checkpoint import (
 )
 from nodule_det.config.train import ModelConfig
 from nodule_det.errors import CheckpointError, UnwrittenError
-from nodule_det.model import build_model
+from nodule_det.model import ReceptiveField, build_model
 from nodule_det.origin import ScanRecord
 
 META = Meta(ModelConfig(depth=2, filters=4), 0.75, 12.0, "0.1.0", step=7)
@@ -147,3 +147,28 @@ def test_a_compressed_archive_is_refused_before_it_is_unpacked(tmp_path):
         archive.writestr("best/data.pkl", bytes(2**20))
     with pytest.raises(CheckpointError, match="it is compressed, which torch's files are not"):
         load_checkpoint(tmp_path / "best.pt")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"measured": None},
+        {"measured": {"stride_vox": 0, "radius_vox": None, "window_vox": 32, "bytes_per_voxel": 9}},
+        {"measured": [4, 12]},
+        {"model": {"factory": ""}},
+        {"model": {"factory": "os.system; x"}},
+        {"model": {"kwargs": [1]}},
+    ],
+)
+def test_a_measured_field_that_does_not_belong_to_the_network_is_refused(saved, change):
+    path, whole = saved
+    own = ModelConfig(factory="my_package.my_net", kwargs={"width": 4})
+    field = ReceptiveField(stride_vox=2, radius_vox=None, window_vox=32, bytes_per_voxel=9)
+    save_checkpoint(path, replace(whole, meta=replace(META, model=own, measured=field)))
+    assert load_checkpoint(path).meta.receptive_field == field
+    content = torch.load(path, weights_only=True)
+    content["meta"]["model"] |= change.get("model", {})
+    content["meta"] |= {k: v for k, v in change.items() if k != "model"}
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match="is not a usable checkpoint"):
+        load_checkpoint(path)

@@ -9,6 +9,7 @@ from nodule_det.config.hpo import (
     ForecastConfig,
     HpoConfig,
 )
+from nodule_det.config.train import ModelConfig, TrainConfig
 from nodule_det.errors import StudyError
 from nodule_det.hpo.driver.limits import ResourceLimits, needs_of, time_limit_s
 from nodule_det.hpo.model.encoding import Features
@@ -62,6 +63,9 @@ def test_memory_far_over_the_limit_is_refused_with_the_limit():
         study_config(memory_gb=0.05, forecast=ForecastConfig(refuse=False)),
         study_config(memory_gb=0.05, command=["my", "training"]),
         study_config(memory_gb=0.05, forecast=ForecastConfig(margin=100)),
+        study_config(
+            memory_gb=0.05, train=TrainConfig(model=ModelConfig(factory="my_package.my_net"))
+        ),
     ],
 )
 def test_without_a_limit_nothing_is_refused(config):

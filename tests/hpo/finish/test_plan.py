@@ -70,3 +70,17 @@ def test_a_study_that_tuned_the_seed_or_another_program_is_refused():
         train_settings(Header(id="abc", space=space))
     with pytest.raises(ConfigError, match=r"tuned another program \(bash my\.sh\)"):
         train_settings(Header(id="abc", space=SPACE, command=("bash", "my.sh")))
+
+
+def test_a_study_cannot_have_code_imported_that_the_user_did_not_name(tmp_path):
+    train = ("store=stores/a", "model.factory=planted.net", "model.kwargs={width: 4}")
+    made = study((0.01, 0.5), train=train)
+    contenders = best_settings(made, 1)
+    words = "trains model.factory=planted.net, which runs code outside nodule_det; if you trust"
+    for factory in ("", "planted.other"):
+        config = FinishConfig(study=str(tmp_path / "s"), factory=factory)
+        with pytest.raises(ConfigError, match=words):
+            finish_plan(config, made.header, contenders, (0, 1, 2), tmp_path)
+    config = FinishConfig(study=str(tmp_path / "s"), factory="planted.net")
+    plan, _ = finish_plan(config, made.header, contenders, (0, 1, 2), tmp_path)
+    assert plan.study.train.model.kwargs == {"width": 4}

@@ -167,3 +167,10 @@ def test_several_processes_are_started_by_the_launcher(tmp_path):
         "apptainer", "exec", "x", "python3", "-m", "nodule_det.train.launch", "2",
     ]  # fmt: skip
     assert words[7:] == ["seed=1", "optim.lr=0.1", f"run_dir={tmp_path}"]
+
+
+def test_a_dictionary_of_arguments_reaches_the_training_unchanged():
+    kwargs = {"spatial_dims": 3, "norm": "batch", "strides": [1, 2], "rate": 1e-05, "act": ["prelu",
+              {"init": 0.2}], "deep": False, "name": None, "text": "a b"}  # fmt: skip
+    word = as_override("model.kwargs", kwargs)
+    assert OverridesParser.create().parse_override(word).value() == kwargs
