@@ -19,7 +19,8 @@ import torch
 from nodule_det.candidates import ScanCandidates
 from nodule_det.checkpoint import Checkpoint, Meta, load_checkpoint, save_checkpoint
 from nodule_det.config.data import PhantomConfig, PhantomShapes
-from nodule_det.config.train import ModelConfig
+from nodule_det.config.predict import PredictConfig
+from nodule_det.config.train import CandidateConfig, ModelConfig
 from nodule_det.data.phantom.images import write_image
 from nodule_det.data.phantom.make import make_scan
 from nodule_det.ensemble.calibration import fit_calibration
@@ -539,26 +540,31 @@ def test_a_model_folder_says_what_scores_mean(folder, tmp_path):
     assert ", calibrated probability " in text
 
 
-def test_candidates_beyond_the_rate_that_froc_needs_are_dropped(folder, tmp_path):
+def test_candidates_beyond_the_rate_that_froc_needs_are_dropped():
     outcome = matched([(0, 0.99), (1, 0.98)], [(0, 0.97), (1, 0.96), (0, 0.9), (1, 0.8)], 2)
     calibration = fit_calibration(outcome)
-    members = (folder / "best.pt",)
-    write_model(Model(path=tmp_path / "m", members=members, calibration=calibration))
-    words = (f"model={tmp_path / 'm'}", f"input={folder / 'scans' / '1.2.3.mhd'}")
-    for limit, lowest in (("1", 0.9), ("0", 0.02)):  # 1.5 per scan is the first rate above 1
-        out = tmp_path / limit
-        assert run(*words, f"out={out}", f"max_fp_per_scan={limit}").returncode == 0
-        made_by = json.loads((out / "predict.json").read_text())["made_by"]
-        assert made_by["candidates.threshold"] == lowest
+
+    def lowest(calibration, **more):
+        config = PredictConfig(model="m", input="scan", **more)
+        return predict.needed_candidates(config, calibration).threshold
+
+    assert lowest(calibration, max_fp_per_scan=1) == 0.9  # 1.5 per scan, the first rate above 1
+    assert lowest(calibration, max_fp_per_scan=12) == 0.02  # no more than 2 per scan are known
+    assert lowest(calibration, max_fp_per_scan=0) == 0.02
+    assert lowest(None, max_fp_per_scan=1) == 0.02
+    higher = CandidateConfig(threshold=0.95)
+    assert lowest(calibration, max_fp_per_scan=1, candidates=higher) == 0.95
 
 
-def test_the_builtin_model_finds_the_larger_nodules_of_a_phantom_right_after_installation(tmp_path):
+def test_the_builtin_model_finds_the_larger_nodules_of_a_phantom_right_after_installation(
+    command, tmp_path
+):
     config = PhantomConfig(size_vox=[128, 224, 224], nodules_per_scan=4, shapes=PhantomShapes.lidc)
     scan, findings = make_scan(BUILTIN_SEED, config)
     write_image(scan, tmp_path / "scan.mhd", config.format)
-    done = run("model=builtin", f"input={tmp_path / 'scan.mhd'}", f"out={tmp_path / 'p'}")
-    assert done.returncode == 0, done.stderr
-    best = rows_of(tmp_path / "p")[:5]
+    code, _, err = command("model=builtin", f"input={tmp_path / 'scan.mhd'}", "out=p")
+    assert code == 0, err
+    best = rows_of(Path("p"))[:5]
     world_mm = np.array([[float(row[f"coord{axis}"]) for axis in "XYZ"] for row in best])
     large = [f for f in findings if not f.excluded and f.diameter_mm > 8]
     assert len(large) >= 2
@@ -567,16 +573,16 @@ def test_the_builtin_model_finds_the_larger_nodules_of_a_phantom_right_after_ins
         assert away_mm.min() < lesion.diameter_mm / 2
 
 
-def test_the_builtin_model_ranks_the_nodule_of_a_real_scan_first(shared, tmp_path):
+def test_the_builtin_model_ranks_the_nodule_of_a_real_scan_first(shared, command, tmp_path):
     data = shared / "data"
     (tmp_path / "scan").mkdir()
     for file in (data / "LIDC-IDRI-0314").glob("*.dcm"):
         whole = data / "LIDC-IDRI-0314-repair" / file.name
         os.symlink(whole if whole.exists() else file, tmp_path / "scan" / file.name)
-    done = run("model=builtin", f"input={tmp_path / 'scan'}", f"out={tmp_path / 'p'}")
-    assert done.returncode == 0, done.stderr
+    code, _, err = command("model=builtin", f"input={tmp_path / 'scan'}", "out=p")
+    assert code == 0, err
     (nodule,) = csv.DictReader((data / "annotations.csv").read_text().splitlines())
-    best = rows_of(tmp_path / "p")[0]
+    best = rows_of(Path("p"))[0]
     away_mm = [float(best[f"coord{axis}"]) - float(nodule[f"coord{axis}"]) for axis in "XYZ"]
     assert np.linalg.norm(away_mm) < float(nodule["diameter_mm"]) / 2
 
