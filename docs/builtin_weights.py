@@ -2,8 +2,8 @@
 
     phantoms ──train──▶ best.pt ──held-out phantoms──▶ nodule_det/ensemble/builtin/
 
-It runs the ordinary commands with fixed seeds, and resumes what is there.  On a GPU it takes
-minutes, on one CPU core about two hours.  ``docs/builtin-model.md`` is the model card.
+It runs the ordinary commands with fixed seeds, and resumes what is there.
+``docs/builtin-model.md`` is the model card.
 """
 
 from __future__ import annotations
