@@ -51,7 +51,7 @@ MAY_IMPORT = {
     "data.layouts": "arrays config data.readers data.scan errors geometry progress tables "
     "untrusted",
     "data.preprocess": "arrays config data.scan errors geometry",
-    "data.phantom": "arrays config cpus data.scan errors files geometry progress tables",
+    "data.phantom": "arrays config cpus data.scan errors files geometry progress tables untrusted",
     "data.verify": "cli config data.store errors",
     "data.names": "cli config errors tables",
     "data.ingest": "config cpus data.layouts data.preprocess data.readers data.scan data.store "

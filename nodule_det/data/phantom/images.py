@@ -55,7 +55,7 @@ def write_image(scan: Scan, path: Path, file_format: FileFormat) -> None:
         except RuntimeError as error:  # all that SimpleITK raises
             raise LayoutError(
                 f"{path} cannot be written ({str(error).strip().splitlines()[-1]}); "
-                "free space or rights there, or give another folder"
+                "free space there, ask for the right to write, or use another folder"
             ) from error
         for part in sorted(hidden.iterdir(), key=lambda part: part.name == path.name):
             _flush(part)

@@ -112,8 +112,8 @@ def _place_findings(
         if not try_all(draw_nodule(rng, config.shapes) for _ in range(REDRAWS)):
             raise ConfigError(
                 f"phantom.size_vox={config.size_vox} with "
-                f"phantom.nodules_per_scan={config.nodules_per_scan}: there is no room for "
-                f"{n_nodules} nodules in one of the scans; ask for fewer, or for more voxels"
+                f"phantom.nodules_per_scan={config.nodules_per_scan}: {n_nodules} "
+                "nodules do not fit into one of the scans; ask for fewer, or for more voxels"
             )
     for nodule in draw_excluded(rng):  # their number does not matter
         try_all(iter([nodule]))

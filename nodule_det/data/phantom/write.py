@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,10 @@ from nodule_det.errors import LayoutError
 from nodule_det.files import write_json, write_text
 from nodule_det.progress import Progress
 from nodule_det.tables import ANNOTATION_COLUMNS, write_table
+from nodule_det.untrusted import read_object, read_text
 
 SETTINGS_FILE, FINDINGS_FOLDER = "phantom.json", "findings"
+MAX_SETTINGS_BYTES, MAX_FINDINGS_BYTES = 2**16, 2**22
 NODULE_COLUMNS = ("texture", "attachment", "spiculation", "calcified")
 EXCLUDED_COLUMNS = ("kind",)
 """The phantom's additional columns, after LUNA16's five."""
@@ -56,13 +59,27 @@ def write_dataset(folder: Path, config: PhantomConfig, workers: int = 0) -> None
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _claim(folder, config)
+        with _damage_named(folder):
+            _claim(folder, config)
         _make_missing(folder, config, workers or available_cpus())
-        _write_tables(folder, config)
+        with _damage_named(folder):
+            _write_tables(folder, config)
     except OSError as error:
         raise LayoutError(
-            f"{error.filename or folder} cannot be written ({error.strerror or error}); "
-            "free space or rights there, or give another folder"
+            f"{error.filename or folder} cannot be written ({error.strerror or error}); free space "
+            "there, ask for the right to write, or use another folder"
+        ) from error
+
+
+@contextmanager
+def _damage_named(folder: Path) -> Iterator[None]:
+    """Refuse a damaged file of an earlier call in one line."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError) as error:
+        raise LayoutError(
+            f"{folder} has a damaged {SETTINGS_FILE} or file in {FINDINGS_FOLDER}/ ({error}); "
+            "delete the folder, and the same command makes the same scans again"
         ) from error
 
 
@@ -71,7 +88,7 @@ def _claim(folder: Path, config: PhantomConfig) -> None:
     path = folder / SETTINGS_FILE
     asked = _settings(config)
     if path.exists():
-        there = json.loads(path.read_text(encoding="utf-8"))
+        there = read_object(path, MAX_SETTINGS_BYTES)
         for name, value in asked.items():
             if name != "n_scans" and there.get(name, FIRST.get(name)) != value:
                 raise LayoutError(
@@ -82,12 +99,12 @@ def _claim(folder: Path, config: PhantomConfig) -> None:
         if there["n_scans"] > config.n_scans:
             raise LayoutError(
                 f"{folder} holds {there['n_scans']} phantom scans, more than "
-                f"phantom.n_scans={config.n_scans}; ask for at least as many or give another folder"
+                f"phantom.n_scans={config.n_scans}; ask for at least as many, or use another folder"
             )
     elif any(folder.iterdir()):
         raise LayoutError(
-            f"{folder} is not empty and has no {SETTINGS_FILE}: it is no phantom data set; "
-            "give another folder"
+            f"{folder} is not empty and has no {SETTINGS_FILE}, so it is not a phantom data set; "
+            "use another folder"
         )
     write_json(path, asked)
 
@@ -160,6 +177,13 @@ def _findings_path(folder: Path, uid: str) -> Path:
     return folder / FINDINGS_FOLDER / f"{uid}.json"
 
 
+def _read_findings(path: Path) -> list[dict[str, Any]]:
+    findings = json.loads(read_text(path, MAX_FINDINGS_BYTES))
+    if not isinstance(findings, list):
+        raise TypeError(f"{path.name} does not hold a list")
+    return findings
+
+
 def _as_dict(finding: Finding) -> dict[str, Any]:
     return {
         "center_mm": list(finding.center_mm),
@@ -177,7 +201,7 @@ def _write_tables(folder: Path, config: PhantomConfig) -> None:
     shaped = config.shapes is not PhantomShapes.ball
     nodule_columns = (*NODULE_COLUMNS, *SHAPE_COLUMNS) if shaped else NODULE_COLUMNS
     for uid in uids:
-        for finding in json.loads(_findings_path(folder, uid).read_text(encoding="utf-8")):
+        for finding in _read_findings(_findings_path(folder, uid)):
             more = EXCLUDED_COLUMNS if finding["excluded"] else nodule_columns
             row = [uid, *finding["center_mm"], finding["diameter_mm"]]
             row += [finding["attributes"][name] for name in more]

@@ -178,6 +178,23 @@ def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path):
     assert list(contents(tmp_path)) == ["thesis.tex"]
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"n_scans": null}'])
+def test_damaged_settings_are_refused_by_name(tmp_path, text):
+    write_dataset(tmp_path, config(1), workers=1)
+    (tmp_path / "phantom.json").write_text(text)
+    with pytest.raises(LayoutError, match=r"phantom.json"):
+        write_dataset(tmp_path, config(1), workers=1)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[3]", '[{"excluded": true}]'])
+def test_a_damaged_file_of_findings_is_refused_by_name(tmp_path, text):
+    write_dataset(tmp_path, config(1), workers=1)
+    (path,) = (tmp_path / "findings").iterdir()
+    path.write_text(text)
+    with pytest.raises(LayoutError, match=r"has a damaged phantom\.json or file in findings/"):
+        write_dataset(tmp_path, config(1), workers=1)
+
+
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(LayoutError, match=r"file/phantom cannot be written .*another folder"):
