@@ -125,8 +125,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         ) from None
     except UNREADABLE as error:
         raise CheckpointError(
-            f"checkpoint {path} cannot be read ({_first_line(error)}); the file is damaged or not "
-            "a checkpoint: use another one of the run"
+            f"checkpoint {path} cannot be read ({_first_line(error, path)}); the file is damaged "
+            "or not a checkpoint: use another one of the run"
         ) from error
     try:
         return _understood(content, path)
@@ -138,8 +138,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
         ) from error
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)[:120]
+def _first_line(error: Exception, path: Path | None = None) -> str:
+    line = next(iter(str(error).splitlines()), type(error).__name__)
+    return line.removeprefix(f"{path} cannot be read: ")[:120]
 
 
 def _understood(content: Any, path: Path) -> Checkpoint:

@@ -138,7 +138,9 @@ def test_a_disk_that_is_full_keeps_the_old_checkpoint(saved, small_disk):
 
 def test_a_fifo_is_refused_without_waiting(tmp_path):
     os.mkfifo(tmp_path / "best.pt")
-    with pytest.raises(CheckpointError, match=r"best\.pt cannot be read .*not a regular file"):
+    with pytest.raises(
+        CheckpointError, match=r"best\.pt cannot be read \(it is not a regular file\)"
+    ):
         load_checkpoint(tmp_path / "best.pt")
 
 

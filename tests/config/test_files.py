@@ -15,7 +15,7 @@ def test_every_command_has_its_yaml_file():
 
 
 def test_groups_are_read_from_the_yaml_of_a_command():
-    assert groups("train") == {"experiment": ["demo", "luna16", "luna16_16gb"]}
+    assert groups("train") == {"experiment": ["builtin", "demo", "luna16", "luna16_16gb"]}
     assert {"local", "pbs", "slurm"} <= set(groups("hpo")["dispatcher"])
     assert groups("evaluate") == {}
     assert groups("hpo status") == {}

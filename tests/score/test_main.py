@@ -15,7 +15,7 @@ def test_a_model_that_is_missing_ends_in_one_line(tmp_path, three_folds):
     assert done.returncode == 1
     assert done.stderr == (
         f"error: model={tmp_path / 'm'} is not a model folder: it has no model.json; crossval "
-        "writes one, as model/\n"
+        "writes one to model/\n"
     )
     assert not (tmp_path / "r").exists()
 

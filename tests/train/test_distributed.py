@@ -103,14 +103,15 @@ def test_a_killed_second_process_fails_the_run_which_can_be_resumed(store, tmp_p
     process = start(store, *words, program=(*TORCHRUN, "-m", "nodule_det.train"))
     wait_for(process, folder.metrics, '"kind": "validation"')
     os.kill(process_of_rank(1, process.pid), signal.SIGKILL)
-    code, _, err = ended(process)
+    code, _, _ = ended(process)
     assert code == 1
     result = RunResult.from_json(folder.result.read_text())
     assert (result.status, result.reason) == (RunStatus.FAILED, "error")
     assert result.message.startswith(
         "another process of this run ended without reporting why (killed"
     )
-    assert f"error: {result.message}" in err
+    # torchrun may end process 0 before it prints the error, so look in its log
+    assert result.message in folder.log.read_text()
     steps = torch.load(folder.checkpoint_last, weights_only=True)["meta"]["step"]
     assert 6 <= steps < 400 * 6
 

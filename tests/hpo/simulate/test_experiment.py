@@ -49,7 +49,7 @@ def test_a_folder_accepts_more_repetitions_but_not_longer_studies(tmp_path):
     experiment.check_settings(SimulateConfig(jobs=6, repetitions=1), path)
     before = path.read_bytes()
     experiment.check_settings(SimulateConfig(jobs=6, repetitions=9, workers=[2]), path)
-    with pytest.raises(ConfigError, match=r"with jobs=6, and this command has jobs=7"):
+    with pytest.raises(ConfigError, match=r"has studies with jobs=6 but jobs=7 was requested"):
         experiment.check_settings(SimulateConfig(jobs=7, repetitions=1), path)
     assert path.read_bytes() == before
 
