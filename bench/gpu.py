@@ -40,6 +40,8 @@ import torch
 from feed import FileScan, make_scans, monai
 from torch.utils.flop_counter import FlopCounterMode
 
+from nodule_det import __version__
+from nodule_det.checkpoint import Meta
 from nodule_det.config.train import (
     AugmentConfig,
     LimitConfig,
@@ -315,7 +317,7 @@ def trainer_of(bench: Bench, config: TrainConfig, feed: Feed) -> Trainer:
     model = channels_last(build_model(config.model).to(bench.device))
     return Trainer(
         config=config,
-        meta=None,  # type: ignore[arg-type]
+        meta=Meta(config.model, spacing_mm=1.0, margin_mm=12.0, version=__version__),
         model=model,
         optimizer=make_optimizer(model, config.optim, bench.device),
         scaler=torch.amp.GradScaler(bench.device.type, enabled=bench.dtype is torch.float16),
