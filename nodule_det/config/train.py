@@ -248,7 +248,7 @@ class ValidationConfig:
     bootstrap: int = 1000
     """Number of resamples of the cases for the 95% CI and the standard error."""
 
-    slab_gb: float = 1.5
+    slab_gb: float = 1.0
     """CPU memory for the slab of a scan that is computed at once, never more than a quarter of
     the memory that the job may use.  A GPU uses half of its free memory."""
 

@@ -74,6 +74,9 @@ class NumpyCutter:
                 yield ahead.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
+            # Mapped pages count as memory of the process, also while scans are validated.
+            self._volume.cache_clear()
+            self._labels.cache_clear()
 
     def _cut_step(self, step: int, rows: Callable[[int], Samples]) -> Batch:
         return self.cut(rows(step))
