@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -28,7 +27,7 @@ from nodule_det.data.phantom.lungs import Lungs
 from nodule_det.data.phantom.nodules import Placed, paint, place
 from nodule_det.data.phantom.statistics import draw_nodule
 from nodule_det.data.store import StoredScan, open_store
-from nodule_det.ensemble.folder import BUILTIN, read_model
+from nodule_det.ensemble.folder import named_model
 from nodule_det.ensemble.members import load_ensemble
 
 BLUR_VOX, GRAIN_VOX = 0.6, 0.7
@@ -92,11 +91,8 @@ def main(words: list[str]) -> None:
     copies, per_copy = int(given.get("copies", 6)), int(given.get("per_copy", 10))
     seed = int(given.get("seed", 0))
     model = given.get("model", "builtin")
-    files = (
-        read_model(BUILTIN if model == "builtin" else Path(model)).members
-        if not model.endswith(".pt")
-        else (Path(model),)
-    )
+    named = named_model("", [model]) if model.endswith(".pt") else named_model(model, [])
+    files = named.members
     ensemble = load_ensemble(files, torch.device("cpu"), torch.float32)
     case, world, diameter, found = [], [], [], []
     for copy in range(copies):

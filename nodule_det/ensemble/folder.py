@@ -75,7 +75,7 @@ def write_model(model: Model) -> None:
                 shutil.copyfile(source, temporary)
         except FileNotFoundError:
             raise CheckpointError(f"checkpoint {source} does not exist") from None
-        members.append({"file": copy.name, "sha256": _digest(copy)})
+        members.append({"file": copy.name, "sha256": digest(copy)})
     for stray in model.path.glob("member*.pt"):
         if stray.name not in {m["file"] for m in members}:
             stray.unlink()
@@ -110,9 +110,24 @@ def add_figures(path: Path, name: str, figures: Mapping[str, Any]) -> None:
     write_sealed(path / MODEL, content)
 
 
-def model_folder(name: str) -> Path:
-    """Return the folder of ``model=NAME``: ``builtin`` is the one that comes with the package."""
-    return BUILTIN if name == "builtin" else Path(name)
+def named_model(model: str, checkpoints: Sequence[str]) -> Model:
+    """Return what the settings ``model`` and ``checkpoint`` name.
+
+    Args:
+        model: A model folder, ``builtin`` for the one that comes with the package, or empty.
+        checkpoints: Instead of it, checkpoints: a model without figures.
+
+    Raises:
+        CheckpointError: If the folder is not a model, or a file of it is missing or damaged.
+    """
+    if model:
+        return read_model(BUILTIN if model == "builtin" else Path(model))
+    return Model(path=Path(), members=tuple(map(Path, checkpoints)))
+
+
+def members_digest(members: Sequence[Path]) -> str:
+    """Return a text that changes with any byte of the members, for records of what was made."""
+    return "+".join(f"sha256:{digest(member)[:16]}" for member in members)
 
 
 def read_model(path: Path) -> Model:
@@ -169,7 +184,7 @@ def _member(folder: Path, member: Any) -> Path:
         raise CheckpointError(
             f"model={folder} lacks its member {printable(name, 200)}; copy the folder again"
         )
-    if _digest(path) != expected:
+    if digest(path) != expected:
         raise CheckpointError(
             f"{path} differs from the SHA-256 in {MODEL}: it is damaged or was replaced; copy the "
             "model folder again"
@@ -211,6 +226,7 @@ def _count(value: Any) -> int:
     return value
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file, in hex."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 def main(config: ExportConfig) -> None:
     """Write the network, check it, and print where it is."""
     from nodule_det.checkpoint import load_model
-    from nodule_det.ensemble.folder import read_model
+    from nodule_det.ensemble.folder import named_model
 
     out = Path(config.out)
     if out.exists():
         raise ConfigError(f"out={config.out} exists already; delete it, or use another out=")
     if not out.parent.is_dir():
         raise ConfigError(f"out={config.out} is in a folder that does not exist; create it first")
-    paths = read_model(Path(config.model)).members if config.model else config.checkpoints
-    members = [load_model(Path(path), config.factory) for path in paths]
+    named = named_model(config.model, config.checkpoints)
+    members = [load_model(path, config.factory) for path in named.members]
     if config.format is Format.monai_bundle:
         _write_folder(members, out)
         print(

@@ -10,7 +10,6 @@ written at once (``folder.py``), so the same command resumes after any interrupt
 
 from __future__ import annotations
 
-import hashlib
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -29,7 +28,6 @@ if TYPE_CHECKING:  # torch and MONAI take seconds: they wait until the settings 
     from nodule_det.data.ingest.keys import Keys
     from nodule_det.data.scan import ScanEntry
     from nodule_det.ensemble.calibration import Calibration
-    from nodule_det.ensemble.folder import Model
     from nodule_det.origin import ScanRecord
     from nodule_det.predict.folder import MadeBy, Predictions
 
@@ -46,6 +44,7 @@ PRECISIONS = {
 @command("predict", PredictConfig)
 def main(config: PredictConfig) -> int:
     """Write the candidates of all scans; prints at the end which failed, and exits with 1 then."""
+    from nodule_det.ensemble.folder import named_model
     from nodule_det.origin import Origin, write_origin
     from nodule_det.predict.folder import Predictions
 
@@ -57,7 +56,7 @@ def main(config: PredictConfig) -> int:
         refuse_other_formats(scans, "sr=true" if config.sr else "seg=true")
     keys = open_keys(config)
     uids = [keys.scan(scan.series_uid) for scan in scans]
-    model = network(config)
+    model = named_model(config.model, config.checkpoints)
     config = replace(config, candidates=needed_candidates(config, model.calibration))
     predict, made_by, seen = predictor(config, model.members, keys)
     out = Predictions(Path(config.out), config.markups_max, score_columns(model.calibration))
@@ -234,19 +233,6 @@ def list_input(config: PredictConfig) -> list[ScanEntry]:
     return scans if masks is None else with_masks(scans, masks)
 
 
-def network(config: PredictConfig) -> Model:
-    """Return the model folder, or the checkpoints as a model without figures.
-
-    Raises:
-        CheckpointError: If the folder is not a model, or a member is missing or damaged.
-    """
-    from nodule_det.ensemble.folder import Model, model_folder, read_model
-
-    if config.model:
-        return read_model(model_folder(config.model))
-    return Model(path=Path(), members=tuple(map(Path, config.checkpoints)))
-
-
 def needed_candidates(config: PredictConfig, calibration: Calibration | None) -> CandidateConfig:
     """Return the settings of candidates, without those of ``max_fp_per_scan`` and beyond."""
     if calibration is None or not config.max_fp_per_scan:
@@ -284,6 +270,7 @@ def predictor(
     from nodule_det.data.blocks import grown, mostly
     from nodule_det.data.ingest.prepared import try_prepared
     from nodule_det.data.ingest.workers import Apart, Crew, Died, why_died
+    from nodule_det.ensemble.folder import members_digest
     from nodule_det.ensemble.members import load_ensemble
     from nodule_det.model import choose_device, choose_precision
 
@@ -316,7 +303,7 @@ def predictor(
         return find_candidates(region.probability, prepared.grid, config.candidates, search)
 
     made_by: MadeBy = {
-        "checkpoint": "+".join(map(_digest, members)),
+        "checkpoint": members_digest(members),
         "precision": PRECISIONS[str(dtype)].value,
         "markups_max": config.markups_max,
         "masks": config.masks is not None,
@@ -326,11 +313,6 @@ def predictor(
     if config.anonymise:
         made_by |= {"anonymise": True, "secret_id": keys.secret_id}
     return predict, made_by, ensemble.scans
-
-
-def _digest(checkpoint: Path) -> str:
-    with open(checkpoint, "rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"
 
 
 def in_one_line(series_uid: str, found: ScanCandidates, took: str) -> str:

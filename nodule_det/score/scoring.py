@@ -7,7 +7,6 @@ The folder looks like that of a training run, so evaluate, report and the driver
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -17,7 +16,7 @@ from nodule_det import analysis
 from nodule_det.candidates import ScanCandidates, find_candidates
 from nodule_det.config.score import ScoreConfig
 from nodule_det.data.store import Store, StoredScan, open_store
-from nodule_det.ensemble.folder import model_folder, read_model
+from nodule_det.ensemble.folder import members_digest, named_model
 from nodule_det.ensemble.members import Ensemble, load_ensemble
 from nodule_det.errors import CheckpointError, ConfigError, ExitCode
 from nodule_det.files import write_json
@@ -49,14 +48,13 @@ def score(config: ScoreConfig) -> int:
     stop = Stop(config.limits.wall_s, begun_s)
     store = open_store(config.store)
     scans = scored_scans(store, config)
-    paths = read_model(model_folder(config.model)).members if config.model else config.checkpoints
-    members = tuple(map(Path, paths))
+    members = named_model(config.model, config.checkpoints).members
     device = choose_device(config.device)
     dtype = choose_precision(config.precision, device)
     ensemble = load_ensemble(members, device, dtype, config.views)
     refuse_unfit(ensemble, store, config, [scan.series_uid for scan in scans])
     made_by = {
-        "members": "+".join(map(_digest, members)),
+        "members": members_digest(members),
         "precision": str(dtype),
         "views": config.views,
     } | {f"candidates.{name}": value for name, value in asdict(config.candidates).items()}
@@ -202,10 +200,3 @@ def _in_one_line(found: Validation, kind: str, folder: RunFolder) -> str:
 
 def _stamp(scan: StoredScan) -> str:
     return scan.checksums.get(scan.volume_file.name, "")
-
-
-def _digest(path: Path) -> str:
-    if not path.is_file():
-        raise CheckpointError(f"checkpoint {path} does not exist or is not a file")
-    with open(path, "rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()[:16]}"

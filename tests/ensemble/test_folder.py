@@ -1,11 +1,12 @@
 """A model folder is written completely, and refused if it has changed."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from nodule_det.ensemble.calibration import fit_calibration
-from nodule_det.ensemble.folder import Model, model_folder, read_model, write_model
+from nodule_det.ensemble.folder import Model, named_model, read_model, write_model
 from nodule_det.errors import CheckpointError, ConfigError
 from tests.analysis.froc_jobs import matched
 
@@ -46,7 +47,7 @@ def test_a_written_model_is_read_back(written):
 
 
 def test_the_builtin_model_is_whole_small_and_says_what_it_is():
-    model = read_model(model_folder("builtin"))
+    model = named_model("builtin", [])
     assert sum(path.stat().st_size for path in model.path.iterdir()) < 5_000_000
     assert model.calibration is not None
     assert "held-out phantoms" in model.figures["label"]
@@ -55,7 +56,15 @@ def test_the_builtin_model_is_whole_small_and_says_what_it_is():
 
 
 def test_any_other_name_of_a_model_is_a_folder(tmp_path):
-    assert model_folder(str(tmp_path / "builtin")) == tmp_path / "builtin"
+    with pytest.raises(CheckpointError, match="is not a model folder") as refused:
+        named_model(str(tmp_path / "builtin"), [])
+    assert str(tmp_path / "builtin") in str(refused.value)
+
+
+def test_checkpoints_are_a_model_without_figures():
+    model = named_model("", ["a.pt", "b.pt"])
+    assert model.members == (Path("a.pt"), Path("b.pt"))
+    assert (model.calibration, model.figures) == (None, {})
 
 
 def test_a_model_with_fewer_members_leaves_no_old_ones(written):

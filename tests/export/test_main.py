@@ -35,6 +35,12 @@ def test_a_model_folder_is_written_and_computes_the_same(checkpoint, tmp_path, c
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.ts", "best.pt", "model"]
 
 
+def test_the_builtin_model_can_be_exported(tmp_path, capsys):
+    out = tmp_path / "builtin.ts"
+    main.main(ExportConfig(model="builtin", format=Format.torchscript, out=str(out)))
+    assert re.match(rf"torchscript  {out}, at most \S+ off in probability", capsys.readouterr().out)
+
+
 def test_a_bundle_is_written_whole(checkpoint, tmp_path, capsys):
     out = tmp_path / "bundle"
     main.main(ExportConfig(checkpoint=str(checkpoint), format=Format.monai_bundle, out=str(out)))

@@ -26,7 +26,7 @@ from nodule_det.config.hpo import (
 from nodule_det.config.hpo_finish import FinishConfig
 from nodule_det.config.train import CandidateConfig, TrainConfig
 from nodule_det.crossval.folds import TrainingPlan, n_failed
-from nodule_det.ensemble.folder import read_model
+from nodule_det.ensemble.folder import digest, read_model
 from nodule_det.errors import StudyError
 from nodule_det.files import write_text
 from nodule_det.hpo.driver.open_study import has_study
@@ -85,11 +85,10 @@ def scoring_plan(
 
 def _name_of(model: Path) -> str:
     """Name a model by its weights."""
-    digest = hashlib.sha256()
+    whole = hashlib.sha256()
     for member in read_model(model).members:
-        with open(member, "rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:12]
+        whole.update(bytes.fromhex(digest(member)))
+    return whole.hexdigest()[:12]
 
 
 def figures_of(run: RunFolder, tests: Path) -> dict[str, Any]:
