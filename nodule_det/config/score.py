@@ -31,10 +31,14 @@ class ScoreConfig:
     """
 
     model: str = ""
-    """A model folder, as crossval and hpo finish write it."""
+    """A model folder, as crossval and hpo finish write it, or ``builtin``."""
 
     checkpoint: Any = ""
     """Instead of ``model``: a ``best.pt`` or ``last.pt`` of a training run, or a list of them."""
+
+    factory: str = ""
+    """The ``model.factory`` that the checkpoint was trained with, if any.  Importing it runs its
+    code, so it must be named here as well."""
 
     views: int = 1
     """Views of each scan whose probabilities are averaged: 1, its 8 mirrors, or all 48 symmetries

@@ -51,7 +51,7 @@ def score(config: ScoreConfig) -> int:
     members = named_model(config.model, config.checkpoints).members
     device = choose_device(config.device)
     dtype = choose_precision(config.precision, device)
-    ensemble = load_ensemble(members, device, dtype, config.views)
+    ensemble = load_ensemble(members, device, dtype, config.views, config.factory)
     refuse_unfit(ensemble, store, config, [scan.series_uid for scan in scans])
     made_by = {
         "members": members_digest(members),

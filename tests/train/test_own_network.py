@@ -13,11 +13,20 @@ import torch
 
 from nodule_det.checkpoint import load_checkpoint, load_model
 from nodule_det.config.files import saved_settings
-from nodule_det.config.train import LimitConfig, ModelConfig, TrainConfig, ValidationConfig
+from nodule_det.config.score import ScoreConfig
+from nodule_det.config.train import (
+    Device,
+    LimitConfig,
+    ModelConfig,
+    Precision,
+    TrainConfig,
+    ValidationConfig,
+)
 from nodule_det.errors import CheckpointError, ConfigError, ExitCode
 from nodule_det.hpo.study.study import read_study
 from nodule_det.hpo.study.trial import TrialState
 from nodule_det.runs import RunFolder, RunStatus
+from nodule_det.score.scoring import score
 from nodule_det.train.run import run
 from nodule_det.train.run_folder import earlier_result
 from tests.train.tiny_run import WORDS, ended, same_bits, start, tiny
@@ -95,6 +104,17 @@ def test_a_checkpoint_imports_no_code_that_the_user_did_not_name(trained, tmp_pa
     model, meta = load_model(trained.checkpoint_best, "monai.networks.nets.DynUNet")
     assert meta.model.kwargs == NETWORKS["DynUNet"]
     assert not model.training
+
+
+def test_a_network_of_ones_own_is_scored_if_its_factory_is_named(trained, store, tmp_path):
+    config = ScoreConfig(
+        checkpoint=str(trained.checkpoint_best), store=str(store), fold=0, bootstrap=100,
+        run_dir=str(tmp_path / "scored"), device=Device.cpu, precision=Precision.fp32,
+    )  # fmt: skip
+    with pytest.raises(CheckpointError, match=r"needs model\.factory=monai\.networks\.nets\.DynU"):
+        score(config)
+    named = replace(config, factory="monai.networks.nets.DynUNet")
+    assert score(named) == ExitCode.COMPLETE
 
 
 @pytest.mark.parametrize(

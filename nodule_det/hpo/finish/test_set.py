@@ -67,6 +67,7 @@ def scoring_plan(
         f"store={train.store}",
         f"device={train.device.value}",
         f"precision={train.precision.value}",
+        *([f"factory={config.factory}"] if config.factory else []),
         *overrides(train.candidates, CandidateConfig(), "candidates."),
     ]
     plan = HpoConfig(

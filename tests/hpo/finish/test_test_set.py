@@ -38,6 +38,14 @@ def test_the_same_weights_are_tested_in_the_same_folder_and_others_in_another(mo
     assert one.study.command[1:4] == ["-m", "nodule_det.score", f"model={tmp_path / 'model'}"]
 
 
+def test_a_network_of_ones_own_is_tested_with_its_factory(model, tmp_path):
+    config = FinishConfig(study="s", factory="mine.net")
+    plan = scoring_plan(config, tmp_path, model(1), TrainConfig())
+    assert "factory=mine.net" in plan.study.command
+    plain = scoring_plan(CONFIG, tmp_path, model(1), TrainConfig())
+    assert not any(word.startswith("factory") for word in plain.study.command)
+
+
 def test_the_label_says_how_many_models_were_tested(model, tmp_path):
     run = RunFolder(tmp_path)
     run.froc.write_text(json.dumps({"pauc": 0.5}))
