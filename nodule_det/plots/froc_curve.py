@@ -8,7 +8,6 @@ Drawn without pyplot, so nothing depends on a display or on what was drawn befor
 
 from __future__ import annotations
 
-import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from nodule_det.analysis import Froc
 from nodule_det.arrays import FloatArray
 from nodule_det.errors import ConfigError
 from nodule_det.files import replacing
-from nodule_det.plots.style import BLUE, ORANGE
+from nodule_det.plots.style import BLUE, ORANGE, as_svg
 
 CURVE, AREA = BLUE, ORANGE
 """The curve is a line and the area a pale background, so the figure also works in grey."""
@@ -83,16 +82,13 @@ class CurveSvg:
 
 def curve_svg(froc: Froc) -> CurveSvg:
     """Draw the first panel, with the log2 axis, for an HTML page."""
-    out = io.StringIO()
     figure = draw_curve(froc, panels=1)
-    with rc_context(STYLE):
-        figure.savefig(out, format="svg", metadata=NO_DATE[".svg"])
-    text = out.getvalue()
+    svg = as_svg(figure, "froc")  # settles the layout
     area = figure.axes[0].get_position()
     width, height = 72 * figure.get_size_inches()  # an SVG of Matplotlib has 72 units an inch
     box = (area.x0 * width, (1 - area.y1) * height, area.width * width, area.height * height)
     return CurveSvg(
-        text[text.index("<svg") :],
+        svg,
         tuple(round(float(v), 3) for v in box),  # type: ignore[arg-type]
         (FIRST_LOG, FURTHEST),
     )
