@@ -8,25 +8,10 @@ from nodule_det.config.hpo import Direction
 from nodule_det.hpo.report.figures import draw_best, draw_states, draw_workers
 from nodule_det.hpo.report.history import Doing, Ended, Span
 from nodule_det.hpo.report.space_figures import draw_parallel
-from nodule_det.hpo.space.parsing import parse_space
 from nodule_det.hpo.study.objective import PAUC, Objective
 from nodule_det.hpo.study.study import Header, Study
-from nodule_det.hpo.study.trial import Reason, Trial, TrialState
 from nodule_det.plots.style import as_svg, save_png
-
-SPACE = parse_space(
-    {
-        "parameters": {
-            "model.filters": {"kind": "int", "low": 4, "high": 32, "step": 2},
-            "optim.lr": {"kind": "float", "low": 1e-8, "high": 1e-2, "log": True},
-            "loss.lr": {"kind": "bool"},
-        }
-    }
-)
-PARAMS = {"model.filters": 16, "optim.lr": 1e-5, "loss.lr": True}
-GOOD = Trial(number=1, params=PARAMS, state=TrialState.COMPLETE, value=0.5, value_se=0.05)
-BETTER = replace(GOOD, number=2, value=0.6)
-FAILED = Trial(number=3, params=PARAMS, state=TrialState.FAILED, reason=Reason.DIVERGED)
+from tests.hpo.report.small_study import BETTER, FAILED, GOOD, SPACE
 
 
 def words(figure):
