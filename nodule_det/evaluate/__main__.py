@@ -6,18 +6,22 @@ CSV files ──read_job()──▶ Job ──evaluate()──▶ froc.json, fro
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nodule_det.cli import command
 from nodule_det.config.evaluate import EvaluateConfig
-from nodule_det.evaluate.reading import read_job
-from nodule_det.evaluate.sections import Evaluated, evaluate
 from nodule_det.files import write_json
-from nodule_det.tables import write_table
+
+if TYPE_CHECKING:
+    from nodule_det.evaluate.sections import Evaluated
 
 
 @command("evaluate", EvaluateConfig)
 def main(config: EvaluateConfig) -> None:
     """Evaluate, write the files, and print the figures."""
+    from nodule_det.evaluate.reading import read_job
+    from nodule_det.evaluate.sections import evaluate
+
     job = read_job(
         Path(config.candidates),
         Path(config.annotations),
@@ -35,6 +39,7 @@ def main(config: EvaluateConfig) -> None:
 def write(out: Path, done: Evaluated) -> None:
     """Write the record, the points of the curve, and its pictures."""
     from nodule_det.plots.froc_curve import save_curve
+    from nodule_det.tables import write_table
 
     out.mkdir(parents=True, exist_ok=True)
     froc = done.froc
