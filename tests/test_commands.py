@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,23 @@ def test_the_name_of_a_command_leads_to_its_module(name):
     main = load(name)
     assert isinstance(main, Command)
     assert main.name == name
+
+
+SAID = {"predict": "markups_max (20)", "score": "run_dir (scored)"}
+"""A setting with its default that the help of a command shows."""
+
+
+# the blob detector needs SciPy, and is one module with its command
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "baseline"])
+def test_the_help_of_a_command_does_not_wait_for_torch(name):
+    code = (
+        "import sys; from nodule_det.commands import load; sys.argv = ['x', '--help']\n"
+        f"try: load({name!r})()\n"
+        "finally: assert not {'torch', 'monai', 'scipy'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert SAID.get(name, "Settings (default):") in done.stdout
 
 
 @pytest.mark.parametrize(

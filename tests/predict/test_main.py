@@ -200,17 +200,6 @@ def test_a_single_file_leaves_with_0_and_the_limit_is_said(folder, command):
     assert " discarded: over candidates.max_per_scan)" in out
 
 
-def test_the_help_does_not_wait_for_torch():
-    code = (
-        "import sys; sys.argv = ['predict', '--help']; import nodule_det.predict.__main__ as p\n"
-        "try: p.main()\n"
-        "finally: assert not {'torch', 'monai', 'scipy'} & set(sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "markups_max (20)" in done.stdout
-
-
 def test_settings_that_are_not_given_are_asked_for(command):
     code, _, err = command("input=x")
     assert code == ConfigError.exit_code

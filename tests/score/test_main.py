@@ -18,14 +18,3 @@ def test_a_model_that_is_missing_ends_in_one_line(tmp_path, three_folds):
         "writes one to model/\n"
     )
     assert not (tmp_path / "r").exists()
-
-
-def test_the_help_does_not_wait_for_torch():
-    code = (
-        "import sys; sys.argv = ['score', '--help']; import nodule_det.score.__main__ as p\n"
-        "try: p.main()\n"
-        "finally: assert not {'torch', 'monai', 'scipy'} & set(sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "run_dir (scored)" in done.stdout
