@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, Generic, TypeVar
@@ -180,6 +181,7 @@ def _start(task: Callable[[Item], Any], item: Item, crew: Crew) -> _Worker[Item]
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(task, theirs, crew.silent), daemon=True)
+    resource_tracker.ensure_running()  # starting it lifts the block on Ctrl-C, so it comes first
     with _interrupts_held_back():
         process.start()
     theirs.close()

@@ -144,3 +144,27 @@ def test_a_worker_whose_parent_was_killed_leaves_after_its_item(tmp_path):
     errors = parent.communicate(timeout=20)[1]
     until(lambda: not is_alive(int((tmp_path / "a").read_text())))
     assert b"Traceback" not in errors
+
+
+INTERRUPTED = """
+import sys
+sys.path.insert(0, {here!r})
+from nodule_det.data.ingest.workers import Crew, spread
+import test_workers
+if __name__ == "__main__":
+    print([deaf for _, deaf in spread(test_workers.is_deaf_to_ctrl_c, [1, 2, 3, 4], Crew(2))])
+"""
+
+
+def is_deaf_to_ctrl_c(_):
+    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def test_no_worker_hears_ctrl_c_not_even_the_first(tmp_path):
+    """The first process of an interpreter also starts Python's resource tracker."""
+    script = tmp_path / "parent.py"
+    script.write_text(INTERRUPTED.format(here=str(Path(__file__).parent)))
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == "[True, True, True, True]\n"
