@@ -12,14 +12,16 @@ import sys
 from pathlib import Path
 
 from nodule_det import analysis
+from nodule_det.checkpoint import load_checkpoint
 from nodule_det.config.data import PhantomConfig, PhantomScanners, PhantomShapes
+from nodule_det.data.phantom.make import series_uid
 from nodule_det.data.phantom.write import write_dataset
 from nodule_det.demo import call
 from nodule_det.ensemble.calibration import fit_calibration, thresholds
 from nodule_det.ensemble.folder import BUILTIN, Model, write_model
 from nodule_det.evaluate.reading import read_job
 from nodule_det.froc import match
-from nodule_det.origin import UNKNOWN, read_origin
+from nodule_det.origin import ScanRecord
 from nodule_det.runs import RunFolder
 
 SIZE = [192, 320, 320]
@@ -53,6 +55,7 @@ def main(folder: Path) -> None:
 
 def publish(folder: Path, run: RunFolder) -> None:
     """Evaluate the best network of a run on held-out phantoms, and write it into the package."""
+    seen = scans_seen(run.checkpoint_best)
     held_out = folder / "held-out"
     write_dataset(held_out, HELD_OUT)
     predictions = folder / "predictions"
@@ -70,7 +73,6 @@ def publish(folder: Path, run: RunFolder) -> None:
     )
     matched = match(job.cases, job.lesions, job.candidates, job.excluded)
     froc = analysis.analyse(matched)
-    origin = read_origin(run.candidates)
     write_model(
         Model(
             path=BUILTIN,
@@ -85,11 +87,29 @@ def publish(folder: Path, run: RunFolder) -> None:
             },
             settings=dict(word.split("=", 1) for word in TRAINING) | {"experiment": "builtin"},
             data=f"phantom, seeds {1_000_000} to {1_000_079}",
-            scans=UNKNOWN if origin is None else origin.scans,
+            scans=seen,
             licence=LICENCE,
         )
     )
     print(f"{BUILTIN}: pAUC {froc.pauc:.3f}, CPM {froc.cpm:.3f} on held-out phantoms")
+
+
+def scans_seen(checkpoint: Path) -> ScanRecord:
+    """Return the phantoms that a network has seen, so that ``predict model=builtin`` warns of them.
+
+    Raises:
+        SystemExit: If the checkpoint does not list them, or lists a held-out phantom.
+    """
+    seen = load_checkpoint(checkpoint).meta.scans
+    if not seen.known:
+        raise SystemExit(
+            f"{checkpoint} does not list the scans that it was trained on: it is of an earlier "
+            "version; delete its run folder and train again"
+        )
+    held_out = [series_uid(HELD_OUT.seed + i, HELD_OUT) for i in range(HELD_OUT.n_scans)]
+    if n := seen.n_trained(held_out) + seen.n_selected(held_out):
+        raise SystemExit(f"{checkpoint} has seen {n} of the held-out phantoms; train again")
+    return seen
 
 
 if __name__ == "__main__":
