@@ -224,6 +224,21 @@ class RunFolder:
         return self.path / "findings.png"
 
     @property
+    def archive(self) -> Path:
+        """Logs, tables and figures of a finished trial, packed."""
+        return self.path / "files.zip"
+
+    @property
+    def tables_and_figures(self) -> tuple[Path, ...]:
+        """The small files that only people and reports read: all but result, metrics, weights."""
+        return (
+            *(self.config, self.command, self.environment, self.log, self.forecast),
+            *(self.candidates, self.candidates.with_suffix(".origin.json")),
+            *(self.annotations, self.excluded, self.scans, self.froc),
+            *(self.curve_figure, self.training_figure, self.findings_figure),
+        )
+
+    @property
     def test(self) -> RunFolder:
         """Tables and figures of the test fold, with the same names as those of the validation."""
         return RunFolder(self.path / "test")

@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "untrusted": "",
     "files": "untrusted",
     "runs": "untrusted",
+    "packing": "errors files runs untrusted",
     "origin": "errors files untrusted",
     "progress": "",
     "locking": "errors progress untrusted",
@@ -74,13 +75,14 @@ MAY_IMPORT = {
     "score": "analysis candidates cli config data.store ensemble errors files model origin "
     "predict progress runs train",
     "report": "arrays analysis cli config data.readers data.scan data.store errors evaluate files "
-    "froc geometry plots.froc_curve plots.style progress runs tables untrusted "
-    "origin",
+    "froc geometry packing plots.froc_curve plots.style progress runs tables "
+    "untrusted origin",
     "demo": "cli config errors files runs tables",
     "hpo.space": "arrays config errors untrusted",
     "hpo.study": "config errors files hpo.space locking progress untrusted",
     "hpo.dispatch": "config errors",
-    "hpo.training": "cli config errors files hpo.dispatch hpo.space hpo.study runs untrusted",
+    "hpo.training": "cli config errors files hpo.dispatch hpo.space hpo.study packing runs "
+    "untrusted",
     "hpo.model": "arrays config files hpo.space hpo.study untrusted",
     "hpo.strategy": "arrays config hpo.model hpo.space hpo.study",
     "hpo.view": "hpo.model hpo.space hpo.study progress untrusted",
@@ -101,7 +103,7 @@ MAY_IMPORT = {
     "hpo.add": "cli config errors hpo.space hpo.study untrusted",
     "hpo.cancel": "cli config errors hpo.dispatch hpo.study locking",
     "hpo.export": "cli config errors files hpo.space hpo.study untrusted",
-    "hpo.show": "cli config errors hpo.model hpo.study hpo.training hpo.view untrusted",
+    "hpo.show": "cli config errors hpo.model hpo.study hpo.training hpo.view packing untrusted",
     "hpo.status": "cli config hpo.model hpo.study hpo.view locking",
 }
 

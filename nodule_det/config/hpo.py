@@ -264,11 +264,15 @@ MAX_KEPT = 1_000_000
 
 @dataclass(kw_only=True)
 class KeepConfig:
-    """Which checkpoints of finished trials are kept."""
+    """Which files of finished trials are kept."""
 
     best: int = 10
     """Number of trials, those with the best values, whose best.pt is kept.  It is removed from all
     others.  last.pt is removed once its trial has finished."""
+
+    pack: bool = True
+    """Pack the logs, tables and figures of a finished trial into one file, files.zip, because file
+    systems limit the number of files."""
 
     def __post_init__(self) -> None:
         require_range("keep.best", self.best, 0, MAX_KEPT)

@@ -41,7 +41,7 @@ class PruneConfig:
     """Remove and pack the files.  false only reports the space that would be freed."""
 
     keep_best: int = 10
-    """Number of trials, those with the best values, that are left unchanged."""
+    """Number of trials, those with the best values, whose best.pt is kept."""
 
     pack: bool = True
     """Pack the remaining small files of a finished trial (logs, tables, figures) into files.zip."""

@@ -142,7 +142,7 @@ def training_plan(
             stop=jobs.stop,
             dry_run=jobs.dry_run,
             acquisition=AcquisitionConfig(strategy=Strategy.random),
-            keep=KeepConfig(best=MAX_KEPT),  # every network is a member, not only the best
+            keep=KeepConfig(best=MAX_KEPT, pack=False),  # every training is used, not only the best
             dispatcher=jobs.dispatcher,
             retries=jobs.retries,
             forecast=ForecastConfig(refuse=False),  # a fold cannot be replaced by a cheaper one

@@ -61,15 +61,17 @@ def printable_line(line: str) -> str:
 
 def _script(folder: StudyFolder, trial: Trial) -> list[str]:
     """Read the script of the last attempt, whose last line starts the training; [] if missing."""
-    from nodule_det.untrusted import read_text
+    from nodule_det.packing import read_packed
 
     if not trial.attempts:
         return []
-    path = folder.attempt(trial.number, trial.attempts[-1].number) / "job.sh"
+    here = folder.trial(trial.number)
+    script = folder.attempt(trial.number, trial.attempts[-1].number) / "job.sh"
     try:
-        text = read_text(path, MAX_SCRIPT_BYTES)
+        content = read_packed(here, str(script.relative_to(here)), MAX_SCRIPT_BYTES)
     except (FileNotFoundError, ValueError):
         return []
+    text = content.decode(errors="replace")
     return text.replace("\nexec ", "\n").rstrip("\n").split("\n")
 
 

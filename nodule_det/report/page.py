@@ -1,6 +1,6 @@
 """The report page: a detector's results and its scans -> one self-contained HTML file.
 
-run=, or CSV files ──read_source()──▶ Source ──match──▶ Froc, strata, findings
+run=, or CSV files ──open_source()──▶ Source ──match──▶ Froc, strata, findings
                                                ──page.html.j2──▶ report.html
 """
 
@@ -31,7 +31,7 @@ from nodule_det.plots.style import FALSE_POSITIVE, HIT, MISS
 from nodule_det.progress import track
 from nodule_det.report.cases import Scored, list_cases, list_findings
 from nodule_det.report.cubes import COLUMNS, EDGE, KNOTS_GREY, KNOTS_HU
-from nodule_det.report.source import Source, read_source
+from nodule_det.report.source import Source, open_source
 from nodule_det.tables import ANNOTATION_COLUMNS, DIAMETER, read_table
 from nodule_det.untrusted import read_bytes
 
@@ -62,14 +62,14 @@ def write_report(config: ReportConfig) -> tuple[Path, int]:
         StoreError, ScanError: If the scans are missing, or cannot be read.
         TableError: If a table is damaged.
     """
-    source = read_source(config)
-    job = source.job
-    matched = match(job.cases, job.lesions, job.candidates, job.excluded, source.rules)
-    figures = _Figures.of(source, matched)
-    most = config.false_positives_per_scan
-    rows = list_findings(_scored(source, matched), source.scans, false_positives_per_scan=most)
-    findings = list(track(rows, "findings", _count(matched, most)))
-    write_text(source.out, _render(source, matched, figures, findings))
+    with open_source(config) as source:
+        job = source.job
+        matched = match(job.cases, job.lesions, job.candidates, job.excluded, source.rules)
+        figures = _Figures.of(source, matched)
+        most = config.false_positives_per_scan
+        rows = list_findings(_scored(source, matched), source.scans, false_positives_per_scan=most)
+        findings = list(track(rows, "findings", _count(matched, most)))
+        write_text(source.out, _render(source, matched, figures, findings))
     return source.out, len(findings)
 
 

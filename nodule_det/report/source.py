@@ -1,10 +1,12 @@
 """The input of a report: a training run, or the CSV files of any detector.
 
-ReportConfig ──read_source()──▶ Source(job, scans, where to write, how to resample)
+ReportConfig ──open_source()──▶ Source(job, scans, where to write, how to resample)
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from nodule_det.errors import ConfigError, TableError
 from nodule_det.evaluate.hits import Files, HitBy, hit_by, rules_of_files
 from nodule_det.evaluate.reading import Job, read_job
 from nodule_det.froc import HitRules
+from nodule_det.packing import unpacked
 from nodule_det.report.scans import Scans, find_store, from_images, from_store
 from nodule_det.runs import RunFolder
 from nodule_det.untrusted import printable, read_object, read_text
@@ -54,15 +57,22 @@ class Source:
     training: Path | None = None
 
 
-def read_source(config: ReportConfig) -> Source:
-    """Read the tables, and open the scans.
+@contextmanager
+def open_source(config: ReportConfig) -> Iterator[Source]:
+    """Read the tables, open the scans, and keep the files available.
+
+    The tables of a finished trial may be packed; they are then read from a temporary copy.
 
     Raises:
         ConfigError: If ``run`` does not hold a validated run.
         StoreError, ScanError: If a scan is missing.
         TableError: If a table is missing or damaged.
     """
-    return _of_run(config) if config.run else _of_tables(config)
+    if not config.run:
+        yield _of_tables(config)
+        return
+    with unpacked(Path(config.run)) as files:
+        yield _of_run(config, files)
 
 
 def _hits(config: ReportConfig, job: Job, candidates: Path, files: Files) -> dict[str, Any]:
@@ -70,8 +80,8 @@ def _hits(config: ReportConfig, job: Job, candidates: Path, files: Files) -> dic
     return {"hit": by, "rules": rules_of_files(by, job, candidates, files)}
 
 
-def _of_run(config: ReportConfig) -> Source:
-    folder = RunFolder(Path(config.run))
+def _of_run(config: ReportConfig, folder: RunFolder) -> Source:
+    run_dir = Path(config.run)
     if not folder.candidates.exists():
         raise ConfigError(
             f"run={config.run} holds no {folder.candidates.name}: it is not a run folder, or the "
@@ -79,13 +89,13 @@ def _of_run(config: ReportConfig) -> Source:
         )
     settings = saved_settings(folder.config)
     job = read_job(folder.candidates, folder.annotations, folder.scans, folder.excluded)
-    store = config.store or find_store(settings["store"], folder.path)
+    store = config.store or find_store(settings["store"], run_dir)
     return Source(
-        name=folder.path.resolve().name,
+        name=run_dir.resolve().name,
         job=job,
         candidates=folder.candidates,
         scans=from_store(store, job.cases.tolist()),
-        out=Path(config.out) if config.out else folder.path / "report.html",
+        out=Path(config.out) if config.out else run_dir / "report.html",
         bootstrap=settings["validation"]["bootstrap"],
         seed=settings["seed"],
         provenance=_provenance(folder),

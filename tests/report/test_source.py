@@ -9,14 +9,16 @@ from nodule_det.config.report import ReportConfig
 from nodule_det.errors import ConfigError
 from nodule_det.evaluate import Boxes
 from nodule_det.froc import match
+from nodule_det.packing import pack
 from nodule_det.report.page import write_report
-from nodule_det.report.source import read_source
+from nodule_det.report.source import open_source
 from tests.report.run_folder import make_run
 
 
 def test_a_run_knows_its_tables_resamples_and_page(tmp_path):
     run = make_run(tmp_path)
-    source = read_source(ReportConfig(run=str(run.path)))
+    with open_source(ReportConfig(run=str(run.path))) as source:
+        pass
     assert (source.bootstrap, source.seed, source.name) == (200, 0, "run")
     assert source.out == run.path / "report.html"
     assert source.job.cases.tolist() == ["1.2.0", "1.2.1"]
@@ -26,14 +28,28 @@ def test_tables_have_the_settings_of_the_command(tmp_path):
     run = make_run(tmp_path)
     tables = {n: str(getattr(run, n)) for n in ("candidates", "annotations", "scans")}
     config = ReportConfig(**tables, store=str(tmp_path / "store"), bootstrap=7, seed=3)
-    source = read_source(config)
+    with open_source(config) as source:
+        pass
     assert (source.bootstrap, source.seed, source.name) == (7, 3, "candidates")
     assert str(source.out) == "report.html"
 
 
+def test_the_report_of_a_packed_trial_is_that_of_its_files(tmp_path):
+    run = make_run(tmp_path)
+    pages = [tmp_path / "before.html", tmp_path / "after.html"]
+    write_report(ReportConfig(run=str(run.path), out=str(pages[0])))
+    pack(run.path, run.tables_and_figures)
+    assert not run.candidates.exists()
+    write_report(ReportConfig(run=str(run.path), out=str(pages[1])))
+    assert pages[0].read_bytes() == pages[1].read_bytes()
+
+
 def test_a_folder_without_candidates_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"holds no candidates\.csv: it is not a run folder"):
-        read_source(ReportConfig(run=str(tmp_path)))
+    with (
+        pytest.raises(ConfigError, match=r"holds no candidates\.csv: it is not a run folder"),
+        open_source(ReportConfig(run=str(tmp_path))),
+    ):
+        pass
 
 
 def test_boxes_decide_where_they_are_asked_for(tmp_path):
@@ -41,8 +57,8 @@ def test_boxes_decide_where_they_are_asked_for(tmp_path):
     # 8,000 of 27,000.
     run = make_run(tmp_path)
     for iou, found in ((0.2, 2), (0.5, 1), (0.6, 0)):
-        source = read_source(ReportConfig(run=str(run.path), hit=HitBy.iou, iou=iou))
-        job = source.job
+        with open_source(ReportConfig(run=str(run.path), hit=HitBy.iou, iou=iou)) as source:
+            job = source.job
         matched = match(job.cases, job.lesions, job.candidates, job.excluded, source.rules)
         assert (int(matched.found.sum()), source.hit) == (found, Boxes(iou))
 

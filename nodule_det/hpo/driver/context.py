@@ -65,7 +65,9 @@ class SessionState:
     accepted: bool = False
     """Whether it has accepted a job in this session."""
     tidied: set[int] = field(default_factory=set)
-    """Finished trials whose checkpoints have been removed."""
+    """Finished trials of which nothing is left to remove."""
+    packed: set[int] = field(default_factory=set)
+    """Finished trials whose small files have been packed."""
     failures: int = 0
     """Number of suspicious failures since the last complete training."""
     refused: int = 0

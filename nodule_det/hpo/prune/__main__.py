@@ -1,20 +1,18 @@
 """``python -m nodule_det.hpo.prune``: free the disk space that finished trials no longer need.
 
-The driver removes checkpoints automatically (``keep.best``).  This command also does so for studies
-of earlier versions, and packs the small files of a trial into one, for file systems that limit the
-number of files.
+The driver does the same while a study runs (``keep.best``, ``keep.pack``).  This command is for
+studies of earlier versions, and for those that ran with other settings.
 """
 
 from __future__ import annotations
 
 import os
-import zipfile
 from pathlib import Path
 
 from nodule_det.cli import command
 from nodule_det.config.hpo_tools import PruneConfig
 from nodule_det.hpo.study.study import StudyFolder, read_study
-from nodule_det.hpo.training.disk import best_numbers, is_over, pack, packable, unneeded
+from nodule_det.hpo.training.disk import best_numbers, is_over, pack_trial, packable, unneeded
 
 
 @command("hpo prune", PruneConfig)
@@ -33,8 +31,9 @@ def main(config: PruneConfig) -> None:
             freed += path.stat().st_size
             if config.remove:
                 path.unlink()
-        if config.pack and trial.number not in best:
-            n = _pack(folder.trial(trial.number), remove=config.remove)
+        if config.pack:
+            ours = not study.header.command
+            n = _pack(folder.trial(trial.number), ours=ours, remove=config.remove)
             n_files += n
             n_trials += n > 0
     what = f"{n_checkpoints} checkpoints ({freed / 1e9:.2f} GB)"
@@ -45,13 +44,13 @@ def main(config: PruneConfig) -> None:
         print(f"{folder.path}: can remove {what} and pack {files}; add remove=true to do it")
 
 
-def _pack(run_dir: Path, *, remove: bool) -> int:
+def _pack(run_dir: Path, *, ours: bool, remove: bool) -> int:
     if not remove:
-        return len(packable(run_dir))
+        return len(packable(run_dir, ours=ours))
     try:
-        return pack(run_dir)
-    except zipfile.BadZipFile:
-        print(f"{run_dir}: files.zip is damaged, so nothing was packed; remove it and try again")
+        return pack_trial(run_dir, ours=ours)
+    except ValueError as error:
+        print(f"{run_dir}: nothing was packed: {error}")
         return 0
 
 

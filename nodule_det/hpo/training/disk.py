@@ -1,7 +1,7 @@
-"""Disk space of finished trials: remove checkpoints and pack small files.
+"""Disk space of finished trials: which checkpoints to remove, and which small files to pack.
 
 study ──unneeded()──▶ checkpoints that are no longer needed
-run folder ──pack()──▶ files.zip instead of logs, tables and figures
+run folder ──packable()──▶ logs, tables and figures ──pack()──▶ files.zip
 
 ``last.pt`` is only needed to resume a training, so it is removed when its trial has finished.
 ``best.pt`` is kept for the trials with the best values.  Nothing is touched while a job of the
@@ -11,19 +11,16 @@ trial may still run.
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from nodule_det.files import replacing
 from nodule_det.hpo.study.study import Study, StudyFolder
 from nodule_det.hpo.study.trial import Trial
 from nodule_det.hpo.training.files import read_claim, read_exit
+from nodule_det.packing import pack
 from nodule_det.runs import RunFolder
 
-ARCHIVE = "files.zip"
-_KEPT = {"result.json", "metrics.jsonl", "overrides.txt", "best.pt", "last.pt", ARCHIVE}
-_KEPT_OF_JOB = {"claim", "exit_code", "job.sh"}
+_KEPT_OF_JOB = frozenset({"claim", "exit_code", "abandoned"})
 
 
 def best_numbers(study: Study, n: int) -> set[int]:
@@ -37,7 +34,7 @@ def is_over(trial: Trial, folder: StudyFolder) -> bool:
     if trial.pending:
         return False
     jobs = [folder.attempt(trial.number, a.number) for a in trial.attempts]
-    return all(read_exit(job) is not None or read_claim(job) is None for job in jobs[-1:])
+    return all(not _may_run(job) for job in jobs[-1:])
 
 
 def unneeded(trial: Trial, folder: StudyFolder, best: set[int]) -> Iterator[Path]:
@@ -55,47 +52,45 @@ def unneeded(trial: Trial, folder: StudyFolder, best: set[int]) -> Iterator[Path
         yield run.checkpoint_best
 
 
-def packable(run_dir: Path) -> list[Path]:
-    """List the files of a finished trial that :func:`pack` puts into its archive.
+def packable(run_dir: Path, *, ours: bool) -> list[Path]:
+    """List the files of a finished trial that need not stay outside its archive.
 
-    It excludes the result, the curve, the parameters, the checkpoints, and the script and outcome
-    of the last job.
+    They exclude the result, the curve, the parameters, the checkpoints, the outcome of the last
+    job, and whatever the job of an earlier attempt needs that may still run.  Files that the
+    training did not write are excluded as well.
+
+    Args:
+        run_dir: Run folder of the trial.
+        ours: Whether the training was ``nodule_det.train``.  If not, only logs and scripts of its
+            jobs are listed.
     """
-    jobs = [p for p in run_dir.glob("attempt_*") if p.is_dir() and p.name[8:].isdecimal()]
-    last = max(jobs, key=lambda p: int(p.name[8:]), default=None)
-    found = [p for p in _files(run_dir) if p.parent != run_dir or p.name not in _KEPT]
-    return [p for p in found if p.parent != last or p.name not in _KEPT_OF_JOB]
+    run, jobs = RunFolder(run_dir), _jobs(run_dir)
+    small = (*run.tables_and_figures, *run.test.tables_and_figures) if ours else ()
+    found = [path for path in small if path.is_file()]
+    for job in jobs:
+        kept = _KEPT_OF_JOB if job == jobs[-1] or _may_run(job) else frozenset()
+        found += [p for p in sorted(job.iterdir()) if p.name not in kept]
+    return [path for path in found if path.is_file() and not path.is_symlink()]
 
 
-def pack(run_dir: Path) -> int:
-    """Move the packable files of a finished trial into one archive; returns their number.
+def pack_trial(run_dir: Path, *, ours: bool) -> int:
+    """Pack the files of a finished trial, and remove empty folders; returns the number of files.
 
-    A file is removed only after it is in the archive on the disk, with the right size.
+    Raises:
+        ValueError: If there is a damaged archive.
     """
-    files = packable(run_dir)
-    archive = run_dir / ARCHIVE
-    if files and not archive.exists():
-        with (
-            replacing(archive) as temporary,
-            zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as out,
-        ):
-            for path in files:
-                out.write(path, path.relative_to(run_dir).as_posix())
-    packed = 0
-    if files:
-        with zipfile.ZipFile(archive) as made:
-            sizes = {entry.filename: entry.file_size for entry in made.infolist()}
-        for path in files:
-            if sizes.get(path.relative_to(run_dir).as_posix()) == path.stat().st_size:
-                path.unlink()
-                packed += 1
-    for folder, _, _ in os.walk(run_dir, topdown=False):
-        if Path(folder) != run_dir and not os.listdir(folder):
+    packed = pack(run_dir, packable(run_dir, ours=ours))
+    for folder in (*_jobs(run_dir), RunFolder(run_dir).test.path):
+        if folder.is_dir() and not folder.is_symlink() and not os.listdir(folder):
             os.rmdir(folder)
     return packed
 
 
-def _files(folder: Path) -> list[Path]:
-    """List the regular files below a folder, without links."""
-    found = [Path(where, name) for where, _, names in os.walk(folder) for name in names]
-    return sorted(p for p in found if p.is_file() and not p.is_symlink())
+def _jobs(run_dir: Path) -> list[Path]:
+    """List the folders of a trial's jobs, the last one last."""
+    found = [p for p in run_dir.glob("attempt_*") if p.is_dir() and p.name[8:].isdecimal()]
+    return sorted((p for p in found if not p.is_symlink()), key=lambda p: int(p.name[8:]))
+
+
+def _may_run(job: Path) -> bool:
+    return read_exit(job) is None and read_claim(job) is not None

@@ -30,6 +30,8 @@ def test_the_best_trials_keep_their_weights_and_no_finished_trial_keeps_its_last
     ranked = sorted(study.trials, key=lambda t: -t.value)
     assert left(made, "best.pt") == sorted(t.number for t in ranked[:2])
     assert left(made, "last.pt") == []
+    assert left(made, "files.zip") == [1, 2, 3, 4, 5, 6]
+    assert max(len(list(p.rglob("*"))) + 1 for p in made.folder.trials.iterdir()) <= 10
 
 
 def test_a_trial_that_may_resume_keeps_its_checkpoint(lab):
@@ -46,6 +48,23 @@ def test_a_trial_that_may_resume_keeps_its_checkpoint(lab):
     driver.try_step()
     assert made.study.trial(1).pending
     assert left(made, "last.pt") == [1]
+
+
+def test_files_are_not_packed_without_the_setting(lab):
+    made = lab(trials=2, workers=1, keep=KeepConfig(pack=False))
+    made.run()
+    assert left(made, "files.zip") == []
+    assert len(list(made.folder.trials.glob("*/attempt_1/job.sh"))) == 2
+
+
+def test_an_archive_that_cannot_be_written_is_reported_and_the_study_continues(lab):
+    made = lab(trials=3, workers=1)
+    made.start().try_step()
+    (made.folder.trial(1) / "files.zip").mkdir()
+    study = made.run()
+    assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 3
+    assert sum("trials/0001 cannot be packed: " in line for line in made.said) == 1
+    assert left(made, "files.zip") == [1, 2, 3]
 
 
 def test_a_job_that_may_still_run_keeps_its_files(lab):

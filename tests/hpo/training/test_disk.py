@@ -1,11 +1,8 @@
-import os
-import zipfile
-
 import pytest
 
 from nodule_det.hpo.space.parsing import parse_space
 from nodule_det.hpo.study.study import Header, StudyFolder, StudyWriter
-from nodule_det.hpo.training.disk import ARCHIVE, best_numbers, is_over, pack, packable, unneeded
+from nodule_det.hpo.training.disk import best_numbers, is_over, pack_trial, packable, unneeded
 
 SPACE = parse_space({"parameters": {"optim.lr": {"kind": "float", "low": 1e-6, "high": 1e-2}}})
 
@@ -25,7 +22,8 @@ def writer(tmp_path):
 
 def leave_files(run_dir, attempts=1):
     names = "config.yaml command.txt environment.json metrics.jsonl train.log last.pt best.pt"
-    names += " candidates.csv annotations.csv annotations_excluded.csv scans.csv froc.json"
+    names += " candidates.csv candidates.origin.json annotations.csv annotations_excluded.csv"
+    names += " scans.csv froc.json training.png"
     names += " result.json froc.png findings.png overrides.txt"
     for attempt in range(1, attempts + 1):
         job = run_dir / f"attempt_{attempt}"
@@ -65,38 +63,58 @@ def test_a_trial_is_over_once_its_last_job_has_ended(writer):
     assert not is_over(writer.study.trial(4), writer.folder)
 
 
-def test_a_packed_trial_has_at_most_ten_inodes_and_loses_nothing(tmp_path):
-    run_dir = tmp_path / "0001"
-    leave_files(run_dir, attempts=3)
-    for name in ("last.pt", "best.pt"):
-        (run_dir / name).unlink()
-    before = {p.relative_to(run_dir).as_posix(): p.read_bytes() for p in packable(run_dir)}
-    assert inodes(run_dir) == 33
-    assert pack(run_dir) == len(before) == 23
-    assert inodes(run_dir) == 9
-    with zipfile.ZipFile(run_dir / ARCHIVE) as archive:
-        assert {name: archive.read(name) for name in archive.namelist()} == before
-    assert (run_dir / "result.json").exists()
-    assert (run_dir / "attempt_3" / "job.sh").exists()
-    assert pack(run_dir) == 0
+def left(run_dir):
+    return sorted(p.relative_to(run_dir).as_posix() for p in run_dir.rglob("*") if p.is_file())
 
 
-def test_a_file_newer_than_the_archive_is_kept(tmp_path):
-    run_dir = tmp_path / "0001"
-    leave_files(run_dir)
-    pack(run_dir)
-    (run_dir / "train.log").write_text("another, longer log than before")
-    (run_dir / "scans.csv").write_text("content of scans.csv")  # left by a kill in between
-    assert pack(run_dir) == 1
-    assert (run_dir / "train.log").exists()
-    assert not (run_dir / "scans.csv").exists()
+RESULTS = ["best.pt", "files.zip", "last.pt", "metrics.jsonl", "overrides.txt", "result.json"]
 
 
-def test_links_are_not_changed(tmp_path):
-    run_dir, elsewhere = tmp_path / "0001", tmp_path / "precious"
-    leave_files(run_dir)
-    elsewhere.write_text("precious")
-    os.symlink(elsewhere, run_dir / "link.csv")
-    pack(run_dir)
-    assert elsewhere.read_text() == "precious"
-    assert (run_dir / "link.csv").is_symlink()
+def test_a_packed_trial_has_at_most_ten_inodes(tmp_path):
+    leave_files(tmp_path, attempts=3)
+    (tmp_path / "attempt_10").mkdir()  # the last one, by number
+    for name in ("job.sh", "job.log", "claim", "exit_code"):
+        (tmp_path / "attempt_10" / name).write_text("0 2.5")
+    (tmp_path / "last.pt").unlink()
+    assert inodes(tmp_path) == 1 + 17 + 3 * 6 + 5
+    assert pack_trial(tmp_path, ours=True) == 13 + 3 * 5 + 2
+    assert left(tmp_path) == sorted(
+        ["attempt_10/claim", "attempt_10/exit_code", *RESULTS[:2], *RESULTS[3:]]
+    )
+    assert inodes(tmp_path) == 9
+    assert pack_trial(tmp_path, ours=True) == 0
+
+
+def test_only_the_files_of_its_jobs_are_packed_of_another_program(tmp_path):
+    leave_files(tmp_path, attempts=1)
+    before = left(tmp_path)
+    assert pack_trial(tmp_path, ours=False) == 3
+    packed = {f"attempt_1/{name}" for name in ("job.sh", "job.log", "heartbeat")}
+    assert left(tmp_path) == sorted({*before, "files.zip"} - packed)
+
+
+def test_files_that_the_training_did_not_write_are_left_alone(tmp_path):
+    leave_files(tmp_path)
+    for name in ("report.html", "model.onnx", "notes.csv", "tensorboard/events", "attempt_x/claim"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    assert not [p for p in packable(tmp_path, ours=True) if p.read_text() == "mine"]
+    pack_trial(tmp_path, ours=True)
+    assert sum((tmp_path / name).read_bytes() == b"mine" for name in left(tmp_path)) == 5
+
+
+def test_tables_of_the_test_fold_are_packed_too(tmp_path):
+    leave_files(tmp_path)
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "froc.json").write_text("{}")
+    pack_trial(tmp_path, ours=True)
+    assert not (tmp_path / "test").exists()
+
+
+def test_a_lost_job_that_may_still_run_keeps_its_folder(tmp_path):
+    # Without the folder it could not write how it ended, and would not find that it was abandoned.
+    leave_files(tmp_path, attempts=2)
+    (tmp_path / "attempt_1" / "exit_code").unlink()
+    (tmp_path / "attempt_1" / "abandoned").touch()
+    pack_trial(tmp_path, ours=True)
+    assert sorted(p.name for p in (tmp_path / "attempt_1").iterdir()) == ["abandoned", "claim"]
