@@ -50,6 +50,9 @@ class RunResult:
     """Its standard error over resampled validation cases."""
     pauc_interval: tuple[float, float] | None = None
     """95% CI of ``pauc``."""
+    pauc_influence: dict[str, float] | None = None
+    """How much each validated patient pulls ``pauc`` up or down, by a part of a hash.  With the
+    pulls of another run on the same patients it gives the error of the difference."""
     cpm: float | None = None
     step: int = 0
     """Optimiser steps done."""
@@ -114,6 +117,8 @@ def _check(name: str, value: object) -> None:
         fine = isinstance(value, str)
     elif name == "pauc_interval":
         fine = isinstance(value, list) and len(value) == 2 and all(map(_is_share, value))
+    elif name == "pauc_influence":
+        fine = isinstance(value, dict) and all(map(_is_number, value.values()))
     elif name in SHARES:
         fine = _is_share(value)
     elif name == "seconds":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -12,6 +13,7 @@ from nodule_det.runs import RunResult, RunStatus, new_run_dir
 
 def test_a_result_survives_json(tmp_path):
     result = RunResult(status=RunStatus.COMPLETE, pauc=0.5, pauc_interval=(0.4, 0.6), step=7)
+    result = replace(result, pauc_influence={"a1f": -0.02})
     write_json(tmp_path / "result.json", result.as_dict())
     assert RunResult.from_json((tmp_path / "result.json").read_text()) == result
 
@@ -39,7 +41,8 @@ def test_two_runs_in_the_same_second_get_two_folders(tmp_path):
     [
         ("pauc", 1.5), ("pauc", "0.5"), ("pauc_se", -0.1), ("cpm", True), ("step", -1),
         ("step", None), ("step", 2.5), ("seconds", "9"), ("best_step", 10**30), ("extra", [1]),
-        ("pauc_interval", [0.1]), ("pauc_interval", [0.1, 7]), ("message", 3), ("status", 4),
+        ("pauc_interval", [0.1]), ("pauc_influence", [0.1]), ("pauc_influence", {"a": "x"}),
+         ("pauc_interval", [0.1, 7]), ("message", 3), ("status", 4),
     ],
 )  # fmt: skip
 def test_an_impossible_value_in_a_result_is_refused_by_name(name, value):

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from nodule_det.analysis.influence import influence
 from nodule_det.analysis.interval import few_units
 from nodule_det.checkpoint import load_checkpoint
 from nodule_det.config.train import TrainConfig
@@ -251,10 +252,12 @@ class Session:
         """Write the results of the best validation so far."""
         if self.processes.first:
             publish(self.folder, best, self._origin())
+        patients = {scan.series_uid: scan.patient_key for scan in best.scans}
         self._write(
             pauc=best.froc.pauc,
             pauc_se=best.froc.pauc_se,
             pauc_interval=best.froc.pauc_interval,
+            pauc_influence=influence(best.matched, patients) or None,
             cpm=best.froc.cpm,
             n_validation_scans=best.froc.n_scans,
             n_validation_lesions=best.froc.n_lesions,

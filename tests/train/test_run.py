@@ -68,6 +68,8 @@ def test_the_result_has_everything_that_tuning_reads(done):
     assert result.step == 3 * 12 // 2
     assert (result.pauc, result.pauc_se) == (froc["pauc"], froc["pauc_se"])
     assert result.pauc_interval[0] <= result.pauc <= result.pauc_interval[1]
+    assert len(result.pauc_influence) == 3  # one for each patient
+    assert sum(result.pauc_influence.values()) == pytest.approx(0, abs=1e-3)
     assert (result.n_validation_scans, result.n_validation_lesions) == (3, 3 * 2)
     _, meta = load_model(folder.checkpoint_best)
     assert meta.step == result.best_step
