@@ -103,6 +103,7 @@ def _complete(context: DriverContext, kind: str, trial: Trial, outcome: Outcome)
         state=TrialState.COMPLETE,
         value=outcome.value,
         value_se=outcome.value_se,
+        **({"influence": outcome.influence} if outcome.influence else {}),
         peak_memory_bytes=outcome.peak_memory_bytes,
         started_s=outcome.started_s,
         ended_s=outcome.ended_s,

@@ -24,7 +24,7 @@ from nodule_det.untrusted import printable, read_object
 
 MAX_BYTES = 1_000_000
 _RESULT = {
-    *("state", "value", "value_se", "reason", "message"),
+    *("state", "value", "value_se", "influence", "reason", "message"),
     *("peak_memory_bytes", "imported_seconds"),
 }
 

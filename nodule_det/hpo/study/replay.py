@@ -26,12 +26,17 @@ LAST_TIME_S = 1e11
 MOST = 1_000_000
 """Largest number of a trial, an attempt, an epoch or a worker."""
 MOST_BYTES = 1 << 60
+MOST_CASES = 4096
+"""Largest number of validation cases whose influence is kept."""
 LATE = "late"
 """Kind of the record that adds a value to a trial that had failed."""
 
 JOB_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}", re.ASCII)
 FILE_NAME = re.compile(r"[A-Za-z0-9_][\w.-]{0,199}\.json", re.ASCII)
 """Names of files in the queue folder."""
+
+CASE = re.compile(r"[\w.-]{1,64}", re.ASCII)
+"""Names of validation cases."""
 
 Word = TypeVar("Word", bound=StrEnum)
 
@@ -96,9 +101,28 @@ class Fields:
         """Return a standard error of the objective."""
         return self.number(key, 0, self.objective.largest_se)
 
+    def influence(self, key: str) -> dict[str, float]:
+        """Return the influence of each validation case on the value."""
+        found = legal_influence(self.record.get(key), self.objective)
+        if found is None:
+            raise StudyError(f"{key} must map up to {MOST_CASES} names of cases to numbers")
+        return found
+
     def has(self, key: str) -> bool:
         """Return whether the field is present and not null."""
         return self.record.get(key) is not None
+
+
+def legal_influence(value: Any, objective: Objective) -> dict[str, float] | None:
+    """Return the influence of validation cases, by name; None if it is anything else."""
+    if not isinstance(value, dict) or not 0 < len(value) <= MOST_CASES:
+        return None
+    largest = objective.bounds[1]
+    for name, pull in value.items():
+        number = isinstance(pull, int | float) and not isinstance(pull, bool)
+        if not (CASE.fullmatch(name) and number and -largest <= pull <= largest):
+            return None
+    return {name: float(pull) for name, pull in value.items()}
 
 
 def _shown(value: Any) -> str:
@@ -189,6 +213,7 @@ def read_outcome_fields(f: Fields) -> dict[str, Any]:
         "state": state,
         "value": f.score() if complete else None,
         "value_se": f.se("value_se") if complete and f.has("value_se") else None,
+        "influence": f.influence("influence") if complete and f.has("influence") else None,
         "reason": f.word("reason", Reason) if f.has("reason") else None,
         "message": f.text("message") if f.has("message") else None,
         "peak_memory_bytes": (

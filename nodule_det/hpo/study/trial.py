@@ -7,6 +7,7 @@ A trial is one point of the search space.  An attempt is one job that runs (part
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -147,6 +148,9 @@ class Trial:
     """The objective, larger is better; None unless COMPLETE."""
     value_se: float | None = None
     """Standard error of ``value`` over resampled validation cases, if reported."""
+    influence: Mapping[str, float] | None = None
+    """How much each validation case pulls ``value`` up or down, if reported.  The squares add up to
+    the variance of ``value``, and products with another trial's to their covariance."""
     reason: Reason | None = None
     """Why it is FAILED or CANCELLED."""
     message: str | None = None

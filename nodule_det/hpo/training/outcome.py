@@ -27,6 +27,7 @@ class Outcome:
     """None if the training is complete; STOPPED if it can be resumed."""
     value: float | None = None
     value_se: float | None = None
+    influence: dict[str, float] | None = None
     message: str | None = None
     peak_memory_bytes: int | None = None
     started_s: float | None = None
@@ -78,18 +79,19 @@ def read_outcome(
     message = message or _default_message(reason, claim, exit_, attempt_dir)
     if damage and reason in (Reason.ERROR, Reason.LOST):
         message = f"{message}; {damage}"
-    value = value_se = None
+    value = value_se = influence = None
     if reason is None and result is not None:
-        value, value_se = result.value, result.value_se
+        value, value_se, influence = result.value, result.value_se, result.influence
         if value is None:
             low, high = objective.bounds
             needs = f"a number from {low:g} to {high:g}" if objective.name == "pauc" else "a number"
-            reason, value_se = Reason.ERROR, None
+            reason, value_se, influence = Reason.ERROR, None, None
             message = f"result.json has {objective.name}={result.found} but expected {needs}"
     return Outcome(
         reason=reason,
         value=value,
         value_se=value_se,
+        influence=influence,
         message=message,
         peak_memory_bytes=result.peak_memory_bytes if result is not None else None,
         started_s=started_s,

@@ -1,6 +1,6 @@
 """Robust reading of ``result.json`` and ``metrics.jsonl`` of any program.
 
-result.json ──read_result()──▶ Result(status, value, message)   or why it cannot be read
+result.json ──read_result()──▶ Result(status, value, influence, message)   or why it cannot be read
 metrics.jsonl ──read_curve()──▶ [Observation(epoch, value, se)]
 
 Both are written by a program that may crash, have bugs or run out of disk space.  So nothing in
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from nodule_det.hpo.study.objective import Objective
-from nodule_det.hpo.study.replay import MOST, MOST_BYTES
+from nodule_det.hpo.study.replay import MOST, MOST_BYTES, legal_influence
 from nodule_det.hpo.study.trial import Observation
 from nodule_det.runs import RunFolder, RunStatus
 from nodule_det.untrusted import parse_object, printable, read_bytes, read_object
@@ -38,6 +38,8 @@ class Result:
     """The objective as reported; None if it is missing or impossible."""
     value_se: float | None
     """Standard error of ``value``."""
+    influence: dict[str, float] | None
+    """How much each validation case pulls the value; None if it is missing or impossible."""
     found: str
     """The reported value as text, for messages."""
     peak_memory_bytes: int | None
@@ -74,6 +76,9 @@ def read_result(run_dir: Path, objective: Objective) -> tuple[Result | None, str
             message=_text(content.get("message")),
             value=legal_value(raw, objective),
             value_se=_legal_se(find_value(content, f"{objective.name}_se"), objective),
+            influence=legal_influence(
+                find_value(content, f"{objective.name}_influence"), objective
+            ),
             found=printable(str(raw)[:200], 60),
             peak_memory_bytes=_bytes(content.get("peak_gpu_memory_bytes"))
             or _bytes(content.get("peak_memory_bytes")),

@@ -19,8 +19,9 @@ STORY = [
     {"kind": "submitted", "t": 13, "trial": 1, "attempt": 1, "job": "7.pbs"},
     {"kind": "started", "t": 14, "trial": 1, "attempt": 1, "started_s": 14},
     {"kind": "observed", "t": 15, "trial": 1, "epoch": 5, "value": 0.25, "se": 0.125},
-    {"kind": "finished", "t": 16, "trial": 1, "state": "complete", "value": 0.5, "value_se": 0.1},
-]
+    {"kind": "finished", "t": 16, "trial": 1, "state": "complete", "value": 0.5, "value_se": 0.1,
+     "influence": {"a1f": -0.06, "c07": 0.08}},
+]  # fmt: skip
 ODD = [
     *(None, True, "", "x", [], {}, [1], {"a": 1}, -1, 1.5, 10**400, 1e101, math.nan, math.inf),
     *("\x1b[31m", "\ud800", "x" * 100_000, "-rf", "../../etc", "a b"),
@@ -39,6 +40,14 @@ def test_a_complete_journal_is_replayed_without_problems():
     assert study.problems == []
     assert study.trial(1).state is TrialState.COMPLETE
     assert study.trial(1).seconds == 2.0
+    assert study.trial(1).influence == {"a1f": -0.06, "c07": 0.08}
+
+
+def test_a_trial_of_an_older_version_has_no_influence():
+    older = {key: value for key, value in STORY[6].items() if key != "influence"}
+    study = told([*STORY[:6], older])
+    assert study.problems == []
+    assert (study.trial(1).value_se, study.trial(1).influence) == (0.1, None)
 
 
 def test_an_odd_value_in_any_field_only_loses_its_record():
@@ -68,6 +77,9 @@ def test_an_odd_value_in_any_field_only_loses_its_record():
         (6, {"value": math.nan}, "value=nan must lie in"),
         (6, {"value": "0.5"}, "value=0.5 must be a number"),
         (6, {"value_se": -0.1}, "value_se=-0.1 must lie in"),
+        (6, {"influence": {"a1f": 2}}, "influence must map up to 4096 names of cases to numbers"),
+        (6, {"influence": {"a b": 0.1}}, "influence must map up to 4096 names of cases"),
+        (6, {"influence": {str(i): 0.1 for i in range(4097)}}, "influence must map up to 4096"),
         (6, {"state": "pending"}, "state=pending is not a final state"),
         (6, {"state": "done"}, "state=done must be one of pending, complete"),
         (6, {"kind": "finisht"}, "kind=finisht is unknown"),

@@ -110,9 +110,13 @@ def test_the_progress_of_a_stopped_training_is_its_step_if_it_has_steps(tmp_path
     assert read(tmp_path).progress is None
 
 
-def test_times_are_those_written_by_the_job(tmp_path):
-    seen = outcome(tmp_path, 0, status=RunStatus.COMPLETE, pauc=0.5, pauc_se=0.01)
-    assert (seen.started_s, seen.ended_s, seen.value, seen.value_se) == (1000.5, 1060.5, 0.5, 0.01)
+def test_times_and_value_are_those_written_by_the_job(tmp_path):
+    pulls = {"a1f": 0.01}
+    seen = outcome(
+        tmp_path, 0, status=RunStatus.COMPLETE, pauc=0.5, pauc_se=0.01, pauc_influence=pulls
+    )
+    assert (seen.started_s, seen.ended_s) == (1000.5, 1060.5)
+    assert (seen.value, seen.value_se, seen.influence) == (0.5, 0.01, pulls)
 
 
 @pytest.mark.parametrize(("code", "reason"), [(86, Reason.DIVERGED), (0, Reason.ERROR)])

@@ -32,6 +32,25 @@ def test_any_number_can_be_the_objective_and_is_read_as_reported(tmp_path):
     assert (flat.value, flat.value_se) == (-1e6, None)
 
 
+def test_the_influence_of_each_validation_case_is_read(tmp_path):
+    pulls = {"a1f": -0.02, "c07": 0}
+    folder = written(tmp_path, status="complete", pauc=0.5, pauc_influence=pulls)
+    assert read_result(folder, PAUC)[0].influence == pulls
+    nested = written(tmp_path, status="complete", val={"loss": 1, "loss_influence": {"a": -70}})
+    assert read_result(nested, LOSS)[0].influence == {"a": -70.0}
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [None, {}, [0.1], "x", 0.1, {"a": "x"}, {"a": None}, {"a": True}, {"a": 2}, {"a": [1]},
+     {"": 0.1}, {"x" * 65: 0.1}, {"\x1b": 0.1}, {str(i): 0.0 for i in range(4097)}],
+)  # fmt: skip
+def test_an_impossible_influence_is_ignored_and_the_value_counts(tmp_path, odd):
+    folder = written(tmp_path, status="complete", pauc=0.5, pauc_influence=odd)
+    result, damage = read_result(folder, PAUC)
+    assert (result.value, result.influence, damage) == (0.5, None, "")
+
+
 def test_a_key_with_dots_takes_precedence_over_a_path():
     content = {"a.b": 1, "a": {"b": 2, "c": {"d": 3}}, "x": 4}
     assert find_value(content, "a.b") == 1
