@@ -13,6 +13,7 @@ however good they are.  In a search that converges, those two may be among the b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from nodule_det.config.hpo import StoppingConfig
@@ -35,5 +36,5 @@ def should_stop(trial: Trial, trials: Iterable[Trial], config: StoppingConfig) -
     end = extrapolate(trial.curve, complete)
     if end is None:
         return False
-    value, error = end
-    return value + config.sure * error < max(t.value or 0.0 for t in complete)
+    error = math.hypot(end.se, end.spread)
+    return end.value + config.sure * error < max(t.value or 0.0 for t in complete)

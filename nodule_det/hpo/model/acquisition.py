@@ -41,7 +41,6 @@ with warnings.catch_warnings():
     from botorch.utils.safe_math import logmeanexp
     from botorch.utils.sampling import draw_sobol_normal_samples
     from botorch.utils.transforms import t_batch_mode_transform
-    from linear_operator.operators import DiagLinearOperator
     from linear_operator.utils.cholesky import psd_safe_cholesky
 
 Score = Callable[[FloatArray], FloatArray]
@@ -178,7 +177,7 @@ def thompson(surrogate: Surrogate, pending: FloatArray, seed: int) -> Score:
         Wilson et al. (2020), Efficiently Sampling Functions from Gaussian Process Posteriors.
     """
     model = surrogate.members()[0].model
-    noise = DiagLinearOperator(model.likelihood.noise)
+    noise = model.likelihood.covariance(len(surrogate.features))
     update = partial(gaussian_update, noise_covariance=noise)
     with exact(), torch.no_grad(), torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -22,7 +22,6 @@ from nodule_det.arrays import FloatArray
 from nodule_det.config.hpo import Failures
 from nodule_det.files import write_json
 from nodule_det.hpo.model.encoding import Features
-from nodule_det.hpo.model.outcomes import standardise
 from nodule_det.hpo.model.training_data import training_data
 from nodule_det.hpo.study.study import Study
 from nodule_det.hpo.study.trial import Trial
@@ -69,9 +68,7 @@ def rank(study: Study) -> list[Expected]:
 
     features = Features(study.space)
     data = training_data(features, study.trials, _failures(study))
-    surrogate = fit_surrogate(
-        data.features, standardise(data.values, data.se), sheared=data.sheared
-    )
+    surrogate = fit_surrogate(data.features, data.standardised(), sheared=data.sheared)
     return ranking(surrogate, features, complete)
 
 

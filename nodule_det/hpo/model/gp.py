@@ -40,6 +40,7 @@ with warnings.catch_warnings():
     from gpytorch.mlls import ExactMarginalLogLikelihood
     from gpytorch.priors import NormalPrior
     from gpytorch.settings import debug, max_cholesky_size
+    from linear_operator.operators import LinearOperator, to_linear_operator
     from linear_operator.utils.warnings import NumericalWarning
 
 NOISE_PRIOR = (-5.0, 1.0)
@@ -156,6 +157,39 @@ class _Shape(torch.autograd.Function):
 
 
 _shape: Any = _Shape.apply
+
+
+class PartlySharedNoise(FixedNoiseGaussianLikelihood):  # type: ignore[misc]
+    """Known noise, of which a part is correlated, plus an estimated level.
+
+    Args:
+        data: The n values whose noise it is.
+        batch: Number of models b.
+    """
+
+    def __init__(self, data: Standardised, batch: int) -> None:
+        super().__init__(
+            torch.from_numpy(data.noise).expand(batch, -1),
+            learn_additional_noise=True,
+            noise_constraint=_log_interval(NOISE_BOUNDS),
+            batch_shape=torch.Size([batch]),
+        )
+        self.second_noise_covar.register_prior(
+            "log_noise_prior", NormalPrior(*NOISE_PRIOR), "raw_noise"
+        )
+        self.shared = None if data.shared is None else torch.from_numpy(data.shared)
+        """(n, n) covariance of the correlated part."""
+
+    def covariance(self, n: int) -> LinearOperator:
+        """Return the covariance of the noise, (b, n, n), of the values that were observed."""
+        return self._shaped_noise_covar(torch.Size([*self.noise.shape[:-1], n]))
+
+    def _shaped_noise_covar(self, shape: torch.Size, *inputs: Any, **settings: Any) -> Any:
+        """Return the covariance of the noise; GPyTorch's hook."""
+        alone = super()._shaped_noise_covar(shape, *inputs, **settings)
+        if self.shared is None or shape[-1] != len(self.shared):
+            return alone
+        return alone + to_linear_operator(self.shared.expand(*shape[:-1], -1, -1))
 
 
 class Ensemble(SingleTaskGP):  # type: ignore[misc]
@@ -333,15 +367,6 @@ def _model(
 ) -> Ensemble:
     """Return a model with given hyperparameters, (b, t), within their bounds."""
     b, d = len(thetas), features.shape[1]
-    likelihood = FixedNoiseGaussianLikelihood(
-        torch.from_numpy(data.noise).expand(b, -1),
-        learn_additional_noise=True,
-        noise_constraint=_log_interval(NOISE_BOUNDS),
-        batch_shape=torch.Size([b]),
-    )
-    likelihood.second_noise_covar.register_prior(
-        "log_noise_prior", NormalPrior(*NOISE_PRIOR), "raw_noise"
-    )
     kernel = ScaleKernel(
         ShearedMatern(d, sheared, b),
         batch_shape=torch.Size([b]),
@@ -351,7 +376,7 @@ def _model(
     model = Ensemble(
         torch.from_numpy(features).expand(b, -1, -1),
         torch.from_numpy(data.values).expand(b, -1)[..., None],
-        likelihood=likelihood,
+        likelihood=PartlySharedNoise(data, b),
         covar_module=kernel,
         mean_module=ZeroMean(batch_shape=torch.Size([b])),
         outcome_transform=None,

@@ -1,6 +1,6 @@
 """The final value of an unfinished training, extrapolated from the completed ones.
 
-    validations so far, all trials ──extrapolate()──▶ final value, with its standard error
+    validations so far, all trials ──extrapolate()──▶ final value, with its standard errors
 
 Trainings of one task have similar curves at different levels, so the gain from an epoch to the end
 is modelled as a factor.  A curve that is still rising keeps rising: the logarithm of the gain is a
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -26,9 +27,18 @@ SLOPELESS = 2.0
 TINY = 1e-9
 
 
-def extrapolate(
-    curve: Sequence[Observation], trials: Sequence[Trial]
-) -> tuple[float, float] | None:
+@dataclass(frozen=True)
+class Extrapolated:
+    """The predicted final value of an unfinished training."""
+
+    value: float
+    se: float
+    """Its standard error from the validation cases, which other trainings share."""
+    spread: float
+    """Its standard error from the rest of the curve."""
+
+
+def extrapolate(curve: Sequence[Observation], trials: Sequence[Trial]) -> Extrapolated | None:
     """Predict the final value of an unfinished training.
 
     Only completed trials that were validated at the last epoch of ``curve`` inform the
@@ -40,8 +50,8 @@ def extrapolate(
         trials: All trials; the completed ones provide the gains.
 
     Returns:
-        Value and standard error.  None if fewer than :data:`MIN_COMPLETE` trials can be compared,
-        or if the curve is empty or below zero, where a factor is meaningless.
+        None if fewer than :data:`MIN_COMPLETE` trials can be compared, or if the curve is empty or
+        below zero, where a factor is meaningless.
     """
     if not curve or (best := best_until(curve, curve[-1].epoch)) is None or best.value < 0:
         return None
@@ -57,7 +67,8 @@ def extrapolate(
     rise = _rise(curve, epoch, best.value)
     log_gain, spread = _line(np.array(gains), np.array(rises), rise)
     gain = math.exp(max(0.0, log_gain))
-    return best.value * gain, gain * float(np.hypot(best.se or 0.0, best.value * spread))
+    value = best.value * gain
+    return Extrapolated(value, gain * (best.se or 0.0), value * spread)
 
 
 def _best_at(trial: Trial, epoch: int) -> Observation | None:

@@ -31,9 +31,12 @@ class Standardised:
     values: FloatArray
     """(n,)"""
     noise: FloatArray
-    """(n,) known noise variance of each value, in the same units."""
+    """(n,) known noise variance of each value, independent of the others, in the same units."""
     center: float
     scale: float
+    shared: FloatArray | None = None
+    """(n, n) covariance of the noise from shared validation cases, of the values less their mean,
+    in the same units; None if no such noise is known."""
 
 
 def winsorise(values: FloatArray) -> FloatArray:
@@ -55,23 +58,40 @@ def winsorise(values: FloatArray) -> FloatArray:
     return np.maximum(values, first - TUKEY * spread) if spread > 0 else values
 
 
-def standardise(values: FloatArray, se: FloatArray | None) -> Standardised:
+def standardise(
+    values: FloatArray, se: FloatArray | None, influence: FloatArray | None = None
+) -> Standardised:
     """Scale values to mean 0 and standard deviation 1.
+
+    A hard validation case lowers all values, so their errors are correlated.  The mean is
+    subtracted from the errors as it is from the values, which leaves the error of differences.
 
     If the values differ by less than their standard errors, the scale is the median standard error,
     so that a few nearly equal first values do not become meaningful differences.
 
     Args:
         values: (n,), n at least 1.
-        se: (n,) standard errors; None if unknown.
+        se: (n,) standard errors, independent of each other; None if unknown.
+        influence: (n, c) how much each of c validation cases pulls each value up or down, in
+            addition to ``se``.  Products are covariances.  None if unknown.
     """
     center, scale = float(np.mean(values)), float(np.std(values))
-    if se is not None:
-        scale = max(scale, float(np.median(se)))
+    noise = np.zeros(len(values)) if se is None else se**2
+    shared = None
+    if influence is not None and influence.any():
+        pulls = influence - influence.mean(0)
+        shared = pulls @ pulls.T
+    total = noise if shared is None else noise + shared.diagonal()
+    scale = max(scale, float(np.median(np.sqrt(total))))
     if scale <= EQUAL * float(np.abs(values).max()):
         scale = 1.0
-    noise = np.zeros(len(values)) if se is None else (se / scale) ** 2
-    return Standardised((values - center) / scale, noise + MIN_NOISE, center, scale)
+    return Standardised(
+        (values - center) / scale,
+        noise / scale**2 + MIN_NOISE,
+        center,
+        scale,
+        None if shared is None else shared / scale**2,
+    )
 
 
 def standardise_labels(succeeded: BoolArray) -> Standardised:

@@ -15,11 +15,17 @@
 - Any other failure, or cancelled by the user: ignored.  A crashed node says nothing about a point.
 
 Low outliers among the values are raised to Tukey's fence (``outcomes.winsorise``).
+
+Trainings of one study are validated on the same cases, so most of their error is shared, and says
+nothing about which of two is better.  Those that report the influence of each case have errors with
+known covariances.  The value of an unfinished or a diverged training is assumed to share as much of
+its error as the others do on average.  A complete one without influence keeps its whole error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,8 +33,8 @@ import numpy as np
 from nodule_det.arrays import BoolArray, FloatArray
 from nodule_det.config.hpo import Failures
 from nodule_det.hpo.model.encoding import Features
-from nodule_det.hpo.model.learning_curve import extrapolate
-from nodule_det.hpo.model.outcomes import winsorise
+from nodule_det.hpo.model.learning_curve import Extrapolated, extrapolate
+from nodule_det.hpo.model.outcomes import Standardised, standardise, winsorise
 from nodule_det.hpo.space.space import Params
 from nodule_det.hpo.study.trial import OUTCOMES, Reason, Trial, TrialState
 
@@ -44,7 +50,10 @@ class TrainingData:
     values: FloatArray
     """(n,) objective, larger is better."""
     se: FloatArray
-    """(n,) standard errors; the median of the others if a trial has none, 0 if none has one."""
+    """(n,) standard errors that no other trial shares; the median of the others if a trial has
+    none, 0 if none has one."""
+    influence: FloatArray
+    """(n, c) how much each of c validation cases pulls each value, in addition to ``se``."""
     log_seconds: FloatArray
     """(n,) logarithm of the run time of a whole training; NaN if unknown."""
     outcomes: FloatArray
@@ -55,6 +64,10 @@ class TrainingData:
     """(m, d)."""
     sheared: tuple[int, ...]
     """Columns of rates; see :attr:`Features.sheared`."""
+
+    def standardised(self) -> Standardised:
+        """Return the values and their noise as a model takes them; n must be at least 1."""
+        return standardise(self.values, self.se, self.influence)
 
 
 def training_data(
@@ -71,7 +84,7 @@ def training_data(
     """
     failed = [t for t in trials if t.state is TrialState.FAILED and t.reason in OUTCOMES]
     found = [(t, seen) for t in trials if (seen := _value(t, trials, running)) is not None]
-    values = winsorise(np.array([value for _, (value, _) in found], np.float64))
+    values = winsorise(np.array([seen.value for _, seen in found], np.float64))
     if failures is Failures.zero:
         low, valued, failed = 0.0, failed, []
     else:
@@ -79,14 +92,15 @@ def training_data(
         valued = [t for t in failed if t.reason is Reason.DIVERGED and found]
         failed = [t for t in failed if t.reason is not Reason.DIVERGED or not found]
     values = np.append(values, np.full(len(valued), low))
-    errors = [se for _, (_, se) in found] + [None] * len(valued)
+    se, influence = _errors([seen for _, seen in found], len(valued))
     known = [t for t, _ in found] + valued
     outcomes = known + failed
     return TrainingData(
         params=[t.params for t in known],
         features=features.matrix([t.params for t in known]),
         values=values,
-        se=_filled(errors),
+        se=se,
+        influence=influence,
         log_seconds=np.array([_log_seconds(t) for t in known], np.float64),
         outcomes=features.matrix([t.params for t in outcomes]),
         succeeded=np.arange(len(outcomes)) < len(known),
@@ -95,22 +109,77 @@ def training_data(
     )
 
 
-def _value(
-    trial: Trial, trials: Sequence[Trial], running: bool
-) -> tuple[float, float | None] | None:
-    """Return value and standard error; None for a trial without one."""
+@dataclass(frozen=True)
+class _Complete:
+    """The value of a completed training."""
+
+    value: float
+    se: float | None
+    influence: Mapping[str, float]
+
+
+def _value(trial: Trial, trials: Sequence[Trial], running: bool) -> _Complete | Extrapolated | None:
+    """Return the value of a trial with its errors; None for a trial without one."""
     if trial.state is TrialState.COMPLETE and trial.value is not None:
-        return trial.value, trial.value_se
+        return _Complete(trial.value, trial.value_se, trial.influence or {})
     unfinished = trial.reason is Reason.EARLY_STOPPED or (running and trial.pending)
     if unfinished and trial.curve:
         return extrapolate(trial.curve, trials)
     return None
 
 
-def _filled(errors: Sequence[float | None]) -> FloatArray:
-    known = [se for se in errors if se is not None]
-    usual = float(np.median(known)) if known else 0.0
-    return np.array([usual if se is None else se for se in errors], np.float64)
+def _errors(
+    found: Sequence[_Complete | Extrapolated], n_assigned: int
+) -> tuple[FloatArray, FloatArray]:
+    """Return the errors of values, then those of ``n_assigned`` values that were not measured.
+
+    Returns:
+        (n,) independent standard errors, and (n, c) influence of c cases.
+    """
+    ses = [seen.se for seen in found if seen.se is not None]
+    usual = float(np.median(ses)) if ses else 0.0
+    cases = sorted(
+        {case for seen in found if isinstance(seen, _Complete) for case in seen.influence}
+    )
+    column = {case: i for i, case in enumerate(cases)}
+    influence = np.zeros((len(found) + n_assigned, len(cases)))
+    for row, seen in zip(influence, found, strict=False):
+        if isinstance(seen, _Complete):
+            row[[column[case] for case in seen.influence]] = list(seen.influence.values())
+    usual_pull = _usual_pull(influence)
+    alone = math.sqrt(max(0.0, 1 - float(usual_pull @ usual_pull)))
+    se = np.full(len(influence), usual)
+    for i, seen in enumerate(found):
+        if not isinstance(seen, _Complete):
+            se[i], influence[i] = math.hypot(alone * seen.se, seen.spread), seen.se * usual_pull
+        elif seen.influence:
+            se[i] = 0.0
+        elif seen.se is not None:
+            se[i] = seen.se
+    influence[len(found) :] = usual * usual_pull
+    se[len(found) :] = alone * usual
+    return se, influence
+
+
+def _usual_pull(influence: FloatArray) -> FloatArray:
+    """Return the influence on a value of standard error 1, of a trial that did not report it.
+
+    Its correlation with the reported errors is the mean correlation among those.
+
+    Args:
+        influence: (n, c); rows of zeros are ignored.
+
+    Returns:
+        (c,) influence, whose square is at most 1.
+    """
+    size = np.linalg.norm(influence, axis=1)
+    n = int((size > 0).sum())
+    if n < 2:
+        return np.zeros(influence.shape[1])
+    mean = (influence[size > 0] / size[size > 0, None]).mean(0)
+    square = float(mean @ mean)  # mean over all pairs, of which n are a trial with itself
+    correlation = (n * square - 1) / (n - 1)
+    return np.asarray(mean * max(0.0, correlation) / square) if square > 0 else mean
 
 
 def _log_seconds(trial: Trial) -> float:

@@ -18,7 +18,6 @@ from nodule_det.arrays import FloatArray
 from nodule_det.config.hpo import Failures
 from nodule_det.hpo.model.encoding import Features
 from nodule_det.hpo.model.expected import Expected, Model, most_expected
-from nodule_det.hpo.model.outcomes import standardise
 from nodule_det.hpo.model.training_data import training_data
 from nodule_det.hpo.space.space import Parameter, Params, Space, Value
 from nodule_det.hpo.study.study import Study
@@ -95,7 +94,7 @@ def learn(study: Study, seed: int = 0) -> Insight | None:
     from nodule_det.hpo.model.gp import fit_surrogate  # torch
 
     rng = np.random.default_rng(seed)
-    values = standardise(data.values, data.se)
+    values = data.standardised()
     draws = DRAWS if len(data.values) < MANY else 2
     surrogate = fit_surrogate(data.features, values, sheared=data.sheared)
     drawn = fit_surrogate(data.features, values, sheared=data.sheared, rng=rng, draws=draws)

@@ -83,7 +83,7 @@ def propose_by_model(
     drawn = config.draw_scales and len(data.values) <= DRAWN_UP_TO
     surrogate = fit_surrogate(
         data.features,
-        standardise(data.values, data.se),
+        data.standardised(),
         sheared=data.sheared,
         rng=rng if drawn else None,
         draws=MODELS if drawn and not method.one_model else 1,

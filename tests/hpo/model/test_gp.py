@@ -159,3 +159,47 @@ def test_above_two_hundred_trials_one_start_finds_the_function_too():
     surrogate = fit(x, wave(x), np.full(len(x), 0.01), rng=np.random.default_rng(0), draws=2)
     new = np.random.default_rng(1).random((50, 2))
     assert np.abs(surrogate.predict(new)[0] - wave(new)).max() < 0.02
+
+
+def test_with_shared_noise_it_predicts_as_the_closed_form_does():
+    rng = np.random.default_rng(3)
+    x, influence = rng.random((12, 2)), rng.normal(size=(12, 5)) * 0.1 + 0.2
+    data = standardise(wave(x), np.full(12, 0.01), influence)
+    fitted = fit_surrogate(x, data)
+    new = rng.random((12, 2))  # as many as there are values, which must not be taken for them
+    kernel = fitted.model.covar_module
+    with torch.no_grad():
+        k, cross = (
+            kernel(torch.from_numpy(a), torch.from_numpy(x)).to_dense()[0].numpy() for a in (x, new)
+        )
+        prior = kernel(torch.from_numpy(new), diag=True)[0].numpy()
+    level = np.exp(fitted.hyperparameters[0, 3])
+    noisy = k + np.diag(data.noise) + data.shared + level * np.eye(12)
+    means, variances = fitted.posterior(new)
+    assert means[0] == pytest.approx(cross @ np.linalg.solve(noisy, data.values), abs=1e-6)
+    explained = np.sum(cross * np.linalg.solve(noisy, cross.T).T, axis=1)
+    assert variances[0] == pytest.approx(prior - explained, abs=1e-6)
+
+
+def test_an_error_that_all_values_share_changes_no_prediction(fitted):
+    x, se = fitted.features, np.full(40, 0.005)
+    values = wave(x)
+    shared = fit_surrogate(x, standardise(values, se, np.full((40, 1), 0.2)))
+    for ours, without in zip(shared.predict(x + 0.1), fitted.predict(x + 0.1), strict=True):
+        assert ours == pytest.approx(without)
+
+
+def test_known_correlated_errors_are_told_from_the_function():
+    # One case lifts every second value by .3: an error, if the influences say so.
+    x = np.linspace(0, 1, 20)[:, None]
+    lifts = np.where(np.arange(20) % 2, 0.3, 0.0)
+    told = fit_surrogate(x, standardise(wave(x) + lifts, np.full(20, 0.01), lifts[:, None]))
+    independent = fit(x, wave(x) + lifts, np.hypot(0.01, lifts))
+
+    def error(surrogate):
+        mean, _ = surrogate.predict(x)
+        off = mean - wave(x)
+        return float(np.std(off))
+
+    assert error(told) < 0.03
+    assert error(told) < 0.5 * error(independent)

@@ -21,9 +21,10 @@ def test_a_training_is_extrapolated_by_the_gains_of_completed_ones():
     trials = [complete(0.15, 0.3, 0.4), complete(0.2, 0.4, 0.5), complete(0.125, 0.25, 0.3)]
     # From the second validation to the end they gained 4/3, 5/4 and 6/5: 5/4 in the middle.
     # All doubled before that, so their rises do not differ.
-    value, se = extrapolate(curve(0.1, 0.2), trials)
-    assert value == pytest.approx(0.25)
-    assert se > 1.25 * 0.02
+    end = extrapolate(curve(0.1, 0.2), trials)
+    assert end.value == pytest.approx(0.25)
+    assert end.se == pytest.approx(1.25 * 0.02)
+    assert end.spread > 0
 
 
 def test_a_curve_that_is_still_rising_is_extrapolated_further():
@@ -36,14 +37,14 @@ def test_a_curve_that_is_still_rising_is_extrapolated_further():
     # After three of four validations the steep ones gain 3/2 and the flat ones 1.05.  Six trials
     # and two without slope: the line reaches 6/8 of the way from the middle to each.
     middle, reach = (1.5 * 1.05) ** 0.5, (1.5 / 1.05) ** (0.5 * 6 / 8)
-    assert extrapolate(curve(0.2, 0.4, 0.8), trials)[0] == pytest.approx(0.8 * middle * reach)
-    assert extrapolate(curve(0.6, 0.7, 0.8), trials)[0] == pytest.approx(0.8 * middle / reach)
+    assert extrapolate(curve(0.2, 0.4, 0.8), trials).value == pytest.approx(0.8 * middle * reach)
+    assert extrapolate(curve(0.6, 0.7, 0.8), trials).value == pytest.approx(0.8 * middle / reach)
 
 
 def test_gains_that_differ_increase_the_error():
     alike = [complete(0.2, 0.4 + 0.001 * i) for i in range(5)]
     differ = [complete(0.2, 0.3 + 0.1 * i) for i in range(5)]
-    assert extrapolate(curve(0.2), differ)[1] > 2 * extrapolate(curve(0.2), alike)[1]
+    assert extrapolate(curve(0.2), differ).spread > 2 * extrapolate(curve(0.2), alike).spread
 
 
 def test_three_completed_trials_must_have_reached_the_epoch():
@@ -55,7 +56,7 @@ def test_three_completed_trials_must_have_reached_the_epoch():
 def test_a_trial_with_value_zero_at_the_epoch_shows_no_gain():
     trials = [complete(0.2, 0.4), complete(0.2, 0.3), complete(0.0, 0.5)]
     assert extrapolate(curve(0.1), trials) is None
-    assert extrapolate(curve(0.0), [*trials, complete(0.1, 0.2)])[0] == 0.0
+    assert extrapolate(curve(0.0), [*trials, complete(0.1, 0.2)]).value == 0.0
 
 
 def test_values_below_zero_are_not_extrapolated():
@@ -80,8 +81,8 @@ def test_trials_validated_at_other_epochs_inform_nothing(every):
 
 def test_trials_validated_less_often_inform_at_common_epochs():
     others = [complete(0.2, 0.4, 0.5, every=10)] * 4
-    value, _ = extrapolate(curve(0.1, 0.15, 0.2, 0.3), others)
-    assert value == pytest.approx(0.3 * 5 / 4)
+    end = extrapolate(curve(0.1, 0.15, 0.2, 0.3), others)
+    assert end.value == pytest.approx(0.3 * 5 / 4)
 
 
 def test_a_training_without_validations_has_no_predicted_value():

@@ -49,3 +49,27 @@ def test_failures_alone_are_below_the_value_expected_elsewhere():
     assert data.center == pytest.approx(1 / 6)  # as of one more success and one more failure
     assert (data.values < 0).all()
     assert data.values * data.scale + data.center == pytest.approx([0.0] * 4)
+
+
+def test_an_error_that_all_values_share_is_no_error_of_their_differences():
+    values, se = np.array([0.1, 0.7, 0.4]), np.full(3, 0.02)
+    alone = standardise(values, se)
+    shared = standardise(values, se, np.full((3, 1), 0.5))
+    assert shared.shared == pytest.approx(np.zeros((3, 3)))
+    assert shared.noise == pytest.approx(alone.noise)
+    assert shared.scale == alone.scale
+
+
+def test_the_error_of_a_difference_is_that_of_the_influences():
+    influence = np.array([[0.03, 0.04, 0.0], [0.03, 0.0, 0.02], [0.01, 0.0, 0.0]])
+    data = standardise(np.array([0.1, 0.7, 0.4]), None, influence)
+    for i, j in [(0, 1), (0, 2), (1, 2)]:
+        variance = data.shared[i, i] + data.shared[j, j] - 2 * data.shared[i, j]
+        expected = np.sum((influence[i] - influence[j]) ** 2)
+        assert variance * data.scale**2 == pytest.approx(expected)
+
+
+def test_values_that_differ_by_less_than_the_error_of_differences_are_not_inflated():
+    influence = 0.03 * np.eye(4)
+    data = standardise(np.array([0.001, 0.002, 0.003, 0.004]), None, influence)
+    assert data.scale == pytest.approx(0.03 * (3 / 4) ** 0.5)  # less the mean of four

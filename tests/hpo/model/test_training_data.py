@@ -22,6 +22,11 @@ def complete(x, value, se=None, curve=(), seconds=0.0):
     )
 
 
+def shared(x, value, influence):
+    """A completed trial that reported the influence of the validation cases."""
+    return trial(x, state=TrialState.COMPLETE, value=value, value_se=0.05, influence=influence)
+
+
 def failed(x, reason):
     return trial(x, state=TrialState.FAILED, reason=reason)
 
@@ -102,3 +107,50 @@ def test_a_low_outlier_is_raised_to_the_fence_and_does_not_set_the_value_of_dive
     data = learnt([*done, failed(0.9, Reason.DIVERGED)])
     # Quartiles 0.2 and 0.4: the fence lies at 0.2 - 1.5 * 0.2.
     assert data.values == pytest.approx([0.2, 0.4, 0.3, 0.5, -0.1, -0.1])
+
+
+def test_errors_are_correlated_as_far_as_trials_share_their_cases():
+    data = learnt(
+        [
+            shared(0.1, 0.4, {"a": 0.03, "b": 0.04}),
+            shared(0.2, 0.5, {"b": 0.04, "a": 0.01}),
+            shared(0.3, 0.6, {"c": 0.05}),
+            complete(0.4, 0.3, 0.02),
+        ]
+    )
+    covariance = data.influence @ data.influence.T
+    assert covariance[0] == pytest.approx([0.03**2 + 0.04**2, 0.0003 + 0.04**2, 0, 0])
+    assert covariance[2] == pytest.approx([0, 0, 0.05**2, 0])
+    assert data.se == pytest.approx([0, 0, 0, 0.02])
+
+
+def test_a_value_that_was_not_measured_shares_as_much_error_as_the_others_do_on_average():
+    # Two errors of .05 with a correlation of .6: the angle between (3, 4) and (5, 0).
+    done = [shared(0.1, 0.4, {"a": 0.03, "b": 0.04}), shared(0.2, 0.3, {"a": 0.05})]
+    data = learnt([*done, failed(0.9, Reason.DIVERGED)])
+    covariance = data.influence @ data.influence.T
+    assert covariance[0, 1] == pytest.approx(0.6 * 0.05**2)
+    assert covariance[2, :2].mean() == pytest.approx(0.6 * 0.05**2)
+    assert covariance[2, 2] + data.se[2] ** 2 == pytest.approx(0.05**2)
+
+
+def test_the_validations_of_a_running_training_share_its_error():
+    curves = [(0.15, 0.3, 0.4), (0.2, 0.4, 0.5), (0.125, 0.25, 0.3)]
+    done = [
+        trial(
+            0.1 * i, state=TrialState.COMPLETE, value=c[-1], curve=rising(*c), influence={"a": 0.02}
+        )
+        for i, c in enumerate(curves)
+    ]
+    trials = [*done, trial(0.7, curve=rising(0.1, 0.2))]
+    data = training_data(Features(SPACE), trials, Failures.model, running=True)
+    assert data.influence[:, 0] == pytest.approx([0.02, 0.02, 0.02, 5 / 4 * 0.02])
+    assert data.se[:3] == pytest.approx([0, 0, 0])
+    # What is left is the spread of the gains 4/3, 5/4 and 6/5 around 5/4.
+    assert 0 < data.se[3] < 0.05
+
+
+def test_one_trial_says_nothing_about_the_correlation_of_others():
+    data = learnt([shared(0.1, 0.4, {"a": 0.05}), failed(0.9, Reason.DIVERGED)])
+    assert list(data.influence[1]) == [0]
+    assert data.se == pytest.approx([0, 0.05])
