@@ -8,7 +8,8 @@ environments (``hpo_ax_smac.py``).  All of these get 0 for a failed training.
 
 Variants of ours: ``*-zero`` also uses 0 for a failure, ``*-map`` uses only the most probable
 hyperparameters, ``*-final`` ignores the validations of running trainings, ``*-alone`` ignores
-running trainings, ``*-blind`` ignores standard errors, ``*-squeezed`` sees all values within 0.01
+running trainings, ``*-blind`` ignores standard errors, ``*-unshared`` ignores that
+trainings share their validation scans, ``*-squeezed`` sees all values within 0.01
 of each other, ``*-straight`` has no shear, ``*-smooth`` has a single length scale, ``*-stop`` stops
 early, ``*-cost`` divides by the hours, ``*-prior`` has a prior of the learning rate near 3e-4,
 which is right for these functions, and ``*-wrong`` one near 1e-6.
@@ -192,7 +193,11 @@ def _alone(space: Space, trials: Sequence[Trial]) -> tuple[Space, Sequence[Trial
 
 
 def _blind(space: Space, trials: Sequence[Trial]) -> tuple[Space, Sequence[Trial]]:
-    return space, [replace(t, value_se=None) for t in trials]
+    return space, [replace(t, value_se=None, influence=None) for t in trials]
+
+
+def _unshared(space: Space, trials: Sequence[Trial]) -> tuple[Space, Sequence[Trial]]:
+    return space, [replace(t, influence=None) for t in trials]
 
 
 def _squeezed(space: Space, trials: Sequence[Trial]) -> tuple[Space, Sequence[Trial]]:
@@ -209,6 +214,7 @@ def _squeezed(space: Space, trials: Sequence[Trial]) -> tuple[Space, Sequence[Tr
             t,
             value=value(t.value),
             value_se=se(t.value_se),
+            influence=t.influence and {case: 0.01 * pull for case, pull in t.influence.items()},
             curve=tuple(replace(o, value=0.9 + 0.01 * o.value, se=se(o.se)) for o in t.curve),
         )
         for t in trials
@@ -231,6 +237,7 @@ def _believing(center: float) -> View:
 VIEWS = {
     "alone": _alone,
     "blind": _blind,
+    "unshared": _unshared,
     "squeezed": _squeezed,
     "prior": _believing(3e-4),
     "wrong": _believing(1e-6),

@@ -36,6 +36,11 @@ TOO_FAST = 1.1
 CRASHES = 0.02
 """Fraction of jobs whose node crashes, independent of their parameters."""
 WAVES = 24
+SCANS = 60
+"""Number of validation scans, the same for all trainings of a function."""
+SHARED = 3.0
+"""Standard error that all trainings share, because their scans are hard or easy for all of them, in
+units of the standard error of one alone."""
 
 _RANGES = {
     "patch": (32, 64),
@@ -88,6 +93,11 @@ class Objective:
         self._waves = rng.normal(0, 1.6, (WAVES, len(_RANGES)))
         self._phases, self._heights = u(0, 2 * np.pi, WAVES), rng.normal(0, 0.012, WAVES)
         self._heights *= waves
+        scans = np.random.default_rng([90210 + number, 1])
+        self._ease = scans.normal(size=SCANS)
+        """How much easier each scan is than expected, in standard deviations."""
+        self._common = _direction(scans)
+        """How much each scan counts in the shared error."""
 
     def truth(self, points: Sequence[Params]) -> FloatArray:
         """Return the noise-free scores, (n,) in [0, 1]; 0 if the training fails."""
@@ -104,22 +114,33 @@ class Objective:
         return 0.4 + 0.33 * size * (1 + c["copies"]) / busy
 
     def train(self, params: Params, rng: np.random.Generator) -> FakeRun:
-        """Simulate one training; noise and duration are drawn from ``rng``."""
+        """Simulate one training; duration and own noise are drawn from ``rng``.
+
+        The noise is the sum over the scans of their ease times their influence on this training,
+        which the training reports.
+        """
         c = _columns([params])
         seconds = 3600 * float(self.hours([params])[0]) * math.exp(rng.normal(0, 0.15))
-        noise, share = float(rng.normal()), float(rng.random())
+        share = float(rng.random())
         if self._too_large(c)[0]:
             return _failed(ExitCode.OUT_OF_MEMORY, 180 + 72 * share)
         truth = float(self.truth([params])[0])
         if truth == 0.0:
             return _failed(ExitCode.DIVERGED, 0.1 * seconds + 180)
         sd = self._noise_sd * min(1.0, truth / 0.2)
-        value = float(np.clip(truth + noise * sd, 0, 1))
-        se = sd * math.exp(rng.normal(0, 0.1))
+        influence = sd * (SHARED * self._common + _direction(rng))
+        value = float(np.clip(truth + influence @ self._ease, 0, 1))
+        se = sd * math.hypot(SHARED, 1) * math.exp(rng.normal(0, 0.1))
         lag = float((c["log_lr"] - self._best_log_lr(c))[0])
         curve = _curve(value, lag, sd, se, rng)
         best = max(curve, key=lambda o: o.value)
-        result = RunResult(status=RunStatus.COMPLETE, pauc=best.value, pauc_se=se, seconds=seconds)
+        result = RunResult(
+            status=RunStatus.COMPLETE,
+            pauc=best.value,
+            pauc_se=se,
+            pauc_influence={str(i): pull for i, pull in enumerate(influence.tolist())},
+            seconds=seconds,
+        )
         return FakeRun(seconds=seconds, result=result, curve=curve)
 
     def optimum(self) -> float:
@@ -176,6 +197,12 @@ class Objective:
         gib = c["patch"] ** 3 * c["filters"] * c["batch"] * 4 / 2**30
         layers = 6 + 2 * c["residual"] + c["depth"]
         return np.asarray(gib * layers * np.where(c["kernel"] == 5, 1.4, 1.0) > self._memory_limit)
+
+
+def _direction(rng: np.random.Generator) -> FloatArray:
+    """Draw a random vector of length 1, (SCANS,)."""
+    drawn = rng.normal(size=SCANS)
+    return np.asarray(drawn / np.linalg.norm(drawn))
 
 
 def _columns(points: Sequence[Params]) -> Columns:

@@ -28,3 +28,21 @@ def test_no_random_point_beats_the_optimum():
     objective, draw = Objective(1), rng()
     points = [objective.space.sample(draw) for _ in range(3000)]
     assert 0.5 < objective.truth(points).max() < objective.optimum() < 1
+
+
+def test_trainings_share_their_scans_and_report_how_much_each_pulls():
+    objective, draw = Objective(5), rng()
+    points = [objective.space.sample(draw) for _ in range(400)]
+    points = [p for p in points if objective.truth([p])[0] > 0.2]
+    results = [objective.train(p, draw).result for p in points]
+    pulls = np.array([list(r.pauc_influence.values()) for r in results])
+    covariance = pulls @ pulls.T
+    sd = np.sqrt(np.diag(covariance))
+    correlation = (covariance / np.outer(sd, sd))[np.triu_indices(len(sd), 1)]
+    assert abs(correlation.mean() - 0.9) < 0.02  # 3^2 / (3^2 + 1)
+    assert np.allclose(sd, [r.pauc_se for r in results], rtol=0.5)
+    # Differences of errors are as large as the influences say, up to the luck of the best epoch.
+    errors = np.array([r.pauc for r in results]) - objective.truth(points)
+    pairs = zip(range(0, len(sd) - 1, 2), range(1, len(sd), 2), strict=False)
+    z = [(errors[i] - errors[j]) / np.linalg.norm(pulls[i] - pulls[j]) for i, j in pairs]
+    assert 0.8 < np.sqrt(np.mean(np.square(z))) < 1.25
