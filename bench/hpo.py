@@ -253,7 +253,7 @@ def _predicted(objective: Objective, repetition: int, draws: int) -> tuple[float
     model = fit_surrogate(
         features.of_units(units),
         standardise(seen, sd),
-        sheared=features.sheared,
+        columns=features.columns,
         rng=rng if draws > 1 else None,
         draws=draws,
     )

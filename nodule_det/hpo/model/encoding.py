@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nodule_det.arrays import BoolArray, FloatArray
 from nodule_det.hpo.space.space import INACTIVE, Kind, Parameter, Params, Space, Value
@@ -26,6 +28,39 @@ ONE_HOT = math.sqrt(0.5)
 """Gives two different values of an unordered list the distance 1, like the two ends of a scale."""
 
 
+@dataclass(frozen=True)
+class Columns:
+    """What the d columns of the model inputs are."""
+
+    parameter: tuple[int, ...]
+    """(d,) index of the parameter of each column; an unordered list has several columns."""
+    sheared: tuple[int, ...] = ()
+    """Columns whose best value depends on the other parameters, by fitted amounts."""
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of parameters, each of which has one length scale."""
+        return max(self.parameter, default=-1) + 1
+
+    @property
+    def shifts(self) -> BoolArray:
+        """(d, d) whether the best value on column i is shifted by column j.
+
+        Not by an unordered list: an irrelevant list of twenty values would add twenty amounts to
+        fit for each sheared column.
+        """
+        lists = np.bincount(self.parameter, minlength=1)[list(self.parameter)] > 1
+        shifts = np.zeros((len(lists), len(lists)), np.bool_)
+        shifts[list(self.sheared)] = ~lists
+        np.fill_diagonal(shifts, False)
+        return shifts
+
+    @property
+    def n_shifts(self) -> int:
+        """Number of fitted amounts."""
+        return int(self.shifts.sum())
+
+
 class Features:
     """The map from points of one search space to model inputs."""
 
@@ -35,11 +70,30 @@ class Features:
         """Columns of :meth:`matrix`."""
 
     @property
+    def columns(self) -> Columns:
+        """What each column of :meth:`matrix` is."""
+        widths = [_width(p) for p in self.space.free]
+        return Columns(tuple(np.repeat(np.arange(len(widths)), widths).tolist()), self.sheared)
+
+    @property
     def sheared(self) -> tuple[int, ...]:
         """Columns of floats on a log scale: rates, whose best value depends on other settings."""
-        starts = np.cumsum([0, *(_width(p) for p in self.space.free)])
         rates = [p.kind is Kind.FLOAT and p.log for p in self.space.free]
-        return tuple(int(i) for i, rate in zip(starts, rates, strict=False) if rate)
+        return tuple(int(i) for i, rate in zip(self._starts, rates, strict=True) if rate)
+
+    @property
+    def column_of(self) -> FloatArray:
+        """(p, d) matrix with a 1 for the column of each float, whose coordinate it equals."""
+        matrix = np.zeros((self.space.dimension, self.dimension))
+        for i, (p, start) in enumerate(zip(self.space.free, self._starts, strict=True)):
+            matrix[i, start] = p.kind is Kind.FLOAT
+        return matrix
+
+    @property
+    def _starts(self) -> NDArray[np.int64]:
+        """(p,) first column of each parameter."""
+        widths = np.array([_width(p) for p in self.space.free], np.int64)
+        return np.cumsum(widths) - widths
 
     def matrix(self, points: Sequence[Mapping[str, Value]]) -> FloatArray:
         """Return (n, d) model inputs of n points."""
@@ -52,14 +106,25 @@ class Features:
         The same as ``matrix([space.from_unit(u) for u in units])`` but a hundred times faster: a
         search encodes thousands of candidates for each point that is run.
         """
-        seen = _Columns(len(units))
-        coordinates = iter(np.clip(units, 0.0, 1.0).T)
-        for p in self.space.parameters:
-            u = None if p.kind is Kind.FIXED else next(coordinates)
-            seen.add(p, u)
+        seen = self._read(units)
         return np.concatenate(
             [np.empty((len(units), 0)), *(seen.inputs(p) for p in self.space.free)], axis=1
         )
+
+    def moving(self, units: FloatArray) -> BoolArray:
+        """Return whether each coordinate of points (n, p) is that of a float that exists there."""
+        seen = self._read(units)
+        moving = np.empty(units.shape, np.bool_)
+        for i, p in enumerate(self.space.free):
+            moving[:, i] = seen.moves(p)
+        return moving
+
+    def _read(self, units: FloatArray) -> _Columns:
+        seen = _Columns(len(units))
+        coordinates = iter(np.clip(units, 0.0, 1.0).T)
+        for p in self.space.parameters:
+            seen.add(p, None if p.kind is Kind.FIXED else next(coordinates))
+        return seen
 
     def column_names(self) -> list[str]:
         """Return a name for each column: the parameter, with its value if it is one of a list."""
@@ -100,6 +165,11 @@ class _Columns:
         else:
             columns = _listed(p, value)
         return np.where(self._active[p.name][:, None], columns, INACTIVE)
+
+    def moves(self, p: Parameter) -> BoolArray:
+        """Return whether a parameter is a float that exists and has a range, (n,)."""
+        wide = self._upper(p) > p.low if p.kind is Kind.FLOAT else np.full(self._n, False)
+        return np.asarray(self._active[p.name] & wide)
 
     def _is_one_of(self, name: str, allowed: tuple[Value, ...]) -> BoolArray:
         p = self._parameters[name]

@@ -68,7 +68,7 @@ def rank(study: Study) -> list[Expected]:
 
     features = Features(study.space)
     data = training_data(features, study.trials, _failures(study))
-    surrogate = fit_surrogate(data.features, data.standardised(), sheared=data.sheared)
+    surrogate = fit_surrogate(data.features, data.standardised(), columns=data.columns)
     return ranking(surrogate, features, complete)
 
 

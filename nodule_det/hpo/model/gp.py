@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from nodule_det.arrays import FloatArray
+from nodule_det.hpo.model.encoding import Columns
 from nodule_det.hpo.model.outcomes import Standardised
 
 with warnings.catch_warnings():
@@ -73,37 +74,35 @@ BATCH_ELEMENTS = 1_000_000
 class ShearedMatern(Kernel):  # type: ignore[misc]  # GPyTorch has no types
     """Matern-5/2 kernel on two length scales, with inputs of which some columns are sheared.
 
-    The distance r is that of (x + S x) / length, with one length per column and a matrix S that is
-    zero except for the fitted rows of the sheared columns.  With the Matern-5/2 function m(r), the
-    covariance is (1 - ROUGH_SHARE) m(r) + ROUGH_SHARE m(r / ROUGH_LENGTH).
+    The distance r is that of (x + S x) / length, with one length per parameter and a matrix S that
+    is zero except for the fitted rows of the sheared columns.  With the Matern-5/2 function m(r),
+    the covariance is (1 - ROUGH_SHARE) m(r) + ROUGH_SHARE m(r / ROUGH_LENGTH).
 
     Args:
-        dimension: Number of input columns d.
-        sheared: Columns whose optimum depends on the other columns, as that of a learning rate does
-            on minibatch, depth and width.
+        columns: The parameter of each column, and the columns whose optimum depends on the others,
+            as that of a learning rate does on minibatch, depth and width.
         batch: Number of models b.
     """
 
     has_lengthscale = True
 
-    def __init__(self, dimension: int, sheared: Sequence[int], batch: int) -> None:
+    def __init__(self, columns: Columns, batch: int) -> None:
         super().__init__(
-            ard_num_dims=dimension,
+            ard_num_dims=columns.n_parameters,
             batch_shape=torch.Size([batch]),
             lengthscale_constraint=_log_interval(LENGTH_BOUNDS),
         )
         self.register_prior(
             "log_lengthscale_prior",
-            NormalPrior(*lengthscale_prior(dimension)),
+            NormalPrior(*lengthscale_prior(columns.n_parameters)),
             "raw_lengthscale",
         )
-        free = torch.zeros(dimension, dimension, dtype=torch.bool)
-        free[list(sheared)] = True
-        self._free = free.fill_diagonal_(False)
-        self.moves = bool(free.any())
+        self._parameter = torch.tensor(columns.parameter, dtype=torch.long)
+        self._free = torch.from_numpy(columns.shifts)
+        self.moves = bool(self._free.any())
         """Whether any column is sheared."""
         if self.moves:
-            steps = torch.zeros(batch, int(free.sum()), dtype=torch.float64)
+            steps = torch.zeros(batch, columns.n_shifts, dtype=torch.float64)
             self.register_parameter("steps", torch.nn.Parameter(steps))
             self.register_prior("steps_prior", NormalPrior(0.0, 1.0), "steps")
             self.register_constraint("steps", Interval(-STEP_BOUND, STEP_BOUND, transform=None))
@@ -117,7 +116,7 @@ class ShearedMatern(Kernel):  # type: ignore[misc]  # GPyTorch has no types
     def stretched(self, x: torch.Tensor) -> Any:
         """Return inputs, (..., n, d), in sheared coordinates, divided by their lengths."""
         moved = x + x @ self.shear.mT if self.moves else x
-        return moved / self.lengthscale
+        return moved / self.lengthscale[..., self._parameter]
 
     def forward(self, x1: Any, x2: Any, diag: bool = False, **settings: Any) -> Any:
         """Return the covariance between two sets of inputs, (b, n1, n2), or its diagonal."""
@@ -210,22 +209,23 @@ class Surrogate:
     model: Ensemble
     """The models of the standardised values."""
     hyperparameters: FloatArray
-    """(b, t) logarithms of d lengths, variance and noise, then the steps of the shear."""
+    """(b, t) logarithms of the lengths, variance and noise, then the steps of the shear."""
     data: Standardised
     features: FloatArray
     """(n, d) inputs that it was fitted to."""
-    sheared: tuple[int, ...]
+    columns: Columns
+
+    def moments(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return posterior mean and variance at points (c, d), (b, c) each, differentiable."""
+        distribution = self.model.posterior(x).distribution
+        return distribution.mean, distribution.variance.clamp_min(MIN_VARIANCE)
 
     def posterior(self, features: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return posterior mean and variance of the function, (b, c) each, standardised."""
-        means, variances = [], []
         with exact(), torch.no_grad():
-            for chunk in torch.split(torch.from_numpy(features), POSTERIOR_CHUNK):
-                posterior = self.model.posterior(chunk)
-                means.append(posterior.mean[..., 0])
-                variances.append(posterior.variance[..., 0])
-        mean, variance = torch.cat(means, -1), torch.cat(variances, -1)
-        return mean.numpy(), variance.clamp_min(MIN_VARIANCE).numpy()
+            chunks = torch.split(torch.from_numpy(features), POSTERIOR_CHUNK)
+            means, variances = zip(*map(self.moments, chunks), strict=True)
+        return torch.cat(means, -1).numpy(), torch.cat(variances, -1).numpy()
 
     def predict(self, features: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return mean and standard deviation of the mixture, (c,) each, in units of the values."""
@@ -237,7 +237,7 @@ class Surrogate:
     def members(self) -> list[Surrogate]:
         """Return the b processes as separate surrogates."""
         return [
-            _surrogate(theta[None], self.data, self.features, self.sheared)
+            _surrogate(theta[None], self.data, self.features, self.columns)
             for theta in self.hyperparameters
         ]
 
@@ -251,7 +251,7 @@ def fit_surrogate(
     features: FloatArray,
     data: Standardised,
     *,
-    sheared: Sequence[int] = (),
+    columns: Columns | None = None,
     rng: np.random.Generator | None = None,
     draws: int = 1,
 ) -> Surrogate:
@@ -265,7 +265,7 @@ def fit_surrogate(
         features: (n, d) inputs in [0, 1].
         data: (n,) values, with their known noise.  An additional noise level is estimated, since
             two trainings of one point differ by more than their validation cases explain.
-        sheared: Columns whose optimum depends on the other columns, by fitted amounts.
+        columns: What the columns are; by default d parameters of which none is sheared.
         rng: Source of the draws; without it all b models have the most probable hyperparameters.
         draws: Number b of models.
 
@@ -274,16 +274,17 @@ def fit_surrogate(
     """
     if len(features) == 0:
         raise ValueError("a surrogate needs at least one completed trial")
+    columns = columns or Columns(tuple(range(features.shape[1])))
     with exact():
-        best = _most_probable(features, data, sheared)
+        best = _most_probable(features, data, columns)
         thetas = np.tile(best, (draws, 1))
         if rng is not None:
-            thetas += rng.normal(size=thetas.shape) * _spread(best, features, data, sheared)
-        return _surrogate(thetas, data, features, tuple(sheared))
+            thetas += rng.normal(size=thetas.shape) * _spread(best, features, data, columns)
+        return _surrogate(thetas, data, features, columns)
 
 
 def lengthscale_prior(dimension: int) -> tuple[float, float]:
-    """Return prior mean and spread of a log length, which grows with the number of columns.
+    """Return prior mean and spread of a log length, which grows with the number of parameters.
 
     References:
         Hvarfner, Hellsten, Nardi (2024), Vanilla Bayesian Optimization Performs Great in High
@@ -310,18 +311,18 @@ def exact() -> Iterator[None]:
         yield
 
 
-def _most_probable(features: FloatArray, data: Standardised, sheared: Sequence[int]) -> FloatArray:
+def _most_probable(features: FloatArray, data: Standardised, columns: Columns) -> FloatArray:
     """Fit from two starts at once; return the better result, (t,)."""
-    d = features.shape[1]
+    d = columns.n_parameters
     length, _ = lengthscale_prior(d)
     many = len(features) > MANY
     starts = np.array(
         [
-            [length - shift] * d + [0.0, noise] + [0.0] * len(sheared) * (d - 1)
+            [length - shift] * d + [0.0, noise] + [0.0] * columns.n_shifts
             for shift, noise in STARTS[: 1 if many else None]
         ]
     )
-    mll = _likelihood_of(_model(starts, data, features, sheared)).train()
+    mll = _likelihood_of(_model(starts, data, features, columns)).train()
     fit_gpytorch_mll_scipy(
         mll, options={"maxiter": FIT_ITERATIONS // 2 if many else FIT_ITERATIONS}
     )
@@ -331,13 +332,13 @@ def _most_probable(features: FloatArray, data: Standardised, sheared: Sequence[i
 
 
 def _spread(
-    theta: FloatArray, features: FloatArray, data: Standardised, sheared: Sequence[int]
+    theta: FloatArray, features: FloatArray, data: Standardised, columns: Columns
 ) -> FloatArray:
     """Return the standard deviation of each hyperparameter, from the curvature at the maximum."""
     moved = theta + CURVATURE_STEP * np.concatenate([np.zeros((1, len(theta))), np.eye(len(theta))])
     size = max(1, BATCH_ELEMENTS // len(features) ** 2)
     gradients = [
-        _gradient(moved[i : i + size], features, data, sheared) for i in range(0, len(moved), size)
+        _gradient(moved[i : i + size], features, data, columns) for i in range(0, len(moved), size)
     ]
     gradient, *others = np.concatenate(gradients)
     curvature = np.array([(other - gradient)[i] for i, other in enumerate(others)])
@@ -346,29 +347,29 @@ def _spread(
 
 
 def _gradient(
-    thetas: FloatArray, features: FloatArray, data: Standardised, sheared: Sequence[int]
+    thetas: FloatArray, features: FloatArray, data: Standardised, columns: Columns
 ) -> FloatArray:
     """Return the gradient of the negative log posterior, (b, t)."""
-    model = _model(thetas, data, features, sheared)
+    model = _model(thetas, data, features, columns)
     mll = _likelihood_of(model).train()
     (get_loss_closure(mll)().sum() * len(features)).backward()
     return np.concatenate([p.grad.reshape(len(thetas), -1).numpy() for p in _parameters(model)], 1)
 
 
 def _surrogate(
-    thetas: FloatArray, data: Standardised, features: FloatArray, sheared: tuple[int, ...]
+    thetas: FloatArray, data: Standardised, features: FloatArray, columns: Columns
 ) -> Surrogate:
-    model = _model(thetas, data, features, sheared).eval().requires_grad_(False)
-    return Surrogate(model, _hyperparameters(model), data, features, sheared)
+    model = _model(thetas, data, features, columns).eval().requires_grad_(False)
+    return Surrogate(model, _hyperparameters(model), data, features, columns)
 
 
 def _model(
-    thetas: FloatArray, data: Standardised, features: FloatArray, sheared: Sequence[int]
+    thetas: FloatArray, data: Standardised, features: FloatArray, columns: Columns
 ) -> Ensemble:
     """Return a model with given hyperparameters, (b, t), within their bounds."""
-    b, d = len(thetas), features.shape[1]
+    b, d = len(thetas), columns.n_parameters
     kernel = ScaleKernel(
-        ShearedMatern(d, sheared, b),
+        ShearedMatern(columns, b),
         batch_shape=torch.Size([b]),
         outputscale_constraint=_log_interval(VARIANCE_BOUNDS),
     )
@@ -381,7 +382,7 @@ def _model(
         mean_module=ZeroMean(batch_shape=torch.Size([b])),
         outcome_transform=None,
     )
-    low, high = bounds(d, len(sheared) * (d - 1))
+    low, high = bounds(d, columns.n_shifts)
     parts = np.split(np.clip(thetas, low, high), [d, d + 1, d + 2], axis=1)
     with torch.no_grad():
         for parameter, part in zip(_parameters(model), parts, strict=False):

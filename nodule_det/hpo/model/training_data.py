@@ -32,7 +32,7 @@ import numpy as np
 
 from nodule_det.arrays import BoolArray, FloatArray
 from nodule_det.config.hpo import Failures
-from nodule_det.hpo.model.encoding import Features
+from nodule_det.hpo.model.encoding import Columns, Features
 from nodule_det.hpo.model.learning_curve import Extrapolated, extrapolate
 from nodule_det.hpo.model.outcomes import Standardised, standardise, winsorise
 from nodule_det.hpo.space.space import Params
@@ -62,8 +62,8 @@ class TrainingData:
     """(k,)."""
     pending: FloatArray
     """(m, d)."""
-    sheared: tuple[int, ...]
-    """Columns of rates; see :attr:`Features.sheared`."""
+    columns: Columns
+    """What the columns of the inputs are."""
 
     def standardised(self) -> Standardised:
         """Return the values and their noise as a model takes them; n must be at least 1."""
@@ -105,7 +105,7 @@ def training_data(
         outcomes=features.matrix([t.params for t in outcomes]),
         succeeded=np.arange(len(outcomes)) < len(known),
         pending=features.matrix([t.params for t in trials if t.pending]),
-        sheared=features.sheared,
+        columns=features.columns,
     )
 
 

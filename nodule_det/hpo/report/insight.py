@@ -96,8 +96,8 @@ def learn(study: Study, seed: int = 0) -> Insight | None:
     rng = np.random.default_rng(seed)
     values = data.standardised()
     draws = DRAWS if len(data.values) < MANY else 2
-    surrogate = fit_surrogate(data.features, values, sheared=data.sheared)
-    drawn = fit_surrogate(data.features, values, sheared=data.sheared, rng=rng, draws=draws)
+    surrogate = fit_surrogate(data.features, values, columns=data.columns)
+    drawn = fit_surrogate(data.features, values, columns=data.columns, rng=rng, draws=draws)
     models = [surrogate, *drawn.members()]
     mean, sd = surrogate.predict(features.matrix([best.params]))
     return Insight(

@@ -84,7 +84,7 @@ def propose_by_model(
     surrogate = fit_surrogate(
         data.features,
         data.standardised(),
-        sheared=data.sheared,
+        columns=data.columns,
         rng=rng if drawn else None,
         draws=MODELS if drawn and not method.one_model else 1,
     )

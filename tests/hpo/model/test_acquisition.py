@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from nodule_det.hpo.model import acquisition
+from nodule_det.hpo.model.encoding import Columns
 from nodule_det.hpo.model.gp import exact, fit_surrogate
 from nodule_det.hpo.model.outcomes import standardise
 
@@ -38,7 +39,7 @@ def several():
     rng = np.random.default_rng(1)
     x = rng.random((15, 2))
     values = standardise(0.8 - ((x - 0.6) ** 2).sum(1), np.full(15, 0.03))
-    return fit_surrogate(x, values, sheared=(0,), rng=rng, draws=3)
+    return fit_surrogate(x, values, columns=Columns((0, 1), (0,)), rng=rng, draws=3)
 
 
 def test_expected_improvement_equals_botorchs(fitted):

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from nodule_det.hpo.model import gp
+from nodule_det.hpo.model.encoding import Columns
 from nodule_det.hpo.model.gp import fit_surrogate, lengthscale_prior
 from nodule_det.hpo.model.outcomes import standardise
 
@@ -103,9 +104,10 @@ def test_the_gradient_is_that_of_finite_differences(sheared):
     x, data = rng.random((12, 3)), standardise(rng.normal(size=12), np.full(12, 0.2))
     theta = rng.normal(size=5 + 2 * len(sheared)) * 0.3 - 0.5
     size = len(theta)
-    (gradient,) = gp._gradient(theta[None], x, data, sheared)
+    columns = Columns((0, 1, 2), sheared)
+    (gradient,) = gp._gradient(theta[None], x, data, columns)
     moved = np.concatenate([theta + step * np.eye(size) for step in (1e-5, -1e-5)])
-    mll = gp._likelihood_of(gp._model(moved, data, x, sheared)).train()
+    mll = gp._likelihood_of(gp._model(moved, data, x, columns)).train()
     with torch.no_grad():
         up, down = np.split(12 * gp.get_loss_closure(mll)().numpy(), 2)
     assert gradient == pytest.approx((up - down) / 2e-5, rel=1e-4, abs=1e-6)
@@ -118,7 +120,7 @@ def oblique(x):
 
 def test_a_sheared_column_learns_how_its_optimum_shifts():
     x, new = np.random.default_rng(8).random((2, 60, 3))
-    straight, sheared = (fit(x, oblique(x), sheared=s) for s in ((), (0,)))
+    straight, sheared = (fit(x, oblique(x), columns=Columns((0, 1, 2), s)) for s in ((), (0,)))
     shear = sheared.model.covar_module.base_kernel.shear[0].numpy()
     assert shear[0] == pytest.approx([0, -0.2, 0.2], abs=0.03)
     assert not shear[1:].any()
@@ -127,7 +129,7 @@ def test_a_sheared_column_learns_how_its_optimum_shifts():
 
 
 def test_the_covariance_at_one_length_by_hand():
-    kernel = gp.ShearedMatern(1, (), 1)
+    kernel = gp.ShearedMatern(Columns((0,)), 1)
     kernel.lengthscale = 2.0
     matern = [(1 + r + r * r / 3) * np.exp(-r) for r in (5**0.5, 5**0.5 / 0.3)]
     points = torch.tensor([[[0.0], [2.0]]], dtype=torch.float64)
@@ -140,10 +142,10 @@ def test_the_hyperparameters_are_those_of_highest_posterior_around():
     rng = np.random.default_rng(5)
     x = rng.random((30, 2))
     data = standardise(wave(x) + 0.02 * rng.normal(size=30), np.full(30, 0.02))
-    best = fit_surrogate(x, data, sheared=(0,))
+    best = fit_surrogate(x, data, columns=Columns((0, 1), (0,)))
     around = best.hyperparameters + 0.05 * rng.normal(size=(50, 5))
     mll = gp._likelihood_of(
-        gp._model(np.concatenate([best.hyperparameters, around]), data, x, (0,))
+        gp._model(np.concatenate([best.hyperparameters, around]), data, x, best.columns)
     ).train()
     with torch.no_grad():
         losses = gp.get_loss_closure(mll)().numpy()
@@ -203,3 +205,31 @@ def test_known_correlated_errors_are_told_from_the_function():
 
     assert error(told) < 0.03
     assert error(told) < 0.5 * error(independent)
+
+
+def test_a_list_has_one_length_and_shifts_no_optimum():
+    columns = Columns((0, 1, 1, 1, 2), sheared=(0, 4))
+    assert np.argwhere(columns.shifts).tolist() == [[0, 4], [4, 0]]
+    x = np.random.default_rng(0).random((12, 5))
+    surrogate = fit(x, wave(x), columns=columns)
+    assert surrogate.hyperparameters.shape == (1, 3 + 2 + 2)  # lengths, variance, noise, shifts
+    lengths = torch.exp(torch.from_numpy(surrogate.hyperparameters[0, :3]))
+    kernel = surrogate.model.covar_module.base_kernel
+    kernel.steps.zero_()
+    inputs = torch.from_numpy(x)
+    expected = inputs / lengths[[0, 1, 1, 1, 2]]
+    assert torch.allclose(kernel.stretched(inputs)[0], expected)
+
+
+def test_a_list_without_effect_disturbs_little():
+    """With a length and a shift for each of its twenty values, the error was much larger."""
+    rng = np.random.default_rng(3)
+    x, new = rng.random((2, 60, 3))
+    junk = np.eye(20)[rng.integers(20, size=(2, 60))] * 0.5**0.5
+    with_list, new_with_list = np.concatenate([[x, new], junk], axis=2)
+
+    def error(parameter):
+        surrogate = fit(with_list, oblique(x), columns=Columns(parameter, (0,)))
+        return np.abs(surrogate.predict(new_with_list)[0] - oblique(new)).mean()
+
+    assert error((0, 1, 2, *[3] * 20)) < 0.5 * error(tuple(range(23)))
