@@ -3,6 +3,7 @@
     Surrogate, pending (m, d) ──log_nei() | log_ei() | thompson()──▶ score(candidates (c, d)) (c,)
 
 Scores are logarithms of an expected improvement (or a draw of the function), so larger is better.
+They can be differentiated by the candidates.
 
 BoTorch's ``qLogNoisyExpectedImprovement`` estimates the same quantity, but also samples the
 candidate, with a joint covariance of all baseline points for each candidate.  Given the values at
@@ -43,15 +44,29 @@ with warnings.catch_warnings():
     from botorch.utils.transforms import t_batch_mode_transform
     from linear_operator.utils.cholesky import psd_safe_cholesky
 
-Score = Callable[[FloatArray], FloatArray]
-"""(c, d) features -> (c,) scores."""
-
 DRAWS = 128
 """Number of draws of the values at completed and pending points, over all models."""
 CONTENDERS = 24
 """Number of completed points that may be the best.  The others practically never are in a draw."""
 CHUNK = 128
 """Number of candidates scored at a time, whose joint covariance is computed."""
+
+
+class Score:
+    """Score of candidates: as an array, or as a tensor to differentiate by them.
+
+    Args:
+        at: (c, d) inputs -> (c,) scores, of which each depends only on its own row.
+    """
+
+    def __init__(self, at: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        self.at = at
+
+    def __call__(self, candidates: FloatArray) -> FloatArray:
+        """Return the scores, (c,), of candidates, (c, d)."""
+        with exact(), torch.no_grad():
+            chunks = torch.split(torch.from_numpy(candidates), CHUNK)
+            return np.concatenate([self.at(chunk).numpy() for chunk in chunks])
 
 
 class LogNoisyImprovement(AcquisitionFunction):  # type: ignore[misc]  # BoTorch has no types
@@ -129,7 +144,8 @@ def log_nei(surrogate: Surrogate, pending: FloatArray, seed: int, draws: int = D
     with exact(), torch.no_grad():
         each = max(1, draws // len(means))
         noiseless = torch.zeros(len(means))
-        return _score(LogNoisyImprovement(surrogate, points, each, seed, noiseless))
+        improvement = LogNoisyImprovement(surrogate, points, each, seed, noiseless)
+    return Score(lambda x: improvement(x[:, None]))
 
 
 def log_ei_over_fantasies(
@@ -149,20 +165,21 @@ def log_ei_over_fantasies(
         )
         seen = torch.from_numpy(np.concatenate([surrogate.features, pending]))
         improvement.best = improvement.posterior(seen)[0].amax(-1)
-    return _score(improvement)
+    return Score(lambda x: improvement(x[:, None]))
 
 
 def log_ei(surrogate: Surrogate, pending: FloatArray, seed: int) -> Score:
     """Score by expected improvement, ignoring running trials as the poster did."""
-    best = surrogate.posterior(surrogate.features)[0].max(1, keepdims=True)
+    best = torch.from_numpy(surrogate.posterior(surrogate.features)[0].max(1, keepdims=True))
 
-    def score(candidates: FloatArray) -> FloatArray:
-        mean, variance = map(torch.from_numpy, surrogate.posterior(candidates))
+    def score(x: torch.Tensor) -> torch.Tensor:
+        mean, variance = surrogate.moments(x)
         sd = variance.sqrt()
-        logs = _log_ei_helper((mean - torch.from_numpy(best)) / sd) + sd.log()
-        return np.asarray(logmeanexp(logs, dim=0).numpy())
+        logs = _log_ei_helper((mean - best) / sd) + sd.log()
+        improvement: torch.Tensor = logmeanexp(logs, dim=0)
+        return improvement
 
-    return score
+    return Score(score)
 
 
 def thompson(surrogate: Surrogate, pending: FloatArray, seed: int) -> Score:
@@ -182,12 +199,7 @@ def thompson(surrogate: Surrogate, pending: FloatArray, seed: int) -> Score:
     with exact(), torch.no_grad(), torch.random.fork_rng():
         torch.manual_seed(seed)
         path = draw_matheron_paths(model, torch.Size([]), update_strategy=update)
-
-    def score(candidates: FloatArray) -> FloatArray:
-        with exact(), torch.no_grad():
-            return np.asarray(path(torch.from_numpy(candidates)).reshape(-1).numpy())
-
-    return score
+    return Score(lambda x: path(x).reshape(-1))
 
 
 @GenKernelFeatures.register(ShearedMatern)  # type: ignore[untyped-decorator]
@@ -207,12 +219,3 @@ def _cosines(kernel: ShearedMatern, *, num_inputs: int, num_outputs: int) -> Ker
         input_transform=kernel.stretched,
         output_transform=SineCosineTransform(height),
     )
-
-
-def _score(improvement: LogNoisyImprovement) -> Score:
-    def score(candidates: FloatArray) -> FloatArray:
-        with exact(), torch.no_grad():
-            chunks = torch.split(torch.from_numpy(candidates)[:, None], CHUNK)
-            return np.concatenate([improvement(chunk).numpy() for chunk in chunks])
-
-    return score

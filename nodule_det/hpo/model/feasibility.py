@@ -9,10 +9,10 @@ crashed node or a full disk says nothing about the point that ran there.
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import log_ndtr
+import torch
 
 from nodule_det.arrays import BoolArray, FloatArray
-from nodule_det.hpo.model.gp import Surrogate, fit_surrogate
+from nodule_det.hpo.model.gp import Surrogate, exact, fit_surrogate
 from nodule_det.hpo.model.outcomes import standardise_labels
 
 SHARPNESS = 0.18
@@ -38,8 +38,18 @@ class Feasibility:
         """Return the log probability that each point, (c, d), gives a value; (c,)."""
         if self._surrogate is None:
             return np.zeros(len(features))
-        mean, sd = self._surrogate.predict(features)
-        return np.asarray(log_ndtr((mean - 0.5) / np.hypot(SHARPNESS, sd)))
+        with exact(), torch.no_grad():
+            return np.asarray(self.log_chance_at(torch.from_numpy(features)).numpy())
+
+    def log_chance_at(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the same as a tensor, (c,), differentiable by the points, (c, d)."""
+        if self._surrogate is None:
+            return torch.zeros(len(x), dtype=torch.float64)
+        data = self._surrogate.data
+        (mean,), (variance,) = self._surrogate.moments(x)
+        above = mean * data.scale + data.center - 0.5
+        sd = (variance * data.scale**2 + SHARPNESS**2).sqrt()
+        return torch.special.log_ndtr(above / sd)
 
 
 def fit_feasibility(features: FloatArray, succeeded: BoolArray) -> Feasibility:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -28,6 +28,9 @@ from nodule_det.errors import ConfigError
 Value: TypeAlias = bool | int | float | str
 Params: TypeAlias = dict[str, Value]
 """The values of a trial, keyed by override name; a parameter whose condition fails is absent."""
+
+PRIOR_FLOOR = 0.01
+"""Share of a prior that is uniform, relative to its peak."""
 
 INACTIVE = 0.5
 """Coordinate of an absent parameter: the middle of the range."""
@@ -156,14 +159,19 @@ class Parameter:
         raise ConfigError(f"{self.name}={value} is not in the search space: {listed}")
 
     def log_prior(self, u: float, params: Mapping[str, Value]) -> float:
-        """Return the log density of its prior at a coordinate, up to a constant; 0 without one."""
+        """Return the log of its prior relative to the peak, at a coordinate; 0 without a prior.
+
+        A wrong prior must not exclude points, so a share of ``PRIOR_FLOOR`` is uniform.
+        """
         if self.prior is None:
             return 0.0
         if self.prior.weights:
             index = min(int(u * len(self.values)), len(self.values) - 1)
-            return math.log(self.prior.weights[index])
-        center, spread = self._bell(self.prior, params)
-        return -0.5 * ((u - center) / spread) ** 2
+            share = self.prior.weights[index] / max(self.prior.weights)
+        else:
+            center, spread = self._bell(self.prior, params)
+            share = math.exp(-0.5 * ((u - center) / spread) ** 2)
+        return math.log(PRIOR_FLOOR + (1 - PRIOR_FLOOR) * share)
 
     def draw(self, rng: np.random.Generator, params: Mapping[str, Value]) -> float:
         """Draw a coordinate from its prior; uniform without one."""
@@ -224,6 +232,16 @@ class Space:
                 params[p.name] = p.from_unit(u, params)
         return params
 
+    @property
+    def finite(self) -> bool:
+        """Whether it has a finite number of points, since no parameter is a float."""
+        return all(p.kind is not Kind.FLOAT for p in self.free)
+
+    def points(self) -> Iterator[Params]:
+        """Iterate over the points of a finite space; over none if a parameter is a float."""
+        if self.finite:
+            yield from _extensions({}, self.parameters)
+
     def sample(self, rng: np.random.Generator) -> Params:
         """Draw params uniformly from the unit cube."""
         return self.from_unit(rng.uniform(size=self.dimension))
@@ -278,6 +296,18 @@ class Space:
             "parameters": {p.name: _parameter_dict(p) for p in self.parameters},
             "first": [dict(point) for point in self.first],
         }
+
+
+def _extensions(params: Params, parameters: Sequence[Parameter]) -> Iterator[Params]:
+    """Iterate over all ways to add values of the given parameters, which are not floats."""
+    if not parameters:
+        yield params
+        return
+    p, others = parameters[0], parameters[1:]
+    values = (p.choices(params) or ()) if p.active(params) else (None,)
+    for value in values:
+        extended = params if value is None else {**params, p.name: value}
+        yield from _extensions(extended, others)
 
 
 def point_key(params: Mapping[str, Value]) -> tuple[tuple[str, Value], ...]:

@@ -8,7 +8,8 @@ point that is not allowed is returned only if no point is allowed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence, Set
+from collections.abc import Callable, Hashable, Iterator, Sequence, Set
+from itertools import islice
 from typing import TypeAlias
 
 import numpy as np
@@ -18,13 +19,21 @@ from nodule_det.hpo.space.space import Params, Space, point_key
 from nodule_det.hpo.study.trial import Trial
 
 TRIES = 1000
-"""Number of draws before a duplicate is accepted: a small discrete space may be exhausted."""
+"""Number of draws, and then of untried points of a finite space, before a point is repeated."""
 Allowed: TypeAlias = Callable[[Params], bool]
 """Whether a point may be proposed.  Possibly slow, so only a few points are checked."""
 
 
+def untried(space: Space, tried: Set[Hashable]) -> Iterator[Params]:
+    """Iterate over the points of a finite space whose keys are not among ``tried``.
+
+    Yields nothing for a space with floats.
+    """
+    return (params for params in space.points() if point_key(params) not in tried)
+
+
 def draw_new(
-    draw: Callable[[], Params], tried: Set[Hashable], allowed: Allowed | None = None
+    space: Space, draw: Callable[[], Params], tried: Set[Hashable], allowed: Allowed | None = None
 ) -> Params:
     """Draw until a point is new and allowed.  Otherwise return an allowed one, or else any."""
     repeated = None
@@ -35,7 +44,9 @@ def draw_new(
         if point_key(params) not in tried:
             return params
         repeated = params
-    return repeated or params
+    left = islice(untried(space, tried), TRIES)
+    found = next((p for p in left if allowed is None or allowed(p)), None)
+    return found or repeated or params
 
 
 def propose_random(
@@ -59,7 +70,7 @@ def propose_random(
         Values for every active parameter.
     """
     tried = {point_key(t.params) for t in trials}
-    return draw_new(lambda: space.sample(rng), tried, allowed)
+    return draw_new(space, lambda: space.sample(rng), tried, allowed)
 
 
 def propose_sobol(

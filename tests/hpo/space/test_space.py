@@ -104,7 +104,50 @@ def test_draws_follow_the_prior():
     assert np.median(log_lr) == pytest.approx(np.log10(3e-4), abs=0.15)
     assert np.mean([d["loss"] == "bce" for d in draws]) == pytest.approx(3 / 4, abs=0.04)
     at, off = {"lr": 3e-4, "loss": "bce"}, {"lr": 3e-3, "loss": "bce"}
-    assert space.log_prior(at) - space.log_prior(off) == pytest.approx(1 / 2)  # one sigma away
+    one_sigma = 0.01 + 0.99 * np.exp(-1 / 2)  # 1% of the prior is uniform
+    assert space.log_prior(at) - space.log_prior(off) == pytest.approx(-np.log(one_sigma))
+
+
+def test_a_wrong_prior_excludes_no_value():
+    narrow = {"low": 0.0, "high": 1.0, "prior": {"center": 0.0, "spread": 0.001}}
+    words = {"values": ["a", "b"], "prior": {"weights": [1, 1.0e-300]}}
+    space = parse_space(
+        {
+            "parameters": {
+                "x": {"kind": "float", **narrow},
+                "word": {"kind": "categorical", **words},
+            }
+        }
+    )
+    assert space.log_prior({"x": 0.0, "word": "a"}) == 0
+    assert space.log_prior({"x": 1.0, "word": "a"}) == pytest.approx(np.log(0.01))
+    assert space.log_prior({"x": 1.0, "word": "b"}) == pytest.approx(2 * np.log(0.01))
+
+
+def test_the_points_of_a_finite_space_are_listed():
+    space = parse_space(
+        {
+            "parameters": {
+                "size": {"kind": "ordinal", "values": [2, 4]},
+                "step": {"kind": "int", "low": 1, "high": 4, "at_most": {"of": "size"}},
+                "fixed": {"kind": "fixed", "value": 7},
+                "flip": {"kind": "bool", "when": {"step": [1]}},
+            }
+        }
+    )
+    points = list(space.points())
+    assert [(p["size"], p["step"], p.get("flip")) for p in points] == [
+        *((2, 1, flip) for flip in (False, True)),
+        (2, 2, None),
+        *((4, 1, flip) for flip in (False, True)),
+        *((4, step, None) for step in (2, 3, 4)),
+    ]
+    assert all(space.check(p) == p for p in points)
+
+
+def test_a_space_with_a_float_has_no_list_of_points():
+    assert not NOMURA.finite
+    assert list(NOMURA.points()) == []
 
 
 def test_equal_points_have_equal_keys():
