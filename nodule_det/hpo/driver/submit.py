@@ -19,6 +19,7 @@ from nodule_det.hpo.dispatch.base import Job, MissingCommand, Refused, Unavailab
 from nodule_det.hpo.driver.context import DriverContext
 from nodule_det.hpo.driver.limits import ResourceLimits
 from nodule_det.hpo.space.space import Params
+from nodule_det.hpo.strategy.finite import why_enough
 from nodule_det.hpo.strategy.strategy import Propose
 from nodule_det.hpo.study.study import Study
 from nodule_det.hpo.study.trial import SUSPICIOUS, Attempt, Reason, Source, Trial, TrialState
@@ -83,10 +84,21 @@ def check_setup(context: DriverContext) -> None:
 
 
 def may_ask(context: DriverContext) -> bool:
-    """Return whether the limits of the study allow one more trial."""
+    """Return whether one more trial is of use, and within the limits of the study."""
+    return _is_within_limits(context) and not _why_enough(context)
+
+
+def _is_within_limits(context: DriverContext) -> bool:
     limit_s = context.config.node_hours * 3600
     used_up = limit_s > 0 and context.study.node_seconds(context.clock.now()) >= limit_s
     return context.study.n_counted < context.config.trials and not used_up
+
+
+def _why_enough(context: DriverContext) -> str:
+    study, config = context.study, context.config
+    limits = ResourceLimits(study.trials, config)
+    allowed = limits.allows if limits.limited else None
+    return why_enough(study.space, study.trials, config.acquisition.strategy, allowed)
 
 
 def fill_workers(context: DriverContext) -> None:
@@ -99,12 +111,14 @@ def fill_workers(context: DriverContext) -> None:
             with context.sparing_others(trial):
                 _intend_and_submit(context, trial)
             free -= 1
+    if free > 0 and _is_within_limits(context) and (why := _why_enough(context)):
+        context.say_once(why)
 
 
 def next_trial(context: DriverContext) -> Trial | None:
     """Return the trial for a free worker: the oldest waiting one, or else a new one.
 
-    None if the limits of the study allow no more trials.
+    None if no more trials are of use, or within the limits of the study.
     """
     if waiting := context.waiting():
         return waiting[0]

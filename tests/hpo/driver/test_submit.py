@@ -2,12 +2,16 @@
 
 import errno
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from nodule_det.config.hpo import AcquisitionConfig
 from nodule_det.errors import ExitCode, StudyError
 from nodule_det.hpo.dispatch.base import Refused
 from nodule_det.hpo.simulate.dispatcher import Faults
+from nodule_det.hpo.space.parsing import parse_space
+from nodule_det.hpo.strategy.strategy import propose
 from nodule_det.hpo.study.inbox import enqueue
 from nodule_det.hpo.study.trial import Reason, TrialState
 from tests.hpo.virtual_lab import HOUR, SPACE, complete, failing
@@ -35,6 +39,43 @@ def test_a_budget_of_node_hours_ends_the_study(lab):
     study = lab(trials=1000, node_hours=10.0).run()
     assert 10 <= len(study.trials) <= 10 + 4
     assert not study.pending
+
+
+SIX = parse_space({"parameters": {"optim.lr": {"kind": "int", "low": 1, "high": 6}}})
+ALL_TRIED = "all 6 points of the search space have been tried"
+
+
+def sixth(overrides, attempt):
+    """A training whose value is a tenth of its learning rate."""
+    return complete({"optim.lr": 0.001 * overrides["optim.lr"]}, attempt)
+
+
+def test_a_finite_space_ends_the_study_once_all_its_points_have_been_tried(lab):
+    made = lab(sixth, trials=1000)
+    made.space = SIX
+    study = made.run()
+    assert sorted(t.params["optim.lr"] for t in study.trials) == [1, 2, 3, 4, 5, 6]
+    assert [text for text in made.said if text.startswith("all")] == [ALL_TRIED]
+
+
+@pytest.mark.parametrize("varies", [False, True])
+def test_a_finite_space_is_searched_further_only_if_equal_points_vary(lab, varies):
+    def train(overrides, attempt):
+        run = sixth(overrides, attempt)
+        noise = 0.01 * int(Path(overrides["run_dir"]).name) if varies else 0.0
+        return replace(run, result=replace(run.result, pauc=run.result.pauc + noise))
+
+    made = lab(train, trials=12, acquisition=AcquisitionConfig(draw_scales=False))
+    made.space, made.propose = SIX, propose
+    study = made.run()
+    points = [t.params["optim.lr"] for t in study.trials]
+    assert sorted(points[:6]) == [1, 2, 3, 4, 5, 6]
+    assert points[6] == 6
+    assert len(points) == (12 if varies else 7)
+    waiting = f"{ALL_TRIED}; waiting for the running ones before one is repeated"
+    same = f"{ALL_TRIED}, and a repetition gave the same value"
+    said = [text for text in made.said if text.startswith("all")]
+    assert said == ([waiting] if varies else [waiting, same])
 
 
 def test_a_job_that_appears_after_its_answer_was_lost_runs_once(lab):
