@@ -49,7 +49,8 @@ class Feasibility:
         (mean,), (variance,) = self._surrogate.moments(x)
         above = mean * data.scale + data.center - 0.5
         sd = (variance * data.scale**2 + SHARPNESS**2).sqrt()
-        return torch.special.log_ndtr(above / sd)
+        chance: torch.Tensor = torch.special.log_ndtr(above / sd)
+        return chance
 
 
 def fit_feasibility(features: FloatArray, succeeded: BoolArray) -> Feasibility:
