@@ -20,6 +20,7 @@ from nodule_det import __version__
 from nodule_det.arrays import FloatArray
 from nodule_det.candidates import ScanCandidates
 from nodule_det.data.ingest.source import source_stamp
+from nodule_det.data.readers import dicom_header as tags
 from nodule_det.data.readers.dicom import check_series, choose, list_series
 from nodule_det.data.scan import ScanEntry
 from nodule_det.errors import ConfigError, ScanError
@@ -41,13 +42,16 @@ class Source:
     """The headers of a series, and where each slice lies.
 
     Attributes:
-        datasets: Slices without their pixels, in the order of the volume.
+        datasets: Objects without their pixels; those of one slice are in the order of the volume.
+        places: Index in ``datasets`` and number of the frame, from 1, of each slice; None as the
+            number in a series of one object for each slice.
         origins: (n, 3) world position of the first pixel of each slice.
         axes: (2, 3) unit vectors along a row and along a column, LPS.
         spacing_mm: Distance of pixels along a row, and along a column.
     """
 
     datasets: tuple[Any, ...]
+    places: tuple[tuple[int, int | None], ...]
     origins: FloatArray
     axes: FloatArray
     spacing_mm: tuple[float, float]
@@ -134,29 +138,40 @@ def read_source(scan: ScanEntry) -> Source:
     """Read the headers of a series.
 
     Raises:
-        ScanError: If it is damaged, or consists of multi-frame objects.
+        ScanError: If it is damaged.
     """
     import pydicom
 
     folders = [list_series(folder) for folder in (scan.path, *scan.folders)]
     ordered, _ = check_series(choose(folders, scan.series_uid))
-    paths = [header.path for header in ordered]
-    if len(set(paths)) < len(paths):
-        raise ScanError(
-            f"{scan.path} is a multi-frame series, for which no DICOM object can be written; use "
-            "the CSV or Markups file"
-        )
+    paths = list(dict.fromkeys(header.path for header in ordered))
     datasets = tuple(pydicom.dcmread(path, stop_before_pixels=True) for path in paths)
     first = datasets[0]
     for dataset in datasets:  # some archives give each slice a frame of reference of its own
         dataset.FrameOfReferenceUID = first.FrameOfReferenceUID
-    between_columns, between_rows = first.PixelSpacing[1], first.PixelSpacing[0]
+        if "PerFrameFunctionalGroupsSequence" in dataset:
+            _share_geometry(dataset)
+    between_rows, between_columns = ordered[0].numbers(tags.PIXEL_SPACING, 2, "PixelSpacing")
+    axes = ordered[0].numbers(tags.ORIENTATION, 6, "ImageOrientationPatient")
     return Source(
         datasets,
-        np.array([d.ImagePositionPatient for d in datasets], np.float64),
-        np.array(first.ImageOrientationPatient, np.float64).reshape(2, 3),
-        (float(between_columns), float(between_rows)),
+        tuple((paths.index(h.path), None if h.frame is None else h.frame + 1) for h in ordered),
+        np.array([header.position_mm for header in ordered], np.float64),
+        np.array(axes, np.float64).reshape(2, 3),
+        (between_columns, between_rows),
     )
+
+
+def _share_geometry(dataset: Any) -> None:
+    """Share the first frame's orientation and pixel size, which highdicom reads there only.
+
+    The frames of a checked series have the same.
+    """
+    shared = dataset.SharedFunctionalGroupsSequence[0]
+    frame = dataset.PerFrameFunctionalGroupsSequence[0]
+    for name in ("PlaneOrientationSequence", "PixelMeasuresSequence"):
+        if name not in shared and name in frame:
+            setattr(shared, name, frame[name].value)
 
 
 def report(source: Source, found: ScanCandidates, most: int) -> Any:
@@ -203,12 +218,15 @@ def _group(source: Source, n: int, world_mm: FloatArray, diameter_mm: float, sco
 
     nearest = int(source.distances_mm(world_mm).argmin())
     column, row = source.pixel(nearest, world_mm) + 0.5  # DICOM counts from the pixel's corner
-    image = source.datasets[nearest]
+    index, frame = source.places[nearest]
+    image = source.datasets[index]
     edge = column + max(diameter_mm, source.spacing_mm[0]) / 2 / source.spacing_mm[0]
     region = sr.ImageRegion(
         graphic_type=sr.GraphicTypeValues.CIRCLE,
         graphic_data=np.array([[column, row], [edge, row]]),
-        source_image=sr.SourceImageForRegion(image.SOPClassUID, image.SOPInstanceUID),
+        source_image=sr.SourceImageForRegion(
+            image.SOPClassUID, image.SOPInstanceUID, None if frame is None else [frame]
+        ),
     )
     millimetre, percent = _code("mm", "UCUM", "mm"), _code("%", "UCUM", "%")
     return sr.PlanarROIMeasurementsAndQualitativeEvaluations(
@@ -276,8 +294,18 @@ def spheres(source: Source, found: ScanCandidates, most: int) -> Any:
         )
         for k in range(n)
     ]
+    images, positions = list(source.datasets[first:last]), None
+    if source.places[0][1] is not None:
+        # highdicom finds the frames of the first object by their positions, and lists the others
+        images = [source.datasets[0]]
+        positions = [
+            highdicom.PlanePositionSequence("PATIENT", origin)
+            for origin in source.origins[first:last]
+        ]
     return seg.Segmentation(
-        source_images=list(source.datasets[first:last]),
+        source_images=images,
+        further_source_images=source.datasets[1:] if positions else None,
+        plane_positions=positions,
         pixel_array=labels,
         segmentation_type=seg.SegmentationTypeValues.BINARY,
         segment_descriptions=descriptions,

@@ -16,6 +16,7 @@ from nodule_det.errors import ConfigError, ScanError
 from nodule_det.predict.__main__ import predict_all
 from nodule_det.predict.dicom import REPORT, SPHERES, refuse_other_formats, write_objects
 from nodule_det.predict.folder import Predictions
+from tests.data.cases.test_dicom_series import enhanced
 from tests.data.dicom_files import NODULE_MM, SPACING_MM, chest_series, save_series, world_grid
 
 FOUND = ScanCandidates(
@@ -102,6 +103,67 @@ def test_a_segmentation_has_a_sphere_for_each_candidate(written):
         voxels[number] += int(frame.sum())
     away_mm = np.linalg.norm(np.stack(world_grid(), -1) - NODULE_MM, axis=-1)
     assert voxels == {1: (away_mm <= 8).sum(), 2: 1}  # a sphere smaller than a voxel is one
+
+
+def per_frame_geometry(dataset):
+    """Move what frames share into each frame, as some scanners write it."""
+    (shared,) = dataset.SharedFunctionalGroupsSequence
+    for name in ("PlaneOrientationSequence", "PixelMeasuresSequence"):
+        for frame in dataset.PerFrameFunctionalGroupsSequence:
+            setattr(frame, name, shared[name].value)
+        delattr(shared, name)
+
+
+def legacy_in_two_objects(folder):
+    import highdicom
+
+    series = chest_series()
+    for k, part in enumerate((series[:25], series[25:])):  # the spheres are in both
+        highdicom.legacy.LegacyConvertedEnhancedCTImage(
+            part, "1.2.3.77", 9, f"1.2.3.78.{k}", k + 1
+        ).save_as(folder / f"{k}.dcm")
+
+
+@pytest.mark.parametrize(
+    "write",
+    [enhanced, lambda folder: enhanced(folder, per_frame_geometry), legacy_in_two_objects],
+    ids=["enhanced", "geometry of each frame", "two legacy objects"],
+)
+def test_objects_of_a_multi_frame_series_refer_to_its_frames(write, tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    write(source)
+    (scan,) = find_scans(source)
+    files = {end: tmp_path / f"a{end}" for end in (REPORT, SPHERES)}
+    write_objects(scan, source_stamp(scan), FOUND, files, 20)
+    for path in files.values():
+        assert validated(path) == []
+    heights_mm = {
+        (image.SOPInstanceUID, number): group.PlanePositionSequence[0].ImagePositionPatient[2]
+        for image in map(pydicom.dcmread, source.iterdir())
+        for number, group in enumerate(image.PerFrameFunctionalGroupsSequence, start=1)
+    }
+
+    def height_mm(reference):
+        return heights_mm[reference.ReferencedSOPInstanceUID, reference.ReferencedFrameNumber]
+
+    assert dumped("dsrdump", files[REPORT]).count("<selected from IMAGE:") == 2
+    regions = items(pydicom.dcmread(files[REPORT]), "Image Region")
+    images = [region.ContentSequence[0].ReferencedSOPSequence[0] for region in regions]
+    assert [height_mm(image) for image in images] == [-162, -150]
+    spheres = pydicom.dcmread(files[SPHERES])
+    drawn_mm = {1: [], 2: []}
+    for frame in spheres.PerFrameFunctionalGroupsSequence:
+        number = frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+        at_mm = frame.PlanePositionSequence[0].ImagePositionPatient[2]
+        drawn_mm[number].append(at_mm)
+        if write is not legacy_in_two_objects:
+            (reference,) = frame.DerivationImageSequence[0].SourceImageSequence
+            assert height_mm(reference) == at_mm
+    # less than 8 mm from -160, and the slice nearest to -151
+    assert drawn_mm == {1: [-156, -162], 2: [-150]}
+    referenced = spheres.ReferencedSeriesSequence[0].ReferencedInstanceSequence
+    assert {r.ReferencedSOPInstanceUID for r in referenced} == {uid for uid, _ in heights_mm}
 
 
 def test_only_the_best_candidates_are_written_and_none_is_a_report_too(scan, tmp_path):
