@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pydicom
 import pytest
 
 from tests.train.tiny_run import write_tiny_store
@@ -20,6 +22,20 @@ def shared() -> Path:
     if not path.is_dir():
         pytest.skip(f"{path} is not here: real scans and recordings do not travel with the code")
     return path
+
+
+@pytest.fixture(scope="session")
+def real_slices(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a series of 80 slices of a real scan, 40 either way of its only annotated nodule."""
+    data = shared / "data"
+    folder = tmp_path_factory.mktemp("LIDC-IDRI-0314")
+    for file in (data / "LIDC-IDRI-0314").glob("*.dcm"):
+        whole = data / "LIDC-IDRI-0314-repair" / file.name
+        source = whole if whole.exists() else file
+        header = pydicom.dcmread(source, specific_tags=["ImagePositionPatient"])
+        if -560.5 < header.ImagePositionPatient[2] < -480.5:
+            os.symlink(source, folder / file.name)
+    return folder
 
 
 @pytest.fixture

@@ -70,8 +70,8 @@ MAY_IMPORT = {
     "predict": "arrays candidates ensemble cli config data.blocks data.ingest data.layouts "
     "data.preprocess data.readers data.scan errors files inference model locking "
     "untrusted origin",
-    "export": "candidates checkpoint cli config data.blocks data.ingest data.readers ensemble "
-    "errors files inference model",
+    "export": "candidates checkpoint cli config data.blocks data.ingest data.readers data.scan "
+    "ensemble errors files inference model",
     "score": "analysis candidates cli config data.store ensemble errors files model origin "
     "predict progress runs train",
     "report": "arrays analysis cli config data.readers data.scan data.store errors evaluate files "

@@ -41,6 +41,10 @@ class ExportConfig:
     out: str = ""
     """File, or folder of a bundle, to write.  It must not exist."""
 
+    scan: str = ""
+    """A scan to compare the written network with the original on, prepared as ``predict`` does.  By
+    default they are compared on noise only."""
+
     shared: bool = False
     """Set file permissions from the umask.  By default only their owner can read the files."""
 
@@ -53,3 +57,8 @@ class ExportConfig:
         require_networks(self.checkpoint, self.model)
         if not self.out:
             raise ConfigError("out is not set; add out=PATH to the command")
+        if self.scan and self.format is Format.monai_bundle:
+            raise ConfigError(
+                f"scan={self.scan} has no effect with format=monai_bundle, which writes no network "
+                "of its own to compare; remove it"
+            )

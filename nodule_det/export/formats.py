@@ -8,6 +8,7 @@ z, y and x must be multiples of the stride, or equal to the window of a network 
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,11 +20,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nodule_det.config.export import Format
+from nodule_det.data.scan import HuVolume
 from nodule_det.errors import ConfigError
 from nodule_det.model import WINDOW_HU, ReceptiveField
 
 TOLERANCE = 1e-4
 """Largest difference in probability between a written network and the original."""
+
+LARGEST_VOX = 160
+"""Edges of the part of a scan to compare on: as much as any machine computes in one piece."""
 
 Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -120,6 +125,7 @@ def _torch_export(network: Exported, example: Tensor, shapes: Any, path: Path) -
 def _onnx(network: Exported, example: Tensor, shapes: Any, path: Path) -> None:
     import onnxscript  # noqa: F401
 
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it says that torchvision is missing
     torch.onnx.export(
         network, (example,), path, dynamo=True, dynamic_shapes=shapes, external_data=False,
         input_names=["volume_hu"], output_names=["probability"], verbose=False,
@@ -183,3 +189,27 @@ def check_volume(fields: Sequence[ReceptiveField]) -> NDArray[np.float32]:
         edges = [max(field.window_vox for field in fields)] * 3
     rng = np.random.default_rng(0)
     return rng.normal(-700, 300, edges).astype(np.float32)
+
+
+def middle(volume_hu: HuVolume, fields: Sequence[ReceptiveField]) -> NDArray[np.float32]:
+    """Return the middle of a scan, of a size that all members accept.
+
+    Args:
+        volume_hu: (z, y, x) HU.
+        fields: Receptive fields of the members.
+
+    Raises:
+        ConfigError: If the scan is too small for them.
+    """
+    step = multiple(fields)
+    edges = [min(n, LARGEST_VOX) // step * step for n in volume_hu.shape]
+    if _windows(fields):
+        edges = [max(field.window_vox for field in fields)] * 3
+    if any(edge > n or edge < step for edge, n in zip(edges, volume_hu.shape, strict=True)):
+        raise ConfigError(
+            f"the scan has {volume_hu.shape} voxels around its lungs, too few for a network that "
+            f"takes blocks of {edges}; use another scan="
+        )
+    first = [(n - edge) // 2 for n, edge in zip(volume_hu.shape, edges, strict=True)]
+    part = volume_hu[tuple(slice(a, a + edge) for a, edge in zip(first, edges, strict=True))]
+    return np.ascontiguousarray(part, np.float32)

@@ -10,9 +10,13 @@ import pytest
 from monai.bundle import ConfigParser
 
 from nodule_det.checkpoint import Checkpoint, save_checkpoint
-from nodule_det.config.train import CandidateConfig
+from nodule_det.config.export import ExportConfig, Format
+from nodule_det.config.predict import PredictConfig
+from nodule_det.config.train import CandidateConfig, Device, Precision
 from nodule_det.errors import ConfigError
+from nodule_det.export.__main__ import main as export
 from nodule_det.export.bundle import load, write_bundle
+from nodule_det.predict.__main__ import main as predict
 from nodule_det.tables import read_table
 from tests.predict.test_main import META, bright_finder, chest, write_scan
 
@@ -38,14 +42,38 @@ def run(*words):
 def test_monai_runs_the_bundle_and_finds_the_candidates_of_predict(bundle, tmp_path):
     write_scan(tmp_path / "chest.nii.gz", chest())
     save_checkpoint(tmp_path / "a.pt", Checkpoint(META, bright_finder().state_dict()))
-    run("nodule_det.predict", f"checkpoint={tmp_path / 'a.pt'}", f"input={tmp_path}",
-        f"out={tmp_path / 'ours'}", "precision=fp32", "device=cpu")  # fmt: skip
+    words = {"precision": Precision.fp32, "device": Device.cpu}
+    config = PredictConfig(
+        checkpoint=str(tmp_path / "a.pt"), input=str(tmp_path), out=str(tmp_path / "ours"), **words
+    )
+    assert predict.main(config) == 0
     run("monai.bundle", "run", "--bundle_root", str(bundle), "--config_file",
         str(bundle / "configs" / "inference.json"), "--input", str(tmp_path / "chest.nii.gz"),
         "--output", str(tmp_path / "theirs.csv"))  # fmt: skip
     ours = read_table(tmp_path / "ours" / "candidates.csv", COLUMNS)
     theirs = read_table(tmp_path / "theirs.csv", COLUMNS)
     assert len(ours) == len(theirs) == 2
+    for name in COLUMNS:
+        np.testing.assert_allclose(theirs.numbers(name), ours.numbers(name), atol=1e-4)
+
+
+def test_the_bundle_of_the_builtin_model_finds_the_candidates_of_predict_in_a_real_scan(
+    real_slices, tmp_path
+):
+    out = tmp_path / "bundle"
+    export.main(ExportConfig(model="builtin", format=Format.monai_bundle, out=str(out)))
+    config = PredictConfig(
+        model="builtin", input=str(real_slices), out=str(tmp_path / "ours"),
+        precision=Precision.fp32, device=Device.cpu,
+    )  # fmt: skip
+    assert predict.main(config) == 0
+    run("monai.bundle", "run", "--bundle_root", str(out), "--config_file",
+        str(out / "configs" / "inference.json"), "--input", str(real_slices),
+        "--output", str(tmp_path / "theirs.csv"))  # fmt: skip
+    ours = read_table(tmp_path / "ours" / "candidates.csv", COLUMNS)
+    theirs = read_table(tmp_path / "theirs.csv", COLUMNS)
+    assert 0 < len(ours) == len(theirs) < 50  # those below 12 false positives per scan are dropped
+    assert ours.numbers("probability")[0] > 0.9  # the nodule
     for name in COLUMNS:
         np.testing.assert_allclose(theirs.numbers(name), ours.numbers(name), atol=1e-4)
 

@@ -4,14 +4,19 @@ import numpy as np
 import pytest
 import torch
 
+from nodule_det.checkpoint import load_model
 from nodule_det.config.export import Format
 from nodule_det.config.train import ModelConfig
+from nodule_det.data.readers.read import read_scan
+from nodule_det.ensemble.folder import named_model
 from nodule_det.errors import ConfigError
-from nodule_det.export.formats import Exported, check, check_volume, opened, write
+from nodule_det.export.formats import Exported, check, check_volume, middle, opened, write
 from nodule_det.model import ReceptiveField, build_model, field_of
 from tests.data.dicom_files import chest_hu
 
 ENDINGS = {Format.torchscript: ".ts", Format.torch_export: ".pt2", Format.onnx: ".onnx"}
+NODULE_MM = (-57.4, 131.2, -520.4)
+"""The annotated nodule of LIDC-IDRI-0314."""
 UNET = ModelConfig(depth=3, filters=4, residual=True)
 SEGRESNET = ModelConfig(
     factory="monai.networks.nets.SegResNet",
@@ -25,14 +30,32 @@ def exported(*configs):
     return Exported([build_model(config) for config in configs]).eval().requires_grad_(False)
 
 
-@pytest.mark.parametrize("kind", ENDINGS)
-def test_a_written_network_computes_the_same_on_a_chest_of_another_size(kind, tmp_path):
-    network, field = exported(UNET), field_of(None, UNET, 32)
-    path = tmp_path / f"a{ENDINGS[kind]}"
-    write(network, [field], kind, path)
+@pytest.fixture(scope="module", params=ENDINGS)
+def builtin(request, tmp_path_factory):
+    """Write the built-in model in a format; returns the original, the written one and the field."""
+    model, meta = load_model(named_model("builtin", ()).members[0])
+    network = Exported([model]).eval().requires_grad_(False)
+    path = tmp_path_factory.mktemp("builtin") / f"a{ENDINGS[request.param]}"
+    write(network, [meta.receptive_field], request.param, path)
+    return network, opened(request.param, path), meta.receptive_field
+
+
+def test_a_written_network_computes_the_same_on_a_chest_of_another_size(builtin):
+    network, run, field = builtin
     chest = chest_hu()[:, ::2, ::2][:, :, :40].astype(np.float32)  # (48, 48, 40)
-    assert check(network, opened(kind, path), chest) <= 1e-4
-    assert check(network, opened(kind, path), check_volume([field])) <= 1e-4
+    assert check(network, run, chest) <= 1e-4
+    assert check(network, run, check_volume([field])) <= 1e-4
+
+
+def test_a_written_network_computes_the_same_on_a_real_scan(builtin, real_slices):
+    network, run, _ = builtin
+    scan = read_scan(real_slices)
+    z, y, x = np.rint(scan.grid.to_voxel(np.array(NODULE_MM))).astype(int)
+    lung = scan.volume_hu[z - 20 : z + 20, y - 48 : y + 48, x - 56 : x + 56]
+    volume = np.ascontiguousarray(lung, np.float32)
+    with torch.inference_mode():
+        assert network(torch.from_numpy(volume[None, None]))[0, 0, 20, 48, 56] > 0.5
+    assert check(network, run, volume) <= 1e-4
 
 
 def test_a_network_of_unbounded_reach_is_written_for_its_window(tmp_path):
@@ -41,6 +64,18 @@ def test_a_network_of_unbounded_reach_is_written_for_its_window(tmp_path):
     volume = check_volume([WINDOWED])
     assert volume.shape == (32, 32, 32)
     assert check(network, opened(Format.onnx, tmp_path / "a.onnx"), volume) <= 1e-4
+
+
+def test_the_middle_of_a_scan_has_a_size_that_the_network_accepts():
+    field = field_of(None, UNET, 32)  # a stride of 4
+    volume = np.arange(9 * 10 * 402).reshape(9, 10, 402)
+    np.testing.assert_array_equal(middle(volume, [field]), volume[:8, 1:9, 121:281])
+    windowed = middle(np.zeros((40, 32, 50), np.int16), [WINDOWED, field])
+    assert windowed.shape == (32, 32, 32)
+    with pytest.raises(ConfigError, match=r"has \(40, 20, 50\) voxels .* blocks of \[32, 32, 32\]"):
+        middle(np.zeros((40, 20, 50), np.int16), [WINDOWED])
+    with pytest.raises(ConfigError, match="too few for a network"):
+        middle(np.zeros((3, 20, 50), np.int16), [field])
 
 
 def test_the_mean_of_two_members_is_the_mean_of_their_probabilities():

@@ -10,10 +10,10 @@ import pytest
 from nodule_det.checkpoint import Checkpoint, load_model, save_checkpoint
 from nodule_det.config.export import ExportConfig, Format
 from nodule_det.ensemble.folder import Model, write_model
-from nodule_det.errors import ConfigError
+from nodule_det.errors import ConfigError, ScanError
 from nodule_det.export.__main__ import main
 from nodule_det.export.formats import Exported, check, opened
-from tests.predict.test_main import META, bright_finder
+from tests.predict.test_main import META, bright_finder, chest, write_scan
 
 
 @pytest.fixture
@@ -33,6 +33,24 @@ def test_a_model_folder_is_written_and_computes_the_same(checkpoint, tmp_path, c
     volume = np.random.default_rng(1).normal(0, 300, (24, 30, 36)).astype(np.float32)
     assert check(network, opened(Format.torchscript, out), volume) <= 1e-4
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.ts", "best.pt", "model"]
+
+
+def test_a_written_network_is_compared_on_a_scan(checkpoint, tmp_path, capsys):
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    write_scan(scans / "a.nii.gz", chest())
+    words = {"checkpoint": str(checkpoint), "format": Format.torchscript}
+    main.main(ExportConfig(**words, out=str(tmp_path / "a.ts"), scan=str(scans)))
+    assert "off in probability" in capsys.readouterr().out
+    write_scan(scans / "b.nii.gz", chest())
+    out = tmp_path / "b.ts"
+    with pytest.raises(ConfigError, match="holds 2 scans; use the file or folder of one"):
+        main.main(ExportConfig(**words, out=str(out), scan=str(scans)))
+    with pytest.raises(ScanError, match="does not exist"):
+        main.main(ExportConfig(**words, out=str(out), scan=str(tmp_path / "no")))
+    with pytest.raises(ConfigError, match="has no effect with format=monai_bundle"):
+        ExportConfig(model="m", out="o", scan="s", format=Format.monai_bundle)
+    assert not out.exists()
 
 
 def test_the_builtin_model_can_be_exported(tmp_path, capsys):
