@@ -15,6 +15,8 @@ folder PBS_STANDIN, where these files change how it behaves:
     credential  the server does not accept the client's credential
     background  qsub loses the process that talks to the server for it, after the job was made
     no_mom    the node of every job is down: qdel is refused, unless forced
+    cut       the network to the nodes is cut: the server ends every running job with Exit_status
+              -20 (node_fail_requeue), although its processes live on
 
 Each connection that a real client would make is a line of the file `connections`: qstat makes one
 for each id, everything else one in all.  Every message is copied from recordings of a real server;
@@ -77,7 +79,7 @@ def jobs():
     """Read all jobs, after moving those whose process has ended."""
     found = [json.loads(p.read_text()) for p in sorted(HOME.glob("*.job"))]
     for job in found:
-        if job["state"] == "R" and not alive(job["pid"]):
+        if job["state"] == "R" and (has("cut") or not alive(job["pid"])):
             job["state"] = "F"
             save(job)
         elif job["state"] == "H" and not has("hold"):

@@ -1,20 +1,24 @@
 """Complete studies on the PBS stand-in: lost answers, a full queue, a server down or frozen."""
 
+import json
+import os
+import signal
 import time
 from pathlib import Path
 
 import pytest
 
-from nodule_det.config.hpo import DispatcherConfig, DispatcherKind, HpoConfig
+from nodule_det.config.hpo import DispatcherConfig, DispatcherKind, HpoConfig, RetryConfig
 from nodule_det.hpo.dispatch import make_dispatcher
 from nodule_det.hpo.dispatch.base import MissingCommand, Refused
+from nodule_det.hpo.driver import collect
 from nodule_det.hpo.driver.clock import WallClock
 from nodule_det.hpo.driver.context import DriverContext
 from nodule_det.hpo.driver.driver import Driver
 from nodule_det.hpo.driver.open_study import new_header, open_study, require_reachable
 from nodule_det.hpo.strategy.random_search import propose_random
 from nodule_det.hpo.study.study import StudyFolder
-from nodule_det.hpo.study.trial import TrialState
+from nodule_det.hpo.study.trial import Reason, TrialState
 
 
 @pytest.fixture(params=["history on", "history off"])
@@ -24,11 +28,11 @@ def study(request, tmp_path, pbs_standin, quick_training):
         (pbs_standin / "history").touch()
     said = []
 
-    def drive(workers=3, **site):
+    def drive(workers=3, lost=3, **site):
         dispatcher = DispatcherConfig(
             kind=DispatcherKind.pbs, walltime_s=600, poll_s=0.1, grace_s=0.2, timeout_s=1, **site
         )
-        path = tmp_path / "s"
+        path = tmp_path / "my study"
         path.mkdir(exist_ok=True)
         config = HpoConfig(
             study=str(path),
@@ -36,6 +40,7 @@ def study(request, tmp_path, pbs_standin, quick_training):
             command=quick_training,
             workers=workers,
             trials=max(5, workers),
+            retries=RetryConfig(lost=lost),
         )
         writer = open_study(StudyFolder(path), new_header(config, time.time()), time.time)
         return Driver(
@@ -50,7 +55,7 @@ def study(request, tmp_path, pbs_standin, quick_training):
             )
         )
 
-    return drive, said, tmp_path / "s"
+    return drive, said, tmp_path / "my study"
 
 
 def finish(driver):
@@ -182,3 +187,102 @@ def test_a_refused_deletion_is_reported_and_repeated(study, pbs_standin, monkeyp
     driver.notes.cancelled_at.clear()  # five minutes later
     finish(driver)
     assert driver.study.trial(1).state is TrialState.CANCELLED
+
+
+def until(driver, condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        driver.try_step()
+        time.sleep(0.05)
+
+
+def claims(path):
+    return len(list(path.glob("trials/*/attempt_1/claim")))
+
+
+@pytest.fixture
+def cut_off(pbs_standin, monkeypatch):
+    """Cut the network to the nodes, where all jobs freeze; returns how to repair them."""
+    monkeypatch.setattr(collect, "SILENT_S", 0.5)
+    monkeypatch.setenv("QUICK_S", "2")
+
+    def cut(driver, path, n):
+        until(driver, lambda: claims(path) == n)
+        jobs = [json.loads(p.read_text()) for p in sorted(pbs_standin.glob("*.job"))]
+        for job in jobs:
+            os.killpg(job["pid"], signal.SIGSTOP)
+        (pbs_standin / "cut").touch()
+        driver.try_step()
+        driver.try_step()
+        (pbs_standin / "cut").unlink()
+        monkeypatch.setenv("QUICK_S", "0.05")
+
+        def repair():
+            for job in jobs:
+                os.killpg(job["pid"], signal.SIGCONT)
+
+        return repair
+
+    return cut
+
+
+@pytest.mark.parametrize("study", ["history off"], indirect=True)
+def test_trainings_behind_a_cut_network_are_waited_for(study, pbs_standin, monkeypatch):
+    monkeypatch.setenv("QUICK_S", "2")
+    drive, _, path = study
+    driver = drive(workers=4)
+    driver.try_step()
+    until(driver, lambda: claims(path) == 4)
+    (pbs_standin / "cut").touch()
+    for _ in range(4):
+        driver.try_step()
+    (pbs_standin / "cut").unlink()
+    finish(driver)
+    assert_each_ran_once(driver, path)
+    assert {len(t.attempts) for t in driver.study.trials} == {1}
+
+
+@pytest.mark.parametrize("study", ["history off"], indirect=True)
+def test_four_trainings_behind_a_cut_network_are_run_elsewhere(study, cut_off):
+    drive, _, path = study
+    driver = drive(workers=4)
+    repair = cut_off(driver, path, 4)
+    finish(driver)
+    repair()
+    trials = driver.study.trials
+    assert {t.state for t in trials} == {TrialState.COMPLETE}
+    assert [a.reason for t in trials[:4] for a in t.attempts] == [Reason.LOST, None] * 4
+    assert all((path / f"trials/000{n}/attempt_1/abandoned").exists() for n in range(1, 5))
+    assert all(t.value == t.params["optim.beta1"] for t in trials)
+
+
+@pytest.mark.parametrize("study", ["history off"], indirect=True)
+def test_the_result_of_a_training_behind_a_cut_network_counts_although_it_is_late(
+    study, cut_off, pbs_standin
+):
+    drive, _, path = study
+    driver = drive(workers=1)
+    repair = cut_off(driver, path, 1)
+    (pbs_standin / "hold").touch()
+    until(driver, lambda: len(driver.study.trial(1).attempts) == 2)
+    repair()
+    until(driver, lambda: not driver.study.trial(1).pending)
+    (pbs_standin / "hold").unlink()
+    finish(driver)
+    assert_each_ran_once(driver, path)
+    assert (path / "trials/0001/attempt_2/claim").read_text().startswith("closed ")
+    assert [a.reason for a in driver.study.trial(1).attempts][:1] == [Reason.LOST]
+
+
+@pytest.mark.parametrize("study", ["history off"], indirect=True)
+def test_a_late_result_counts_although_its_trial_has_failed(study, cut_off):
+    drive, said, path = study
+    driver = drive(workers=1, lost=0)
+    repair = cut_off(driver, path, 1)
+    until(driver, lambda: driver.study.trial(1).state is TrialState.FAILED)
+    repair()
+    until(driver, lambda: driver.study.trial(1).state is TrialState.COMPLETE)
+    finish(driver)
+    assert_each_ran_once(driver, path)
+    assert any("counted as lost, but completed" in line for line in said)
