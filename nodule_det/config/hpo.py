@@ -368,11 +368,30 @@ class HpoConfig:
 
 
 def require_study(study: str) -> None:
-    """Refuse a path that batch systems mangle on their command lines."""
+    """Refuse a missing path, and one that cannot be printed."""
     if not study:
         raise ConfigError("study is missing; add study=FOLDER to the command")
-    if not re.fullmatch(r"[\w./+@~-]+", study, re.ASCII):
+    if not study.isprintable():
+        raise ConfigError(f"study={study!r} contains a control character; use another folder")
+
+
+_PBS = re.compile(r"[^\w./+@~ ()=-]", re.ASCII)
+"""OpenPBS splits ``-v`` at commas, takes the text before a colon in ``-o`` for a host, refuses
+quotes, doubles backslashes, and accepts only ASCII."""
+_PBS_OVER_SLURM = re.compile(r"[^\w./+@~-]", re.ASCII)
+"""Slurm's qsub lets a shell read the path."""
+_SLURM = re.compile(r"[%\\]")
+"""sbatch replaces ``%j`` and the like in ``--output``."""
+
+
+def require_job_path(study: str, site: DispatcherConfig) -> None:
+    """Refuse the absolute path of a study if its batch system would mangle it on a command line."""
+    if site.kind is DispatcherKind.local:
+        return
+    pbs = _PBS_OVER_SLURM if site.join_resources else _PBS
+    unsafe, command = (pbs, "qsub") if site.kind is DispatcherKind.pbs else (_SLURM, "sbatch")
+    if found := unsafe.search(study):
         raise ConfigError(
-            f"study={study} contains a blank or a character that qsub mangles; use letters, "
-            "digits, . _ - /"
+            f"study={study} contains {found[0]!r}, which {command} mangles; use another folder, or "
+            "a link to it by another path"
         )

@@ -1,5 +1,7 @@
 """Settings of a study that cannot work are refused before a job is started."""
 
+from contextlib import nullcontext
+
 import pytest
 
 from nodule_det.config.hpo import (
@@ -9,6 +11,7 @@ from nodule_det.config.hpo import (
     DispatcherKind,
     Failures,
     HpoConfig,
+    require_job_path,
     require_study,
 )
 from nodule_det.config.train import TrainConfig
@@ -51,15 +54,44 @@ def test_two_jobs_may_share_a_gpu_that_is_listed_twice():
     HpoConfig(study="s", workers=2, dispatcher=DispatcherConfig(gpus=[0, 0]))
 
 
-@pytest.mark.parametrize("study", ["studies/a", "/scratch/user@site/s-1.2", "~/a+b_c"])
-def test_an_ordinary_path_is_a_study(study):
+ORDINARY = ["studies/a", "/scratch/user@site/s-1.2", "~/a+b_c"]
+
+
+SITES = {kind: DispatcherConfig(kind=kind) for kind in DispatcherKind}
+PBS_OVER_SLURM = DispatcherConfig(kind=DispatcherKind.pbs, join_resources=True)
+
+
+@pytest.mark.parametrize("site", [*SITES.values(), PBS_OVER_SLURM])
+@pytest.mark.parametrize("study", ORDINARY)
+def test_an_ordinary_path_is_a_study_of_every_batch_system(study, site):
     require_study(study)
+    require_job_path(study, site)
 
 
-@pytest.mark.parametrize("study", ["", "my study", "a,b", "a;rm", "$HOME/s", "é", "a\n"])
-def test_a_path_that_qsub_mangles_is_not_a_study(study):
+@pytest.mark.parametrize("study", ["", "a\n", "a\tb", "\x1b[1m"])
+def test_a_path_that_cannot_be_printed_is_not_a_study(study):
     with pytest.raises(ConfigError, match=r"^study"):
         require_study(study)
+
+
+@pytest.mark.parametrize(
+    ("study", "pbs", "slurm"),
+    [
+        ("my study (1)", True, True),
+        ("a,b:c", False, True),
+        ("$HOME/s;'x'=[1]", False, True),
+        ("Jürgen/肺", False, True),
+        ("run%j", False, False),
+        ("a\\b", False, False),
+    ],
+)
+def test_a_path_is_refused_only_by_the_batch_systems_that_mangle_it(study, pbs, slurm):
+    require_study(study)
+    require_job_path(study, SITES[DispatcherKind.local])
+    sites = {DispatcherKind.pbs: pbs, DispatcherKind.slurm: slurm}
+    for site, fine in (*((SITES[k], v) for k, v in sites.items()), (PBS_OVER_SLURM, False)):
+        with nullcontext() if fine else pytest.raises(ConfigError, match=r"mangles; use another"):
+            require_job_path(study, site)
 
 
 def test_ids_of_all_batch_systems_are_accepted_and_options_are_not():

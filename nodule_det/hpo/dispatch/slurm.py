@@ -87,7 +87,7 @@ class SlurmDispatcher:
             raise Unavailable(str(answer))
         for line in answer.stdout.splitlines():
             job_id, bar, command = line.partition("|")
-            ours = str(job.folder) in command.split() or str(self._script) not in command
+            ours = f" {job.folder} " in f" {command} " or str(self._script) not in command
             if bar and ours:
                 return job_id
         return None

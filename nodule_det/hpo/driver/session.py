@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
-from nodule_det.config.hpo import DispatcherKind, HpoConfig, Stop, Strategy, require_study
+from nodule_det.config.hpo import HpoConfig, Stop, Strategy, require_job_path
 from nodule_det.errors import StudyError
 from nodule_det.hpo.dispatch import make_dispatcher, require_commands
 from nodule_det.hpo.driver.clock import WallClock
@@ -58,8 +58,7 @@ def drive(config: HpoConfig, name: str) -> int | None:
     """
     # Absolute, since jobs start elsewhere.  Links are kept, since nodes may not have their targets.
     folder = StudyFolder(Path(os.path.abspath(os.path.expanduser(config.study))))
-    if config.dispatcher.kind is not DispatcherKind.local:
-        require_study(str(folder.path))  # including its parent folders, which qsub also receives
+    require_job_path(str(folder.path), config.dispatcher)
     if config.dry_run:
         print(preview(folder, config), end="")
         return None

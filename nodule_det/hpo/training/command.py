@@ -112,7 +112,9 @@ def command_words(
     words = [*shlex.split(config.container), *(command or ours), *train]
     if config.walltime_s and not any(w.startswith("limits.wall_s=") for w in train):
         words.append(f"limits.wall_s={config.walltime_s - config.walltime_margin_s!r}")
-    return [*words, *override_words(params), f"run_dir={run_dir}"]
+    # another program may not know Hydra's quotes
+    folder = f"run_dir={run_dir}" if command else as_override("run_dir", str(run_dir))
+    return [*words, *override_words(params), folder]
 
 
 def write_job(job: Job, words: Sequence[str], config: DispatcherConfig, workdir: Path) -> None:

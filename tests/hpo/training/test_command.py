@@ -1,6 +1,7 @@
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -158,6 +159,13 @@ def test_a_wall_clock_limit_of_the_user_is_kept(tmp_path):
     site = DispatcherConfig(walltime_s=86400)
     words = command_words(("t",), ("limits.wall_s=60.0",), {}, tmp_path, site)
     assert shlex.join(words) == f"t limits.wall_s=60.0 run_dir={tmp_path}"
+
+
+def test_a_folder_with_blanks_reaches_our_training_and_other_programs():
+    folder, site = Path("/my studies/a, 'b'/0001"), DispatcherConfig()
+    ours = command_words((), (), {}, folder, site)[-1]
+    assert OverridesParser.create().parse_override(ours).value() == str(folder)
+    assert command_words(("t",), (), {}, folder, site)[-1] == f"run_dir={folder}"
 
 
 def test_several_processes_are_started_by_the_launcher(tmp_path):
