@@ -13,7 +13,7 @@ from nodule_det.hpo.dispatch import job_script
 from nodule_det.hpo.dispatch.base import Job, JobState, Refused, Unavailable
 from nodule_det.hpo.dispatch.pbs import PbsDispatcher, read_reports
 from nodule_det.hpo.dispatch.shell import Answer, user_name
-from tests.hpo.dispatch.recordings import Recording
+from tests.hpo.dispatch.recordings import Recording, read_recordings
 
 QUEUED, RUNNING, GONE = JobState.QUEUED, JobState.RUNNING, JobState.GONE
 STANDIN = Path(__file__).parents[2] / "bin" / "pbs"
@@ -339,6 +339,37 @@ def test_a_full_or_failing_server_is_queried_again(pbs, replay, words):
     replay("qsub", Recording("", 198, "", words + "\n"))
     with pytest.raises(Unavailable):
         pbs.submit(JOB)
+
+
+TEMPORARY_CODES = {38, 39, 162, 173, 255}
+"""Limits of a user, a server that is down, a closed queue; PBS codes modulo 256."""
+
+
+def test_every_recorded_refusal_of_qsub_is_temporary_or_permanent(pbs, shared, monkeypatch):
+    names = ("01-qsub", "02-qsub-v-env", "08-limits-queue-states", DOWN[17:-3], "11-odds-and-ends")
+    answers = {
+        (recording.code, recording.stderr)
+        for name in names
+        for recording in read_recordings(shared / "pbs/openpbs-recorded" / f"{name}.md").values()
+        if recording.stderr.startswith(("qsub: ", "Connection refused\nqsub: "))
+    }
+    answers |= {(187, "qsub: Unknown resource Resource_List.ngpus\n")}  # 12, several nodes
+    assert len(answers) > 20
+    for code, stderr in answers:
+        answer = Answer(("qsub",), code, "", stderr)
+        monkeypatch.setattr(pbs, "_ask", lambda words, answer=answer: answer)
+        with pytest.raises(Unavailable if code in TEMPORARY_CODES else Refused):
+            pbs.submit(JOB)
+
+
+def test_a_job_that_was_given_up_with_its_node_is_gone(pbs, replay):
+    # 12, several nodes: F after node_fail_requeue, Exit_status -20, while its processes live on
+    ended = "Job Id: 149.pbs01\n    job_state = F\n    substate = 93\n    Exit_status = -20\n\n"
+    finished = "149.pbs01 Job has finished, use -x or -H to obtain historical job information"
+    replay("qstat", listed(), Recording("", 35, "", f"qstat: {finished}\n"))
+    assert pbs.poll(["149.pbs01"]) == {}
+    assert states(pbs.poll(["149.pbs01"])) == {"149.pbs01": GONE}
+    assert states({"149": reports_in(Recording("", 0, ended, ""))["149"]}) == {"149": GONE}
 
 
 def test_the_id_is_the_last_line_that_looks_like_one(pbs, replay):
