@@ -53,6 +53,10 @@ equal size are told apart up to an overlap of 0.3 radii."""
 ROWS_AT_ONCE = 16
 """Rows (z) of a volume in memory that are searched for peaks together."""
 
+PEAKS_AT_ONCE = 2_000
+"""Peaks that are examined together, highest first, until there are enough candidates.  A network
+that has just begun to learn has tens of thousands, nearly all of them too low to matter."""
+
 Voxel = tuple[int, int, int]
 
 
@@ -196,22 +200,43 @@ def find_candidates(
         search: (z, y, x) mask in which peaks count (the lungs); None means everywhere.
 
     Returns:
-        At most ``max_per_scan`` candidates; ``n_dropped`` is the number of peaks not looked at.
+        At most ``max_per_scan`` candidates; ``n_dropped`` is the number of peaks not looked at
+        (among the lowest, those that would have been merged count too).
     """
     volume = HostVolume(probability) if isinstance(probability, np.ndarray) else probability
     voxels, score = volume.peaks(config.threshold)
+    order = np.argsort(-score, kind="stable")
+    voxels, score = voxels[order], score[order]
+
+    found = _Found(grid, config)
+    n_seen = n_left = 0
+    while n_seen < len(voxels) and not found.full:
+        last = score[min(n_seen + PEAKS_AT_ONCE, len(score)) - 1]
+        end = int(np.searchsorted(-score, -last, side="right"))  # equal peaks stay together
+        n_left = _examine(voxels[n_seen:end], score[n_seen:end], volume, search, found)
+        n_seen = end
+    low = voxels[n_seen:]
+    n_low = len(low) if search is None else int(search[tuple(low.T)].sum())
+    return found.candidates(n_left + n_low)
+
+
+def _examine(
+    voxels: IntArray,
+    score: NDArray[np.float32],
+    volume: PeakVolume,
+    search: BoolArray | None,
+    found: _Found,
+) -> int:
+    """Add the lesions of some peaks, highest first, and return how many peaks were left over."""
     kept = _middles(voxels, volume.shape)
     voxels, score = voxels[kept], score[kept]
     if search is not None:
         inside = search[tuple(voxels.T)]
         voxels, score = voxels[inside], score[inside]
-    order = np.argsort(-score, kind="stable")
-    voxels, score = voxels[order], score[order]
-    apart = _apart(grid.to_world(voxels), config.merge_mm)
+    apart = found.apart(voxels)
     voxels, score = voxels[apart], score[apart]
 
-    z, y, x = (int(REACH_MM / s) for s in grid.spacing_mm)
-    found = _Found(grid, config)
+    z, y, x = (int(REACH_MM / s) for s in found.grid.spacing_mm)
     taken = np.zeros(len(voxels), bool)  # by the region of an equal peak
     n_seen = 0
     for cube in volume.cubes(voxels, (z, y, x)):
@@ -220,19 +245,20 @@ def find_candidates(
         i, n_seen = n_seen, n_seen + 1
         if taken[i]:
             continue
-        peak, corner = float(score[i]), voxels[i] - (z, y, x)
+        corner = voxels[i] - (z, y, x)
         equal = np.arange(n_seen, np.searchsorted(-score, -score[i], side="right"))
-        for region in regions(cube, grid.spacing_mm, config.region_share):
-            found.add(region, corner, peak)
+        for region in regions(cube, found.grid.spacing_mm, found.config.region_share):
+            found.add(region, corner, float(score[i]))
             taken[equal[_contains(region.inside, voxels[equal] - corner)]] = True
-    return found.candidates(len(voxels) - n_seen)
+    return len(voxels) - n_seen
 
 
 class _Found:
     """The candidates of a scan so far, best first."""
 
     def __init__(self, grid: Grid, config: CandidateConfig) -> None:
-        self._grid, self._config = grid, config
+        self.grid, self.config = grid, config
+        self._peaks_mm = np.empty((0, 3))
         self._voxel_mm3 = float(np.prod(grid.spacing_mm))
         self._world_mm: list[FloatArray] = []
         self._score: list[float] = []
@@ -240,11 +266,22 @@ class _Found:
 
     @property
     def full(self) -> bool:
-        return len(self._score) >= self._config.max_per_scan
+        return len(self._score) >= self.config.max_per_scan
+
+    def apart(self, voxels: IntArray) -> IntArray:
+        """Return the indices of peaks (best first) that no better peak is close to."""
+        world_mm, merge_mm = self.grid.to_world(voxels), self.config.merge_mm
+        free = np.arange(len(voxels))
+        if len(self._peaks_mm) and merge_mm:
+            away_mm = KDTree(self._peaks_mm).query(world_mm)[0]
+            free = np.flatnonzero(away_mm >= merge_mm)
+        kept = free[_apart(world_mm[free], merge_mm)]
+        self._peaks_mm = np.concatenate([self._peaks_mm, world_mm[kept]])
+        return kept
 
     def add(self, region: Region, corner: IntArray, score: float) -> None:
         """Add a lesion, unless its centre is too close to one that is already there."""
-        world_mm = self._grid.to_world(region.center_vox + corner)
+        world_mm = self.grid.to_world(region.center_vox + corner)
         if self.full or self._is_near(world_mm):
             return
         self._world_mm.append(world_mm)
@@ -256,7 +293,7 @@ class _Found:
         if not self._world_mm:
             return False
         away_mm = np.linalg.norm(np.array(self._world_mm) - world_mm, axis=1)
-        return bool(away_mm.min() < self._config.merge_mm)
+        return bool(away_mm.min() < self.config.merge_mm)
 
     def candidates(self, n_dropped: int) -> ScanCandidates:
         world_mm = np.array(self._world_mm, np.float64).reshape(-1, 3)

@@ -227,6 +227,22 @@ def test_the_limit_keeps_the_best_and_says_how_many_it_left_out():
     assert found.n_dropped == 1
 
 
+@pytest.mark.parametrize("at_once", [1, 2, 7])
+@pytest.mark.parametrize("limit", [10, 1000])
+def test_peaks_examined_a_few_at_a_time_give_the_same_candidates(monkeypatch, at_once, limit):
+    noise = ndimage.gaussian_filter(np.random.default_rng(0).random((30, 40, 40)), 1.5)
+    volume = np.round((noise - noise.min()) / np.ptp(noise), 2).astype(np.float32)  # has plateaus
+    search = noise > np.quantile(noise, 0.3)
+    grid, config = Grid(volume.shape, (1, 1, 1), (0, 0, 0)), CandidateConfig(max_per_scan=limit)
+    together = find_candidates(volume, grid, config, search)
+    monkeypatch.setattr("nodule_det.candidates.PEAKS_AT_ONCE", at_once)
+    found = find_candidates(volume, grid, config, search)
+    np.testing.assert_array_equal(found.world_mm, together.world_mm)
+    np.testing.assert_array_equal(found.score, together.score)
+    np.testing.assert_array_equal(found.diameter_mm, together.diameter_mm)
+    assert bool(found.n_dropped) is bool(together.n_dropped) is (limit < 1000)
+
+
 @pytest.mark.parametrize("threshold", [0.0, 0.5])
 def test_nothing_gives_no_candidate(threshold):
     empty = np.zeros(SIZE_VOX, np.float32)
