@@ -16,11 +16,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.distributed import distributed_c10d
 from torch.nn.parallel import DistributedDataParallel
 
 from nodule_det.errors import (
@@ -120,12 +122,13 @@ def world(device_type: str) -> Iterator[World]:
     distributed.init_process_group("cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo")
     try:
         yield World(distributed.get_rank(), size, local_rank)
-    except RuntimeError as error:
+    except BaseException as error:
+        # NCCL's orderly end first waits for exchanges that the other processes may never join.
+        distributed_c10d._abort_process_group()
         if not lost_another(error):
             raise
         raise TrainingError("another process of this run failed; see its message") from error
-    finally:
-        distributed.destroy_process_group()
+    distributed.destroy_process_group()
 
 
 def distributed_over(
@@ -144,11 +147,34 @@ def distributed_over(
     """
     if world.size == 1:
         return model
-    if device.type == "cpu":
-        return DistributedDataParallel(model)
-    if sync_norm:
+    if device.type == "cuda" and sync_norm:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-    return DistributedDataParallel(model, device_ids=[device.index], gradient_as_bucket_view=True)
+    for weight in model.parameters():
+        if weight.requires_grad and 1 in weight.shape:
+            hook = partial(_with_strides, strides=weight.stride())
+            weight.register_hook(hook)  # type: ignore[no-untyped-call]
+    shared = DistributedDataParallel(
+        model,
+        device_ids=[device.index] if device.type == "cuda" else None,
+        gradient_as_bucket_view=True,
+    )
+    # One exchange less in each step: running averages are only used by validation, which copies
+    # them (World.same_buffers).  The constructor's argument is named otherwise since torch 2.13.
+    shared.broadcast_buffers = False
+    return shared
+
+
+def _with_strides(gradient: Tensor, *, strides: tuple[int, ...]) -> Tensor:
+    """View a gradient with the strides of its weight, if both have the same order in memory.
+
+    An axis of length 1 has no stride of its own.  Convolutions return that of the contiguous
+    layout, and a channels-last weight has another.  DDP compares them literally and warns of slow
+    copies.  Any other difference is left to autograd, which copies such a gradient.
+    """
+    pairs = zip(gradient.shape, gradient.stride(), strides, strict=True)
+    if all(n == 1 or has == wanted for n, has, wanted in pairs):
+        return gradient.as_strided(gradient.shape, strides)
+    return gradient
 
 
 def lost_another(error: BaseException) -> bool:

@@ -52,6 +52,10 @@ def test_two_halves_of_a_batch_give_the_gradient_of_the_whole(shared_by_two):
     np.testing.assert_allclose(first, shared_by_two["whole"], rtol=1e-4, atol=1e-9)
 
 
+def test_gradients_of_channels_last_weights_reach_ddp_in_the_layout_of_their_weights(shared_by_two):
+    assert shared_by_two["warnings"] == [[], []]  # "Grad strides do not match bucket view strides"
+
+
 def test_running_averages_are_those_of_the_first_process(shared_by_two):
     assert shared_by_two["means"] == [5.0, 5.0]
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
 
 import torch
 from torch import nn
 
 from nodule_det.data.feed.feed import Feed
 from nodule_det.data.store import open_store
-from nodule_det.model import normalise
+from nodule_det.model import channels_last, normalise
 from nodule_det.train.distributed import World, distributed_over, world
 from nodule_det.train.losses import detection_loss
 from tests.train.tiny_run import tiny
@@ -30,18 +31,23 @@ def gradient(model: nn.Module, forward: nn.Module, batch, share: float = 1.0) ->
 def agreed_on(feed: Feed, processes: World) -> dict[str, object]:
     """Return what the processes share; nothing of torch's outlives this."""
     torch.manual_seed(processes.rank)  # other weights in each process: DDP makes them one
-    model = nn.Sequential(nn.Conv3d(1, 2, 3, padding=1), nn.ReLU(), nn.Conv3d(2, 1, 1))
+    # as in a residual U-Net: weights with axes of length 1, in both layouts at once
+    layers = [nn.Conv3d(1, 2, 3, padding=1), nn.ReLU(), nn.Conv3d(2, 4, 1), nn.Conv3d(4, 1, 1)]
+    model = channels_last(nn.Sequential(*layers))
     forward = distributed_over(model, CPU, processes)
     half = feed.batch(0, 0, rank=processes.rank, world_size=2)
     counted = (half.weight > 0).sum().float()
     share = 2 * float(counted / processes.total(counted))
-    part = gradient(model, forward, half, share)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        part = gradient(model, forward, half, share)
     whole = gradient(model, model, feed.batch(0, 0))
     norm = nn.BatchNorm1d(1)
     norm.running_mean.fill_(processes.rank + 5.0)
     processes.same_buffers(norm)
     return {
         "gradients": processes.gather(part),
+        "warnings": processes.gather([str(warning.message) for warning in warned]),
         "whole": whole,
         "means": processes.gather(norm.running_mean.item()),
         "word": processes.first_of("late" if processes.rank else None),
