@@ -16,7 +16,7 @@ from nodule_det.hpo.study.trial import Reason
 from nodule_det.hpo.training.command import command_words, write_job
 from nodule_det.hpo.training.files import read_job
 from nodule_det.hpo.training.outcome import read_outcome
-from nodule_det.runs import RunFolder
+from nodule_det.runs import RunFolder, RunResult
 from nodule_det.train import launch
 from tests.train.tiny_run import WORDS
 
@@ -53,17 +53,16 @@ def test_processes_get_their_ranks_share_the_threads_and_keep_the_gpus(monkeypat
         assert environment["CUDA_VISIBLE_DEVICES"] == "GPU-1,GPU-2"
 
 
-def test_a_job_of_two_processes_stops_with_its_exit_code_and_the_next_one_completes_it(
+def test_jobs_of_two_processes_stop_on_a_signal_and_by_the_clock_and_another_one_completes_them(
     store, tmp_path
 ):
     config = DispatcherConfig(processes_per_job=2)
     folder = RunFolder(tmp_path / "run")
-    words = command_words(
-        (), [f"store={store}", *WORDS, "limits.epochs=4"], {}, folder.path, config
-    )
     dispatcher = LocalDispatcher(config, job_script())
 
-    def outcome(number, *, interrupt):
+    def outcome(number, *more_words, interrupt=False):
+        settings = [f"store={store}", *WORDS, "limits.epochs=4", *more_words]
+        words = command_words((), settings, {}, folder.path, config)
         job = Job(f"nd-{number}", folder.path / f"attempt_{number}")
         write_job(job, words, config, tmp_path)
         job_id, end_s = dispatcher.submit(job), time.monotonic() + 120
@@ -78,7 +77,12 @@ def test_a_job_of_two_processes_stops_with_its_exit_code_and_the_next_one_comple
 
     code, reason, log = outcome(1, interrupt=True)
     assert (code, reason) == (ExitCode.STOPPED, Reason.STOPPED), log
-    code, reason, log = outcome(2, interrupt=False)
+    stopped = RunResult.from_json(folder.result.read_text())
+    code, reason, log = outcome(2, "limits.wall_s=0.001")
+    assert (code, reason) == (ExitCode.STOPPED, Reason.STOPPED), log
+    result = RunResult.from_json(folder.result.read_text())
+    assert (result.reason, result.step) == ("wall_clock", stopped.step + 1)
+    code, reason, log = outcome(3)
     assert (code, reason) == (ExitCode.COMPLETE, None), log
     assert json.loads(folder.environment.read_text())["processes"] == 2
     rows = read_jsonl(folder.metrics)
