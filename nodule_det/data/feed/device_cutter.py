@@ -20,14 +20,22 @@ import torch
 from torch import Tensor
 
 from nodule_det.data.feed.batch import Batch
-from nodule_det.data.feed.gather import Table, gather, make_table, on_device
+from nodule_det.data.feed.gather import PackedTable, gather, make_table, on_device, pack
 from nodule_det.data.feed.patches import TrainingScan
 from nodule_det.data.feed.plan import Samples
 from nodule_det.data.feed.table import TruthTable
 from nodule_det.data.feed.volumes import DeviceVolumes
 
+PATCHES_AT_ONCE = 128
+"""Most patches gathered by one call.  A call takes the host some 500 operations, hardly more for
+more patches, and a step of a small network takes a GPU no longer than that."""
+
 VOXELS_AT_ONCE = 1 << 22
-"""Voxels gathered by one call: 16 patches of 64^3, 32 MB of indices."""
+"""Voxels that may be gathered by one call on any device: 16 patches of 64^3, 32 MB of indices."""
+
+BYTES_PER_VOXEL = 4096
+"""Memory of a GPU per voxel gathered by one call, if that is more voxels: a call and the batches
+made by the last ones take about a fortieth of it."""
 
 CHUNKS_AHEAD = 2
 """Chunks prepared on the CPU while the device makes one."""
@@ -42,7 +50,7 @@ loop reads a loss: 27 GB at 32 patches of 128^3."""
 class Prepared:
     """A group of patches whose numbers and cubes lie in memory, ready to be copied."""
 
-    table: Table
+    table: PackedTable
     cubes: tuple[Tensor, Tensor | None] | None
 
 
@@ -69,7 +77,7 @@ class DeviceCutter:
         show_progress: bool = False,
     ) -> None:
         self._size_vox, self._device = size_vox, device
-        self._together = max(1, VOXELS_AT_ONCE // size_vox**3)
+        self._together = patches_at_once(size_vox, device)
         masked = np.array([scan.labels() is not None for scan in scans], bool)
         self._truth = TruthTable(scans, masked, size_vox)
         self.volumes = DeviceVolumes(
@@ -110,6 +118,7 @@ class DeviceCutter:
                     self._wait_if_far_ahead(trained)
         finally:
             pool.shutdown(cancel_futures=True)
+            self.volumes.unmap()
 
     def _wait_if_far_ahead(self, trained: deque[torch.cuda.Event]) -> None:
         """Note that a chunk's steps are enqueued, and wait for those of an earlier chunk.
@@ -138,7 +147,8 @@ class DeviceCutter:
         truth = self._truth.balls_of(samples), self._truth.masks_of(samples)
         sizes = self.volumes.sizes[samples.scan]
         table = make_table(samples, held, sizes, truth, self._size_vox)
-        return Prepared(table, self.volumes.cut(samples[away]) if len(away) else None)
+        packed = pack(table, pinned=self._device.type == "cuda")
+        return Prepared(packed, self.volumes.cut(samples[away]) if len(away) else None)
 
     def _make(self, groups: list[Prepared]) -> Batch:
         made = []
@@ -176,3 +186,12 @@ class DeviceCutter:
                 part.record_stream(stream)
         for i in range(0, len(chunk.image_hu), batch_size):
             yield Batch(*(part[i : i + batch_size] for part in chunk.parts()))
+
+
+def patches_at_once(size_vox: int, device: torch.device) -> int:
+    """Return how many patches are gathered by one call."""
+    voxels = VOXELS_AT_ONCE
+    if device.type == "cuda":
+        memory_bytes = torch.cuda.get_device_properties(device).total_memory
+        voxels = max(voxels, memory_bytes // BYTES_PER_VOXEL)
+    return max(1, min(PATCHES_AT_ONCE, voxels // size_vox**3))

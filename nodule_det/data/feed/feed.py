@@ -21,8 +21,7 @@ from nodule_det.data.feed.cutter import NumpyCutter
 from nodule_det.data.feed.device_cutter import DeviceCutter
 from nodule_det.data.feed.patches import TrainingScan
 from nodule_det.data.feed.plan import EpochPlan, Samples
-
-GIB = 1 << 30
+from nodule_det.data.feed.volumes import GIB
 
 
 class Cutter(Protocol):

@@ -15,7 +15,7 @@ sums are taken in the order in which NumPy takes them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,20 +101,63 @@ def make_table(
     )
 
 
-def on_device(table: Table, device: torch.device) -> Table:
-    """Copy a table to a device without waiting; from pinned memory on a GPU."""
-    if device.type == "cpu":
-        return table
+@dataclass(frozen=True, slots=True)
+class PackedTable:
+    """A table in one block of memory: a copy takes the host longer than its bytes take the bus.
 
-    def moved(tensor: Tensor) -> Tensor:
-        return tensor.pin_memory().to(device, non_blocking=True)
+    Attributes:
+        block: (k,) uint8, in pinned memory for a GPU.
+        table: Its tensors are views of the block.
+    """
 
+    block: Tensor
+    table: Table
+
+
+def pack(table: Table, *, pinned: bool) -> PackedTable:
+    """Copy a table into one block."""
+    n_bytes = 0
+
+    def count(tensor: Tensor) -> Tensor:
+        nonlocal n_bytes
+        n_bytes += _aligned(tensor.nbytes)
+        return tensor
+
+    _mapped(table, count)
+    block, start = torch.empty(n_bytes, dtype=torch.uint8, pin_memory=pinned), 0
+
+    def place(tensor: Tensor) -> Tensor:
+        nonlocal start
+        placed = _view(block, start, tensor).copy_(tensor)
+        start += _aligned(tensor.nbytes)
+        return placed
+
+    return PackedTable(block, _mapped(table, place))
+
+
+def on_device(packed: PackedTable, device: torch.device) -> Table:
+    """Copy a table to a device without waiting."""
+    block = packed.block.to(device, non_blocking=True)
+    return _mapped(
+        packed.table, lambda t: _view(block, int(t.storage_offset()) * t.element_size(), t)
+    )
+
+
+def _mapped(table: Table, change: Callable[[Tensor], Tensor]) -> Table:
     places = table.places
     return Table(
-        Places(*(moved(getattr(places, name)) for name in Places.__dataclass_fields__)),
-        [(moved(rows), moved(numbers), edge) for rows, numbers, edge in table.balls],
-        None if table.masks is None else tuple(map(moved, table.masks)),
+        Places(*(change(getattr(places, name)) for name in Places.__dataclass_fields__)),
+        [(change(rows), change(numbers), edge) for rows, numbers, edge in table.balls],
+        None if table.masks is None else tuple(map(change, table.masks)),
     )
+
+
+def _view(block: Tensor, start: int, like: Tensor) -> Tensor:
+    return block[start : start + like.nbytes].view(like.dtype).view(like.shape)
+
+
+def _aligned(n_bytes: int) -> int:
+    return -(-n_bytes // 16) * 16
 
 
 def gather(table: Table, voxels: Tensor, labels: Tensor | None, size_vox: int) -> Batch:

@@ -28,6 +28,9 @@ from nodule_det.data.feed.patches import SCANS_AT_HAND, TrainingScan
 from nodule_det.data.feed.plan import Samples
 from nodule_det.progress import Progress
 
+GIB = 1 << 30
+"""What the setting ``feed.memory_gb`` counts in."""
+
 log = logging.getLogger(__name__)
 
 Held = tuple[IntArray, IntArray, IntArray, IntArray, IntArray]
@@ -79,10 +82,10 @@ class DeviceVolumes:
         self._pool = ThreadPoolExecutor(max(1, threads), thread_name_prefix="cut")
         self._volume = lru_cache(SCANS_AT_HAND)(lambda scan: np.asarray(self._scans[scan].volume()))
         self._label = lru_cache(SCANS_AT_HAND)(lambda scan: np.asarray(self._scans[scan].labels()))
-        n, gb = int(self.resident.sum()), self.voxels.nbytes / 1e9
+        n, taken_gb = int(self.resident.sum()), (self.voxels.nbytes + self.labels.nbytes) / GIB
         log.info(
             "%d of %d training scans are on %s (%.1f GB, at most %.1f GB: feed.memory_gb)%s",
-            n, len(scans), device, gb, memory_bytes / 1e9,
+            n, len(scans), device, taken_gb, memory_bytes / GIB,
             "" if n == len(scans) else "; patches of the others are cut on the CPU",
         )  # fmt: skip
         with Progress("load scans", n, enabled=show_progress) as progress:
@@ -139,6 +142,11 @@ class DeviceVolumes:
         if labels is not None:
             tail_labels = self.labels[self._label_cubes_at : self._label_cubes_at + n]
             tail_labels.copy_(labels.view(-1), non_blocking=True)
+
+    def unmap(self) -> None:
+        """Let go of the scans on disk: mapped pages count as memory of the process."""
+        self._volume.cache_clear()
+        self._label.cache_clear()
 
     def _load(self, scan: int) -> None:
         n = int(self.sizes[scan].prod())

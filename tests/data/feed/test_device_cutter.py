@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import tempfile
+import weakref
+from contextlib import closing
+from itertools import islice
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -11,11 +18,12 @@ from hypothesis import strategies as st
 from nodule_det.config.train import AugmentConfig, OptimConfig, PatchConfig, TrainConfig
 from nodule_det.data.feed.augment import ORIENTATIONS
 from nodule_det.data.feed.cutter import NumpyCutter
-from nodule_det.data.feed.device_cutter import DeviceCutter
+from nodule_det.data.feed.device_cutter import DeviceCutter, patches_at_once
 from nodule_det.data.feed.feed import Feed
 from nodule_det.data.feed.plan import Samples
 from nodule_det.geometry import Grid
 from tests.data.memory_scan import ORIGIN_MM, MemoryScan, finding, noise
+from tests.no_waiting import NoWaiting
 
 CPU = torch.device("cpu")
 ALL, NOTHING = 1 << 40, 0
@@ -145,6 +153,76 @@ def test_a_batch_larger_than_one_gather_is_made_in_parts(monkeypatch):
     expected = Feed(SCANS, config(batch_size=10))
     for one, other in zip(feed.batches(0), expected.batches(0), strict=True):
         np.testing.assert_array_equal(one.image_hu, other.image_hu)
+
+
+def operations(scans, samples, memory_bytes):
+    """Count the operations that make a batch; none of them may read a value."""
+    cutter = DeviceCutter(scans, 32, CPU, memory_bytes)
+    prepared = [cutter._prepare(part) for part in cutter._groups(samples)]
+    with NoWaiting() as watched:
+        batch = cutter._make(prepared)
+    assert_same(batch, NumpyCutter(scans, 32).cut(samples))
+    return watched.n_operations
+
+
+@pytest.mark.parametrize("memory_bytes", [ALL, SOME])
+def test_no_operation_that_makes_batches_reads_a_value(memory_bytes):
+    plan = Feed(SCANS, config(batch_size=6)).plan
+    assert operations(SCANS, plan.rows(0, 0), memory_bytes) > 0
+
+
+def test_the_number_of_operations_hardly_depends_on_that_of_patches():
+    places = ((10, 12, 14), (30, 40, 50), (50, 20, 60))
+    diameters = ((4.0, 9.0, 14.0), (6.0, 8.0, 24.0))
+    scans = [
+        MemoryScan(noise(k), tuple(map(finding, places, mm)), f"3.{k}")
+        for k, mm in enumerate(diameters)
+    ]
+    few, many = (
+        operations(scans, Feed(scans, config(batch_size=n)).plan.rows(0, 0), ALL) for n in (8, 64)
+    )
+    assert many < 2 * few  # only of slots and sizes of balls
+
+
+def test_a_call_gathers_more_patches_on_a_large_gpu_but_not_a_whole_epoch(monkeypatch):
+    gpu = torch.device("cuda", 0)
+    for memory_gb, n in ((16, (128, 16, 2)), (80, (128, 74, 9))):
+        card = SimpleNamespace(total_memory=memory_gb * 10**9)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _, card=card: card)
+        assert tuple(patches_at_once(size, gpu) for size in (32, 64, 128)) == n
+    assert [patches_at_once(size, CPU) for size in (16, 64, 512)] == [128, 16, 1]
+
+
+MAPPED = weakref.WeakValueDictionary()
+
+
+class Mapped(MemoryScan):
+    """A scan that is mapped from files; ``MAPPED`` holds the maps that are still alive."""
+
+    def volume(self):
+        return self._map(self.volume_hu)
+
+    def labels(self):
+        return None if self.label_volume is None else self._map(self.label_volume)
+
+    def _map(self, array):
+        with tempfile.NamedTemporaryFile() as file:
+            array.tofile(file.name)
+            mapped = np.memmap(file.name, array.dtype, "r", shape=array.shape)
+        MAPPED[id(mapped)] = mapped
+        return mapped
+
+
+@pytest.mark.parametrize("n_steps", [25, 2])
+@pytest.mark.parametrize("cutter", [NumpyCutter, DeviceCutter])
+def test_scans_are_unmapped_after_an_epoch_even_if_it_was_cut_short(cutter, n_steps):
+    scans = [Mapped(s.volume_hu, s.findings, s.series_uid, s.label_volume) for s in SCANS[:2]]
+    on_the_cpu = (CPU, NOTHING) if cutter is DeviceCutter else ()
+    feed = Feed(scans, config(), cutter(scans, 32, *on_the_cpu))
+    with closing(feed.batches(0)) as batches:
+        assert len(list(islice(batches, n_steps))) == n_steps
+    gc.collect()
+    assert not MAPPED
 
 
 def test_scans_lie_on_the_device_until_the_memory_is_used():
