@@ -39,6 +39,7 @@ from nodule_det.model import (
     is_out_of_memory,
     job_memory_bytes,
     normalise,
+    without_kernel_search,
 )
 
 Probability = NDArray[np.float32]
@@ -116,6 +117,7 @@ def predict_volume(
 
 
 @torch.inference_mode()
+@without_kernel_search()
 def probability_on_device(
     model: nn.Module,
     field: ReceptiveField,

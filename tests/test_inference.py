@@ -176,6 +176,26 @@ class Full(nn.Module):
         return self.model(x)
 
 
+class Noting(torch.nn.Module):
+    """A network that notes whether cuDNN would search for kernels."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.searched = model, []
+
+    def forward(self, x):
+        self.searched.append(torch.backends.cudnn.benchmark)
+        return self.model(x)
+
+
+def test_a_scan_starts_no_search_for_kernels_as_its_size_is_seen_once(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    model = Noting(MODELS["plain"])
+    predict(model, PLAIN, noise((24, 8, 8)))
+    assert model.searched == [False]
+    assert torch.backends.cudnn.benchmark is True
+
+
 def test_slabs_get_thinner_until_they_fit_and_a_warning_says_so(caplog):
     model = Full(32, MODELS["plain"])  # 12 rows of halo on either side leave 8 to keep
     with caplog.at_level(logging.WARNING):

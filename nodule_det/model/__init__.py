@@ -12,8 +12,10 @@ from nodule_det.model.device import (
     job_memory_bytes,
     keep_freed_pages,
     large_blocks_returned,
+    memory_errors,
     release_freed_pages,
     set_up_backends,
+    without_kernel_search,
 )
 from nodule_det.model.fused import fuse
 from nodule_det.model.own import require_same_shape
@@ -35,6 +37,7 @@ __all__ = [
     "job_memory_bytes",
     "keep_freed_pages",
     "large_blocks_returned",
+    "memory_errors",
     "normalise",
     "reach_vox",
     "receptive_field",
@@ -42,4 +45,5 @@ __all__ = [
     "require_same_shape",
     "set_up_backends",
     "stride",
+    "without_kernel_search",
 ]

@@ -6,7 +6,8 @@ import ctypes
 import logging
 import os
 import platform
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import torch
 from torch import nn
 
 from nodule_det.config.train import Device, Precision
-from nodule_det.errors import ConfigError
+from nodule_det.errors import ConfigError, DeviceMemoryError
 
 BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 """Flags in /proc/cpuinfo of processors with bf16 units.  Emulated, bf16 is slower than fp32."""
@@ -27,6 +28,17 @@ to 20 times slower."""
 NO_TF32_CUDNN = (91002, 91600)
 """cuDNN versions for which torch computes 3-D convolutions in plain fp32, because their TF32
 kernel was wrong (pytorch issue 167024)."""
+
+FIRST_BF16 = (8, 0)
+"""Compute capability (Ampere) of the first GPUs with bf16 units."""
+
+OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+"""Messages of a CPU's allocator, and of what takes GPU memory without torch's allocator."""
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
 """Parameters of glibc's ``mallopt`` (malloc.h)."""
@@ -45,7 +57,8 @@ def choose_device(wanted: Device, *, local_rank: int = 0) -> torch.device:
     """Return the device for the setting.
 
     Raises:
-        ConfigError: If a GPU is requested that torch cannot see.
+        ConfigError: If a GPU is requested that torch cannot see, or this build of torch has no
+            kernels for it.
     """
     if wanted is Device.cpu or (wanted is Device.auto and not torch.cuda.is_available()):
         return torch.device("cpu")
@@ -60,25 +73,65 @@ def choose_device(wanted: Device, *, local_rank: int = 0) -> torch.device:
             f"process {local_rank} of this node has no GPU: torch sees {torch.cuda.device_count()} "
             f"(CUDA_VISIBLE_DEVICES={visible}); start fewer processes or request more GPUs"
         )
-    return torch.device("cuda", local_rank)
+    device = torch.device("cuda", local_rank)
+    capability = torch.cuda.get_device_capability(device)
+    built_for = torch.cuda.get_arch_list()
+    if not has_kernels(built_for, capability):
+        raise ConfigError(
+            f"{torch.cuda.get_device_name(device)} has compute capability "
+            f"{capability[0]}.{capability[1]}, for which torch {torch.__version__} has no kernels "
+            f"({' '.join(built_for)}); install a torch built for CUDA 12.6, which has those of "
+            "older GPUs, or a newer one for a newer GPU, or use device=cpu"
+        )
+    return device
+
+
+def has_kernels(built_for: Sequence[str], capability: tuple[int, int]) -> bool:
+    """Return whether a build of torch runs on a GPU.
+
+    Args:
+        built_for: As ``torch.cuda.get_arch_list`` returns them: ``sm_XY`` runs on compute
+            capability X.Y and later minor versions, ``compute_XY`` on all later ones.
+        capability: Of the GPU.
+
+    Example:
+        >>> [has_kernels(["sm_75", "sm_80"], c) for c in ((6, 0), (7, 5), (8, 9), (9, 0))]
+        [False, True, True, False]
+    """
+    known = [re.fullmatch(r"(sm|compute)_(\d+)(\d)[af]?", name) for name in built_for]
+    if None in known:  # another kind of GPU
+        return True
+    return any(
+        (int(arch[2]), int(arch[3])) <= capability
+        and (arch[1] == "compute" or int(arch[2]) == capability[0])
+        for arch in known
+        if arch is not None
+    )
 
 
 def choose_precision(wanted: Precision, device: torch.device) -> torch.dtype:
     """Return the type of the forward pass for the setting.
 
     Raises:
-        ConfigError: If fp16 is requested on a CPU, which lacks the units and the loss scaling.
+        ConfigError: If fp16 is requested on a CPU, which lacks the units and the loss scaling, or
+            bf16 on a GPU whose convolutions do not have it.
     """
     if wanted is Precision.fp16 and device.type == "cpu":
         raise ConfigError("precision=fp16 needs a GPU; use bf16 or fp32 on a CPU")
+    on_gpu = device.type == "cuda"
+    native = on_gpu and torch.cuda.get_device_capability(device) >= FIRST_BF16
+    if wanted is Precision.bf16 and on_gpu and not native:
+        raise ConfigError(
+            f"precision=bf16 needs a GPU of compute capability 8.0 (Ampere) or later, but "
+            f"{torch.cuda.get_device_name(device)} is older; use precision=fp16 or auto"
+        )
     if wanted is not Precision.auto:
         return {
             Precision.fp32: torch.float32,
             Precision.bf16: torch.bfloat16,
             Precision.fp16: torch.float16,
         }[wanted]
-    if device.type == "cuda":
-        native = torch.cuda.get_device_capability(device) >= (8, 0)
+    if on_gpu:
         return torch.bfloat16 if native else torch.float16
     return torch.bfloat16 if cpu_has_bf16() else torch.float32
 
@@ -107,6 +160,21 @@ def set_up_backends(device: torch.device, dtype: torch.dtype) -> None:
     log.info("%s, cuDNN %d", torch.cuda.get_device_name(device), version)
     for warning in cudnn_warnings(version, dtype):
         log.warning("%s", warning)
+
+
+@contextmanager
+def without_kernel_search() -> Iterator[None]:
+    """Within this, let cuDNN choose convolution kernels by its rules instead of trying them.
+
+    A training has one shape, for which a search pays.  Every scan has another one, and trying up to
+    ten kernels for each of its layers takes longer than the scan.
+    """
+    searched = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = searched
 
 
 def cudnn_warnings(version: int, dtype: torch.dtype) -> list[str]:
@@ -145,7 +213,20 @@ def channels_last(model: nn.Module) -> nn.Module:
 
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Return whether an error means out of memory; torch has no separate type for it on a CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return any(phrase in str(error) for phrase in OUT_OF_MEMORY)
+
+
+@contextmanager
+def memory_errors(message: str) -> Iterator[None]:
+    """Convert out-of-memory errors into a DeviceMemoryError that names what to lower."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise DeviceMemoryError(message) from error
 
 
 def keep_freed_pages() -> None:

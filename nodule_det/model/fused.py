@@ -257,12 +257,11 @@ def _phases(weight: Tensor, before: int, after: int) -> Tensor:
     """
     c, c_out, k = weight.shape[:3]
     width = before + 1 + after
-    # which[r, d, t] is 1 where tap t serves phase r from the input d - before away
-    which = weight.new_zeros(2, width, k)
-    for r in range(2):
-        for d in range(width):
-            tap = k // 2 + r - 2 * (d - before)
-            if 0 <= tap < k:
-                which[r, d, tap] = 1
-    dense = torch.einsum("poijk,adi,bej,gfk->oabgpdef", weight, which, which, which)
-    return dense.reshape(PHASES * c_out, c, width, width, width)
+    taps = [[k // 2 + r - 2 * (d - before) for d in range(width)] for r in range(2)]
+    # Copied, not multiplied by zeros and ones: a GPU rounds the factors of products to TF32.
+    which = torch.tensor([[t if 0 <= t < k else k for t in row] for row in taps])
+    padded = functional.pad(weight, (0, 1, 0, 1, 0, 1))  # k is where a weight of 0 lies
+    along = [which.view(2, width, *4 * (1,)), which.view(1, 1, 2, width, 1, 1)]
+    dense = padded.cpu()[:, :, along[0], along[1], which]  # (c, c', 2, w, 2, w, 2, w)
+    dense = dense.permute(1, 2, 4, 6, 0, 3, 5, 7)
+    return dense.reshape(PHASES * c_out, c, width, width, width).to(weight.device)

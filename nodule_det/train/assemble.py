@@ -16,7 +16,13 @@ from nodule_det.config.train import TrainConfig
 from nodule_det.data.feed.feed import make_feed
 from nodule_det.data.roles import held_out, trained_on
 from nodule_det.data.store import Store, open_store
-from nodule_det.model import ReceptiveField, build_model, channels_last, field_of
+from nodule_det.model import (
+    ReceptiveField,
+    build_model,
+    channels_last,
+    field_of,
+    memory_errors,
+)
 from nodule_det.origin import ScanRecord
 from nodule_det.runs import RunFolder
 from nodule_det.train.distributed import World
@@ -53,18 +59,19 @@ def assemble(
     model = build_model(config.model)
     meta = _meta(config, store, _measured(model, config, last))
     model = channels_last(model.to(device))
+    with memory_errors(
+        f"{device} has no memory left for training scans (feed.memory_gb="
+        f"{config.feed.memory_gb}); set a lower feed.memory_gb, 0 cuts all patches on the CPU"
+    ):
+        scans = trained_on(store, config)
+        feed = make_feed(scans, config, device, show_progress=processes.first)
     return Trainer(
         config=config,
         meta=meta,
         model=model,
         optimizer=make_optimizer(model, config.optim, device),
         scaler=torch.amp.GradScaler(device.type, enabled=dtype is torch.float16),
-        feed=make_feed(
-            trained_on(store, config),
-            config,
-            device,
-            show_progress=processes.first,
-        ),
+        feed=feed,
         validation_scans=held_out(store, config),
         folder=folder,
         world=processes,

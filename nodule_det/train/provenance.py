@@ -19,7 +19,7 @@ PACKAGES = ("torch", "monai", "numpy", "scipy", "SimpleITK", "nibabel", "hydra-c
 
 def environment(device: torch.device, dtype: torch.dtype, world_size: int) -> dict[str, Any]:
     """Describe the software and hardware of a run."""
-    return {
+    about: dict[str, Any] = {
         "nodule_det": __version__,
         "commit": commit(),
         "python": platform.python_version(),
@@ -31,6 +31,12 @@ def environment(device: torch.device, dtype: torch.dtype, world_size: int) -> di
         "threads": torch.get_num_threads(),
         "processes": world_size,
     }
+    if device.type == "cuda":
+        about["cuda"] = torch.version.cuda
+        about["cudnn"] = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+        about["compute_capability"] = list(torch.cuda.get_device_capability(device))
+        about["gpu_memory_bytes"] = torch.cuda.get_device_properties(device).total_memory
+    return about
 
 
 def command_line() -> str:

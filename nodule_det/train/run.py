@@ -35,6 +35,7 @@ from nodule_det.model import (
     choose_device,
     choose_precision,
     keep_freed_pages,
+    memory_errors,
     require_same_shape,
     set_up_backends,
 )
@@ -63,6 +64,7 @@ from nodule_det.train.run_folder import (
     logging_to,
     refuse_other_settings,
 )
+from nodule_det.train.step import too_large
 from nodule_det.train.tracker import make_tracker
 from nodule_det.train.trainer import Trainer
 from nodule_det.train.validate import Validation, validate
@@ -71,6 +73,8 @@ RUNS = Path("runs")
 """Parent of the run folders by default, relative to the working directory."""
 
 log = logging.getLogger("nodule_det.train")
+PACKAGE_LOG = logging.getLogger("nodule_det")
+"""What model, feed and inference report belongs in ``train.log`` as well."""
 
 
 def run(config: TrainConfig) -> int:
@@ -89,7 +93,6 @@ def run(config: TrainConfig) -> int:
     if config.run_dir is None or not RunFolder(Path(config.run_dir)).result.exists():
         refuse_unfit(config)
     keep_freed_pages()
-    set_up_backends(device, dtype)
     if config.dry_run:
         dry_run(config, device, dtype)
         return ExitCode.COMPLETE
@@ -128,6 +131,7 @@ def refuse_unfit(config: TrainConfig) -> None:
 
 def dry_run(config: TrainConfig, device: torch.device, dtype: torch.dtype) -> None:
     """Measure some steps, and print what the run would do and take."""
+    set_up_backends(device, dtype)
     rate = measure(config, device, dtype)
     expected = forecast(config, data_of(open_store(config.store), config), rate)
     if config.run_dir is not None:
@@ -201,22 +205,13 @@ class Session:
         """
         self._result = replace(so_far, status=RunStatus.RUNNING, reason=None, message=None)
         first = self.processes.first
-        with self._stop.listening(), logging_to(self.folder, log) if first else nullcontext():
+        with (
+            self._stop.listening(),
+            logging_to(self.folder, PACKAGE_LOG) if first else nullcontext(),
+        ):
             try:
-                self._write()
-                if first:
-                    about = environment(self.device, self.dtype, self.processes.size)
-                    describe(self.folder, self.config, about)
-                log.info("%s", command_line())
-                self._trainer = self._put_together()
-                for line in what_it_does(self.config):
-                    log.info("%s", line)
-                    if first and sys.stderr.isatty():  # beside the live progress bar
-                        print(line, file=sys.stderr)
-                reason = fit(self._trainer, self._stop.reason, self._publish)
-                self._trainer.tracker.close()
-                if reason is None and self.config.test_fold is not None:
-                    reason = self._test(self._trainer, self.config.test_fold)
+                with memory_errors(too_large(self.config, self.device)):
+                    reason = self._work()
             except Exception as error:
                 if self.processes.size == 1 or not lost_another(error):
                     self._fail(error)
@@ -231,6 +226,26 @@ class Session:
             self._write(status=status, reason=reason)
             log.info("%s at step %d", reason or "complete", self._result.step)
         return self._result
+
+    def _work(self) -> str | None:
+        """Train, and test if that is due; returns why it stopped early."""
+        first = self.processes.first
+        set_up_backends(self.device, self.dtype)
+        self._write()
+        if first:
+            about = environment(self.device, self.dtype, self.processes.size)
+            describe(self.folder, self.config, about)
+        log.info("%s", command_line())
+        self._trainer = self._put_together()
+        for line in what_it_does(self.config):
+            log.info("%s", line)
+            if first and sys.stderr.isatty():  # beside the live progress bar
+                print(line, file=sys.stderr)
+        reason = fit(self._trainer, self._stop.reason, self._publish)
+        self._trainer.tracker.close()
+        if reason is None and self.config.test_fold is not None:
+            reason = self._test(self._trainer, self.config.test_fold)
+        return reason
 
     def _put_together(self) -> Trainer:
         """Build the trainer, fresh or restored from ``last.pt``."""

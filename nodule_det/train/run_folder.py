@@ -141,12 +141,15 @@ def logging_to(folder: RunFolder, log: logging.Logger) -> Iterator[None]:
         raise ConfigError(f"{folder.log} is not a regular file; delete it or use another run_dir")
     handler = _LogFile(folder.log, encoding="utf-8")
     handler.setFormatter(logging.Formatter(LOG_FORMAT))
+    before = log.level, log.propagate
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     log.propagate = False
     try:
         yield
     finally:
+        log.setLevel(before[0])
+        log.propagate = before[1]
         log.removeHandler(handler)
         handler.close()
 

@@ -12,17 +12,19 @@ checkpoint, so broken weights are never saved.
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nodule_det.config.train import TrainConfig
 from nodule_det.data.feed.batch import Batch
-from nodule_det.errors import DeviceMemoryError
-from nodule_det.model import is_out_of_memory
+from nodule_det.model import memory_errors
 from nodule_det.train.detector import Detector, Segmenter
 from nodule_det.train.optimizer import learning_rate, set_learning_rate
 from nodule_det.train.trainer import Trainer
@@ -33,6 +35,12 @@ CLIP_NORM = 1.0
 EAGER_STEPS = 3
 """Ordinary steps before a graph is captured, in which cuDNN chooses its kernels and the optimiser
 creates its state.  They are part of the run."""
+
+WAITS = "called a synchronizing CUDA operation"
+"""torch's warning, in its debug mode, that an operation makes the host wait for the device."""
+
+PROTOTYPE = "Synchronization debug mode is a prototype"
+"""torch's warning that its debug mode does not find all of them."""
 
 log = logging.getLogger("nodule_det.train")
 
@@ -85,6 +93,7 @@ class Stepper:
         self._static: Batch | None = None
         self._may_capture = wants_graph(trainer)
         self._done = 0
+        self._abandoned: torch.cuda.CUDAGraph | None = None
         self._side = None
         if self._may_capture:
             self._side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
@@ -98,7 +107,9 @@ class Stepper:
         trainer = self._trainer
         lr = learning_rate(trainer.state.step, trainer.total_steps, trainer.config.optim.lr)
         set_learning_rate(trainer.optimizer, lr)
-        with _memory_of(trainer):
+        with memory_errors(too_large(trainer.config, trainer.device)):
+            if trainer.config.model.factory:  # its dropout must not depend on a resume
+                torch.manual_seed(draw_seed(trainer))
             if self._may_capture and self._graph is None and self._done >= EAGER_STEPS:
                 self._capture(batch)
             if self._graph is not None and self._static is not None:
@@ -106,13 +117,8 @@ class Stepper:
                     static.copy_(part)
                 self._graph.replay()
             elif self._may_capture and self._side is not None:
-                self._side.wait_stream(torch.cuda.current_stream(trainer.device))
-                with torch.cuda.stream(self._side):
-                    self._compute(*batch.parts())
-                torch.cuda.current_stream(trainer.device).wait_stream(self._side)
+                self._compute_beside(self._side, batch)
             else:
-                if trainer.config.model.factory:  # its dropout must not depend on a resume
-                    torch.manual_seed(draw_seed(trainer))
                 self._compute(*batch.parts())
         self._done += 1
 
@@ -132,6 +138,32 @@ class Stepper:
         if reset:
             self._seen[0].zero_()
         return Reading(values, event)
+
+    def _compute_beside(self, side: torch.cuda.Stream, batch: Batch) -> None:
+        """Do an ordinary step on a stream of its own, as the graph is captured on one.
+
+        In the last one torch notes whether the host waits for the device anywhere, as a network of
+        the user's own may.  A capture would fail there, and torch up to 2.11 leaves its allocator
+        in a state in which memory runs out later (pytorch issues 180395, 190308).
+        """
+        current = torch.cuda.current_stream(self._trainer.device)
+        side.wait_stream(current)
+        with torch.cuda.stream(side):
+            if self._done + 1 < EAGER_STEPS:
+                self._compute(*batch.parts())
+            else:
+                with waits_noted() as places:
+                    self._compute(*batch.parts())
+                if places:
+                    self._give_up(f"the host waits for the device in {places[0]}")
+        current.wait_stream(side)
+
+    def _give_up(self, reason: str) -> None:
+        log.warning(
+            "the training step cannot be captured as a CUDA graph (%s); continuing with ordinary "
+            "steps", reason,
+        )  # fmt: skip
+        self._may_capture, self._static = False, None
 
     def _compute(self, image_hu: Tensor, target: Tensor, weight: Tensor) -> None:
         trainer = self._trainer
@@ -176,11 +208,9 @@ class Stepper:
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 self._compute(*self._static.parts())
         except RuntimeError as error:
-            log.warning(
-                "the training step cannot be captured as a CUDA graph (%s); continuing with "
-                "ordinary steps", str(error).partition("\n")[0],
-            )  # fmt: skip
-            self._may_capture, self._static = False, None
+            cause = error.__context__ or error  # the end of a broken capture fails as well
+            self._give_up(str(cause).partition("\n")[0])
+            self._abandoned = graph  # the allocator may still refer to it
             torch.cuda.synchronize(device)
             return
         self._graph = graph
@@ -209,18 +239,31 @@ def wants_graph(trainer: Trainer) -> bool:
 
 
 @contextmanager
-def _memory_of(trainer: Trainer) -> Iterator[None]:
-    """Convert out-of-memory errors into one that names the settings to lower."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        config = trainer.config
-        network = f"model.filters={config.model.filters}"
-        if config.model.factory:
-            network = f"model.kwargs={config.model.kwargs}"
-        raise DeviceMemoryError(
-            f"{trainer.device} has no memory left at optim.batch_size={config.optim.batch_size}, "
-            f"patches.size_vox={config.patches.size_vox}, {network}; lower one of them"
-        ) from error
+def waits_noted() -> Iterator[list[str]]:
+    """Collect where the host waits for the device meanwhile, as ``file.py:line``."""
+    places: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            yield places
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    for warning in caught:
+        if WAITS in str(warning.message):
+            places.append(f"{Path(warning.filename).name}:{warning.lineno}")
+        elif PROTOTYPE not in str(warning.message):
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
+
+
+def too_large(config: TrainConfig, device: torch.device) -> str:
+    """Say which settings to lower when a device has no memory left."""
+    network = f"model.filters={config.model.filters}"
+    if config.model.factory:
+        network = f"model.kwargs={config.model.kwargs}"
+    return (
+        f"{device} has no memory left at optim.batch_size={config.optim.batch_size}, "
+        f"patches.size_vox={config.patches.size_vox}, {network}; lower one of them"
+    )

@@ -122,7 +122,8 @@ class Searcher:
     """Finds the candidates of stored scans one by one, only inside the lungs.
 
     While the device works on one scan, a thread reads the next one, and another thread measures
-    the peaks of the previous one.
+    the peaks of the previous one.  On a GPU each thread has its own stream: otherwise the peaks
+    would wait until the next scan has been searched.
 
     Args:
         detector: What finds them.
@@ -131,6 +132,10 @@ class Searcher:
 
     def __init__(self, detector: Detector, device: torch.device) -> None:
         self._detector, self._device = detector, device
+        self._copies = self._measures = None
+        if device.type == "cuda":
+            self._copies = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+            self._measures = torch.cuda.Stream(device, priority=-1)  # type: ignore[no-untyped-call]
 
     def search(
         self, scans: Sequence[StoredScan]
@@ -140,22 +145,40 @@ class Searcher:
             volumes = [reader.submit(self._read, scan) for scan in scans[:1]]
             found: Future[ScanCandidates] | None = None
             for i, scan in enumerate(scans):
-                volume = volumes.pop().result().to(self._device, non_blocking=True)
+                volume, copied = volumes.pop().result()
                 volumes += [reader.submit(self._read, after) for after in scans[i + 1 : i + 2]]
+                if copied is not None:
+                    stream = torch.cuda.current_stream(self._device)
+                    stream.wait_event(copied)
+                    volume.record_stream(stream)
                 on_device = self._detector.search(volume)
                 if found is not None:
                     yield scans[i - 1], found.result()
                 release_freed_pages()
-                found = measurer.submit(self._candidates, scan, on_device)
+                searched = None
+                if self._measures is not None:
+                    searched = torch.cuda.current_stream(self._device).record_event()
+                found = measurer.submit(self._candidates, scan, on_device, searched)
             if found is not None:
                 yield scans[-1], found.result()
 
-    def _read(self, scan: StoredScan) -> torch.Tensor:
+    def _read(self, scan: StoredScan) -> tuple[torch.Tensor, torch.cuda.Event | None]:
+        """Read a scan and begin to copy it to the device; returns the event after the copy."""
         volume = torch.from_numpy(np.array(scan.volume()))
-        return volume.pin_memory() if self._device.type == "cuda" else volume
+        if self._copies is None:
+            return volume, None
+        with torch.cuda.stream(self._copies):
+            on_device = volume.pin_memory().to(self._device, non_blocking=True)
+            return on_device, self._copies.record_event()
 
-    def _candidates(self, scan: StoredScan, found: Any) -> ScanCandidates:
-        return self._detector.candidates(found, scan.grid, scan.search_mask())
+    def _candidates(
+        self, scan: StoredScan, found: Any, searched: torch.cuda.Event | None
+    ) -> ScanCandidates:
+        if self._measures is None or searched is None:
+            return self._detector.candidates(found, scan.grid, scan.search_mask())
+        self._measures.wait_event(searched)
+        with torch.cuda.stream(self._measures):
+            return self._detector.candidates(found, scan.grid, scan.search_mask())
 
 
 def match(scans: Sequence[StoredScan], candidates: Sequence[ScanCandidates]) -> froc.Matched:

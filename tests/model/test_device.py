@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nodule_det.config.train import Device, ModelConfig, Precision
-from nodule_det.errors import ConfigError
+from nodule_det.errors import ConfigError, DeviceMemoryError
 from nodule_det.model import (
     build_model,
     channels_last,
@@ -16,6 +16,7 @@ from nodule_det.model import (
     choose_precision,
     is_out_of_memory,
     job_memory_bytes,
+    memory_errors,
 )
 from nodule_det.model.device import cpu_has_bf16, cudnn_warnings, set_up_backends
 
@@ -60,6 +61,65 @@ def test_a_full_memory_is_told_from_other_failures():
     with pytest.raises(RuntimeError) as other:
         torch.zeros(2, 3) @ torch.zeros(2, 3)
     assert not is_out_of_memory(other.value)
+
+
+@pytest.mark.parametrize(
+    "message", ["CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"]
+)
+def test_a_full_gpu_is_recognised_where_torch_has_no_type_for_it(message):
+    with pytest.raises(DeviceMemoryError, match="lower this"), memory_errors("lower this"):
+        raise RuntimeError(message)
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """Return a function that makes torch report a GPU."""
+
+    def report(capability, built_for=("sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120")):
+        for name, value in {
+            "is_available": True, "device_count": 1, "get_arch_list": list(built_for),
+            "get_device_capability": capability, "get_device_name": "Tesla",
+        }.items():  # fmt: skip
+            monkeypatch.setattr(torch.cuda, name, lambda *_, value=value: value)
+        return torch.device("cuda", 0)
+
+    return report
+
+
+@pytest.mark.parametrize("wanted", [Device.auto, Device.cuda])
+def test_a_gpu_for_which_torch_has_no_kernels_is_refused(gpu, wanted):
+    gpu((6, 0))  # P100
+    with pytest.raises(
+        ConfigError, match=r"Tesla has compute capability 6\.0, .*no kernels .*12\.6"
+    ):
+        choose_device(wanted)
+
+
+@pytest.mark.parametrize(
+    ("capability", "built_for"),
+    [
+        ((7, 5), ["sm_75", "sm_80"]), ((8, 9), ["sm_80", "sm_90a"]), ((12, 1), ["sm_120"]),
+        ((10, 3), ["sm_90", "compute_90"]), ((9, 0), ["gfx90a", "gfx942"]),
+    ],
+)  # fmt: skip
+def test_a_gpu_runs_kernels_of_its_major_version_and_intermediate_code(gpu, capability, built_for):
+    device = gpu(capability, built_for)
+    assert choose_device(Device.cuda) == device
+
+
+def test_a_process_without_a_gpu_is_refused(gpu):
+    gpu((8, 0))
+    with pytest.raises(ConfigError, match=r"process 1 of this node has no GPU: torch sees 1 "):
+        choose_device(Device.cuda, local_rank=1)
+
+
+def test_bf16_is_for_gpus_that_have_it_and_fp16_for_the_others(gpu):
+    old = gpu((7, 5))
+    assert choose_precision(Precision.auto, old) is torch.float16
+    with pytest.raises(ConfigError, match=r"precision=bf16 needs .* 8\.0 .*; use precision=fp16"):
+        choose_precision(Precision.bf16, old)
+    new = gpu((8, 0))
+    assert {choose_precision(p, new) for p in (Precision.auto, Precision.bf16)} == {torch.bfloat16}
 
 
 def test_every_weight_of_a_network_is_laid_out_channels_last():

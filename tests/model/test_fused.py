@@ -34,6 +34,15 @@ def test_fusing_changes_the_logits_by_rounding_only(depth, kernel_size, residual
         torch.testing.assert_close(fuse(model)(x), model(x), atol=2e-5, rtol=1e-5)
 
 
+def test_the_weights_of_the_dense_form_are_copied_not_multiplied():
+    layer = nn.ConvTranspose3d(3, 1, 5, 2, 2, output_padding=1)
+    with torch.autocast("cpu", torch.bfloat16):  # products would be rounded, as by TF32 on a GPU
+        dense = DenseUpsampling(layer)
+    taps = layer.weight.flatten().tolist()
+    assert dense.weight.shape == (8, 3, 3, 3, 3)
+    assert sorted(dense.weight[dense.weight != 0].tolist()) == sorted(taps)
+
+
 @pytest.mark.parametrize("residual", [False, True])
 def test_a_network_at_full_resolution_is_fused_as_well(residual):
     model = trained(ModelConfig(depth=3, filters=3, residual=residual, full_resolution=True))

@@ -1,7 +1,10 @@
 """The parts of a run fit each other and the settings."""
 
+import pytest
 import torch
 
+from nodule_det.config.train import FeedConfig
+from nodule_det.errors import DeviceMemoryError
 from nodule_det.origin import ScanRecord
 from nodule_det.runs import RunFolder
 from nodule_det.train.assemble import assemble
@@ -9,6 +12,19 @@ from nodule_det.train.distributed import World
 from tests.train.tiny_run import tiny
 
 CPU = torch.device("cpu")
+
+
+def test_scans_that_do_not_fit_the_device_name_the_setting_to_lower(store, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("nodule_det.train.assemble.make_feed", full)
+    config = tiny(store, tmp_path, feed=FeedConfig(memory_gb=100))
+    message = (
+        r"no memory left for training scans \(feed.memory_gb=100\); set a lower feed.memory_gb"
+    )
+    with pytest.raises(DeviceMemoryError, match=message):
+        assemble(config, RunFolder(tmp_path), World(), CPU, torch.float32)
 
 
 def test_equal_settings_give_equal_weights_and_the_record_of_their_scans(store, tmp_path):

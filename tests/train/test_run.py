@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -105,6 +106,17 @@ def test_the_environment_has_versions_but_no_person(done):
     assert about["packages"]["torch"] == torch.__version__
     assert about["device"] == "cpu"
     assert os.environ.get("USER", "nobody@nowhere") not in about.values()
+
+
+def test_what_parts_below_the_training_report_is_in_the_log(store, tmp_path, monkeypatch):
+    def report(device, dtype):
+        logging.getLogger("nodule_det.model.device").info("an accelerator, cuDNN 92000")
+
+    monkeypatch.setattr("nodule_det.train.run.set_up_backends", report)
+    config = tiny(store, tmp_path / "run")
+    assert run(replace(config, limits=LimitConfig(wall_s=0.001))) == ExitCode.STOPPED
+    assert "INFO an accelerator, cuDNN 92000" in RunFolder(tmp_path / "run").log.read_text()
+    assert logging.getLogger("nodule_det").propagate
 
 
 def test_a_complete_run_prints_its_result_again_and_does_no_work(done, capsys):
