@@ -20,7 +20,13 @@ from torch import nn
 from nodule_det.checkpoint import Meta, load_model
 from nodule_det.data.scan import HuVolume
 from nodule_det.errors import CheckpointError
-from nodule_det.inference import Region, predict_volume
+from nodule_det.inference import (
+    DeviceVolume,
+    Probability,
+    Region,
+    predict_volume,
+    probability_on_device,
+)
 from nodule_det.model import for_inference
 from nodule_det.origin import ScanRecord, union
 
@@ -75,6 +81,25 @@ class Ensemble:
     def n_passes(self) -> int:
         """Number of network passes per scan."""
         return len(self.members) * self.n_views
+
+    @property
+    def stays_on_device(self) -> bool:
+        """Whether a probability volume stays on a GPU: means are taken on the host."""
+        return self.n_passes == 1 and self.device.type != "cpu"
+
+    def search(self, volume_hu: HuVolume) -> Probability | DeviceVolume:
+        """Return the mean probability in the form that ``find_candidates`` takes.
+
+        Args and errors as for :meth:`probability`.
+        """
+        if not self.stays_on_device:
+            return self.probability(volume_hu).probability
+        ((model, meta),) = self.members
+        volume = torch.from_numpy(np.array(volume_hu)).to(self.device)
+        _, probability = probability_on_device(
+            model, meta.receptive_field, volume, dtype=self.dtype
+        )
+        return DeviceVolume(probability)
 
     def probability(self, volume_hu: HuVolume) -> Region:
         """Return the mean probability of a lesion at each voxel.

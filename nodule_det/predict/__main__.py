@@ -298,9 +298,9 @@ def predictor(
             raise prepared
         for note in prepared.notes:
             print(f"warning: {keys.scan(entry.series_uid)}: {note}", file=sys.stderr, flush=True)
-        region = ensemble.probability(prepared.volume_hu)
+        found = ensemble.search(prepared.volume_hu)
         search = grown(mostly(prepared.lung), prepared.grid.size_vox)
-        return find_candidates(region.probability, prepared.grid, config.candidates, search)
+        return find_candidates(found, prepared.grid, config.candidates, search)
 
     made_by: MadeBy = {
         "checkpoint": members_digest(members),

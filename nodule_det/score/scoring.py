@@ -140,10 +140,8 @@ def _search(
             if reason := stop.reason(1.5 * longest_s):
                 return reason
             begun_s = time.monotonic()
-            region = ensemble.probability(scan.volume())
-            found = find_candidates(
-                region.probability, scan.grid, config.candidates, scan.search_mask()
-            )
+            searched = ensemble.search(scan.volume())
+            found = find_candidates(searched, scan.grid, config.candidates, scan.search_mask())
             kept.write(scan.series_uid, _stamp(scan), found)
             longest_s = max(longest_s, time.monotonic() - begun_s)
             progress.advance()

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from nodule_det.candidates import find_candidates
 from nodule_det.checkpoint import Checkpoint, Meta, load_checkpoint, save_checkpoint
-from nodule_det.config.train import ModelConfig
-from nodule_det.ensemble.members import load_ensemble, turn, turn_back, views
+from nodule_det.config.train import CandidateConfig, ModelConfig
+from nodule_det.ensemble.members import Ensemble, load_ensemble, turn, turn_back, views
 from nodule_det.errors import CheckpointError
-from nodule_det.inference import predict_volume
+from nodule_det.geometry import Grid
+from nodule_det.inference import DeviceVolume, predict_volume
 from nodule_det.model import build_model
 
 CPU = torch.device("cpu")
@@ -41,6 +43,22 @@ def alone(path, volume):
 def test_one_network_and_one_view_equal_that_network_exactly(two, volume):
     ensemble = load_ensemble(two[:1], CPU, torch.float32)
     np.testing.assert_array_equal(ensemble.probability(volume).probability, alone(two[0], volume))
+
+
+def test_a_volume_that_stays_on_the_device_has_the_same_candidates(two, volume, monkeypatch):
+    ensemble = load_ensemble(two[:1], CPU, torch.float32)
+    grid, config = (
+        Grid(volume.shape, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)),
+        CandidateConfig(threshold=0),
+    )
+    on_the_host = find_candidates(ensemble.search(volume), grid, config)
+    monkeypatch.setattr(Ensemble, "stays_on_device", True)
+    on_the_device = ensemble.search(volume)
+    assert isinstance(on_the_device, DeviceVolume)
+    found = find_candidates(on_the_device, grid, config)
+    assert len(found) > 0
+    np.testing.assert_array_equal(found.score, on_the_host.score)
+    np.testing.assert_array_equal(found.world_mm, on_the_host.world_mm)
 
 
 def test_two_networks_give_their_mean(two, volume):
