@@ -6,14 +6,22 @@
 Each part prints one JSON line when it is done, so that an interrupted run still has results.  A
 part that fails prints its error, and the next one follows.
 
-machine     device, driver, torch, cuDNN; peak of a bf16 matrix product and of a copy
+machine     device, driver, torch, cuDNN; peak of a matrix product in bf16 (fp16 on GPUs without
+            bf16) and of a copy
 feed        (a) patches/s of our feed alone, and of MONAI's and TorchIO's usual set-ups
-loop        (b) steps/s of the real training loop, beside the same step on one resident batch
-            (c) and the share of the bf16 peak that this is; with scans cut on the CPU as well
+loop        (b) steps/s of the real training loop (``train.loop.fit``), beside the same step on one
+            resident batch
+            (c) and the share of the matrix product's peak that this is; with scans cut on the CPU
+            as well
 scan        (d) seconds of a whole scan beside MONAI's sliding windows with the same network, and
-            the largest difference of a probability from one pass over the whole scan
+            the largest difference of a probability from one pass over the whole scan; of a
+            validation whose scans all have different sizes
 luna16      (e) an epoch and a validation of a LUNA16-size training, from the parts above
 shared      (f) two trainings on one device, beside one
+
+Of the time (--seconds), (a) may begin other feeds until 35 %, and (b) further networks until 65 %.
+What follows is expected to take a minute and a half on a GPU.  A measurement ends after 1 to 6
+seconds, as soon as a call returns.
 """
 
 from __future__ import annotations
@@ -31,6 +39,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -41,9 +50,11 @@ from feed import FileScan, make_scans, monai
 from torch.utils.flop_counter import FlopCounterMode
 
 from nodule_det import __version__
+from nodule_det.arrays import BoolArray
 from nodule_det.checkpoint import Meta
 from nodule_det.config.train import (
     AugmentConfig,
+    Device,
     LimitConfig,
     ModelConfig,
     OptimConfig,
@@ -54,10 +65,13 @@ from nodule_det.config.train import (
 from nodule_det.data.feed.batch import Batch
 from nodule_det.data.feed.device_cutter import DeviceCutter
 from nodule_det.data.feed.feed import Feed, cutting_threads, feed_budget_bytes, make_feed
+from nodule_det.data.scan import HuVolume
+from nodule_det.errors import ConfigError
 from nodule_det.inference import probability_on_device
 from nodule_det.model import (
     build_model,
     channels_last,
+    choose_device,
     choose_precision,
     fuse,
     keep_freed_pages,
@@ -68,7 +82,7 @@ from nodule_det.model import (
 from nodule_det.runs import RunFolder
 from nodule_det.train.detector import Segmenter
 from nodule_det.train.distributed import World
-from nodule_det.train.loop import LOG_EVERY_STEPS
+from nodule_det.train.loop import LOG_EVERY_STEPS, fit
 from nodule_det.train.optimizer import make_optimizer
 from nodule_det.train.step import Stepper
 from nodule_det.train.trainer import Trainer
@@ -86,13 +100,13 @@ part has its turn."""
 class Bench:
     """What all parts share: options, device, and a folder with scans of noise."""
 
-    def __init__(self, options: argparse.Namespace, folder: Path) -> None:
+    def __init__(self, options: argparse.Namespace, folder: Path, n_scans: int = 16) -> None:
         self.quick, self.seconds, self.out = options.quick, options.seconds, options.out
-        self.device = torch.device(options.device)
+        self.device = choose_device(Device(options.device))
         self.dtype = choose_precision(Precision.auto, self.device)
         self.began_s = time.perf_counter()
         self.scan_vox = (64, 64, 72) if self.quick else SCAN_VOX
-        self.scans = make_scans(folder, 2 if self.quick else 16, self.scan_vox)
+        self.scans = make_scans(folder, 2 if self.quick else n_scans, self.scan_vox)
         self.results: list[dict[str, Any]] = []
         self.failed = False
 
@@ -129,10 +143,13 @@ class Bench:
             call()
         self.wait()
         start, n = time.perf_counter(), 0
-        while time.perf_counter() - start < (0.05 if self.quick else seconds):
+        end = start + (0.05 if self.quick else seconds)
+        while time.perf_counter() < end:
             for _ in range(1 if self.quick else LOG_EVERY_STEPS):
                 call()
                 n += 1
+                if time.perf_counter() > end:  # a slow feed: 20 calls may take minutes
+                    break
             self.wait()
         return n / (time.perf_counter() - start)
 
@@ -160,8 +177,11 @@ def machine(bench: Bench) -> None:
     n = 256 if bench.quick else 8192
     if bench.device.type == "cpu" and not bench.quick:
         n = 1024
-    a, b = (torch.randn(n, n, device=bench.device, dtype=torch.bfloat16) for _ in range(2))
-    row["matmul_bf16_tflops"] = 2 * n**3 * bench.rate(lambda: a @ b, 1.0) / 1e12
+    name = "fp16" if bench.dtype is torch.float16 else "bf16"
+    dtype = torch.float16 if name == "fp16" else torch.bfloat16
+    a, b = (torch.randn(n, n, device=bench.device, dtype=dtype) for _ in range(2))
+    row["peak"] = name
+    row[f"matmul_{name}_tflops"] = 2 * n**3 * bench.rate(lambda: a @ b, 1.0) / 1e12
     x = torch.empty(n * n * 16, dtype=torch.int8, device=bench.device)
     y = torch.empty_like(x)
     row["copy_gb_s"] = 2 * len(x) * bench.rate(lambda: y.copy_(x), 0.5) / 1e9
@@ -292,7 +312,7 @@ def torchio_queue(bench: Bench, size_vox: int) -> Callable[[], object]:
         for item in items_of(bench.scans[:8])
     ]
     sampler = torchio.LabelSampler(size_vox, "label")
-    queue = torchio.Queue(torchio.SubjectsDataset(subjects), 64, 8, sampler, num_workers=0)
+    queue = torchio.Queue(torchio.SubjectsDataset(subjects), 16, 8, sampler, num_workers=0)
     loader = torch.utils.data.DataLoader(queue, batch_size=BATCH, num_workers=0)
     batches = itertools.chain.from_iterable(iter(loader) for _ in itertools.count())
 
@@ -311,8 +331,10 @@ def items_of(scans: Sequence[FileScan]) -> list[dict[str, Any]]:
     ]
 
 
-def trainer_of(bench: Bench, config: TrainConfig, feed: Feed) -> Trainer:
-    """Build what a run has, without a run folder."""
+def trainer_of(
+    bench: Bench, config: TrainConfig, feed: Feed, folder: Path | None = None
+) -> Trainer:
+    """Build what a run has; ``fit`` needs a run folder as well."""
     torch.manual_seed(0)
     model = channels_last(build_model(config.model).to(bench.device))
     return Trainer(
@@ -323,7 +345,7 @@ def trainer_of(bench: Bench, config: TrainConfig, feed: Feed) -> Trainer:
         scaler=torch.amp.GradScaler(bench.device.type, enabled=bench.dtype is torch.float16),
         feed=feed,
         validation_scans=(),
-        folder=RunFolder(Path()),
+        folder=RunFolder(folder or Path()),
         world=World(),
         device=bench.device,
         dtype=bench.dtype,
@@ -343,6 +365,31 @@ def stepping(trainer: Trainer, batches: Iterator[Batch]) -> Callable[[], object]
     return step
 
 
+def fitting(bench: Bench, config: TrainConfig, feed: Feed, seconds: float) -> float:
+    """Count the steps a second of ``fit`` with everything that it does at each step."""
+    began_s, began_at = math.inf, 0
+    spent_s, n_steps = 0.0, 0
+    warm_up = 2 if bench.quick else 2 * LOG_EVERY_STEPS
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = trainer_of(bench, config, feed, Path(folder))
+
+        def must_stop(_: float) -> str | None:
+            nonlocal began_s, began_at, spent_s, n_steps
+            step = trainer.state.step
+            if step == warm_up:
+                bench.wait()
+                began_s, began_at = time.perf_counter(), step
+            enough = time.perf_counter() - began_s >= (0.05 if bench.quick else seconds)
+            if step == began_at or not enough:
+                return None
+            bench.wait()
+            spent_s, n_steps = time.perf_counter() - began_s, step - began_at
+            return "measured"
+
+        fit(trainer, must_stop, lambda validation: None)
+    return n_steps / spent_s
+
+
 def operations(trainer: Trainer, batch: Batch) -> int:
     """Count multiplications and additions of a step, forward and backward."""
     model = build_model(trainer.config.model).to(batch.image_hu.device)
@@ -353,7 +400,9 @@ def operations(trainer: Trainer, batch: Batch) -> int:
 
 def loops(bench: Bench) -> None:
     """Measure the real loop beside its limit."""
-    peak = (bench.found("machine") or {}).get("matmul_bf16_tflops")
+    about = bench.found("machine") or {}
+    peak_name = about.get("peak")
+    peak = about.get(f"matmul_{peak_name}_tflops")
     sizes = [(32, 2)] if bench.quick else [(s, f) for s in (64, 32) for f in (16, 4, 32, 8)]
     for size_vox, filters in sizes:
         if bench.is_late(LOOPS_UNTIL):
@@ -366,9 +415,7 @@ def loops(bench: Bench) -> None:
         flops = operations(trainer, batch)
         seconds = 3.0
         limit = bench.rate(stepping(trainer, itertools.repeat(batch)), seconds, warm_up=8)
-        real = bench.rate(
-            stepping(trainer_of(bench, config, feed), endless(feed)), seconds, warm_up=8
-        )
+        real = fitting(bench, config, feed, seconds)
         row: dict[str, Any] = {
             "size_vox": size_vox,
             "filters": filters,
@@ -379,11 +426,11 @@ def loops(bench: Bench) -> None:
             "patches_per_s": BATCH * real,
         }
         if peak:
-            row["share_of_bf16_peak"] = flops * real / 1e12 / peak
+            row[f"share_of_{peak_name}_peak"] = flops * real / 1e12 / peak
         if filters in (2, 16):
             small = feed_of(bench, config, 0)
-            cut = stepping(trainer_of(bench, config, small), endless(small))
-            row["share_of_limit, scans cut on the CPU"] = bench.rate(cut, seconds) / limit
+            cut = fitting(bench, config, small, seconds)
+            row["share_of_limit, scans cut on the CPU"] = cut / limit
         bench.say(part="loop", **row)
 
 
@@ -420,7 +467,10 @@ def whole_scans(bench: Bench) -> None:
         "MONAI, overlap .25": sliding(overlap=0.25),
         "MONAI, overlap .5, gaussian": sliding(overlap=0.5, mode="gaussian"),
     }
-    truth = probability_on_device(model, receptive_field(config), volume, dtype=torch.float32)[1]
+    with torch.backends.cudnn.flags(allow_tf32=False, enabled=True):
+        truth = probability_on_device(model, receptive_field(config), volume, dtype=torch.float32)[
+            1
+        ]
     row: dict[str, Any] = {"size_vox": list(bench.scan_vox), "filters": config.filters}
     for name, way in ways.items():
         spent = []
@@ -437,11 +487,29 @@ def whole_scans(bench: Bench) -> None:
     detector = Segmenter(fused, train, receptive_field(config), bench.device, bench.dtype)
     searcher = Searcher(detector, bench.device)
     n = 2 if bench.quick else 6
+    scans = [Trimmed(scan, 8 * i) for i, scan in enumerate(bench.scans[:n])]
     start = time.perf_counter()
-    n_found = [len(found) for _, found in searcher.search(bench.scans[:n])]  # type: ignore[arg-type]
+    n_found = [len(found) for _, found in searcher.search(scans)]  # type: ignore[arg-type]
     row["validation, s a scan"] = (time.perf_counter() - start) / n
+    row["validation, voxels a scan"] = float(np.mean([math.prod(s.grid.size_vox) for s in scans]))
     row["candidates a scan"] = median(n_found)
     bench.say(part="scan", **row)
+
+
+class Trimmed:
+    """A scan without its last rows: no two scans of a data set have the same size."""
+
+    def __init__(self, scan: FileScan, rows: int) -> None:
+        self._scan, self._n_rows = scan, scan.volume().shape[0] - rows
+        self.grid = replace(scan.grid, size_vox=(self._n_rows, *scan.grid.size_vox[1:]))
+
+    def volume(self) -> HuVolume:
+        """Return the voxels."""
+        return self._scan.volume()[: self._n_rows]
+
+    def search_mask(self) -> BoolArray:
+        """Return where candidates count."""
+        return self._scan.search_mask()[: self._n_rows]
 
 
 def luna16(bench: Bench) -> None:
@@ -452,7 +520,7 @@ def luna16(bench: Bench) -> None:
         return
     voxels = LUNA16["training"] * math.prod(SCAN_VOX)
     patches = 10 * LUNA16["training"]
-    share = math.prod(SCAN_VOX) / math.prod(bench.scan_vox)
+    share = math.prod(SCAN_VOX) / scan["validation, voxels a scan"]
     bench.say(
         part="luna16",
         extrapolated=True,
@@ -486,11 +554,14 @@ def shared(bench: Bench) -> None:
         ]
         for job in jobs:
             job.start()
-        rates[n] = sum(ours.recv() for ours, _ in pipes if ours.poll(200))
+        done = [ours.recv() if ours.poll(100) else None for ours, _ in pipes]
         for job in jobs:
-            job.join(30)
+            job.join(30 if None not in done else 0)
             if job.is_alive():
                 job.terminate()
+        if None in done:
+            raise RuntimeError(f"{done.count(None)} of {n} trainings did not end within 100 s")
+        rates[n] = sum(done)
     bench.say(
         part="shared",
         filters=4,
@@ -507,9 +578,8 @@ def one_training(device: str, quick: bool, start: Any, end: Any) -> None:
     options = argparse.Namespace(device=device, quick=quick, seconds=60.0, out=None)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(options, Path(folder))
+        bench = Bench(options, Path(folder), n_scans=2)
         set_up_backends(bench.device, bench.dtype)
-        bench.scans = bench.scans[:2]
         config = config_of(4, 32)
         feed = feed_of(bench, config)
         step = stepping(trainer_of(bench, config, feed), endless(feed))
@@ -524,13 +594,21 @@ PARTS = (machine, feeds, loops, whole_scans, luna16, shared)
 
 def main(words: Sequence[str] | None = None) -> int:
     """Measure and print; returns 1 if a part failed."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    auto = "cuda" if torch.cuda.is_available() else "cpu"
-    parser.add_argument("--device", default=auto, help="cuda or cpu")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--device", default="auto", choices=[each.value for each in Device],
+        help="auto uses a GPU if there is one",
+    )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="toy sizes, for a quick check")
     parser.add_argument("--seconds", type=float, default=450.0, help="start no part after this")
     parser.add_argument("--out", default="gpu.json", help="results as JSON")
     options = parser.parse_args(words)
+    try:
+        choose_device(Device(options.device))
+    except ConfigError as error:
+        parser.error(str(error))
     warnings.simplefilter("ignore")  # MONAI's deprecation warnings
     keep_freed_pages()
     with tempfile.TemporaryDirectory() as folder:

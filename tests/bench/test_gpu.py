@@ -11,6 +11,15 @@ BENCH = Path(__file__).parents[2] / "bench" / "gpu.py"
 PARTS = ["machine", "feed", "loop", "scan", "luna16", "shared"]
 
 
+def test_the_help_says_what_each_part_measures():
+    done = subprocess.run(
+        [sys.executable, BENCH, "--help"], capture_output=True, text=True, timeout=120, check=True
+    )
+    parts = [line.split()[0] for line in done.stdout.splitlines() if line[:1].isalpha()]
+    assert [name for name in parts if name in PARTS] == PARTS
+    assert [f"({letter})" in done.stdout for letter in "abcdef"] == 6 * [True]
+
+
 def test_every_part_runs_at_toy_sizes_on_a_cpu(tmp_path):
     done = subprocess.run(
         [sys.executable, BENCH, "--device", "cpu", "--quick", "--out", tmp_path / "gpu.json"],
@@ -28,5 +37,6 @@ def test_every_part_runs_at_toy_sizes_on_a_cpu(tmp_path):
         "steps_per_s", "limit_steps_per_s", "share_of_bf16_peak",
         "share_of_limit, scans cut on the CPU",
     }  # fmt: skip
+    assert 1 < by_part["scan"]["validation, voxels a scan"] < 64 * 64 * 72  # of different sizes
     assert by_part["luna16"].keys() >= {"epoch_s", "validation_s", "scans_gb"}
     assert by_part["shared"]["two_steps_per_s"] > 0
