@@ -215,15 +215,17 @@ def calibration(args: argparse.Namespace) -> None:
     """Print how well models predict points near the best ones: order, and size of their errors."""
     models = {
         "as it is": (8, None),
+        "errors taken for independent": (8, "unshared"),
         "one best guess of the hyperparameters": (1, None),
         "no column moves with others": (8, "straight"),
         "no rougher share": (8, "smooth"),
     }
     for name, (draws, part) in models.items():
-        with patch(*WITHOUT[part]) if part else nullcontext():
+        shared = part != "unshared"
+        with patch(*WITHOUT[part]) if part in WITHOUT else nullcontext():
             found = np.array(
                 [
-                    _predicted(Objective(number, args.waves), repetition, draws)
+                    _predicted(Objective(number, args.waves), repetition, draws, shared)
                     for number in _numbers(args.functions)
                     for repetition in range(args.repetitions)
                 ]
@@ -232,8 +234,14 @@ def calibration(args: argparse.Namespace) -> None:
         print(f"{name}: rank correlation {order}, errors {error} sd", flush=True)
 
 
-def _predicted(objective: Objective, repetition: int, draws: int) -> tuple[float, float]:
-    """Fit to some 64 points that close in on the best ones; predict more of those."""
+def _predicted(
+    objective: Objective, repetition: int, draws: int, shared: bool
+) -> tuple[float, float]:
+    """Fit to some 64 points that close in on the best ones; predict more of those.
+
+    The error that all trainings share has no effect on the order, and is left out of the other
+    figure: the errors of predictions less their mean.
+    """
     rng = np.random.default_rng([objective.number, repetition])
     features = Features(objective.space)
 
@@ -246,19 +254,22 @@ def _predicted(objective: Objective, repetition: int, draws: int) -> tuple[float
         promising = truth(near) + rng.normal(0, 0.15, len(near))
         units = np.concatenate([units, near[np.argsort(-promising)[:16]]])
     units = units[truth(units) > 0]
-    sd = 0.015 * np.minimum(1, truth(units) / 0.2)
-    seen = truth(units) + sd * rng.normal(size=len(units))
+    results = [objective.train(objective.space.from_unit(u), rng).result for u in units]
+    pulls = np.array([list((r.pauc_influence or {}).values()) for r in results])
+    se = np.zeros(len(units)) if shared else np.array([r.pauc_se or 0.0 for r in results])
+    data = standardise(np.array([r.pauc for r in results]), se, pulls if shared else None)
     near = nearby(units[np.argsort(-truth(units))[:4]], 100, rng)
     near = near[truth(near) > 0.5 * truth(near).max()]
     model = fit_surrogate(
         features.of_units(units),
-        standardise(seen, sd),
+        data,
         columns=features.columns,
         rng=rng if draws > 1 else None,
         draws=draws,
     )
     mean, spread = model.predict(features.of_units(near))
-    error = np.sqrt(np.mean(((truth(near) - mean) / spread) ** 2))
+    off = truth(near) - mean
+    error = np.sqrt(np.mean(((off - off.mean()) / spread) ** 2))
     return float(spearmanr(mean, truth(near))[0]), float(error)
 
 
