@@ -3,7 +3,6 @@
     python bench/hpo.py run --peers nei,random,tpe --workers 1,4,16 --functions 6-11 --out hpo.csv
     python bench/hpo.py table hpo.csv
     python bench/hpo.py workers hpo.csv --peer nei --longer hpo160.csv
-    python bench/hpo.py spent hpo.csv stopped.csv
     python bench/hpo.py calibration
     python bench/hpo.py latency --trials 100,500,1000
 
@@ -62,13 +61,12 @@ def run(args: argparse.Namespace) -> None:
                         if (name, m, number, repetition) in done:
                             continue
                         began = time.process_time()
-                        propose, acquisition, stopping = peer(name, seed=1000 * number + repetition)
+                        propose, acquisition = peer(name, seed=1000 * number + repetition)
                         plan = Plan(
                             workers=m,
                             jobs=args.jobs,
                             repetition=repetition,
                             acquisition=acquisition,
-                            stopping=stopping,
                         )
                         rows = simulate(objective, propose, plan)
                         best = best or objective.optimum()
@@ -168,10 +166,6 @@ def _hours_to(goal: float, studies: list[list[dict[str, float]]]) -> float | Non
     return _first(goal, [([r["hours"] for r in rows], rows) for rows in studies])
 
 
-def _node_hours_to(goal: float, studies: list[list[dict[str, float]]]) -> float | None:
-    return _first(goal, [(np.cumsum([r["node_hours"] for r in rows]), rows) for rows in studies])
-
-
 def _first(goal: float, studies: Sequence[tuple[Any, list[dict[str, float]]]]) -> float | None:
     """Return the first place, of places at which jobs ended, where the mean regret is the goal."""
     regrets = [np.array([1.0, *(r["regret"] for r in rows)]) for _, rows in studies]
@@ -180,26 +174,6 @@ def _first(goal: float, studies: Sequence[tuple[Any, list[dict[str, float]]]]) -
         if np.mean([r[i] for r, i in zip(regrets, seen, strict=True)]) <= goal + 1e-9:
             return float(place)
     return None
-
-
-def spent(args: argparse.Namespace) -> None:
-    """Print the node hours until mean regrets are what the reference has after 100 jobs."""
-    studies = _read_all(args.files)
-    print(f"| peer | M | n | node h | of {args.reference} | saved |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    for name, m in sorted({k[:2] for k in studies if k[0] != args.reference}):
-        both = [
-            k[2:] for k in studies if k[:2] == (name, m) and (args.reference, *k[1:]) in studies
-        ]
-        if not both:
-            continue
-        ours, theirs = ([studies[(x, m, *k)] for k in both] for x in (name, args.reference))
-        goal = float(np.mean([_at(rows, 100) for rows in theirs]))
-        then, before = (_node_hours_to(goal, x) for x in (ours, theirs))
-        assert before is not None
-        cells = "not reached | " if then is None else f"{then:.0f} | "
-        saved = "" if then is None else f"{100 * (1 - then / before):.0f} %"
-        print(f"| {name} | {m} | {len(both)} | {cells}{before:.0f} (to {goal:.3f}) | {saved} |")
 
 
 def _busy(rows: list[dict[str, float]], m: int) -> float:
@@ -277,7 +251,7 @@ def latency(args: argparse.Namespace) -> None:
     """Print CPU seconds of a suggestion with 16 trials running, and the memory of the process."""
     objective = Objective(0)
     for name in args.peers.split(","):
-        propose, config, _ = peer(name, seed=0)
+        propose, config = peer(name, seed=0)
         for n in _numbers(args.trials):
             trials = _simulated(objective, n, running=16)
             seconds = []
@@ -355,10 +329,6 @@ def main() -> None:
         help="files of `run --jobs 160` or similar, to reach the final value of one worker",
     )
     many.set_defaults(do=workers)
-    spents = commands.add_parser("spent")
-    spents.add_argument("files", type=Path, nargs="+")
-    spents.add_argument("--reference", default="nei")
-    spents.set_defaults(do=spent)
     calibrations = commands.add_parser("calibration")
     calibrations.add_argument("--functions", default="0-5")
     calibrations.add_argument("--repetitions", type=int, default=3)

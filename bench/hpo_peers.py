@@ -8,11 +8,10 @@ environments (``hpo_ax_smac.py``).  All of these get 0 for a failed training.
 
 Variants of ours: ``*-zero`` also uses 0 for a failure, ``*-map`` uses only the most probable
 hyperparameters, ``*-final`` ignores the validations of running trainings, ``*-alone`` ignores
-running trainings, ``*-blind`` ignores standard errors, ``*-unshared`` ignores that
-trainings share their validation scans, ``*-squeezed`` sees all values within 0.01
-of each other, ``*-straight`` has no shear, ``*-smooth`` has a single length scale, ``*-stop`` stops
-early, ``*-cost`` divides by the hours, ``*-prior`` has a prior of the learning rate near 3e-4,
-which is right for these functions, and ``*-wrong`` one near 1e-6.
+running trainings, ``*-blind`` ignores standard errors, ``*-unshared`` takes them for independent,
+``*-squeezed`` sees all values within 0.01 of each other, ``*-straight`` has no shear, ``*-smooth``
+has a single length scale, ``*-prior`` has a prior of the learning rate near 3e-4, which is right
+for these functions, and ``*-wrong`` one near 1e-6.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from unittest.mock import patch
 import numpy as np
 from hpo_ax_smac import Ax, PackagePeer, Smac
 
-from nodule_det.config.hpo import AcquisitionConfig, Failures, StoppingConfig, Strategy
+from nodule_det.config.hpo import AcquisitionConfig, Failures, Strategy
 from nodule_det.hpo.simulate.study import FIRST_POINTS
 from nodule_det.hpo.space.space import Kind, Params, Prior, Space
 from nodule_det.hpo.strategy.strategy import Propose, propose
@@ -117,7 +116,7 @@ def _from_optuna(p: Any, value: Any) -> float:
     return float((value + 0.5) / _count(p))
 
 
-def peer(name: str, seed: int) -> tuple[Propose, AcquisitionConfig, StoppingConfig]:
+def peer(name: str, seed: int) -> tuple[Propose, AcquisitionConfig]:
     """Return strategy and settings of a peer."""
     base, *variants = name.split("-")
     if base in ("tpe", "optuna_gp"):
@@ -129,13 +128,13 @@ def peer(name: str, seed: int) -> tuple[Propose, AcquisitionConfig, StoppingConf
             if base == "tpe"
             else optuna.samplers.GPSampler(seed=seed)
         )
-        return PackagePeer(partial(Optuna, sampler=sampler)), AcquisitionConfig(), StoppingConfig()
+        return PackagePeer(partial(Optuna, sampler=sampler)), AcquisitionConfig()
     if base in ("ax", "smac"):
         package = Ax if base == "ax" else Smac
         start = partial(package, seed=seed)
-        return PackagePeer(start), AcquisitionConfig(), StoppingConfig()
+        return PackagePeer(start), AcquisitionConfig()
     if base == "plain_botorch":
-        return plain_botorch, AcquisitionConfig(first=FIRST_POINTS), StoppingConfig()
+        return plain_botorch, AcquisitionConfig(first=FIRST_POINTS)
     strategy = Strategy(base)
     chosen: Propose = propose
     settings: dict[str, Any] = {"strategy": strategy, "first": FIRST_POINTS}
@@ -146,17 +145,15 @@ def peer(name: str, seed: int) -> tuple[Propose, AcquisitionConfig, StoppingConf
             settings["draw_scales"] = False
         elif variant == "final":
             settings["running_curves"] = False
-        elif variant == "cost":
-            settings["cost"] = True
         elif variant.startswith("first"):
             settings["first"] = int(variant[5:])
         elif variant in VIEWS:
             chosen = seen_through(VIEWS[variant], chosen)
         elif variant in WITHOUT:
             chosen = without(variant, chosen)
-        elif variant != "stop":
+        else:
             raise SystemExit(f"{name}: {variant} is not a variant")
-    return chosen, AcquisitionConfig(**settings), StoppingConfig(on="stop" in variants)
+    return chosen, AcquisitionConfig(**settings)
 
 
 WITHOUT: dict[str, tuple[str, Any]] = {

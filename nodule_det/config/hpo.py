@@ -206,24 +206,6 @@ class ForecastConfig:
 
 
 @dataclass(kw_only=True)
-class StoppingConfig:
-    """Early stopping of trainings that are not expected to reach the best value."""
-
-    on: bool = False
-    """Cancel trainings whose predicted final value is clearly below the best so far."""
-
-    first_epoch: int = 5
-    """No training is stopped before this epoch."""
-
-    sure: float = 2.0
-    """Stop a trial when its predicted final value is this many standard errors below the best."""
-
-    def __post_init__(self) -> None:
-        require_range("stopping.first_epoch", self.first_epoch, 1, 1_000_000)
-        require_range("stopping.sure", self.sure, 0, 100)
-
-
-@dataclass(kw_only=True)
 class AcquisitionConfig:
     """How the next point is chosen."""
 
@@ -250,9 +232,6 @@ class AcquisitionConfig:
 
     running_curves: bool = True
     """Use the validations of running trainings, extrapolated to the last epoch."""
-
-    cost: bool = False
-    """Weigh the expected improvement of a point against the expected hours of its training."""
 
     def __post_init__(self) -> None:
         require_range("acquisition.seed", self.seed, 0, 2**31 - 1)
@@ -324,7 +303,6 @@ class HpoConfig:
     dispatcher: DispatcherConfig = field(default_factory=DispatcherConfig)
     retries: RetryConfig = field(default_factory=RetryConfig)
     forecast: ForecastConfig = field(default_factory=ForecastConfig)
-    stopping: StoppingConfig = field(default_factory=StoppingConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from nodule_det.config.checks import require_range
-from nodule_det.config.hpo import AcquisitionConfig, StoppingConfig, Strategy, require_study
+from nodule_det.config.hpo import AcquisitionConfig, Strategy, require_study
 from nodule_det.errors import ConfigError
 
 
@@ -183,7 +183,6 @@ class SimulateConfig:
     """Number of studies simulated in parallel.  With more than one, set OMP_NUM_THREADS=1."""
 
     acquisition: AcquisitionConfig = field(default_factory=AcquisitionConfig)
-    stopping: StoppingConfig = field(default_factory=StoppingConfig)
 
     def __post_init__(self) -> None:
         if not self.out:

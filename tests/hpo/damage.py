@@ -17,7 +17,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from nodule_det.config.hpo import StoppingConfig
 from nodule_det.config.hpo_tools import StudyReportConfig
 from nodule_det.errors import NoduleDetError, StudyError
 from nodule_det.hpo.add import add_results
@@ -86,7 +85,7 @@ class FragileDispatcher(FakeDispatcher):
 
 
 def make_lab(folder):
-    lab = Lab(folder, training, workers=3, trials=TRIALS, stopping=StoppingConfig(on=True))
+    lab = Lab(folder, training, workers=3, trials=TRIALS)
     lab.batch = FragileDispatcher(lab.clock, training)
     return lab
 

@@ -1,6 +1,6 @@
-"""Cancel trainings that fall behind, and those that a user cancels.
+"""Cancel trainings for a user.
 
-    metrics.jsonl ──observe()──▶ Trial.curve ──stop_early()──▶ cancel ──send_cancellations()──▶ jobs
+    cancel_all() | give_up() ──▶ cancel ──send_cancellations()──▶ jobs
 
 A cancellation is recorded first.  Its worker is free only once the job is gone.
 """
@@ -8,33 +8,17 @@ A cancellation is recorded first.  Its worker is free only once the job is gone.
 from __future__ import annotations
 
 from nodule_det.hpo.driver.context import DriverContext
-from nodule_det.hpo.driver.early_stopping import should_stop
 from nodule_det.hpo.study.trial import Reason, Trial, TrialState
 
 CANCEL_AGAIN_S = 300.0
 """Seconds after which a cancellation without effect is repeated."""
 
 
-def stop_early(context: DriverContext) -> None:
-    """Cancel running trainings that fall behind, if ``stopping.on`` is set.
-
-    Also records their validations if the model uses them.
-    """
-    if not (context.config.stopping.on or context.config.acquisition.running_curves):
-        return
-    for trial, attempt in context.open_attempts():
-        if attempt.started_s is not None and not trial.cancelling:
-            context.observe(trial)
-            trial = context.study.trial(trial.number)
-            if should_stop(trial, context.study.trials, context.config.stopping):
-                cancel(context, trial, Reason.EARLY_STOPPED)
-
-
 def cancel_all(context: DriverContext) -> None:
     """Cancel every trial that has or had a job; points without a job keep waiting."""
     for trial in context.study.pending:
         if trial.attempts and not trial.cancelling:
-            cancel(context, trial, Reason.USER)
+            cancel(context, trial)
 
 
 def give_up(context: DriverContext, number: int) -> None:
@@ -44,13 +28,13 @@ def give_up(context: DriverContext, number: int) -> None:
         state = "not in this study" if trial is None else f"already {trial.state}"
         context.say(f"trial {number} cannot be cancelled: it is {state}")
     elif not trial.cancelling:
-        cancel(context, trial, Reason.USER)
+        cancel(context, trial)
 
 
-def cancel(context: DriverContext, trial: Trial, reason: Reason) -> None:
-    """Record that a trial should end; :func:`send_cancellations` ends its job."""
-    context.writer.write("cancel", trial=trial.number, reason=reason)
-    context.say(f"cancelling trial {trial.number} ({reason})")
+def cancel(context: DriverContext, trial: Trial) -> None:
+    """Record that a user wants a trial to end; :func:`send_cancellations` ends its job."""
+    context.writer.write("cancel", trial=trial.number, reason=Reason.USER)
+    context.say(f"cancelling trial {trial.number} ({Reason.USER})")
 
 
 def send_cancellations(context: DriverContext) -> None:

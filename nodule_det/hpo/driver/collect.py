@@ -3,6 +3,7 @@
     queue folder ──take_queue()──────────▶ asked, cancel, finished
     one poll of all jobs ──ask()──▶ reports ─┐
     claim, exit_code, heartbeat ──read_job()─┴──collect()──▶ started, ended, finished
+    metrics.jsonl ──observe_running()─────────▶ observed
 
 How a job ended is read only from files that the job wrote.  The batch system only reports that it
 is gone.  No answer, or one that does not mention a job, changes nothing.  The files of a job are
@@ -94,6 +95,15 @@ def collect(context: DriverContext, reports: Reports) -> None:
     for trial, attempt in context.open_attempts():
         with context.sparing_others(trial):
             _collect(context, trial, attempt, reports.get(trial.number))
+
+
+def observe_running(context: DriverContext) -> None:
+    """Record the validations of running trainings, if the model uses them."""
+    if not context.config.acquisition.running_curves:
+        return
+    for trial, attempt in context.open_attempts():
+        if attempt.started_s is not None and not trial.cancelling:
+            context.observe(trial)
 
 
 def _collect(

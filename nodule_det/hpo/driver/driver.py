@@ -1,6 +1,6 @@
 """The asynchronous loop: read, collect, propose, submit, sleep.
 
-    ┌▶ queue folder ─▶ result files ─▶ one poll ─▶ early stopping ─▶ free worker? propose, submit ┐
+    ┌▶ queue folder ─▶ result files ─▶ one poll ─▶ cancellations ──▶ free worker? propose, submit ┐
     └───────────────────────────────── sleep ◀──────────────────────────────────────────────────┘
 
 Only the replay of the journal is kept between two steps, so a driver that is killed at any moment
@@ -24,8 +24,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from nodule_det.hpo.dispatch.base import MissingCommand, Unavailable
-from nodule_det.hpo.driver.cancel import cancel_all, send_cancellations, stop_early
-from nodule_det.hpo.driver.collect import ask, collect, take_queue
+from nodule_det.hpo.driver.cancel import cancel_all, send_cancellations
+from nodule_det.hpo.driver.collect import ask, collect, observe_running, take_queue
 from nodule_det.hpo.driver.conclude import take_late_results
 from nodule_det.hpo.driver.context import PASSING, DriverContext, SessionState
 from nodule_det.hpo.driver.submit import check_setup, fill_workers, may_ask, settle
@@ -125,7 +125,7 @@ class Driver:
             raise no_answer
         if context.stopping:
             cancel_all(context)
-        stop_early(context)
+        observe_running(context)
         send_cancellations(context)  # before submissions, where a full queue ends the step
         check_setup(context)
         settle(context)

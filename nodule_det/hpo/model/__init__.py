@@ -1,1 +1,1 @@
-"""The surrogate: training data, encoding, Gaussian process, acquisition, feasibility and cost."""
+"""The surrogate: training data, encoding, Gaussian process, acquisition and feasibility."""

@@ -54,8 +54,6 @@ class TrainingData:
     none, 0 if none has one."""
     influence: FloatArray
     """(n, c) how much each of c validation cases pulls each value, in addition to ``se``."""
-    log_seconds: FloatArray
-    """(n,) logarithm of the run time of a whole training; NaN if unknown."""
     outcomes: FloatArray
     """(k, d) the n points, then the failed ones without a value."""
     succeeded: BoolArray
@@ -101,7 +99,6 @@ def training_data(
         values=values,
         se=se,
         influence=influence,
-        log_seconds=np.array([_log_seconds(t) for t in known], np.float64),
         outcomes=features.matrix([t.params for t in outcomes]),
         succeeded=np.arange(len(outcomes)) < len(known),
         pending=features.matrix([t.params for t in trials if t.pending]),
@@ -180,8 +177,3 @@ def _usual_pull(influence: FloatArray) -> FloatArray:
     square = float(mean @ mean)  # mean over all pairs, of which n are a trial with itself
     correlation = (n * square - 1) / (n - 1)
     return np.asarray(mean * max(0.0, correlation) / square) if square > 0 else mean
-
-
-def _log_seconds(trial: Trial) -> float:
-    whole = trial.state is TrialState.COMPLETE and trial.seconds > 0
-    return float(np.log(trial.seconds)) if whole else float("nan")

@@ -24,7 +24,7 @@ class Doing(StrEnum):
     COMPLETE = "complete"
     FAILED = "failed"
     CANCELLED = "cancelled"
-    """Cancelled by the user or by early stopping."""
+    """Cancelled by the user."""
     WENT_ON = "went on in another job"
     """Lost, killed, or stopped at its wall-clock limit; its trial was started again."""
     RUNNING = "running"

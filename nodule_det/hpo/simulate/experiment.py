@@ -129,7 +129,6 @@ def simulate_one(task: tuple[SimulateConfig, Key]) -> Run:
         jobs=config.jobs,
         repetition=repetition,
         acquisition=replace(config.acquisition, strategy=strategy),
-        stopping=config.stopping,
     )
     rows = simulate(objective, propose, plan)
     return Run(name, workers, objective.number, repetition, rows)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nodule_det.config.hpo import AcquisitionConfig, DispatcherConfig, HpoConfig, StoppingConfig
+from nodule_det.config.hpo import AcquisitionConfig, DispatcherConfig, HpoConfig
 from nodule_det.hpo.driver.clock import VirtualClock
 from nodule_det.hpo.driver.context import DriverContext
 from nodule_det.hpo.driver.driver import Driver
@@ -70,7 +70,6 @@ class Plan:
     jobs: int = 100
     repetition: int = 0
     acquisition: AcquisitionConfig
-    stopping: StoppingConfig
 
 
 def simulate(objective: Objective, propose: Propose, plan: Plan) -> list[Finished]:
@@ -114,7 +113,6 @@ def run_study(objective: Objective, propose: Propose, plan: Plan, path: Path) ->
         trials=plan.jobs,
         acquisition=acquisition,
         dispatcher=DispatcherConfig(poll_s=POLL_S, grace_s=POLL_S),
-        stopping=plan.stopping,
     )
     header = Header(id="simulated", space=space, created_s=START_S)
     writer = StudyWriter(StudyFolder(path), clock.now, header)

@@ -20,8 +20,7 @@ from nodule_det.hpo.model import acquisition
 from nodule_det.hpo.model.encoding import Features
 from nodule_det.hpo.model.feasibility import Feasibility, fit_feasibility
 from nodule_det.hpo.model.gp import Surrogate, fit_surrogate
-from nodule_det.hpo.model.outcomes import standardise
-from nodule_det.hpo.model.training_data import TrainingData, training_data
+from nodule_det.hpo.model.training_data import training_data
 from nodule_det.hpo.space.space import Params, Space, point_key
 from nodule_det.hpo.strategy.random_search import Allowed, draw_new, propose_random
 from nodule_det.hpo.strategy.scoring import Scorer
@@ -79,7 +78,8 @@ def propose_by_model(
         draws=MODELS if drawn and not method.one_model else 1,
     )
     improvement = method.acquisition(surrogate, data.pending, int(rng.integers(2**31)))
-    score = _scorer(features, data, improvement, feasibility, config)
+    prior_weight = min(1.0, PRIOR_TRIALS / len(data.values))
+    score = Scorer(features, improvement, feasibility, prior_weight)
     means = surrogate.posterior(data.features)[0].mean(0)
     return search(features, data, means, trials, score, rng, allowed)
 
@@ -101,28 +101,3 @@ def _first_point(
         return points[int(np.argmax(feasibility.log_chance(features.matrix(points))))]
 
     return draw_new(space, draw, {point_key(t.params) for t in trials}, allowed)
-
-
-def _scorer(
-    features: Features,
-    data: TrainingData,
-    improvement: acquisition.Score,
-    feasibility: Feasibility,
-    config: AcquisitionConfig,
-) -> Scorer:
-    """Return the score of points, with the settings applied."""
-    return Scorer(
-        features,
-        improvement,
-        feasibility,
-        _cost(data) if config.cost else None,
-        min(1.0, PRIOR_TRIALS / len(data.values)),
-    )
-
-
-def _cost(data: TrainingData) -> Surrogate | None:
-    """Model the logarithm of the run time; None if no run time is known."""
-    known = np.isfinite(data.log_seconds)
-    if not known.any():
-        return None
-    return fit_surrogate(data.features[known], standardise(data.log_seconds[known], None))

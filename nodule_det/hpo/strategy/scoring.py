@@ -1,4 +1,4 @@
-"""The score of points: improvement, probability of success, cost and priors, with its gradient.
+"""The score of points: improvement, probability of success and priors, with its gradient.
 
     coordinates (c, p) ──Scorer()──▶ scores (c,)
     coordinates (k, p) ──Scorer.climb()──▶ coordinates of higher scores (k, p)
@@ -18,7 +18,7 @@ from nodule_det.arrays import FloatArray
 from nodule_det.hpo.model.acquisition import Score
 from nodule_det.hpo.model.encoding import Features
 from nodule_det.hpo.model.feasibility import Feasibility
-from nodule_det.hpo.model.gp import Surrogate, exact
+from nodule_det.hpo.model.gp import exact
 from nodule_det.hpo.space.space import Kind
 
 with warnings.catch_warnings():
@@ -41,7 +41,6 @@ class Scorer:
         features: The map from the space to model inputs.
         improvement: Log expected improvement, or a draw of the function.
         feasibility: Its log probability of success is added.
-        log_seconds: Model of the log run time, which is subtracted; None ignores the cost.
         prior_weight: Weight of the log prior.
     """
 
@@ -50,13 +49,11 @@ class Scorer:
         features: Features,
         improvement: Score,
         feasibility: Feasibility,
-        log_seconds: Surrogate | None = None,
         prior_weight: float = 0.0,
     ) -> None:
         self._features = features
         self._improvement = improvement
         self._feasibility = feasibility
-        self._log_seconds = log_seconds
         space = features.space
         has_prior = any(p.prior is not None for p in space.free)
         self._prior_weight = prior_weight if has_prior else 0.0
@@ -97,9 +94,6 @@ class Scorer:
         moved = (units - units.detach()) * torch.from_numpy(self._features.moving(here))
         x = torch.from_numpy(self._features.of_units(here)) + moved @ self._column_of
         scores = self._improvement.at(x) + self._feasibility.log_chance_at(x)
-        if self._log_seconds is not None:
-            means, _ = self._log_seconds.moments(x)
-            scores = scores - means.mean(0) * self._log_seconds.data.scale
         if self._prior_weight:
             values, slopes = map(torch.from_numpy, self._log_priors(here))
             scores = scores + self._prior_weight * (values + (moved * slopes).sum(1))

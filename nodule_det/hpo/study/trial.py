@@ -47,7 +47,7 @@ class Reason(StrEnum):
     NO_PROGRESS = "no_progress"
     """Two jobs in a row were stopped at the same point of the training."""
     EARLY_STOPPED = "early_stopped"
-    """Cancelled by the early-stopping rule."""
+    """Cancelled by the early-stopping rule, which earlier versions had."""
     REFUSED = "refused"
     """Predicted to exceed the memory or time limit of a job by far, and never submitted."""
     USER = "user"

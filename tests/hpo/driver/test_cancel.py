@@ -1,17 +1,15 @@
-"""Trials that are cancelled: by the user, one or all of them, or because they fall behind."""
-
-from dataclasses import replace
+"""Trials that are cancelled: by the user, one or all of them."""
 
 import pytest
 
-from nodule_det.config.hpo import Failures, StoppingConfig
+from nodule_det.config.hpo import Failures
 from nodule_det.hpo.dispatch.base import Unavailable
 from nodule_det.hpo.driver.cancel import CANCEL_AGAIN_S
 from nodule_det.hpo.model.encoding import Features
 from nodule_det.hpo.model.training_data import training_data
 from nodule_det.hpo.study.inbox import enqueue, enqueue_cancel
-from nodule_det.hpo.study.trial import Observation, Reason, TrialState
-from tests.hpo.virtual_lab import HOUR, SPACE, complete
+from nodule_det.hpo.study.trial import Reason, TrialState
+from tests.hpo.virtual_lab import HOUR, SPACE
 
 
 def test_stopping_cancels_all_jobs(lab):
@@ -84,23 +82,6 @@ def test_waiting_points_survive_the_cancelling_of_all_jobs(lab):
     assert driver.run()
     assert [t.state for t in made.study.trials] == [TrialState.CANCELLED, TrialState.PENDING]
     assert made.run().trial(2).state is TrialState.COMPLETE
-
-
-def test_hopeless_trainings_are_stopped_early_with_their_curve(lab):
-    def rising(overrides, attempt):
-        run = complete(overrides, attempt)
-        curve = [Observation(e, run.result.pauc * e / 45, 0.001) for e in range(5, 46, 5)]
-        return replace(run, curve=tuple(curve))
-
-    made = lab(rising, trials=30, stopping=StoppingConfig(on=True))
-    study = made.run()
-    stopped = [t for t in study.trials if t.reason is Reason.EARLY_STOPPED]
-    assert 10 <= len(stopped) <= 25
-    assert all(t.state is TrialState.CANCELLED and t.curve for t in stopped)
-    assert all(len(t.curve) == 9 for t in study.trials if t.state is TrialState.COMPLETE)
-    best_lr = max(t.params["optim.lr"] for t in study.trials)
-    assert study.best().params["optim.lr"] == best_lr
-    assert study.node_seconds(0.0) < 20 * HOUR
 
 
 def test_a_cancellation_without_an_answer_is_repeated_in_the_next_step(lab):

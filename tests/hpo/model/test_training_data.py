@@ -1,11 +1,10 @@
-import numpy as np
 import pytest
 
 from nodule_det.config.hpo import Failures
 from nodule_det.hpo.model.encoding import Features
 from nodule_det.hpo.model.training_data import training_data
 from nodule_det.hpo.space.parsing import parse_space
-from nodule_det.hpo.study.trial import Attempt, Observation, Reason, Trial, TrialState
+from nodule_det.hpo.study.trial import Observation, Reason, Trial, TrialState
 
 SPACE = parse_space({"parameters": {"x": {"kind": "float", "low": 0.0, "high": 1.0}}})
 NUMBERS = iter(range(1, 10_000))
@@ -15,11 +14,8 @@ def trial(x, **fields):
     return Trial(number=next(NUMBERS), params={"x": x}, **fields)
 
 
-def complete(x, value, se=None, curve=(), seconds=0.0):
-    attempt = Attempt(number=1, name="a", intent_s=0, started_s=0.0, ended_s=seconds)
-    return trial(
-        x, state=TrialState.COMPLETE, value=value, value_se=se, curve=curve, attempts=(attempt,)
-    )
+def complete(x, value, se=None, curve=()):
+    return trial(x, state=TrialState.COMPLETE, value=value, value_se=se, curve=curve)
 
 
 def shared(x, value, influence):
@@ -42,7 +38,7 @@ def rising(*values):
 def test_each_kind_of_trial_informs_in_its_own_way():
     data = learnt(
         [
-            complete(0.1, 0.4, 0.02, seconds=100.0),
+            complete(0.1, 0.4, 0.02),
             complete(0.2, 0.6, None),
             failed(0.3, Reason.OUT_OF_MEMORY),
             failed(0.4, Reason.LOST),
@@ -52,8 +48,6 @@ def test_each_kind_of_trial_informs_in_its_own_way():
     )
     assert list(data.values) == [0.4, 0.6]
     assert list(data.se) == [0.02, 0.02]
-    assert data.log_seconds[0] == pytest.approx(np.log(100))
-    assert np.isnan(data.log_seconds[1])
     assert data.outcomes[:, 0] == pytest.approx([0.1, 0.2, 0.3])
     assert list(data.succeeded) == [True, True, False]
     assert data.pending[:, 0] == pytest.approx([0.5])
@@ -91,7 +85,6 @@ def test_validations_of_a_running_training_inform_and_it_stays_pending():
     data = training_data(Features(SPACE), trials, Failures.model, running=True)
     assert data.values[3] == pytest.approx(0.25)  # 5/4 of 0.2, as the stopped one above
     assert data.pending[:, 0] == pytest.approx([0.7, 0.9])
-    assert np.isnan(data.log_seconds[3])
 
 
 def test_running_trainings_validated_at_other_epochs_inform_nothing():

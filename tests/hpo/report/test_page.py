@@ -10,7 +10,7 @@ import pytest
 from axe_core_python.selenium import Axe
 from selenium.webdriver.common.by import By
 
-from nodule_det.config.hpo import AcquisitionConfig, StoppingConfig, Strategy
+from nodule_det.config.hpo import AcquisitionConfig, Strategy
 from nodule_det.hpo.model.expected import expect, load_expected
 from nodule_det.hpo.simulate.functions import Objective
 from nodule_det.hpo.simulate.study import Plan, run_study
@@ -43,7 +43,6 @@ def study(tmp_path_factory):
         workers=4,
         jobs=24,
         acquisition=AcquisitionConfig(strategy=Strategy.random),
-        stopping=StoppingConfig(),
     )
     run_study(Objective(3), propose_random, plan, folder)
     return folder

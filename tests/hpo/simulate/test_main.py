@@ -50,8 +50,8 @@ def test_the_command_draws_both_figures_resumes_and_refuses_other_settings(tmp_p
         assert (folder / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
     assert {r["axis"] for r in read(folder / "curves.csv")} == {"jobs", "rounds", "hours"}
     assert len(read(folder / "summary.csv")) == 2 * 2
-    other = simulate_by_command(folder, "stopping.on=true", code=2)
-    assert f"out={folder} has studies with stopping={{'on': False" in other.stderr
+    other = simulate_by_command(folder, "acquisition.first=4", code=2)
+    assert f"out={folder} has studies with acquisition={{" in other.stderr
 
 
 def test_no_strategy_is_refused():

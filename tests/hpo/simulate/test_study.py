@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from nodule_det.config.hpo import AcquisitionConfig, StoppingConfig, Strategy
-from nodule_det.hpo.simulate.functions import Objective
+from nodule_det.config.hpo import AcquisitionConfig, Strategy
+from nodule_det.hpo.simulate.functions import SCANS, Objective
 from nodule_det.hpo.simulate.study import Plan, run_study, simulate
 from nodule_det.hpo.space.space import point_key
 from nodule_det.hpo.strategy.random_search import propose_random
@@ -14,7 +14,6 @@ RANDOM = AcquisitionConfig(strategy=Strategy.random)
 
 
 def plan(**settings):
-    settings.setdefault("stopping", StoppingConfig())
     return Plan(acquisition=RANDOM, jobs=24, **settings)
 
 
@@ -35,22 +34,15 @@ def test_the_default_strategy_runs_a_study_and_repeats_no_point():
         chosen.append(propose(*args))
         return chosen[-1]
 
-    settings = Plan(workers=8, jobs=24, acquisition=AcquisitionConfig(), stopping=StoppingConfig())
+    settings = Plan(workers=8, jobs=24, acquisition=AcquisitionConfig())
     rows = simulate(Objective(0), noted, settings)
     assert len(rows) == 24
     assert len({point_key(p) for p in chosen}) == len(chosen) == 21  # and three first points
-
-
-def test_stopping_early_saves_node_hours():
-    stopping = StoppingConfig(on=True)
-    whole, stopped = (
-        sum(r.node_hours for r in simulate(Objective(0), propose_random, plan(**settings)))
-        for settings in ({}, {"stopping": stopping})
-    )
-    assert stopped < 0.9 * whole
 
 
 def test_a_simulated_study_has_the_files_of_a_real_one(tmp_path):
     study = run_study(Objective(0), propose_random, plan(workers=4), tmp_path)
     assert read_study(tmp_path).trials == study.trials
     assert len(study.trials) == 24
+    done = [t for t in study.trials if t.value is not None]
+    assert all(len(t.influence) == SCANS for t in done)

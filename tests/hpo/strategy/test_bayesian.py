@@ -215,25 +215,6 @@ def test_the_hill_is_climbed_whatever_the_scale_and_tail_of_its_values(value):
     assert np.mean(best) > 0.78
 
 
-def test_with_cost_the_cheaper_of_two_equal_sides_is_chosen():
-    trials = []
-    for i in range(24):
-        params = SQUARE.sample(rng(i))
-        hours = 1 + 9 * (params["x"] > 0.5)
-        trials.append(
-            Trial(
-                number=i + 1,
-                params=params,
-                state=TrialState.COMPLETE,
-                value=0.5 - 0.3 * (params["y"] - 0.5) ** 2,
-                value_se=0.01,
-                imported_seconds=3600.0 * hours,
-            )
-        )
-    points = [propose(SQUARE, trials, AcquisitionConfig(cost=True), rng(i))["x"] for i in range(6)]
-    assert np.mean(np.array(points) < 0.5) > 0.8
-
-
 BOOLS = parse_space({"parameters": {"a": {"kind": "bool"}, "b": {"kind": "bool"}}})
 
 

@@ -40,7 +40,7 @@ def scorer():
     surrogate = fit_surrogate(x, standardise(values, np.full(25, 0.1)), columns=features.columns)
     improvement = acquisition.log_nei(surrogate, x[:2], 0)
     feasibility = fit_feasibility(x, np.arange(25) > 4)
-    return Scorer(features, improvement, feasibility, log_seconds=surrogate, prior_weight=0.5)
+    return Scorer(features, improvement, feasibility, prior_weight=0.5)
 
 
 def test_the_gradient_is_that_of_finite_differences_by_the_floats_that_exist(scorer):
