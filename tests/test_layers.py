@@ -66,7 +66,8 @@ MAY_IMPORT = {
     "train": "analysis arrays candidates checkpoint cli config cpus data.feed data.scan "
     "data.store errors files froc geometry inference model plots.findings plots.froc_curve "
     "plots.training progress runs tables locking untrusted origin forecast data.roles",
-    "ensemble": "arrays checkpoint data.scan errors files froc inference model untrusted origin",
+    "ensemble": "arrays candidates checkpoint config data.scan errors files froc geometry "
+    "inference model untrusted origin",
     "predict": "arrays candidates ensemble cli config data.blocks data.ingest data.layouts "
     "data.preprocess data.readers data.scan errors files inference model locking "
     "untrusted origin",

@@ -112,8 +112,9 @@ class ModelConfig:
     factory: str = ""
     """Import path of a callable that returns your own network, such as
     ``monai.networks.nets.SegResNet``: a ``torch.nn.Module`` from (n, 1, z, y, x) to logits of the
-    same shape.  It is called with ``model.kwargs``, and with these settings if it has a parameter
-    named ``model``.  The other settings of ``model`` are for the built-in network."""
+    same shape, or a detector (``docs/model.md``).  It is called with ``model.kwargs``, and with
+    these settings if it has a parameter named ``model``.  The other settings of ``model`` are for
+    the built-in network."""
 
     kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments of ``model.factory``, such as ``{spatial_dims: 3, init_filters: 8}``."""

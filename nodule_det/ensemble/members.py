@@ -12,14 +12,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice, permutations, product
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import nn
 
+from nodule_det.arrays import BoolArray
+from nodule_det.candidates import ScanCandidates, find_candidates
 from nodule_det.checkpoint import Meta, load_model
+from nodule_det.config.train import CandidateConfig
 from nodule_det.data.scan import HuVolume
 from nodule_det.errors import CheckpointError
+from nodule_det.geometry import Grid
 from nodule_det.inference import (
     DeviceVolume,
     Probability,
@@ -27,7 +32,7 @@ from nodule_det.inference import (
     predict_volume,
     probability_on_device,
 )
-from nodule_det.model import for_inference
+from nodule_det.model import finds_candidates, for_inference
 from nodule_det.origin import ScanRecord, union
 
 View = tuple[tuple[int, int, int], tuple[int, int, int]]
@@ -101,6 +106,28 @@ class Ensemble:
         )
         return DeviceVolume(probability)
 
+    def candidates(
+        self, volume_hu: HuVolume, grid: Grid, config: CandidateConfig, inside: BoolArray
+    ) -> ScanCandidates:
+        """Return the candidates of a scan: peaks of the mean probability, or of the one detector.
+
+        Args:
+            volume_hu: (z, y, x) int16 HU, prepared for ``meta``.
+            grid: Where the voxels are.
+            config: How peaks are found.
+            inside: (z, y, x) mask of where candidates count.
+
+        Raises:
+            NoduleDetError: As :meth:`probability`.
+        """
+        model = self.members[0][0]
+        if not finds_candidates(model):
+            return find_candidates(self.search(volume_hu), grid, config, inside)
+        detector: Any = model  # the protocol of train/detector.py, above this layer
+        with torch.no_grad():
+            found = detector.search(torch.from_numpy(np.array(volume_hu)).to(self.device))
+            return cast(ScanCandidates, detector.candidates(found, grid, inside))
+
     def probability(self, volume_hu: HuVolume) -> Region:
         """Return the mean probability of a lesion at each voxel.
 
@@ -150,7 +177,7 @@ def load_ensemble(
 
     Raises:
         CheckpointError: If one is missing or damaged or names another factory, or they were
-            trained on voxels of different size.
+            trained on voxels of different size, or are detectors that cannot be averaged.
     """
     members = [(path, *load_model(path, factory)) for path in paths]
     first, _, meta = members[0]
@@ -161,6 +188,11 @@ def load_ensemble(
                 f"of {other.margin_mm:g} mm, but {first} with {meta.spacing_mm:g} mm and "
                 f"{meta.margin_mm:g} mm; use checkpoints that were trained with the same settings"
             )
+    if len(members) * n_views > 1 and any(finds_candidates(model) for _, model, _ in members):
+        raise CheckpointError(
+            f"checkpoint {first} finds candidates itself, and those of several networks or views "
+            "cannot be averaged; use one checkpoint and views=1"
+        )
     loaded = tuple(
         (for_inference(model, other.model).to(device), other) for _, model, other in members
     )

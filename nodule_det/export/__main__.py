@@ -31,6 +31,7 @@ def main(config: ExportConfig) -> None:
     """Write the network, check it, and print where it is."""
     from nodule_det.checkpoint import load_model
     from nodule_det.ensemble.folder import named_model
+    from nodule_det.model import finds_candidates
 
     out = Path(config.out)
     if out.exists():
@@ -39,6 +40,11 @@ def main(config: ExportConfig) -> None:
         raise ConfigError(f"out={config.out} is in a folder that does not exist; create it first")
     named = named_model(config.model, config.checkpoints)
     members = [load_model(path, config.factory) for path in named.members]
+    if any(finds_candidates(model) for model, _ in members):
+        raise ConfigError(
+            f"factory={config.factory} finds candidates itself; only networks of logits can be "
+            "exported: use predict"
+        )
     if config.format is Format.monai_bundle:
         _write_folder(members, candidates_of(named.calibration), out)
         print(

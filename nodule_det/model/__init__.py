@@ -18,7 +18,7 @@ from nodule_det.model.device import (
     without_kernel_search,
 )
 from nodule_det.model.fused import fuse
-from nodule_det.model.own import require_same_shape
+from nodule_det.model.own import finds_candidates, require_same_shape
 from nodule_det.model.receptive_field import ReceptiveField, reach_vox, receptive_field
 from nodule_det.model.unet import stride
 from nodule_det.model.window import WINDOW_HU, normalise
@@ -31,6 +31,7 @@ __all__ = [
     "choose_device",
     "choose_precision",
     "field_of",
+    "finds_candidates",
     "for_inference",
     "fuse",
     "is_out_of_memory",

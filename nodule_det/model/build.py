@@ -10,10 +10,18 @@ from torch import nn
 
 from nodule_det.config.train import ModelConfig
 from nodule_det.model.fused import fuse
-from nodule_det.model.own import build_own, logits_in_full_precision, require_same_shape
+from nodule_det.model.own import (
+    build_own,
+    finds_candidates,
+    logits_in_full_precision,
+    require_same_shape,
+)
 from nodule_det.model.probe import measure
 from nodule_det.model.receptive_field import ReceptiveField, receptive_field
 from nodule_det.model.unet import build_unet
+
+UNKNOWN_BYTES = 64
+"""Memory per voxel that is stored for networks that find their candidates themselves."""
 
 
 def build_model(config: ModelConfig) -> nn.Module:
@@ -42,6 +50,13 @@ def field_of(model: nn.Module, config: ModelConfig, patch_vox: int) -> Receptive
     """
     if not config.factory:
         return receptive_field(config)
+    if finds_candidates(model):  # it cuts scans itself, if at all
+        return ReceptiveField(
+            stride_vox=1,
+            radius_vox=getattr(model, "reach_vox", None),
+            window_vox=patch_vox,
+            bytes_per_voxel=UNKNOWN_BYTES,
+        )
     require_same_shape(model, config, patch_vox)
     return measure(model, patch_vox)
 
@@ -49,10 +64,14 @@ def field_of(model: nn.Module, config: ModelConfig, patch_vox: int) -> Receptive
 def for_inference(model: nn.Module, config: ModelConfig) -> nn.Module:
     """Return a copy of a network for inference, fused if it is the built-in one.
 
+    A network that finds its candidates itself is returned as it is.
+
     Args:
         model: Network in evaluation mode, in fp32.
         config: Its settings.
     """
+    if finds_candidates(model):
+        return model
     if config.factory:
         return logits_in_full_precision(model)
     return fuse(model)

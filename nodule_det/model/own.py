@@ -24,6 +24,8 @@ from nodule_det.model.fused import InFullPrecision
 SECTION = "model"
 """Parameter of a factory that receives the whole section of settings."""
 
+DETECTOR_METHODS = ("loss", "search", "candidates")
+
 
 def build_own(config: ModelConfig) -> nn.Module:
     """Call ``model.factory`` with ``model.kwargs``.
@@ -82,8 +84,13 @@ def _imported(dotted: str) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]
 
 
+def finds_candidates(network: nn.Module) -> bool:
+    """Return whether a network is a detector by itself (``train/detector.py``), not of logits."""
+    return all(callable(getattr(network, name, None)) for name in DETECTOR_METHODS)
+
+
 def require_same_shape(network: nn.Module, config: ModelConfig, patch_vox: int) -> None:
-    """Try a network on one patch.
+    """Try a network on one patch; a network that finds its candidates itself is not tried.
 
     Args:
         network: Network on the CPU; its training mode is restored.
@@ -93,6 +100,8 @@ def require_same_shape(network: nn.Module, config: ModelConfig, patch_vox: int) 
     Raises:
         ConfigError: If it fails, or returns anything but one logit per voxel.
     """
+    if finds_candidates(network):
+        return
     name, shape = f"model.factory={config.factory}", (1, 1, *3 * (patch_vox,))
     training = network.training
     try:

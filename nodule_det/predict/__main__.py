@@ -265,7 +265,6 @@ def predictor(
             setting.
         ConfigError: If the device does not exist.
     """
-    from nodule_det.candidates import find_candidates
     from nodule_det.config.data import StoreConfig
     from nodule_det.data.blocks import grown, mostly
     from nodule_det.data.ingest.prepared import try_prepared
@@ -298,9 +297,8 @@ def predictor(
             raise prepared
         for note in prepared.notes:
             print(f"warning: {keys.scan(entry.series_uid)}: {note}", file=sys.stderr, flush=True)
-        found = ensemble.search(prepared.volume_hu)
         search = grown(mostly(prepared.lung), prepared.grid.size_vox)
-        return find_candidates(found, prepared.grid, config.candidates, search)
+        return ensemble.candidates(prepared.volume_hu, prepared.grid, config.candidates, search)
 
     made_by: MadeBy = {
         "checkpoint": members_digest(members),

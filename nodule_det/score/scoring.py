@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from nodule_det import analysis
-from nodule_det.candidates import ScanCandidates, find_candidates
+from nodule_det.candidates import ScanCandidates
 from nodule_det.config.score import ScoreConfig
 from nodule_det.data.store import Store, StoredScan, open_store
 from nodule_det.ensemble.folder import members_digest, named_model
@@ -140,8 +140,9 @@ def _search(
             if reason := stop.reason(1.5 * longest_s):
                 return reason
             begun_s = time.monotonic()
-            searched = ensemble.search(scan.volume())
-            found = find_candidates(searched, scan.grid, config.candidates, scan.search_mask())
+            found = ensemble.candidates(
+                scan.volume(), scan.grid, config.candidates, scan.search_mask()
+            )
             kept.write(scan.series_uid, _stamp(scan), found)
             longest_s = max(longest_s, time.monotonic() - begun_s)
             progress.advance()

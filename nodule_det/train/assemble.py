@@ -21,6 +21,7 @@ from nodule_det.model import (
     build_model,
     channels_last,
     field_of,
+    finds_candidates,
     memory_errors,
 )
 from nodule_det.origin import ScanRecord
@@ -93,7 +94,10 @@ def _measured(
     if last is not None and last.meta.measured is not None:
         return last.meta.measured
     field = field_of(model, config.model, config.patches.size_vox)
-    log.info("%s: %s", config.model.factory, described(field))
+    if finds_candidates(model):
+        log.info("%s finds candidates itself: candidates.* does not apply", config.model.factory)
+    else:
+        log.info("%s: %s", config.model.factory, described(field))
     return field
 
 

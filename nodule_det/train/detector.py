@@ -1,14 +1,15 @@
-"""What a training needs of a detector, and the one there is: a network that scores each voxel.
+"""What a training needs of a detector, and the usual one: a network that scores each voxel.
 
     batch ──loss()──▶ scalar        volume ──search()──▶ on the device ──candidates()──▶ points
 
 The loop, resuming, validation and everything behind it know only this protocol and the weights of
-an ``nn.Module``.  ``docs/model.md`` says what a detector of boxes would need.
+an ``nn.Module``.  If the network of ``model.factory`` has these methods itself, it is the detector.
+``docs/model.md`` says what a detector of boxes would need.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from nodule_det.candidates import HostVolume, PeakVolume, ScanCandidates, find_c
 from nodule_det.config.train import TrainConfig
 from nodule_det.geometry import Grid
 from nodule_det.inference import DeviceVolume, probability_on_device, slab_voxels
-from nodule_det.model import ReceptiveField, normalise
+from nodule_det.model import ReceptiveField, finds_candidates, normalise
 from nodule_det.train.losses import detection_loss
 
 
@@ -98,3 +99,16 @@ class Segmenter:
     def candidates(self, found: PeakVolume, grid: Grid, inside: BoolArray) -> ScanCandidates:
         """Find the peaks and measure them."""
         return find_candidates(found, grid, self._config.candidates, inside)
+
+
+def make_detector(
+    model: nn.Module,
+    config: TrainConfig,
+    field: ReceptiveField,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Detector:
+    """Return the network itself if it is a detector, otherwise a :class:`Segmenter` of it."""
+    if finds_candidates(model):
+        return cast(Detector, model)
+    return Segmenter(model, config, field, device, dtype)

@@ -18,7 +18,7 @@ from nodule_det.forecast.forecast import Rate
 from nodule_det.model import for_inference
 from nodule_det.runs import RunFolder
 from nodule_det.train.assemble import assemble
-from nodule_det.train.detector import Segmenter
+from nodule_det.train.detector import make_detector
 from nodule_det.train.distributed import World
 from nodule_det.train.step import Stepper
 from nodule_det.train.trainer import Trainer
@@ -77,7 +77,7 @@ def _time_voxel(trainer: Trainer) -> float:
     """Return the seconds per voxel that the search of the smallest held-out scan takes."""
     scan = min(trainer.validation_scans, key=lambda s: s.volume_file.stat().st_size)
     model = for_inference(trainer.model.eval(), trainer.config.model)
-    detector = Segmenter(
+    detector = make_detector(
         model, trainer.config, trainer.meta.receptive_field, trainer.device, trainer.dtype
     )
     searcher = Searcher(detector, trainer.device)

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from nodule_det.config.train import TrainConfig
 from nodule_det.data.feed.batch import Batch
 from nodule_det.model import memory_errors
-from nodule_det.train.detector import Detector, Segmenter
+from nodule_det.train.detector import Detector, make_detector
 from nodule_det.train.optimizer import learning_rate, set_learning_rate
 from nodule_det.train.trainer import Trainer
 
@@ -72,14 +72,14 @@ class Stepper:
     Args:
         trainer: The run.
         forward: Its network, wrapped if several processes share it.
-        detector: What computes the loss; by default that of a network of logits.
+        detector: What computes the loss; by default that of the network.
     """
 
     def __init__(
         self, trainer: Trainer, forward: nn.Module, detector: Detector | None = None
     ) -> None:
         self._trainer, self._forward = trainer, forward
-        self._detector: Detector = detector or Segmenter(
+        self._detector: Detector = detector or make_detector(
             trainer.model, trainer.config, trainer.meta.receptive_field, trainer.device,
             trainer.dtype,
         )  # fmt: skip

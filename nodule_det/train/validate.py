@@ -28,7 +28,7 @@ from nodule_det.model import (
     large_blocks_returned,
     release_freed_pages,
 )
-from nodule_det.train.detector import Detector, Segmenter
+from nodule_det.train.detector import Detector, make_detector
 from nodule_det.train.distributed import World
 from nodule_det.train.partial import PartialValidation
 
@@ -85,7 +85,7 @@ def validate(
     """
     training = model.training
     fast = for_inference(model.eval(), config.model)
-    searcher = Searcher(Segmenter(fast, config, field, device, dtype), device)
+    searcher = Searcher(make_detector(fast, config, field, device, dtype), device)
     done = {} if partial is None else dict(partial.found)
     todo = [i for i, scan in enumerate(scans) if scan.series_uid not in done]
     mine: dict[str, ScanCandidates] = {}
@@ -151,7 +151,8 @@ class Searcher:
                     stream = torch.cuda.current_stream(self._device)
                     stream.wait_event(copied)
                     volume.record_stream(stream)
-                on_device = self._detector.search(volume)
+                with torch.no_grad():
+                    on_device = self._detector.search(volume)
                 if found is not None:
                     yield scans[i - 1], found.result()
                 release_freed_pages()

@@ -2,41 +2,36 @@
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-from scipy import ndimage
+import re
+from dataclasses import replace
+from pathlib import Path
 
-from nodule_det.candidates import ScanCandidates
+import numpy as np
+import pytest
+import torch
+
+from nodule_det.config.export import ExportConfig
+from nodule_det.config.predict import PredictConfig
+from nodule_det.config.score import ScoreConfig
+from nodule_det.config.train import Device, LimitConfig, ModelConfig, Precision
 from nodule_det.data.store import open_store
+from nodule_det.errors import CheckpointError, ConfigError, ExitCode
+from nodule_det.export.__main__ import main as export
 from nodule_det.model import normalise, receptive_field
+from nodule_det.predict.__main__ import main as predict
+from nodule_det.runs import RunFolder
+from nodule_det.score.scoring import score
+from nodule_det.tables import read_table
 from nodule_det.train.detector import Segmenter
 from nodule_det.train.losses import detection_loss
+from nodule_det.train.run import run
 from nodule_det.train.step import Stepper
 from nodule_det.train.validate import Searcher, lesions_of, match
-from tests.train.tiny_run import tiny
+from tests.predict.test_main import NODULES, ORIGIN_MM, SPACING_MM, chest, write_scan
+from tests.train.bright_boxes import BrightBoxes
+from tests.train.tiny_run import same_bits, tiny
 
 CPU = torch.device("cpu")
-
-
-class BrightBoxes:
-    """Predicts a box around each bright blob, as a detector of boxes would: no volume of scores."""
-
-    reach_vox = 0
-
-    def loss(self, forward, image_hu, target, weight):
-        """Regress the number of lesion voxels of each patch."""
-        counted = forward(normalise(image_hu)).mean(dim=(1, 2, 3, 4))
-        return ((counted - target.mean(dim=(1, 2, 3, 4))) ** 2).mean()
-
-    def search(self, volume_hu):
-        return volume_hu > -200
-
-    def candidates(self, found, grid, inside):
-        labels, n = ndimage.label(found.numpy())
-        boxes = ndimage.find_objects(labels)
-        centers = np.array([[(s.start + s.stop - 1) / 2 for s in box] for box in boxes])
-        edges = np.array([np.mean([s.stop - s.start for s in box]) for box in boxes])
-        return ScanCandidates(grid.to_world(centers), np.full(n, 0.5), edges * grid.spacing_mm[0])
 
 
 def test_a_detector_of_boxes_goes_through_search_and_matching(store):
@@ -85,3 +80,53 @@ def test_a_search_of_the_segmenter_is_measured_in_the_mask_only(trainer, store, 
     found = segmenter.search(torch.from_numpy(np.array(scan.volume())))
     nowhere = np.zeros(scan.grid.size_vox, bool)
     assert len(segmenter.candidates(found, scan.grid, nowhere)) == 0
+
+
+FACTORY = "tests.train.bright_boxes.BrightBoxes"
+ON_CPU = {"device": Device.cpu, "precision": Precision.fp32}
+
+
+def test_a_detector_is_trained_resumed_used_and_scored_by_settings_alone(store, tmp_path):
+    whole, parts = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "parts")
+
+    def settings(folder, **limits):
+        config = tiny(store, folder.path)
+        limit = LimitConfig(epochs=1, **limits)
+        return replace(config, model=ModelConfig(factory=FACTORY), limits=limit)
+
+    assert run(settings(whole)) == ExitCode.COMPLETE
+    assert run(settings(parts, wall_s=0.001)) == ExitCode.STOPPED
+    assert run(settings(parts)) == ExitCode.COMPLETE
+    assert same_bits(whole.checkpoint_best, parts.checkpoint_best)
+    assert f"{FACTORY} finds candidates itself" in whole.log.read_text()
+    found = read_table(whole.candidates, ("probability", "diameter_mm"))
+    np.testing.assert_array_equal(np.unique(found.numbers("probability")), [0.5])
+    np.testing.assert_array_equal(np.unique(found.numbers("diameter_mm")), [9, 11])
+
+    checkpoint = str(whole.checkpoint_best)
+    scoring = ScoreConfig(
+        checkpoint=checkpoint, factory=FACTORY, store=str(store), fold=0, bootstrap=100,
+        run_dir=str(tmp_path / "scored"), **ON_CPU,
+    )  # fmt: skip
+    assert score(scoring) == ExitCode.COMPLETE
+    scored = RunFolder(tmp_path / "scored")
+    assert scored.candidates.read_bytes() == whole.candidates.read_bytes()
+
+    write_scan(tmp_path / "chest.nii.gz", chest())
+    config = PredictConfig(
+        checkpoint=checkpoint, factory=FACTORY, input=str(tmp_path / "chest.nii.gz"),
+        out=str(tmp_path / "predicted"), **ON_CPU,
+    )  # fmt: skip
+    assert predict.main(config) == 0
+    columns = ("coordX", "coordY", "coordZ")
+    table = read_table(Path(config.out) / "candidates.csv", columns)
+    points = np.stack([table.numbers(name) for name in columns], 1)
+    for nodule in NODULES:
+        world_mm = np.array(ORIGIN_MM) + np.multiply(nodule, SPACING_MM)[::-1]
+        assert np.linalg.norm(points - world_mm, axis=1).min() < 2
+
+    with pytest.raises(CheckpointError, match="finds candidates itself, and those of several net"):
+        score(replace(scoring, views=8))
+    words = re.escape(f"factory={FACTORY} finds candidates itself; only networks of logits can be")
+    with pytest.raises(ConfigError, match=words):
+        export.main(ExportConfig(checkpoint=checkpoint, factory=FACTORY, out=str(tmp_path / "a")))
