@@ -56,6 +56,7 @@ class ScanEntry:
             only need to know which scans belong together.
         findings: Lesions and excluded findings.
         fold: Fold that the layout itself gives (LUNA16's subsets), or None.
+        test: Whether the layout itself puts it into a test set (``imagesTs`` of nnU-Net).
         lesion_mask: Label image of the lesions in the scan's own grid, where the layout has one.
         lesion_objects: DICOM SEG and RTSTRUCT files of the lesions, where the layout has them.
         lung_mask: User's lung mask in the scan's own grid, where given.
@@ -74,6 +75,7 @@ class ScanEntry:
     folders: tuple[Path, ...] = ()
     lesion_objects: tuple[Path, ...] = ()
     problem: str | None = None
+    test: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ from nodule_det.data.ingest.summary import write_summary
 from nodule_det.data.ingest.workers import Crew, Died, crew_size, spread, why_died
 from nodule_det.data.scan import ScanEntry
 from nodule_det.data.store import read_info, stored_stamp, write_scan
-from nodule_det.errors import NoduleDetError, StoreError, TableError
+from nodule_det.errors import ConfigError, NoduleDetError, StoreError, TableError
 from nodule_det.progress import Progress
 from nodule_det.tables import SERIES, read_table
 from nodule_det.untrusted import printable
@@ -129,13 +129,21 @@ def open_keys(config: DataConfig) -> Keys:
 
 
 def named_test_set(entries: Sequence[ScanEntry], config: StoreConfig) -> frozenset[str]:
-    """Return the patients of the scans that ``store.test_scans`` names.
+    """Return the patients of the scans that ``store.test_scans`` names, or of the data set's own.
 
     Raises:
+        ConfigError: If ``store.test_fraction`` would draw another test set than the data set's own.
         TableError: If one of the scans is not in the data set.
     """
     if config.test_scans is None:
-        return frozenset()
+        own = frozenset(e.patient_key for e in entries if e.test)
+        if own and config.test_fraction:
+            raise ConfigError(
+                f"the data set has its own test set of {sum(e.test for e in entries)} scans, so "
+                f"store.test_fraction={config.test_fraction} cannot draw one; remove it, or list "
+                "the scans of another one in store.test_scans"
+            )
+        return own
     patients = {e.series_uid: e.patient_key for e in entries}
     names = read_table(Path(config.test_scans), (SERIES,)).text(SERIES)
     unknown = [name for name in names if name not in patients]

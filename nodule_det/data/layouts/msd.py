@@ -6,8 +6,9 @@ nnU-Net v2 names its images ``imagesTr/X_0000.nii.gz`` and does not list them: e
 
 A lesion is a connected component of its label (voxels that share a face, an edge or a corner).
 Its centre is the mean of its voxels.  Its diameter is that of a ball of the same volume, the
-measure that LUNA16's diameters follow and that a frayed border hardly changes.  The data set's own
-test set (``imagesTs``) is left out, and :func:`test_set_note` says so.
+measure that LUNA16's diameters follow and that a frayed border hardly changes.  Images of the data
+set's own test set (``imagesTs``) with labels (``labelsTs``) are the test set of the store; those
+without are left out, and :func:`test_set_note` says so.
 
 References:
     Antonelli et al., Nature Communications 13:4128 (2022); nnU-Net v2's
@@ -41,12 +42,14 @@ from nodule_det.geometry import Grid
 from nodule_det.progress import Progress
 from nodule_det.untrusted import printable, read_bytes
 
-INDEX, TEST_IMAGES = "dataset.json", "imagesTs"
+INDEX, TEST_IMAGES, TEST_LABELS = "dataset.json", "imagesTs", "labelsTs"
+CHANNEL = "_0000"
+"""How nnU-Net ends the name of an image's only channel."""
 MAX_INDEX_BYTES = 64 * 2**20
 
 
 def list_msd(root: Path, config: DataConfig) -> list[ScanEntry]:
-    """List the training images; reads every label mask, about one second each.
+    """List the labelled images; reads every label mask, about one second each.
 
     Raises:
         LayoutError: If ``dataset.json`` is damaged, not of a CT, or names a missing file.
@@ -59,29 +62,49 @@ def list_msd(root: Path, config: DataConfig) -> list[ScanEntry]:
     there = [(image, label) for image, label in pairs if image.is_file()]
     if not there:
         raise LayoutError(f"{root} has none of the images that its {INDEX} names")
+    tests = [(image, label) for image, label in _test_images(root) if label is not None]
     entries = []
-    with Progress("label masks", len(there)) as progress:
-        for image, label in there:
-            entries.append(_entry(image, label))
+    with Progress("label masks", len(there) + len(tests)) as progress:
+        for image, label in (*there, *tests):
+            entries.append(replace(_entry(image, label), test=(image, label) in tests))
             progress.advance()
     return join_twins(entries)
 
 
+def _test_images(root: Path) -> list[tuple[Path, Path | None]]:
+    """List the images of the data set's own test set, each with its label if it has one."""
+    try:
+        images = sorted(filter(is_image_file, (root / TEST_IMAGES).iterdir()))
+    except OSError:
+        return []
+    labels = []
+    for image in images:
+        stem = image_stem(image)
+        ending = image.name[len(stem) :]
+        names = (f"{stem}{ending}", f"{stem.removesuffix(CHANNEL)}{ending}")
+        found = (root / TEST_LABELS / name for name in names)
+        labels.append(next((label for label in found if label.is_file()), None))
+    return list(zip(images, labels, strict=True))
+
+
 def test_set_note(root: Path) -> str | None:
     """Return a note on a test set of the data set that is not stored; None if it has none."""
-    folder = root / TEST_IMAGES
     if not (root / INDEX).is_file():
         return None
-    try:
-        n = sum(is_image_file(file) for file in folder.iterdir())
-    except OSError:
-        return None
+    images = _test_images(root)
+    n = sum(label is None for _, label in images)
     if not n:
         return None
+    what = f"{n} of {len(images)} scans" if n < len(images) else f"{n} scans"
+    hold_out = (
+        ""
+        if n < len(images)
+        else ", and store.test_fraction or store.test_scans holds out a test set of the labelled "
+        "scans"
+    )
     return (
-        f"the data set's own test set, {n} scans in {TEST_IMAGES}, is not stored, because {INDEX} "
-        "lists no labels for it; predict takes that folder as input=, and store.test_fraction or "
-        "store.test_scans holds out a test set of the labelled scans"
+        f"{what} in {TEST_IMAGES}, the data set's own test set, have no label in {TEST_LABELS} and "
+        f"are not stored; predict takes that folder as input={hold_out}"
     )
 
 
@@ -129,13 +152,13 @@ def _nnunet_pairs(root: Path, index: dict[str, Any]) -> list[tuple[Path, Path]]:
     names = [label.name.removesuffix(ending) for label in labels]
     if int(index.get("numTraining", len(names))) != len(names):
         raise ValueError(f"numTraining={index['numTraining']}, labelsTr has {len(names)} files")
-    images = [root / "imagesTr" / f"{name}_0000{ending}" for name in names]
+    images = [root / "imagesTr" / f"{name}{CHANNEL}{ending}" for name in names]
     return list(zip(images, labels, strict=True))
 
 
 def _entry(image: Path, label: Path) -> ScanEntry:
     """Return an image with the components of its label; a damaged label fails only this image."""
-    uid = clean_name(image_stem(image).removesuffix("_0000"))  # nnU-Net's number of the channel
+    uid = clean_name(image_stem(image).removesuffix(CHANNEL))
     entry = ScanEntry(uid, image, patient_key(uid), lesion_mask=label)
     if not label.is_file():
         return replace(

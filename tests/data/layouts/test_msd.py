@@ -6,11 +6,14 @@ import re
 import numpy as np
 import pytest
 
-from nodule_det.config.data import DataConfig
+from nodule_det.config.data import DataConfig, StoreConfig
+from nodule_det.data.ingest.ingest import named_test_set
+from nodule_det.data.ingest.splits import Plan, write_splits
 from nodule_det.data.layouts import msd
 from nodule_det.data.layouts.detect import list_scans
 from nodule_det.data.layouts.msd import components, list_msd
-from nodule_det.errors import LayoutError
+from nodule_det.data.store import read_splits
+from nodule_det.errors import ConfigError, LayoutError
 from nodule_det.geometry import Grid
 from tests.data.scan_files import ROTATED, UPRIGHT, noise, write_file
 
@@ -107,14 +110,35 @@ def test_an_index_that_makes_no_sense_is_refused(task, content, words):
         listed(task)
 
 
-def test_the_data_sets_own_test_set_is_reported(task):
+def test_a_test_set_without_labels_is_reported(task):
     assert msd.test_set_note(task) is None
     for name in ("lung_003", "lung_004"):
         write_file(task / "imagesTs" / f"{name}.nii.gz", noise())
     note = msd.test_set_note(task)
-    assert note.startswith("the data set's own test set, 2 scans in imagesTs, is not stored")
+    assert note.startswith("2 scans in imagesTs, the data set's own test set, have no label in ")
+    assert note.endswith("store.test_scans holds out a test set of the labelled scans")
     assert msd.test_set_note(task / "imagesTs") is None
     assert set(listed(task)) == {"lung_001", "lung_002"}
+
+
+def test_a_test_set_with_labels_is_that_of_the_store(task):
+    labels = np.zeros(UPRIGHT.size_vox, np.uint8)
+    labels[1:3, 2:4, 1:4] = 1
+    for name in ("lung_003", "lung_004"):
+        write_file(task / "imagesTs" / f"{name}.nii.gz", noise())
+    write_file(task / "labelsTs" / "lung_003.nii.gz", labels)
+    entries = listed(task)
+    assert {uid: e.test for uid, e in entries.items()} == {
+        "lung_001": False,
+        "lung_002": False,
+        "lung_003": True,
+    }
+    assert len(entries["lung_003"].findings) == 1
+    assert msd.test_set_note(task).startswith("1 of 2 scans in imagesTs, the data set's own test")
+    config = StoreConfig()
+    assert named_test_set(list(entries.values()), config) == {entries["lung_003"].patient_key}
+    with pytest.raises(ConfigError, match=r"own test set of 1 scans, so store\.test_fraction=0\.2"):
+        named_test_set(list(entries.values()), StoreConfig(test_fraction=0.2))
 
 
 # --- nnU-Net v2
@@ -141,6 +165,19 @@ def test_nnunet_v2_is_read_by_the_names_of_its_files(tmp_path, ending):
     assert [entry.series_uid for entry in entries] == ["case_001", "case_002"]
     assert [len(entry.findings) for entry in entries] == [1, 1]
     assert entries[0].lesion_mask == root / "labelsTr" / f"case_001{ending}"
+
+
+def test_labelled_test_images_of_nnunet_are_the_test_set_of_the_store(tmp_path):
+    root = nnunet(tmp_path / "Dataset101")
+    write_file(root / "imagesTs" / "case_003_0000.nii.gz", noise())
+    write_file(root / "labelsTs" / "case_003.nii.gz", np.ones(UPRIGHT.size_vox, np.uint8))
+    entries = list_scans(DataConfig(source=str(root)))
+    config = StoreConfig(folds=2)
+    plan = Plan(entries, config, test=named_test_set(entries, config))
+    write_splits(tmp_path, plan, {e.series_uid: e.series_uid for e in entries})
+    splits = read_splits(tmp_path)
+    assert (splits.test, sorted(splits.folds)) == (("case_003",), ["case_001", "case_002"])
+    assert msd.test_set_note(root) is None
 
 
 def test_nnunet_v2_may_list_its_cases(tmp_path):
