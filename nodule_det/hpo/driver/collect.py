@@ -179,12 +179,14 @@ def _report_waiting(context: DriverContext, reports: Reports) -> None:
     for number, report in reports.items():
         if report.state is JobState.QUEUED and (report.never_runs or report.held):
             what = "can never run" if report.never_runs else "held until you release"
-            reasons.setdefault(f"{what}: {report.comment}", []).append(number)
+            why = f": {report.comment}" if report.comment else ""
+            reasons.setdefault(f"{what}{why}", []).append(number)
     for reason, numbers in reasons.items():
         if reason not in context.notes.reported:
             context.notes.reported.add(reason)
-            what, _, comment = reason.partition(": ")
-            context.say(f"{_jobs(context, numbers)} {_with_them(what, len(numbers))}: {comment}")
+            what, colon, comment = reason.partition(": ")
+            said = _with_them(what, len(numbers))
+            context.say(f"{_jobs(context, numbers)} {said}{colon}{comment}")
 
 
 def _jobs(context: DriverContext, numbers: list[int]) -> str:

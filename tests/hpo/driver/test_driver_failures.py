@@ -181,18 +181,17 @@ def test_the_driver_waits_for_a_lock_that_is_temporarily_unreadable(lab):
     assert sum("waiting" in line for line in made.said) == 2
 
 
-def test_a_held_job_is_reported_once(lab):
+@pytest.mark.parametrize(("comment", "why"), [("by its owner", ": by its owner"), ("", "")])
+def test_a_held_job_is_reported_once(lab, comment, why):
     made = lab(trials=1)
     poll, held = made.batch.poll, iter([True] * 3)
     made.batch.poll = lambda ids: {
-        i: replace(r, state=JobState.QUEUED, comment="by its owner", held=True)
-        if next(held, False)
-        else r
+        i: replace(r, state=JobState.QUEUED, comment=comment, held=True) if next(held, False) else r
         for i, r in poll(ids).items()
     }
     made.run()
     said = [line for line in made.said if "held" in line]
-    assert said == ["job 1.fake of trial 1 is held until you release it: by its owner"]
+    assert said == [f"job 1.fake of trial 1 is held until you release it{why}"]
 
 
 def test_128_held_jobs_are_reported_in_one_line(lab):
