@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from nodule_det.arrays import FloatArray
-from nodule_det.data.readers.voxels import Packing, VoxelSource, check_claim, read_voxels
+from nodule_det.data.readers.voxels import Convert, Packing, VoxelSource, check_claim, read_voxels
 from nodule_det.errors import GeometryError, ScanError
 from nodule_det.geometry import Grid, grid_from_ras_affine
 
@@ -115,23 +115,31 @@ def _affine(path: Path, header: Any, size_xyz: tuple[int, ...]) -> FloatArray:
     return np.array(sform, np.float64)
 
 
-def nifti_values(path: Path) -> NDArray[Any]:
+def nifti_values(path: Path, convert: Convert, dtype: DTypeLike) -> NDArray[Any]:
     """Read the voxels of a NIfTI image as (z, y, x), scaled by its slope and intercept.
+
+    Args:
+        path: The image.
+        convert: Converts scaled voxels to ``dtype``.
+        dtype: Number type of the result.
 
     Raises:
         ScanError: If they are cut off or damaged, or the scaling is not finite.
     """
     header = _header(path)
-    values = read_voxels(_source(path, header))
     slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
     if slope == 0 or np.isnan(slope):  # nifti1.h: no scaling; nibabel writes NaN
-        return values
+        slope, intercept = 1.0, 0.0
     if not np.isfinite(slope) or not np.isfinite(intercept):
         raise ScanError(
             f"{path} has scl_slope={slope} and scl_inter={intercept}; expected finite numbers: "
             "convert the scan again"
         )
-    return values if (slope, intercept) == (1, 0) else values * slope + intercept
+
+    def scaled(stored: NDArray[Any]) -> NDArray[Any]:
+        return convert(stored if (slope, intercept) == (1, 0) else stored * slope + intercept)
+
+    return read_voxels(_source(path, header), scaled, dtype)
 
 
 def _source(path: Path, header: Any) -> VoxelSource:

@@ -17,15 +17,17 @@ libraries accept damaged files silently.
 from __future__ import annotations
 
 import filecmp
+import math
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from nodule_det.arrays import FloatArray
 from nodule_det.data.readers import dicom_header as tags
@@ -36,7 +38,7 @@ from nodule_det.data.readers.nifti import nifti_grid, nifti_values
 from nodule_det.data.readers.nrrd import nrrd_grid, nrrd_source
 from nodule_det.data.readers.pixels import read_pixels
 from nodule_det.data.readers.stack import assemble
-from nodule_det.data.readers.voxels import is_regular, read_voxels
+from nodule_det.data.readers.voxels import Convert, is_regular, read_voxels
 from nodule_det.data.scan import HuVolume, Scan, ScanEntry, to_hu
 from nodule_det.errors import GeometryError, ScanError
 from nodule_det.geometry import Grid
@@ -51,6 +53,12 @@ PLAUSIBLE_SPACING_MM = (0.05, 25.0)
 """CT has voxels of 0.1 mm (temporal bone) to 10 mm."""
 MASK_FOLDER = re.compile(r"labels|masks|segmentations")
 """Beginning of the name of a folder with lesion masks, beside one that begins with ``images``."""
+MOST_VOXELS = 2**31
+"""Four times as many as 512 slices of 1024 x 1024 voxels of the finest scanners have."""
+LARGE_VOXELS = 2**27
+SHRUNK = 100
+"""Largest number of voxels per byte of the file of a scan of more than ``LARGE_VOXELS``: CT is
+noisy and takes about one byte per voxel when packed.  Smaller scans may be synthetic."""
 FARTHEST_MM = 10_000.0
 """Larger coordinates are not of a scanner: its table is two metres long."""
 
@@ -107,8 +115,10 @@ def read_scan(path: Path, series_uid: str | None = None, folders: Sequence[Path]
     if path.is_dir():
         scan = _read_series((path, *folders), series_uid)
     else:
-        values, grid = _read_image(path)
-        scan = Scan(series_uid or image_stem(path), to_hu(values, str(path)), grid)
+        grid = read_grid(path)
+        _check_shrunk(path, grid)
+        volume = _FORMATS[_suffix(path)][1](path, partial(to_hu, name=str(path)), np.int16)
+        scan = Scan(series_uid or image_stem(path), volume, grid)
     _check_values(path, scan.volume_hu)
     return scan
 
@@ -119,6 +129,24 @@ def _read_series(folders: Sequence[Path], series_uid: str | None) -> Scan:
     first = ordered[0]
     volume = read_pixels(ordered, first.integer(tags.ROWS), first.integer(tags.COLUMNS))
     return Scan(first.series_uid, assemble(volume, stack), stack.grid, stack.notes)
+
+
+def _check_shrunk(path: Path, grid: Grid) -> None:
+    """Refuse a large scan whose file is smaller than the noise of a CT can be packed."""
+    n = math.prod(grid.size_vox)
+    there = _stored_in(path).stat().st_size
+    if n > MOST_VOXELS or n > max(LARGE_VOXELS, SHRUNK * there):
+        raise ScanError(
+            f"{path} claims {_size(grid)} voxels (z, y, x) in {there} bytes, which no CT has: its "
+            "header is damaged; copy it again"
+        )
+
+
+def _stored_in(path: Path) -> Path:
+    """Return the file that holds the voxels of an image."""
+    if path.name.lower().endswith((".mhd", ".mha")):
+        return metaimage_source(path).path
+    return nrrd_source(path).path if path.name.lower().endswith((".nrrd", ".nhdr")) else path
 
 
 def _check_values(path: Path, volume_hu: HuVolume) -> None:
@@ -148,7 +176,7 @@ def read_mask(path: Path, like: Grid) -> NDArray[np.uint8]:
         ScanError: If it cannot be read, or its values are not whole numbers from 0 to 255.
     """
     path = Path(path)
-    values, grid = _read_image(path)
+    grid = read_grid(path)
     if grid.size_vox != like.size_vox:
         raise GeometryError(
             f"mask {path} has {_size(grid)} voxels (z, y, x), its scan has {_size(like)}; "
@@ -160,11 +188,14 @@ def read_mask(path: Path, like: Grid) -> NDArray[np.uint8]:
             f"mask {path} lies up to {apart:.4g} mm away from its scan; resample the mask to the "
             "grid of the scan"
         )
+    return _FORMATS[_suffix(path)][1](path, partial(_labels, path=path), np.uint8)
+
+
+def _labels(values: NDArray[Any], path: Path) -> NDArray[Any]:
     labels = values if values.dtype.kind in "iu" else np.rint(values)
-    if not np.array_equal(labels, values) or labels.min() < 0 or labels.max() > 255:
+    if not np.array_equal(labels, values) or (labels < 0).any() or (labels > 255).any():
         raise ScanError(f"mask {path} has values other than whole numbers from 0 to 255")
-    mask: NDArray[np.uint8] = labels.astype(np.uint8)
-    return mask
+    return labels.astype(np.uint8)
 
 
 def _size(grid: Grid) -> str:
@@ -222,27 +253,21 @@ def _check_image_file(path: Path) -> None:
         raise ScanError(f"{path} is not an image that can be read{hint}; set {FORMATS}")
 
 
-def _read_image(path: Path) -> tuple[NDArray[Any], Grid]:
-    """Read an image file: values (z, y, x) as stored and rescaled, and the grid."""
-    grid = read_grid(path)
-    return _FORMATS[_suffix(path)][1](path), grid
-
-
 def _suffix(path: Path) -> str:
     return next(suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix))
 
 
-def metaimage_values(path: Path) -> NDArray[Any]:
-    """Read the voxels of a MetaImage."""
-    return read_voxels(metaimage_source(path))
+def metaimage_values(path: Path, convert: Convert, dtype: DTypeLike) -> NDArray[Any]:
+    """Read the voxels of a MetaImage; see :func:`read_voxels`."""
+    return read_voxels(metaimage_source(path), convert, dtype)
 
 
-def nrrd_values(path: Path) -> NDArray[Any]:
-    """Read the voxels of an NRRD file."""
-    return read_voxels(nrrd_source(path))
+def nrrd_values(path: Path, convert: Convert, dtype: DTypeLike) -> NDArray[Any]:
+    """Read the voxels of an NRRD file; see :func:`read_voxels`."""
+    return read_voxels(nrrd_source(path), convert, dtype)
 
 
-Opened = tuple[Callable[[Path], Grid], Callable[[Path], NDArray[Any]]]
+Opened = tuple[Callable[[Path], Grid], Callable[[Path, Convert, DTypeLike], NDArray[Any]]]
 _FORMATS: dict[str, Opened] = {
     ".mhd": (metaimage_grid, metaimage_values),
     ".mha": (metaimage_grid, metaimage_values),

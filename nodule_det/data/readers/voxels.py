@@ -1,10 +1,11 @@
 """The voxels of one file: exactly the bytes that its header promises, unpacked to their end.
 
-    file, first byte, packing ──read_voxels()──▶ (z, y, x) array
+    file, first byte, packing ──read_voxels(convert)──▶ (z, y, x) array
 
-A packed stream is read to its end, so its checksum and length are verified, and never unpacked
-further than the header says.  A header that claims more than the file can hold is refused before
-any memory is taken.
+Voxels are converted a megabyte at a time, so the memory of a scan is that of the result, whatever
+the number type of its file.  A packed stream is read to its end, so its checksum and length are
+verified, and never unpacked further than the header says.  A header that claims more than the file
+can hold is refused before any memory is taken.
 
 References:
     RFC 1950 (zlib), RFC 1951 (deflate), RFC 1952 (gzip).
@@ -13,17 +14,22 @@ References:
 from __future__ import annotations
 
 import math
+import os
 import stat
 import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from nodule_det.errors import ScanError
+
+Convert = Callable[[NDArray[Any]], NDArray[Any]]
+"""Converts (n,) voxels to another number type, one by one."""
 
 CHUNK_BYTES = 2**20
 DEFLATE_RATIO = 1032
@@ -96,11 +102,16 @@ def check_claim(source: VoxelSource) -> None:
         )
 
 
-def read_voxels(source: VoxelSource) -> NDArray[Any]:
+def read_voxels(source: VoxelSource, convert: Convert, dtype: DTypeLike) -> NDArray[Any]:
     """Read all voxels of a file.
 
+    Args:
+        source: Where they are.
+        convert: Converts (n,) voxels as stored to ``dtype``; called many times.
+        dtype: Number type of the result.
+
     Returns:
-        (z, y, x) array of ``source.dtype``.
+        (z, y, x) array of ``dtype``.
 
     Raises:
         ScanError: If there are fewer or more bytes than the header promises, or a packed stream
@@ -108,20 +119,38 @@ def read_voxels(source: VoxelSource) -> NDArray[Any]:
         MemoryError: If they do not fit in memory.
     """
     check_claim(source)
-    values = np.empty(source.size_vox, source.dtype)
-    buffer = values.reshape(-1).view(np.uint8).data
+    values = np.empty(source.size_vox, dtype)
+    flat, at, there, rest = values.reshape(-1), 0, 0, b""
     with open(source.path, "rb") as file:
-        if source.start < 0:
-            file.seek(source.start, 2)
-        else:
-            file.seek(source.start)
-        if source.packing is Packing.RAW:
-            file.seek(source.skip, 1)
-            there = file.readinto(buffer)
-        else:
-            there = _unpack(file, source, buffer) - source.skip
+        file.seek(source.start, os.SEEK_END if source.start < 0 else os.SEEK_SET)
+        for piece in _pieces(file, source):
+            there += len(piece)
+            if there > source.n_bytes:
+                break
+            rest += piece
+            stored = np.frombuffer(rest, source.dtype, len(rest) // source.dtype.itemsize)
+            flat[at : at + stored.size] = convert(stored)
+            at, rest = at + stored.size, rest[stored.nbytes :]
     _check_length(source, there)
     return values
+
+
+def _pieces(file: BinaryIO, source: VoxelSource) -> Iterator[bytes]:
+    """Return the bytes of the voxels, a megabyte or less at a time."""
+    if source.packing is not Packing.RAW:
+        yield from _skipped(_unpacked(file, source), source.skip)
+        return
+    file.seek(source.skip, os.SEEK_CUR)
+    left = source.n_bytes
+    while piece := file.read(min(CHUNK_BYTES, left)):
+        left -= len(piece)
+        yield piece
+
+
+def _skipped(pieces: Iterator[bytes], skip: int) -> Iterator[bytes]:
+    for piece in pieces:
+        yield piece[skip:]
+        skip = max(0, skip - len(piece))
 
 
 def _check_length(source: VoxelSource, there: int) -> None:
@@ -139,13 +168,9 @@ def _check_length(source: VoxelSource, there: int) -> None:
         )
 
 
-def _unpack(file: BinaryIO, source: VoxelSource, buffer: memoryview) -> int:
-    """Unpack a stream into a buffer, and return how many bytes it holds.
-
-    Unpacking stops at the first byte too many.
-    """
+def _unpacked(file: BinaryIO, source: VoxelSource) -> Iterator[bytes]:
+    """Unpack a stream to its end."""
     unpacker = zlib.decompressobj(source.packing.value)
-    there = 0
     packed = file.read(CHUNK_BYTES)
     try:
         while packed or not unpacker.eof:
@@ -157,10 +182,7 @@ def _unpack(file: BinaryIO, source: VoxelSource, buffer: memoryview) -> int:
                     raise zlib.error("bytes after its end")
                 unpacker = zlib.decompressobj(source.packing.value)
             piece = unpacker.decompress(packed, CHUNK_BYTES)
-            _copy(piece, buffer, there - source.skip)
-            there += len(piece)
-            if there - source.skip > len(buffer):
-                return there
+            yield piece
             packed = unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail
             if not packed and not (piece and len(piece) == CHUNK_BYTES):
                 packed = file.read(CHUNK_BYTES)
@@ -170,13 +192,3 @@ def _unpack(file: BinaryIO, source: VoxelSource, buffer: memoryview) -> int:
         raise ScanError(
             f"{source.path} cannot be read, it is truncated or damaged ({error}); copy it again"
         ) from None
-    return there
-
-
-def _copy(piece: bytes, buffer: memoryview, at: int) -> None:
-    """Copy a piece to its place; what lies before or behind the buffer is left out."""
-    if at < 0:
-        piece, at = piece[-at:], 0
-    end = min(at + len(piece), len(buffer))
-    if end > at:
-        buffer[at:end] = piece[: end - at]

@@ -10,6 +10,7 @@ import pytest
 
 from nodule_det.data.readers.read import read_mask, read_scan
 from nodule_det.errors import GeometryError, ScanError
+from nodule_det.geometry import Grid
 from tests.data.scan_files import UPRIGHT, noise, write_file
 
 SEED = 20
@@ -87,3 +88,36 @@ def test_a_stream_that_unpacks_to_gigabytes_is_stopped_at_what_the_header_says(t
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2**24
+
+
+@pytest.mark.parametrize("name", ["s.nii", "s.mha", "s.nrrd", "s.nii.gz"])
+def test_reading_takes_the_memory_of_the_result_whatever_the_file_holds(tmp_path, name):
+    size = (64, 128, 256)  # 2 million voxels: 16.8 MB as float64, 4.2 MB as HU
+    volume = np.zeros(size)
+    volume[:, ::2] = -1000.0
+    path = write_file(tmp_path / name, volume, Grid(size, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)))
+    read_scan(path)  # imports
+    tracemalloc.start()
+    scan = read_scan(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (scan.volume_hu.nbytes, scan.volume_hu.dtype) == (4_194_304, np.int16)
+    assert peak < scan.volume_hu.nbytes + 12_000_000
+
+
+def test_a_small_file_that_claims_a_large_scan_is_refused_before_it_is_read(tmp_path):
+    # 900 million voxels; deflate could hold them in as little
+    path = tmp_path / "s.mha"
+    header = (
+        "ObjectType = Image\nNDims = 3\nBinaryData = True\nCompressedData = True\n"
+        "CompressedDataSize = 900000\nDimSize = 1000 1000 900\nElementSpacing = 1 1 1\n"
+        "Offset = 0 0 0\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n"
+    )
+    path.write_bytes(header.encode() + bytes(900_000))
+    tracemalloc.start()
+    words = r"s\.mha claims 900 x 1000 x 1000 voxels \(z, y, x\) in \d+ bytes, which no CT has"
+    with pytest.raises(ScanError, match=words):
+        read_scan(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10_000_000
