@@ -2,9 +2,9 @@
 
     python bench/optimism.py OUT [--studies 10] [--trials 8] [--workers 2]
 
-Each study has phantom scans of its own: 24 in three folds and 30 in the test set.  It tunes four
-settings in short trainings, and is finished.  The table has one line per study and the means with
-standard errors:
+Each study has small phantom scans of its own: 24 in three folds and 30 in the test set.  It tunes
+four settings in short trainings, and is finished.  The table has one line per study and the means
+with standard errors:
 
     best - test      largest value of the study, minus the test pAUC of that trial's network
     finish - test    cross-validated pAUC of the chosen setting, minus the test pAUC of the model
@@ -27,8 +27,9 @@ from nodule_det.hpo.study.study import read_study
 from nodule_det.runs import RunFolder
 
 TRAIN = (
-    "train.patches.per_epoch=100", "train.limits.epochs=6", "train.validation.every_epochs=1",
-    "train.model.depth=3", "train.device=cpu",
+    "train.patches.size_vox=24", "train.patches.per_epoch=80", "train.limits.epochs=4",
+    "train.validation.every_epochs=1", "train.model.depth=3", "train.candidates.max_per_scan=30",
+    "train.device=cpu",
 )  # fmt: skip
 COLUMNS = ("best", "its test", "best - test", "finish", "its test", "finish - test")
 ROW = "{:8}" + "{:>15}" * len(COLUMNS)
@@ -54,8 +55,8 @@ def one_study(folder: Path, number: int, trials: int, workers: int) -> None:
     """Tune, finish and test one study."""
     store, study = folder / "store", folder / "study"
     call("data", "source=phantom", f"out={store}", "phantom.n_scans=54", "phantom.folds=3",
-         "phantom.nodules_per_scan=2", f"phantom.seed={1000 * (number + 1)}",
-         "store.test_fraction=0.55")  # fmt: skip
+         "phantom.nodules_per_scan=2", "phantom.size_vox=[40,96,96]",
+         f"phantom.seed={1000 * (number + 1)}", "store.test_fraction=0.55")  # fmt: skip
     call("hpo", f"study={study}", "search_space=small", f"workers={workers}", f"trials={trials}",
          f"acquisition.seed={number}", f"train.store={store}", "dispatcher.poll_s=1",
          *TRAIN)  # fmt: skip
