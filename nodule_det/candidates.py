@@ -68,7 +68,7 @@ class ScanCandidates:
         world_mm: (n, 3) centres (x, y, z), LPS.
         score: (n,) probability of the peak.
         diameter_mm: (n,) diameter of a sphere with the volume of the region.
-        n_dropped: Lower peaks discarded by ``candidates.max_per_scan``.
+        n_dropped: Lower peaks not examined because of ``candidates.max_per_scan``.
     """
 
     world_mm: FloatArray

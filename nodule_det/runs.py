@@ -70,7 +70,7 @@ class RunResult:
     n_validations: int | None = None
     """Checkpoints that the best one was chosen from."""
     n_candidates_dropped: int | None = None
-    """Candidates of the best validation discarded because of ``candidates.max_per_scan``."""
+    """Peaks of the best validation below its ``candidates.max_per_scan`` candidates per scan."""
     schema: int = RESULT_SCHEMA
     extra: dict[str, Any] = field(default_factory=dict)
 

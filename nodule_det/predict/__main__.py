@@ -318,7 +318,7 @@ def in_one_line(series_uid: str, found: ScanCandidates, took: str) -> str:
     best = f", best {found.score[0]:.3f}" if len(found) else ""
     dropped = ""
     if found.n_dropped:
-        dropped = f" ({found.n_dropped} discarded: over candidates.max_per_scan)"
+        dropped = f" ({found.n_dropped} lower peaks not examined: candidates.max_per_scan)"
     return f"{series_uid}  {len(found)} candidates{best}{dropped}  {took}"
 
 

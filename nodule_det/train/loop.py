@@ -310,9 +310,9 @@ def _log_validation(trainer: Trainer, validation: Validation) -> None:
     if validation.n_dropped and not trainer.warned_dropped:
         trainer.warned_dropped = True
         log.warning(
-            "%d candidates of %d scans were discarded, the lowest of each scan above "
-            "candidates.max_per_scan=%d; raise it if lesions may be among them (result.json has "
-            "their number for the best validation)",
+            "%d lower peaks of %d scans were not examined, because each scan has the "
+            "candidates.max_per_scan=%d highest; raise it if lesions may be among them "
+            "(result.json has the number for the best validation)",
             validation.n_dropped, len(validation.scans), trainer.config.candidates.max_per_scan,
         )  # fmt: skip
 

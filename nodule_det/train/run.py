@@ -355,7 +355,7 @@ def in_one_line(result: RunResult, folder: RunFolder) -> str:
     dropped = ""
     if result.n_candidates_dropped:
         dropped = (
-            f" ({result.n_candidates_dropped} candidates discarded: over candidates.max_per_scan)"
+            f" ({result.n_candidates_dropped} lower peaks not examined: candidates.max_per_scan)"
         )
     return (
         f"pAUC {_figure(result.pauc)}{interval}, CPM {_figure(result.cpm)}, "

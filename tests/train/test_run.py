@@ -229,7 +229,7 @@ def test_smoke_runs_make_two_steps(store, tmp_path):
     assert yaml.safe_load(RunFolder(tmp_path).config.read_text())["model"]["filters"] == 4
 
 
-def test_discarded_candidates_are_counted_and_reported_once(store, tmp_path, capsys):
+def test_peaks_not_examined_are_counted_and_reported_once(store, tmp_path, capsys):
     most = CandidateConfig(max_per_scan=1, threshold=0.0)
     run(replace(tiny(store, tmp_path), candidates=most))
     folder = RunFolder(tmp_path)
@@ -238,12 +238,12 @@ def test_discarded_candidates_are_counted_and_reported_once(store, tmp_path, cap
     rows = {r["step"]: r for r in read_jsonl(folder.metrics) if r["kind"] == "validation"}
     assert rows[result.best_step]["n_dropped"] == result.n_candidates_dropped
     assert rows[result.best_step]["n_candidates"] == 3
-    assert folder.log.read_text().count("above candidates.max_per_scan=1;") == 1
-    said = f"({result.n_candidates_dropped} candidates discarded: over candidates.max_per_scan)"
+    assert folder.log.read_text().count("candidates.max_per_scan=1 highest;") == 1
+    said = f"({result.n_candidates_dropped} lower peaks not examined: candidates.max_per_scan)"
     assert said in capsys.readouterr().out
 
 
-def test_a_run_without_discarded_candidates_reports_none(store, tmp_path):
+def test_a_run_that_examined_all_peaks_reports_none(store, tmp_path):
     run(replace(tiny(store, tmp_path, epochs=1), candidates=CandidateConfig(threshold=1.0)))
     folder = RunFolder(tmp_path)
     assert result_of(folder).n_candidates_dropped == 0
