@@ -55,6 +55,7 @@ from nodule_det.runs import RunFolder
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from bench.trainings.scans import write_store
+from bench.trainings.surrogate import read_rows
 
 SPACE = Path(__file__).with_name("space.yaml")
 N_SCANS = 72
@@ -71,6 +72,7 @@ TRAINING = (
 )
 """Short enough to run many, long enough to distinguish good settings from bad ones.  Regions are
 not measured: those of a network that has hardly learned anything take longer than its training."""
+QUICK = ("limits.epochs=1", "patches.per_epoch=16")
 MEMORY_MIB = 1024
 """Data of a training's process above that of the process it is forked from."""
 CPU_S = 180
@@ -107,13 +109,6 @@ def points(space: Space, n: int) -> list[Point]:
     return made
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Read the trainings of a table, in the order of their numbers."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    rows = [row for row in map(json.loads, lines) if "number" in row]
-    return sorted(rows, key=lambda row: int(row["number"]))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -121,6 +116,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--trainings", type=int, default=320)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--quick", action="store_true", help="trainings of a second, to try it")
     args = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"  # before torch is loaded
     out = args.out.absolute()
@@ -131,11 +127,11 @@ def main() -> None:
         except BlockingIOError:
             raise SystemExit(f"{out} is in use by another process") from None
         if not (out / "store").exists():
-            write_store(out / "store", N_SCANS)
-        make(out, points(read_space(str(SPACE)), args.trainings), args.workers)
+            write_store(out / "store", 6 if args.quick else N_SCANS)
+        make(out, points(read_space(str(SPACE)), args.trainings), args.workers, args.quick)
 
 
-def make(out: Path, wanted: list[Point], workers: int) -> None:
+def make(out: Path, wanted: list[Point], workers: int, quick: bool = False) -> None:
     """Make the trainings that the table lacks, some of them at once."""
     table = out / "table.jsonl"
     drop_torn_line(table)
@@ -149,7 +145,7 @@ def make(out: Path, wanted: list[Point], workers: int) -> None:
     running: dict[int, tuple[Point, float]] = {}
     while True:
         while len(running) < workers and (point := next(missing, None)):
-            running[start(point, out)] = (point, time.monotonic())
+            running[start(point, out, QUICK if quick else ())] = (point, time.monotonic())
         if not running:
             return
         pid, status, usage = os.wait3(0)
@@ -174,8 +170,8 @@ def run_dir(out: Path, point: Point) -> Path:
     return out / "runs" / f"{point.number:04}"
 
 
-def start(point: Point, out: Path) -> int:
-    """Fork the process of a training; returns its id."""
+def start(point: Point, out: Path, more: tuple[str, ...] = ()) -> int:
+    """Fork the process of a training with more overrides; returns its id."""
     path = run_dir(out, point)
     shutil.rmtree(path, ignore_errors=True)  # of a killed command
     path.mkdir(parents=True)
@@ -186,7 +182,7 @@ def start(point: Point, out: Path) -> int:
     if pid == 0:
         code = 1
         try:
-            train([*places, *TRAINING, *words], parent, path / "output.txt")
+            train([*places, *TRAINING, *words, *more], parent, path / "output.txt")
         except SystemExit as end:
             code = int(end.code or 0)
         finally:

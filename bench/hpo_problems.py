@@ -1,0 +1,340 @@
+"""The classes of problems that tuning methods are compared on.
+
+    class, number ──problem()──▶ truth(points), train(params, rng) ──▶ FakeRun
+
+``family``     invented trainings, for which the model was made (``nodule_det.hpo.simulate``)
+``trainings``  the table of real trainings (``bench/trainings``), each number with other scans
+``lcbench``    deep networks on 34 data sets, with curves (``lcbench``; 0-16 are for development)
+``classic``    test functions of optimisation with some columns made integer, ordered or Boolean
+``pipelines``  scikit-learn classifiers, really cross-validated on data sets that come with it
+
+Values are in [0, 1], larger is better.  ``floor`` is the value that counts as a regret of 1: the
+median of random points, or 0 where that is not known beforehand.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from bench.trainings.surrogate import TABLE, Table, Trainings, read_rows
+from nodule_det.arrays import FloatArray
+from nodule_det.hpo.model.encoding import neighbours
+from nodule_det.hpo.simulate.dispatcher import FakeRun
+from nodule_det.hpo.simulate.functions import Objective
+from nodule_det.hpo.space.parsing import parse_space
+from nodule_det.hpo.space.space import Params, Space
+from nodule_det.hpo.study.trial import Observation
+from nodule_det.runs import RunResult, RunStatus
+
+LCBENCH = Path(__file__).parents[2] / "shared/hpo/lcbench"
+"""YAHPO Gym's surrogate of LCBench: model.onnx, config_space.json, encoding.json."""
+
+
+class Problem(Protocol):
+    """A simulated training program."""
+
+    number: int
+    space: Space
+
+    def truth(self, points: Sequence[Params]) -> FloatArray:
+        """Return the noise-free values, (n,) in [0, 1]; 0 if the training fails."""
+
+    def train(self, params: Params, rng: np.random.Generator) -> FakeRun:
+        """Simulate one training."""
+
+
+def search_optimum(problem: Problem, pool: int = 5000, rounds: int = 20) -> float:
+    """Search for the largest value, by many random points and neighbours of the best."""
+    rng = np.random.default_rng(7)
+    points = [problem.space.sample(rng) for _ in range(pool)]
+    for _ in range(rounds):
+        values = problem.truth(points)
+        best = [points[i] for i in np.argsort(-values)[:30]]
+        points = best + [n for p in best for n in neighbours(problem.space, p, 20, rng)]
+    return float(problem.truth(points).max())
+
+
+def median_value(problem: Problem, n: int = 500) -> float:
+    """Return the median value of random points."""
+    rng = np.random.default_rng(8)
+    return float(np.median(problem.truth([problem.space.sample(rng) for _ in range(n)])))
+
+
+def _complete(value: float, se: float | None, curve: tuple[Observation, ...], s: float) -> FakeRun:
+    result = RunResult(status=RunStatus.COMPLETE, pauc=value, pauc_se=se, seconds=s)
+    return FakeRun(seconds=s, result=result, curve=curve)
+
+
+class LcBench:
+    """One data set of LCBench: validation accuracy after 52 epochs, with a curve of nine points."""
+
+    EPOCHS = (6, 12, 18, 24, 30, 36, 42, 48, 52)
+    NOISE_SD = 0.003
+    MINUTE_S = 600.0
+    """Virtual seconds of a minute of LCBench, so that trainings are long beside a poll."""
+
+    def __init__(self, number: int, folder: Path = LCBENCH) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        try:
+            self._model = onnxruntime.InferenceSession(str(folder / "model.onnx"), options)
+            settings = json.loads((folder / "config_space.json").read_text())["hyperparameters"]
+            codes = json.loads((folder / "encoding.json").read_text())["OpenML_task_id"]
+        except Exception as error:
+            raise SystemExit(f"LCBench cannot be read from {folder}: {error}") from None
+        self.number = number
+        by_name = {s["name"]: s for s in settings}
+        self._code = codes[by_name.pop("OpenML_task_id")["choices"][number]]
+        by_name.pop("epoch")
+        self._names = (
+            "batch_size", "learning_rate", "momentum", "weight_decay", "num_layers", "max_units",
+            "max_dropout",
+        )  # fmt: skip
+        self.space = parse_space(
+            {"parameters": {name: _range(by_name[name]) for name in self._names}}
+        )
+
+    def _predict(self, points: Sequence[Params], epoch: int) -> FloatArray:
+        columns = [[epoch, *(float(p[name]) for name in self._names)] for p in points]
+        inputs = {
+            "x_cont": np.array(columns, np.float32),
+            "x_cat": np.full((len(points), 1), self._code, np.int32),
+        }
+        return np.asarray(self._model.run(None, inputs)[0], float)
+
+    def truth(self, points: Sequence[Params]) -> FloatArray:
+        """Return the predicted accuracies, (n,)."""
+        return np.clip(self._predict(points, self.EPOCHS[-1])[:, 1] / 100, 0, 1)
+
+    def train(self, params: Params, rng: np.random.Generator) -> FakeRun:
+        """Simulate one training; the noise is common to its curve."""
+        rows = np.array([self._predict([params], epoch)[0] for epoch in self.EPOCHS])
+        noise = self.NOISE_SD * rng.normal()
+        values = np.clip(rows[:, 1] / 100 + noise, 1e-6, 1)
+        seconds = max(60.0, self.MINUTE_S * float(rows[-1, 0]))
+        curve = tuple(
+            Observation(epoch, float(value), self.NOISE_SD)
+            for epoch, value in zip(self.EPOCHS, values, strict=True)
+        )
+        return _complete(float(values[-1]), self.NOISE_SD, curve, seconds)
+
+
+def _range(setting: dict[str, Any]) -> dict[str, Any]:
+    kind = {"uniform_int": "int", "uniform_float": "float"}[setting["type"]]
+    made = {"kind": kind, "low": setting["lower"], "high": setting["upper"]}
+    return made | ({"log": True} if setting["log"] else {})
+
+
+class Classic:
+    """A function of the textbooks, with a third of its columns made integer, ordered or Boolean.
+
+    Numbers 0-4, 5-9, ... go through Branin, Hartmann 6, Ackley 8, Levy 6 and Rosenbrock 5, each
+    time with other columns changed.  A value of 1 is the continuous optimum, one of 0
+    about the worst of random points.
+    """
+
+    NOISE_SD = 0.005
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self._function, d = CLASSICS[number % len(CLASSICS)]
+        rng = np.random.default_rng(number)
+        kinds = ["float"] * d
+        for i in rng.choice(d, max(1, d // 3), replace=False):
+            kinds[i] = str(rng.choice(["int", "ordinal", "bool"]))
+        self.space = parse_space({"parameters": {f"x{i}": COLUMNS[k] for i, k in enumerate(kinds)}})
+        self._worst = float(np.quantile(self._function(rng.random((4000, d))), 0.99))
+
+    def truth(self, points: Sequence[Params]) -> FloatArray:
+        """Return the values, (n,)."""
+        found = self._function(np.array([self.space.to_unit(p) for p in points]))
+        return np.clip(1 - found / self._worst, 1e-6, 1)
+
+    def train(self, params: Params, rng: np.random.Generator) -> FakeRun:
+        """Evaluate the function; the time does not depend on the point."""
+        value = self.truth([params])[0] + self.NOISE_SD * rng.normal()
+        seconds = 3600 * math.exp(rng.normal(0, 0.3))
+        return _complete(float(np.clip(value, 1e-6, 1)), self.NOISE_SD, (), seconds)
+
+
+COLUMNS: dict[str, dict[str, Any]] = {
+    "float": {"kind": "float", "low": 0.0, "high": 1.0},
+    "int": {"kind": "int", "low": 0, "high": 9},
+    "ordinal": {"kind": "ordinal", "values": [1, 2, 4, 8]},
+    "bool": {"kind": "bool"},
+}
+
+
+def _branin(u: FloatArray) -> FloatArray:
+    x, y = 15 * u[:, 0] - 5, 15 * u[:, 1]
+    bowl = (y - 5.1 / (4 * np.pi**2) * x**2 + 5 / np.pi * x - 6) ** 2
+    return bowl + 10 * (1 - 1 / (8 * np.pi)) * np.cos(x) + 10 - 0.397887
+
+
+def _hartmann(u: FloatArray) -> FloatArray:
+    a = np.array([
+        [10, 3, 17, 3.5, 1.7, 8], [0.05, 10, 17, 0.1, 8, 14],
+        [3, 3.5, 1.7, 10, 17, 8], [17, 8, 0.05, 10, 0.1, 14],
+    ])  # fmt: skip
+    p = 1e-4 * np.array([
+        [1312, 1696, 5569, 124, 8283, 5886], [2329, 4135, 8307, 3736, 1004, 9991],
+        [2348, 1451, 3522, 2883, 3047, 6650], [4047, 8828, 8732, 5743, 1091, 381],
+    ])  # fmt: skip
+    inside = (a * (u[:, None, :] - p) ** 2).sum(-1)
+    return 3.32237 - np.exp(-inside) @ np.array([1.0, 1.2, 3.0, 3.2])
+
+
+def _ackley(u: FloatArray) -> FloatArray:
+    x = 20 * (u - 0.37)
+    far = np.exp(-0.2 * np.sqrt((x**2).mean(1)))
+    return 20 * (1 - far) + np.e - np.exp(np.cos(2 * np.pi * x).mean(1))
+
+
+def _levy(u: FloatArray) -> FloatArray:
+    w = 1 + (20 * (u - 0.41)) / 4
+    inner = (w[:, :-1] - 1) ** 2 * (1 + 10 * np.sin(np.pi * w[:, :-1] + 1) ** 2)
+    last = (w[:, -1] - 1) ** 2 * (1 + np.sin(2 * np.pi * w[:, -1]) ** 2)
+    return np.sqrt(np.sin(np.pi * w[:, 0]) ** 2 + inner.sum(1) + last)
+
+
+def _rosenbrock(u: FloatArray) -> FloatArray:
+    x = 4 * u - 2
+    steps = 100 * (x[:, 1:] - x[:, :-1] ** 2) ** 2 + (1 - x[:, :-1]) ** 2
+    return np.log1p(steps.sum(1))
+
+
+CLASSICS: tuple[tuple[Callable[[FloatArray], FloatArray], int], ...] = (
+    (_branin, 2), (_hartmann, 6), (_ackley, 8), (_levy, 6), (_rosenbrock, 5),
+)  # fmt: skip
+"""Functions of (n, d) coordinates in [0, 1] whose minimum is 0, and their d."""
+
+
+class Pipelines:
+    """A scikit-learn classifier on a small data set: mean accuracy of a 3-fold cross-validation.
+
+    Even numbers tune gradient boosting, odd ones a scaled support vector machine or neighbours.
+    """
+
+    DATA = ("breast_cancer", "wine", "digits", "iris")
+
+    def __init__(self, number: int) -> None:
+        from sklearn import datasets
+
+        self.number = number
+        data = getattr(datasets, f"load_{self.DATA[number // 2 % len(self.DATA)]}")()
+        rows = np.random.default_rng(number).permutation(len(data.target))[:300]
+        self._x, self._y = data.data[rows], data.target[rows]
+        self.space = parse_space({"parameters": BOOSTING if number % 2 == 0 else KERNELS})
+        self._known: dict[tuple[Any, ...], float] = {}
+
+    def truth(self, points: Sequence[Params]) -> FloatArray:
+        """Return the cross-validated accuracies, (n,)."""
+        return np.array([self._accuracy(p) for p in points])
+
+    def train(self, params: Params, rng: np.random.Generator) -> FakeRun:
+        """Cross-validate one setting; it takes about an hour of virtual time."""
+        seconds = 3600 * math.exp(rng.normal(0, 0.3))
+        return _complete(float(self._accuracy(params)), None, (), seconds)
+
+    def _accuracy(self, params: Params) -> float:
+        from sklearn.model_selection import StratifiedKFold, cross_val_score
+
+        key = tuple(sorted(params.items()))
+        if key not in self._known:
+            folds = StratifiedKFold(3, shuffle=True, random_state=self.number)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                scores = cross_val_score(_classifier(params), self._x, self._y, cv=folds)
+            self._known[key] = max(float(scores.mean()), 1e-6)
+        return self._known[key]
+
+
+BOOSTING: dict[str, Any] = {
+    "learning_rate": {"kind": "float", "low": 0.001, "high": 1.0, "log": True},
+    "n_estimators": {"kind": "int", "low": 2, "high": 40},
+    "max_depth": {"kind": "int", "low": 1, "high": 6},
+    "subsample": {"kind": "float", "low": 0.1, "high": 1.0},
+    "max_features": {"kind": "float", "low": 0.05, "high": 1.0},
+    "min_samples_leaf": {"kind": "int", "low": 1, "high": 32, "log": True},
+}
+KERNELS: dict[str, Any] = {
+    "kind": {"kind": "categorical", "values": ["svc", "knn"]},
+    "scale": {"kind": "categorical", "values": ["standard", "minmax", "none"]},
+    "components": {"kind": "float", "low": 0.1, "high": 1.0},
+    "c": {"kind": "float", "low": 1e-3, "high": 1e3, "log": True, "when": {"kind": ["svc"]}},
+    "gamma": {"kind": "float", "low": 1e-5, "high": 10.0, "log": True, "when": {"kind": ["svc"]}},
+    "neighbours": {"kind": "int", "low": 1, "high": 50, "log": True, "when": {"kind": ["knn"]}},
+    "distance": {"kind": "bool", "when": {"kind": ["knn"]}},
+}
+
+
+def _classifier(p: Params) -> Any:
+    from sklearn import decomposition, ensemble, neighbors, pipeline, preprocessing, svm
+
+    if "kind" not in p:
+        return ensemble.GradientBoostingClassifier(random_state=0, **p)
+    scalers = {"standard": preprocessing.StandardScaler, "minmax": preprocessing.MinMaxScaler}
+    parts: list[Any] = [scalers[str(p["scale"])]()] if p["scale"] in scalers else []
+    parts.append(decomposition.PCA(min(float(p["components"]), 0.9999), svd_solver="full"))
+    if p["kind"] == "svc":
+        parts.append(svm.SVC(C=p["c"], gamma=p["gamma"]))
+    else:
+        how = "distance" if p["distance"] else "uniform"
+        parts.append(neighbors.KNeighborsClassifier(int(p["neighbours"]), weights=how))
+    return pipeline.make_pipeline(*parts)
+
+
+@cache
+def _table(path: Path) -> Table:
+    rows = read_rows(path)
+    if len(rows) < 50:
+        raise SystemExit(f"{path} has {len(rows)} trainings, too few; run bench/trainings/make.py")
+    return Table(rows)
+
+
+NUMBERS = {
+    "family": range(200, 212),
+    "trainings": range(12),
+    "lcbench": range(17),
+    "classic": range(12),
+    "pipelines": range(12),
+}
+"""Problems of each class that are compared; those of the family were never used to develop it."""
+
+
+def problem(name: str, number: int, table: Path = TABLE) -> Problem:
+    """Return a problem of a class.
+
+    Raises:
+        SystemExit: If there is no such class, or its data is missing.
+    """
+    if name == "trainings":
+        return Trainings(number, _table(table))
+    made: dict[str, Callable[[int], Problem]] = {
+        "family": Objective,
+        "lcbench": LcBench,
+        "classic": Classic,
+        "pipelines": Pipelines,
+    }
+    if name not in made:
+        raise SystemExit(f"{name} is not a class: use one of {', '.join(NUMBERS)}")
+    return made[name](number)
+
+
+def best_and_floor(name: str, made: Problem) -> tuple[float, float]:
+    """Return the value of regret 0 and that of regret 1."""
+    if name == "pipelines":  # too slow to search
+        return 1.0, 0.0
+    if name == "family":
+        return search_optimum(made), 0.0  # as in the table of docs/tuning-methods.md
+    return search_optimum(made), median_value(made)
