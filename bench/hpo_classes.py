@@ -67,8 +67,8 @@ def run(args: argparse.Namespace) -> None:
                 scales[name, number] = (made, *best_and_floor(name, made))
             made, best, floor = scales[name, number]
             began = time.process_time()
-            propose, acquisition, stopping = peer(wanted["peer"], seed=1000 * number)
-            plan = Plan(workers=workers, jobs=JOBS, acquisition=acquisition, stopping=stopping)
+            propose, acquisition = peer(wanted["peer"], seed=1000 * number)
+            plan = Plan(workers=workers, jobs=JOBS, acquisition=acquisition)
             rows = simulate(made, propose, plan)  # type: ignore[arg-type]
             study = wanted | {
                 "regret": [round((best - row.truth_of_best) / (best - floor), 5) for row in rows],
