@@ -20,7 +20,10 @@ from nodule_det.hpo.training.files import read_claim, read_exit
 from nodule_det.packing import pack
 from nodule_det.runs import RunFolder
 
-_KEPT_OF_JOB = frozenset({"claim", "exit_code", "abandoned"})
+_KEPT_OF_LAST_JOB = frozenset({"claim", "exit_code", "abandoned", "job.log"})
+"""Messages about a failed training name its log."""
+_KEPT_OF_LOST_JOB = frozenset({"claim", "abandoned"})
+"""Without its folder, a job that still runs could not record its end."""
 
 
 def best_numbers(study: Study, n: int) -> set[int]:
@@ -55,20 +58,21 @@ def unneeded(trial: Trial, folder: StudyFolder, best: set[int]) -> Iterator[Path
 def packable(run_dir: Path, *, ours: bool) -> list[Path]:
     """List the files of a finished trial that need not stay outside its archive.
 
-    They exclude the result, the curve, the parameters, the checkpoints, the outcome of the last
-    job, and whatever the job of an earlier attempt needs that may still run.  Files that the
+    They exclude the result, the curve, the parameters, the checkpoints, the log and outcome of the
+    last job, and whatever the job of an earlier attempt needs that may still run.  Files that the
     training did not write are excluded as well.
 
     Args:
         run_dir: Run folder of the trial.
-        ours: Whether the training was ``nodule_det.train``.  If not, only logs and scripts of its
-            jobs are listed.
+        ours: Whether the training was ``nodule_det.train``.  If not, only files of its jobs are
+            listed.
     """
     run, jobs = RunFolder(run_dir), _jobs(run_dir)
     small = (*run.tables_and_figures, *run.test.tables_and_figures) if ours else ()
     found = [path for path in small if path.is_file()]
     for job in jobs:
-        kept = _KEPT_OF_JOB if job == jobs[-1] or _may_run(job) else frozenset()
+        kept = _KEPT_OF_LOST_JOB if _may_run(job) else frozenset()
+        kept = _KEPT_OF_LAST_JOB if job == jobs[-1] else kept
         found += [p for p in sorted(job.iterdir()) if p.name not in kept]
     return [path for path in found if path.is_file() and not path.is_symlink()]
 

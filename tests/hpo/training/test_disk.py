@@ -77,19 +77,23 @@ def test_a_packed_trial_has_at_most_ten_inodes(tmp_path):
         (tmp_path / "attempt_10" / name).write_text("0 2.5")
     (tmp_path / "last.pt").unlink()
     assert inodes(tmp_path) == 1 + 17 + 3 * 6 + 5
-    assert pack_trial(tmp_path, ours=True) == 13 + 3 * 5 + 2
+    assert pack_trial(tmp_path, ours=True) == 13 + 3 * 5 + 1
     assert left(tmp_path) == sorted(
-        ["attempt_10/claim", "attempt_10/exit_code", *RESULTS[:2], *RESULTS[3:]]
+        [
+            *(f"attempt_10/{n}" for n in ("claim", "exit_code", "job.log")),
+            *RESULTS[:2],
+            *RESULTS[3:],
+        ]
     )
-    assert inodes(tmp_path) == 9
+    assert inodes(tmp_path) == 10
     assert pack_trial(tmp_path, ours=True) == 0
 
 
 def test_only_the_files_of_its_jobs_are_packed_of_another_program(tmp_path):
     leave_files(tmp_path, attempts=1)
     before = left(tmp_path)
-    assert pack_trial(tmp_path, ours=False) == 3
-    packed = {f"attempt_1/{name}" for name in ("job.sh", "job.log", "heartbeat")}
+    assert pack_trial(tmp_path, ours=False) == 2
+    packed = {f"attempt_1/{name}" for name in ("job.sh", "heartbeat")}
     assert left(tmp_path) == sorted({*before, "files.zip"} - packed)
 
 
