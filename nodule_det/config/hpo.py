@@ -6,6 +6,7 @@ is in a file of ``conf/space``.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from enum import Enum
@@ -17,6 +18,10 @@ from nodule_det.errors import ConfigError
 JOB_ID = re.compile(r"[A-Za-z0-9][\w.\[\]@:-]{0,199}", re.ASCII)
 """A valid job id.  Ids are used on command lines of qdel and scancel and in messages, so they have
 no leading minus and no blanks."""
+
+
+RESULT_KEY = re.compile(r"[A-Za-z_][\w.-]{0,99}", re.ASCII)
+"""A valid key of a number in result.json."""
 
 
 class DispatcherKind(Enum):
@@ -258,6 +263,36 @@ class KeepConfig:
 
 
 @dataclass(kw_only=True)
+class ConstraintConfig:
+    """Limit of a number that a training reports beside its objective."""
+
+    name: str = ""
+    """Key of the number in result.json.  Dots descend into nested objects."""
+
+    max: float | None = None
+    """Largest permitted number."""
+
+    min: float | None = None
+    """Smallest permitted number."""
+
+    def __post_init__(self) -> None:
+        if not RESULT_KEY.fullmatch(self.name):
+            raise ConfigError(
+                f"constraints: name={self.name} must be the name of one number in result.json"
+            )
+        if self.max is None and self.min is None:
+            raise ConfigError(f"constraints: {self.name} has no limit; add max or min")
+        for limit in (self.max, self.min):
+            if limit is not None and not math.isfinite(limit):
+                raise ConfigError(f"constraints: {self.name} has the limit {limit}; use a number")
+        if self.max is not None and self.min is not None and self.min > self.max:
+            raise ConfigError(
+                f"constraints: {self.name} has min={self.min:g} above max={self.max:g}, which no "
+                "training can meet"
+            )
+
+
+@dataclass(kw_only=True)
 class HpoConfig:
     """Tune the settings of a training: create a study, or resume it with the same command."""
 
@@ -298,6 +333,11 @@ class HpoConfig:
     direction: Direction = Direction.maximize
     """Whether a larger or a smaller value of the objective is better."""
 
+    constraints: list[ConstraintConfig] = field(default_factory=list)
+    """Limits of other numbers in result.json, such as [{name: seconds_per_scan, max: 30}].  A trial
+    that violates one is complete but infeasible: it is never the best, and the model learns to
+    avoid its neighbourhood."""
+
     keep: KeepConfig = field(default_factory=KeepConfig)
     acquisition: AcquisitionConfig = field(default_factory=AcquisitionConfig)
     dispatcher: DispatcherConfig = field(default_factory=DispatcherConfig)
@@ -333,10 +373,16 @@ class HpoConfig:
             )
 
     def _check_objective(self) -> None:
-        if not re.fullmatch(r"[A-Za-z_][\w.-]{0,99}", self.objective, re.ASCII):
+        if not RESULT_KEY.fullmatch(self.objective):
             raise ConfigError(
                 f"objective={self.objective} must be the name of one number in result.json; to "
-                "optimise several, let the program combine them into one"
+                "optimise several, let the program combine them into one, or limit all but one "
+                "with constraints"
+            )
+        names = [constraint.name for constraint in self.constraints]
+        if len(set(names)) < len(names):
+            raise ConfigError(
+                f"constraints={names} name a number twice; set its max and min in one entry"
             )
         if self.objective != "pauc" and self.acquisition.failures is Failures.zero:
             raise ConfigError(

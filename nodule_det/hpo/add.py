@@ -47,10 +47,8 @@ def require_comparable(mine: Header, other: Header, config: AddConfig) -> None:
         raise ConfigError(f"results={config.results} is this study itself; use another one")
     if mine.objective != other.objective:
         raise ConfigError(
-            f"results={config.results} optimises {other.objective.name} "
-            f"({other.objective.direction.value}), but study={config.study} optimises "
-            f"{mine.objective.name} ({mine.objective.direction.value}); use a study with the same "
-            "objective"
+            f"results={config.results} optimises {_goal(other)}, but study={config.study} "
+            f"optimises {_goal(mine)}; use a study with the same objective"
         )
     for name, here, there in (
         ("train", mine.train, other.train),
@@ -62,6 +60,12 @@ def require_comparable(mine: Header, other: Header, config: AddConfig) -> None:
                 "here; set other_trainings=true if the values are comparable with those of this "
                 "study"
             )
+
+
+def _goal(header: Header) -> str:
+    goal = header.objective
+    limits = f", constraints {[c.as_dict() for c in goal.constraints]}" if goal.constraints else ""
+    return f"{goal.name} ({goal.direction.value}{limits})"
 
 
 def add_points(queue_dir: Path, space: Space, path: Path) -> int:

@@ -17,7 +17,7 @@ from nodule_det.files import replacing
 from nodule_det.hpo.space.space import Kind, Parameter
 from nodule_det.hpo.study.objective import Objective
 from nodule_det.hpo.study.study import Study, StudyFolder, read_study
-from nodule_det.hpo.study.trial import Trial, TrialState
+from nodule_det.hpo.study.trial import Reason, Trial, TrialState
 from nodule_det.untrusted import printable
 
 if TYPE_CHECKING:
@@ -122,10 +122,11 @@ def _optuna_trial(trial: Trial, study: Study) -> optuna.trial.FrozenTrial:
     def when(seconds: float | None) -> datetime.datetime | None:
         return None if seconds is None else datetime.datetime.fromtimestamp(seconds)
 
+    infeasible = trial.reason is Reason.INFEASIBLE  # Optuna's complete trials need a value
     return optuna.trial.FrozenTrial(
         number=trial.number,
         trial_id=-1,
-        state=optuna.trial.TrialState[_OPTUNA_STATE[trial.state]],
+        state=optuna.trial.TrialState["FAIL" if infeasible else _OPTUNA_STATE[trial.state]],
         value=None if trial.value is None else study.objective.reported(trial.value),
         datetime_start=when(trial.asked_s),
         datetime_complete=None if trial.pending else when(trial.finished_s),

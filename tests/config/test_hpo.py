@@ -7,6 +7,7 @@ import pytest
 from nodule_det.config.hpo import (
     JOB_ID,
     AcquisitionConfig,
+    ConstraintConfig,
     DispatcherConfig,
     DispatcherKind,
     Failures,
@@ -43,11 +44,30 @@ def test_a_dispatcher_that_cannot_work_is_refused(settings, message):
             {"objective": "loss", "acquisition": AcquisitionConfig(failures=Failures.zero)},
             r"use acquisition\.failures=model with objective=loss",
         ),
+        (
+            {"constraints": [ConstraintConfig(name="s", max=1), ConstraintConfig(name="s", min=0)]},
+            r"constraints=\['s', 's'\] name a number twice; set its max and min in one entry",
+        ),
     ],
 )
 def test_a_study_that_cannot_work_is_refused(settings, message):
     with pytest.raises(ConfigError, match=message):
         HpoConfig(study="s", **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"max": 1}, r"constraints: name= must be the name of one number in result\.json"),
+        ({"name": "a b", "max": 1}, r"constraints: name=a b must be the name"),
+        ({"name": "s"}, r"constraints: s has no limit; add max or min"),
+        ({"name": "s", "max": float("nan")}, r"constraints: s has the limit nan; use a number"),
+        ({"name": "s", "min": 2, "max": 1}, r"s has min=2 above max=1, which no training can meet"),
+    ],
+)
+def test_a_constraint_that_cannot_be_met_is_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        ConstraintConfig(**settings)
 
 
 def test_two_jobs_may_share_a_gpu_that_is_listed_twice():

@@ -1,10 +1,13 @@
 """Tune a random forest of scikit-learn: cross-validated accuracy, with its standard error.
 
+The number of nodes is reported as well, so that a study can limit the size of the model.
+
 Run as a study from the root of the repository (docs/tune-your-own-program.md):
 
     python -m nodule_det.hpo study=studies/forest objective=accuracy \
         'command=[python,example/tuning/scikit-learn/train.py]' \
-        search_space=example/tuning/scikit-learn/space.yaml workers=2 trials=20
+        search_space=example/tuning/scikit-learn/space.yaml workers=2 trials=20 \
+        'constraints=[{name: nodes, max: 500}]'
 """
 
 import json
@@ -31,6 +34,7 @@ for epoch in (1, 2, 3):  # more trees in each
     result = {
         "accuracy": scores.mean(),
         "accuracy_se": scores.std(ddof=1) / np.sqrt(len(scores)),
+        "nodes": sum(tree.tree_.node_count for tree in forest.fit(x, y)),
     }
     with open(folder / "metrics.jsonl", "a") as f:  # a curve, for early stopping and the report
         f.write(json.dumps({"kind": "validation", "epoch": epoch, **result}) + "\n")

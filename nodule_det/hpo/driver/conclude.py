@@ -97,10 +97,12 @@ def _recall(context: DriverContext, trial: Trial) -> bool:
 
 
 def _complete(context: DriverContext, kind: str, trial: Trial, outcome: Outcome) -> None:
+    infeasible = {"reason": Reason.INFEASIBLE, "message": outcome.violation}
     context.writer.write(
         kind,
         trial=trial.number,
         state=TrialState.COMPLETE,
+        **(infeasible if outcome.violation else {}),
         value=outcome.value,
         value_se=outcome.value_se,
         **({"influence": outcome.influence} if outcome.influence else {}),
@@ -110,7 +112,8 @@ def _complete(context: DriverContext, kind: str, trial: Trial, outcome: Outcome)
     )
     context.notes.failures = 0
     late = " (its job was counted as lost, but completed)" if trial.attempt is None else ""
-    context.say(f"trial {trial.number} complete: {outcome.value:.6g}{late}")
+    why = f", infeasible: {outcome.violation}" if outcome.violation else ""
+    context.say(f"trial {trial.number} complete: {outcome.value:.6g}{late}{why}")
 
 
 def _fail(context: DriverContext, trial: Trial, outcome: Outcome) -> None:

@@ -18,7 +18,7 @@ from nodule_det.hpo.dispatch import DISPATCHERS
 from nodule_det.hpo.driver.recovery import recover
 from nodule_det.hpo.space.parsing import read_space
 from nodule_det.hpo.study.journal import read_journal
-from nodule_det.hpo.study.objective import Objective
+from nodule_det.hpo.study.objective import Constraint, Objective
 from nodule_det.hpo.study.study import Header, Study, StudyFolder, StudyWriter, read_study
 from nodule_det.hpo.study.trial import Reason
 from nodule_det.hpo.training.check import check_space
@@ -39,7 +39,11 @@ def new_header(config: HpoConfig, now_s: float) -> Header:
         space=space,
         train=tuple(overrides(config.train, TrainConfig())),
         command=tuple(config.command),
-        objective=Objective(config.objective, config.direction),
+        objective=Objective(
+            config.objective,
+            config.direction,
+            tuple(Constraint(c.name, low=c.min, high=c.max) for c in config.constraints),
+        ),
         created_s=now_s,
     )
 
@@ -193,6 +197,7 @@ def require_same(path: Path, old: Header, new: Header) -> None:
         "train": (list(old.train), list(new.train)),
         "command": (list(old.command), list(new.command)),
         "objective": (_goal(old.objective), _goal(new.objective)),
+        "constraints": (_limits(old.objective), _limits(new.objective)),
     }
     for name, (before, after) in pairs.items():
         if before != after:
@@ -211,11 +216,16 @@ _REMEDY = {
     "train": _COMPARE,
     "command": _COMPARE,
     "objective": _COMPARE,
+    "constraints": "Which trials are feasible depends on them: use the same ones, or another study",
 }
 
 
 def _goal(objective: Objective) -> str:
     return f"{objective.direction.value} {objective.name}"
+
+
+def _limits(objective: Objective) -> list[dict[str, str | float]]:
+    return [c.as_dict() for c in objective.constraints]
 
 
 def _difference(before: object, after: object) -> str:

@@ -10,8 +10,8 @@
   average, and their validations are informative before they end.
 - Diverged: the worst value of the others.  Its learning rate was too high, and a model that knows
   this slope can climb it.  Or 0, the poster's rule.
-- Out of memory, or predicted to exceed a limit: informs only the feasibility, since this is an edge
-  rather than a slope.  Or 0.
+- Out of memory, predicted to exceed a limit, or complete but in violation of a constraint: informs
+  only the feasibility, since this is an edge rather than a slope.  Or 0.
 - Any other failure, or cancelled by the user: ignored.  A crashed node says nothing about a point.
 
 Low outliers among the values are raised to Tukey's fence (``outcomes.winsorise``).
@@ -80,7 +80,7 @@ def training_data(
         running: Whether validations of running trials inform the model.  Such trials are still
             among the pending ones.
     """
-    failed = [t for t in trials if t.state is TrialState.FAILED and t.reason in OUTCOMES]
+    failed = [t for t in trials if t.reason in OUTCOMES]
     found = [(t, seen) for t in trials if (seen := _value(t, trials, running)) is not None]
     values = winsorise(np.array([seen.value for _, seen in found], np.float64))
     if failures is Failures.zero:

@@ -20,12 +20,42 @@ INTERVAL = 1.96
 
 
 @dataclass(frozen=True)
+class Constraint:
+    """Limits of a number that a training reports beside its objective."""
+
+    name: str
+    """Key of the number in ``result.json``; dots descend into nested objects."""
+    low: float | None = None
+    high: float | None = None
+
+    def violation(self, number: float) -> str:
+        """Describe how a number violates the limits; "" if it does not.
+
+        Example:
+            >>> Constraint("seconds", high=30).violation(41.5)
+            'seconds=41.5 is above 30'
+        """
+        if self.high is not None and number > self.high:
+            return f"{self.name}={number:g} is above {self.high:g}"
+        if self.low is not None and number < self.low:
+            return f"{self.name}={number:g} is below {self.low:g}"
+        return ""
+
+    def as_dict(self) -> dict[str, str | float]:
+        """Return the constraint as in ``constraints`` of the settings."""
+        limits = {"max": self.high, "min": self.low}
+        return {"name": self.name, **{k: v for k, v in limits.items() if v is not None}}
+
+
+@dataclass(frozen=True)
 class Objective:
     """What a study optimises."""
 
     name: str = "pauc"
     """Key of the value in ``result.json``; dots descend into nested objects."""
     direction: Direction = Direction.maximize
+    constraints: tuple[Constraint, ...] = ()
+    """Limits of other numbers.  A trial that violates one is infeasible."""
 
     @property
     def title(self) -> str:

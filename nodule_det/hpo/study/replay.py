@@ -208,13 +208,14 @@ def read_outcome_fields(f: Fields) -> dict[str, Any]:
     state = f.word("state", TrialState)
     if state is TrialState.PENDING:
         raise StudyError("state=pending is not a final state")
-    complete = state is TrialState.COMPLETE
+    reason = f.word("reason", Reason) if f.has("reason") else None
+    complete = state is TrialState.COMPLETE and reason is not Reason.INFEASIBLE
     return {
         "state": state,
         "value": f.score() if complete else None,
         "value_se": f.se("value_se") if complete and f.has("value_se") else None,
         "influence": f.influence("influence") if complete and f.has("influence") else None,
-        "reason": f.word("reason", Reason) if f.has("reason") else None,
+        "reason": reason,
         "message": f.text("message") if f.has("message") else None,
         "peak_memory_bytes": (
             f.whole("peak_memory_bytes", 0, MOST_BYTES) if f.has("peak_memory_bytes") else None

@@ -9,7 +9,7 @@ which workers are busy and which value is the best is derived from ``Study.trial
 =========  ==============================================================================
 record     meaning
 =========  ==============================================================================
-study      id, space, objective and settings of every training; always the first line
+study      id, space, objective, constraints and settings of every training; the first line
 session    a driver was started: host, folder, workers, dispatcher, how failures are used
 copied     the study is a copy and has a new id, which distinguishes its jobs from the original's
 asked      a new trial: its parameters and their source
@@ -42,7 +42,7 @@ from nodule_det.errors import ConfigError, StudyError
 from nodule_det.hpo.space.parsing import parse_space
 from nodule_det.hpo.space.space import Params, Space
 from nodule_det.hpo.study.journal import Journal, Record, read_journal
-from nodule_det.hpo.study.objective import PAUC, Objective
+from nodule_det.hpo.study.objective import LARGEST, PAUC, Constraint, Objective
 from nodule_det.hpo.study.replay import CHANGES, FILE_NAME, LATE, MOST, Fields, read_session
 from nodule_det.hpo.study.trial import Reason, Session, Source, Trial, TrialState
 from nodule_det.untrusted import printable
@@ -285,9 +285,24 @@ def _header(record: Record) -> Header:
         space=parse_space(record.get("space")),
         train=_words(record, "train"),
         command=_words(record, "command"),
-        objective=Objective(name, Direction(direction)),
+        objective=Objective(name, Direction(direction), _constraints(record)),
         created_s=fields.time("t"),
     )
+
+
+def _constraints(record: Record) -> tuple[Constraint, ...]:
+    found = record.get("constraints", [])
+    if not isinstance(found, list) or not all(isinstance(c, dict) for c in found):
+        raise StudyError("constraints must be a list of mappings")
+    constraints = []
+    for c in found:
+        fields = Fields(c, PAUC)
+        low, high = (
+            fields.number(key, -LARGEST, LARGEST) if fields.has(key) else None
+            for key in ("min", "max")
+        )
+        constraints.append(Constraint(fields.text("name"), low, high))
+    return tuple(constraints)
 
 
 def _words(record: Record, key: str) -> tuple[str, ...]:
@@ -361,6 +376,7 @@ class StudyWriter:
 
 
 def _header_record(header: Header) -> Record:
+    constraints = header.objective.constraints
     return {
         "kind": "study",
         "t": header.created_s,
@@ -371,4 +387,5 @@ def _header_record(header: Header) -> Record:
         "command": list(header.command),
         "objective": header.objective.name,
         "direction": header.objective.direction.value,
+        **({"constraints": [c.as_dict() for c in constraints]} if constraints else {}),
     }

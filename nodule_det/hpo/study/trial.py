@@ -48,6 +48,8 @@ class Reason(StrEnum):
     """Two jobs in a row were stopped at the same point of the training."""
     EARLY_STOPPED = "early_stopped"
     """Cancelled by the early-stopping rule, which earlier versions had."""
+    INFEASIBLE = "infeasible"
+    """Complete, but a number that it reports violates a constraint.  It counts as without value."""
     REFUSED = "refused"
     """Predicted to exceed the memory or time limit of a job by far, and never submitted."""
     USER = "user"
@@ -87,8 +89,8 @@ class Source(StrEnum):
     """Recovered from its folder after its journal records were lost."""
 
 
-OUTCOMES = frozenset({Reason.OUT_OF_MEMORY, Reason.DIVERGED, Reason.REFUSED})
-"""Failures caused by the parameters: they are never retried, and inform the model."""
+OUTCOMES = frozenset({Reason.OUT_OF_MEMORY, Reason.DIVERGED, Reason.REFUSED, Reason.INFEASIBLE})
+"""Outcomes without a value caused by the parameters: never retried, and they inform the model."""
 SUSPICIOUS = frozenset(
     {Reason.ERROR, Reason.BAD_INPUT, Reason.LOST, Reason.BUSY, Reason.NO_PROGRESS}
 )
@@ -145,14 +147,14 @@ class Trial:
     params: Params
     state: TrialState = TrialState.PENDING
     value: float | None = None
-    """The objective, larger is better; None unless COMPLETE."""
+    """The objective, larger is better; None unless COMPLETE and feasible."""
     value_se: float | None = None
     """Standard error of ``value`` over resampled validation cases, if reported."""
     influence: Mapping[str, float] | None = None
     """How much each validation case pulls ``value`` up or down, if reported.  The squares add up to
     the variance of ``value``, and products with another trial's to their covariance."""
     reason: Reason | None = None
-    """Why it is FAILED or CANCELLED."""
+    """Why it is FAILED or CANCELLED, or COMPLETE without a value (INFEASIBLE)."""
     message: str | None = None
     source: str = "proposed"
     """A :class:`Source`, or the name of the strategy that proposed it."""

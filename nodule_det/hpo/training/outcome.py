@@ -25,6 +25,8 @@ class Outcome:
 
     reason: Reason | None
     """None if the training is complete; STOPPED if it can be resumed."""
+    violation: str = ""
+    """Which constraint a complete training violates; "" if none."""
     value: float | None = None
     value_se: float | None = None
     influence: dict[str, float] | None = None
@@ -87,10 +89,17 @@ def read_outcome(
             needs = f"a number from {low:g} to {high:g}" if objective.name == "pauc" else "a number"
             reason, value_se, influence = Reason.ERROR, None, None
             message = f"result.json has {objective.name}={result.found} but expected {needs}"
+        elif result.lacks:
+            reason, value, value_se, influence = Reason.ERROR, None, None, None
+            message = (
+                f"{RunFolder(run_dir).result} has {result.lacks} but constraints need a number; "
+                "let the program report it, or start a study without this constraint"
+            )
     return Outcome(
         reason=reason,
         value=value,
         value_se=value_se,
+        violation=result.violation if reason is None and result is not None else "",
         influence=influence,
         message=message,
         peak_memory_bytes=result.peak_memory_bytes if result is not None else None,

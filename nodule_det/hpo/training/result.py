@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from nodule_det.hpo.study.objective import Objective
+from nodule_det.hpo.study.objective import LARGEST, Objective
 from nodule_det.hpo.study.replay import MOST, MOST_BYTES, legal_influence
 from nodule_det.hpo.study.trial import Observation
 from nodule_det.runs import RunFolder, RunStatus
@@ -42,6 +42,10 @@ class Result:
     """How much each validation case pulls the value; None if it is missing or impossible."""
     found: str
     """The reported value as text, for messages."""
+    violation: str
+    """Which constraint it violates; "" if none."""
+    lacks: str
+    """Which number of a constraint is missing or impossible; "" if none."""
     peak_memory_bytes: int | None
     """Peak memory, of the GPU if it used one."""
     progress: str | None
@@ -80,12 +84,30 @@ def read_result(run_dir: Path, objective: Objective) -> tuple[Result | None, str
                 find_value(content, f"{objective.name}_influence"), objective
             ),
             found=printable(str(raw)[:200], 60),
+            violation=_violation(content, objective),
+            lacks=_lacks(content, objective),
             peak_memory_bytes=_bytes(content.get("peak_gpu_memory_bytes"))
             or _bytes(content.get("peak_memory_bytes")),
             progress=_progress(content),
         ),
         "",
     )
+
+
+def _violation(content: Mapping[str, Any], objective: Objective) -> str:
+    found = ((c, find_value(content, c.name)) for c in objective.constraints)
+    violations = (c.violation(number) for c, number in found if _is_finite(number))
+    return "; ".join(text for text in violations if text)
+
+
+def _lacks(content: Mapping[str, Any], objective: Objective) -> str:
+    found = ((c.name, find_value(content, c.name)) for c in objective.constraints)
+    missing = [(name, number) for name, number in found if not _is_finite(number)]
+    return ", ".join(f"{name}={printable(str(number)[:200], 60)}" for name, number in missing)
+
+
+def _is_finite(value: Any) -> TypeGuard[float]:
+    return _is_number(value) and abs(value) <= LARGEST  # not NaN either
 
 
 def find_value(content: Mapping[str, Any], name: str) -> Any:

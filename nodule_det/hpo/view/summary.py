@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from nodule_det.hpo.model.expected import Expected
 from nodule_det.hpo.study.objective import Objective
 from nodule_det.hpo.study.study import Study
-from nodule_det.hpo.study.trial import Source, Trial, TrialState
+from nodule_det.hpo.study.trial import Reason, Source, Trial, TrialState
 from nodule_det.progress import duration
 from nodule_det.untrusted import printable
 
@@ -25,6 +25,8 @@ class Summary:
     objective: Objective
     trials: int
     complete: int
+    infeasible: int
+    """Complete trials that violate a constraint."""
     failed: int
     cancelled: int
     counted: int
@@ -58,6 +60,7 @@ def summarise(study: Study, now_s: float) -> Summary:
         objective=study.objective,
         trials=len(own),
         complete=states[TrialState.COMPLETE],
+        infeasible=sum(t.reason is Reason.INFEASIBLE for t in own),
         failed=states[TrialState.FAILED],
         cancelled=states[TrialState.CANCELLED],
         counted=study.n_counted - states[TrialState.PENDING],
@@ -92,8 +95,10 @@ def one_line(summary: Summary, trials: int | None = None, workers: int | None = 
         workers: Number of concurrent jobs.  With both, the line ends with the remaining time.
     """
     goal = f"/{trials}" if trials else ""
+    infeasible = f" ({summary.infeasible} infeasible)" if summary.infeasible else ""
     text = (
-        f"{summary.complete}{goal} complete, {summary.failed} failed, {summary.cancelled} "
+        f"{summary.complete}{goal} complete{infeasible}, {summary.failed} failed, "
+        f"{summary.cancelled} "
         f"cancelled, {summary.running} running, {summary.queued} queued"
     )
     if summary.waiting:

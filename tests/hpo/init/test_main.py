@@ -1,5 +1,6 @@
 """The files of ``hpo init`` run unchanged, and so do programs in other languages."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from nodule_det.hpo.study.study import read_study
+from nodule_det.hpo.study.trial import Reason
 from tests.hpo.command_line import hpo
 
 QUICK = ["acquisition.strategy=random", "dispatcher.poll_s=0.05", "dispatcher.grace_s=0.5"]
@@ -55,7 +57,7 @@ def test_a_folder_that_exists_is_refused(tmp_path):
 def test_programs_of_other_libraries_and_languages_are_tuned(name, program, tmp_path):
     here = EXAMPLES / name
     interpreter = sys.executable if program.endswith(".py") else "sh"
-    goal = ["direction=maximize", "objective=accuracy"]
+    goal = ["objective=accuracy", "constraints=[{name: nodes, max: 500}]"]
     if name == "shell":
         goal = ["direction=minimize", "objective=seconds.total"]
     hpo(
@@ -63,14 +65,25 @@ def test_programs_of_other_libraries_and_languages_are_tuned(name, program, tmp_
         f"study={tmp_path}/s",
         f"command=[{interpreter},{here / program}]",
         f"search_space={here / 'space.yaml'}",
-        *(*goal, *QUICK, "trials=2", "workers=1"),
+        *(*goal, *QUICK, "trials=3", "workers=1"),
     )
     study = read_study(tmp_path / "s")
-    assert [t.state.value for t in study.trials] == ["complete"] * 2
-    assert all(study.objective.reported(t.value) > 0 for t in study.trials)
-    if name == "scikit-learn":
-        assert all(len(t.curve) == 3 for t in study.trials)
-        assert all(t.value_se is not None for t in study.trials)
+    assert [t.state.value for t in study.trials] == ["complete"] * 3
+    feasible = [t for t in study.trials if t.reason is None]
+    assert all(study.objective.reported(t.value) > 0 for t in feasible)
+    if name == "shell":
+        assert len(feasible) == 3
+        return
+    assert all(len(t.curve) == 3 for t in study.trials)
+    assert all(t.value_se is not None for t in feasible)
+    infeasible = [t for t in study.trials if t.reason is Reason.INFEASIBLE]
+    assert len(feasible) + len(infeasible) == 3
+    assert feasible
+    assert infeasible
+    assert all(re.fullmatch(r"nodes=\d+ is above 500", t.message) for t in infeasible)
+    assert study.best() in feasible
+    status = hpo("nodule_det.hpo.status", f"study={tmp_path}/s").stdout
+    assert f"3 complete ({len(infeasible)} infeasible)" in status
 
 
 def test_several_objectives_are_refused_with_a_remedy(tmp_path):

@@ -147,3 +147,11 @@ def test_one_trial_says_nothing_about_the_correlation_of_others():
     data = learnt([shared(0.1, 0.4, {"a": 0.05}), failed(0.9, Reason.DIVERGED)])
     assert list(data.influence[1]) == [0]
     assert data.se == pytest.approx([0, 0.05])
+
+
+def test_an_infeasible_training_informs_only_the_feasibility():
+    infeasible = trial(0.3, state=TrialState.COMPLETE, reason=Reason.INFEASIBLE)
+    data = learnt([complete(0.1, 0.4), infeasible, complete(0.2, 0.5)])
+    assert data.features[:, 0].tolist() == [0.1, 0.2]
+    assert data.outcomes[:, 0].tolist() == [0.1, 0.2, 0.3]
+    assert data.succeeded.tolist() == [True, True, False]

@@ -1,7 +1,7 @@
 import pytest
 
 from nodule_det.config.hpo import Direction
-from nodule_det.hpo.study.objective import PAUC, Objective
+from nodule_det.hpo.study.objective import PAUC, Constraint, Objective
 
 LOSS = Objective("val.rmse", Direction.minimize)
 
@@ -29,3 +29,12 @@ def test_titles_have_the_value_and_its_direction():
     assert LOSS.title == "val.rmse"
     assert LOSS.title_with_direction == "val.rmse (smaller is better)"
     assert Objective("f1").title_with_direction == "f1 (larger is better)"
+
+
+def test_a_constraint_is_violated_beyond_its_limits():
+    both = Constraint("seconds", low=1.0, high=30.0)
+    assert [both.violation(x) for x in (1.0, 30)] == ["", ""]
+    assert both.violation(30.5) == "seconds=30.5 is above 30"
+    assert both.violation(0.5) == "seconds=0.5 is below 1"
+    assert both.as_dict() == {"name": "seconds", "max": 30.0, "min": 1.0}
+    assert Constraint("n", low=0.0).as_dict() == {"name": "n", "min": 0.0}

@@ -122,3 +122,13 @@ def test_untrusted_text_is_made_safe_for_terminals():
 def test_a_missing_field_is_named():
     with pytest.raises(StudyError, match="value=None must be a number"):
         Fields({}, PAUC).score()
+
+
+def test_an_infeasible_trial_is_complete_without_a_value():
+    finished = STORY[-1] | {"reason": "infeasible", "message": "seconds=41 is above 30"}
+    study = told([*STORY[:-1], finished])
+    assert study.problems == []
+    trial = study.trial(1)
+    assert (trial.state, trial.value, trial.value_se) == (TrialState.COMPLETE, None, None)
+    assert (trial.reason, trial.message) == (Reason.INFEASIBLE, "seconds=41 is above 30")
+    assert study.best() is None

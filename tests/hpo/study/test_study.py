@@ -1,7 +1,10 @@
+import json
+
 import pytest
 
 from nodule_det.errors import StudyError
 from nodule_det.hpo.space.parsing import parse_space
+from nodule_det.hpo.study.objective import Constraint, Objective
 from nodule_det.hpo.study.study import Header, StudyFolder, StudyWriter, read_study
 from nodule_det.hpo.study.trial import Reason, TrialState
 
@@ -93,3 +96,22 @@ def test_a_missing_trial_is_reported(writer):
     writer.ask({"optim.lr": 1e-3}, "first")
     with pytest.raises(StudyError, match="trial=9 is not in this study, which has 1 to 1"):
         writer.study.trial(9)
+
+
+def test_constraints_are_kept_with_the_objective(tmp_path):
+    constraints = (Constraint("seconds", high=30.0), Constraint("n.hits", low=1.0))
+    header = Header(id="cafe", space=SPACE, objective=Objective("f1", constraints=constraints))
+    folder = tmp_path / "limited"
+    folder.mkdir()
+    StudyWriter(StudyFolder(folder), lambda: 0.0, header).close()
+    assert read_study(folder).objective == header.objective
+
+
+@pytest.mark.parametrize("odd", [7, ["a"], [{"name": 1}], [{"name": "a", "max": "x"}]])
+def test_damaged_constraints_are_refused(tmp_path, odd):
+    StudyWriter(StudyFolder(tmp_path), lambda: 0.0, Header(id="cafe", space=SPACE)).close()
+    journal = StudyFolder(tmp_path).journal
+    record = json.loads(journal.read_text()) | {"constraints": odd}
+    journal.write_text(json.dumps(record) + "\n")
+    with pytest.raises(StudyError, match=r"the first line of .* is damaged"):
+        read_study(tmp_path)

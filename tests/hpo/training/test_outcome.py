@@ -2,7 +2,7 @@ import pytest
 
 from nodule_det.files import write_json
 from nodule_det.hpo.dispatch.pbs import PbsDispatcher
-from nodule_det.hpo.study.objective import PAUC
+from nodule_det.hpo.study.objective import PAUC, Constraint, Objective
 from nodule_det.hpo.study.trial import Reason
 from nodule_det.hpo.training.files import read_job
 from nodule_det.hpo.training.outcome import put_away_failure, read_outcome
@@ -199,3 +199,32 @@ def test_a_memory_message_does_not_undo_a_result(tmp_path):
     outcome(tmp_path, 0, status=RunStatus.COMPLETE, pauc=0.5)
     (tmp_path / "attempt_1" / "job.log").write_text(SLURM_WORDS)
     assert read(tmp_path).reason is None
+
+
+LIMITED = Objective("score", constraints=(Constraint("seconds", high=30.0),))
+
+
+def of(tmp_path, **result):
+    folder = tmp_path / "attempt_1"
+    folder.mkdir()
+    (folder / "exit_code").write_text("0 1060.5\n")
+    write_json(RunFolder(tmp_path).result, {"status": "complete", "score": 7, **result})
+    return read_outcome(tmp_path, folder, read_job(folder), PbsDispatcher.explain, LIMITED)
+
+
+def test_a_training_that_violates_a_constraint_is_complete_and_infeasible(tmp_path):
+    seen = of(tmp_path, seconds=41)
+    assert (seen.reason, seen.value, seen.violation) == (None, 7, "seconds=41 is above 30")
+
+
+def test_a_training_within_its_constraints_is_feasible(tmp_path):
+    assert of(tmp_path, seconds=30).violation == ""
+
+
+def test_a_missing_number_of_a_constraint_fails_the_trial_with_file_field_and_remedy(tmp_path):
+    seen = of(tmp_path)
+    assert (seen.reason, seen.value, seen.violation) == (Reason.ERROR, None, "")
+    assert seen.message == (
+        f"{tmp_path}/result.json has seconds=None but constraints need a number; let the program "
+        "report it, or start a study without this constraint"
+    )

@@ -5,7 +5,7 @@ import pytest
 
 from nodule_det.config.hpo import Direction
 from nodule_det.files import append_jsonl
-from nodule_det.hpo.study.objective import PAUC, Objective
+from nodule_det.hpo.study.objective import PAUC, Constraint, Objective
 from nodule_det.hpo.training.result import find_value, read_curve, read_result
 from nodule_det.runs import RunFolder, RunStatus
 
@@ -124,3 +124,24 @@ def test_the_curve_of_another_objective(tmp_path):
     row = {"kind": "validation", "epoch": 1, "val.loss": 3.5, "val.loss_se": 0.5}
     append_jsonl(RunFolder(tmp_path).metrics, row)
     assert [(o.epoch, o.value, o.se) for o in read_curve(tmp_path, LOSS)] == [(1, 3.5, 0.5)]
+
+
+LIMITED = Objective("pauc", constraints=(Constraint("time.scan", high=30.0), Constraint("n", 2.0)))
+
+
+def test_a_violated_constraint_is_described(tmp_path):
+    ok = {"status": "complete", "pauc": 0.5, "n": 2, "time": {"scan": 30}}
+    result, _ = read_result(written(tmp_path, **ok), LIMITED)
+    assert (result.violation, result.lacks) == ("", "")
+    result, _ = read_result(written(tmp_path, **ok | {"time": {"scan": 41.5}}), LIMITED)
+    assert (result.violation, result.lacks) == ("time.scan=41.5 is above 30", "")
+    result, _ = read_result(written(tmp_path, **ok | {"time": {"scan": 99}, "n": 1}), LIMITED)
+    assert result.violation == "time.scan=99 is above 30; n=1 is below 2"
+
+
+@pytest.mark.parametrize("odd", [None, True, "30", [30], {}, 10**400])
+def test_a_number_of_a_constraint_that_is_none_is_named(tmp_path, odd):
+    folder = written(tmp_path, status="complete", pauc=0.5, n=odd, time={"scan": 3})
+    result, _ = read_result(folder, LIMITED)
+    assert result.violation == ""
+    assert result.lacks.startswith("n=")

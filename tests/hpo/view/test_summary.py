@@ -58,3 +58,12 @@ def test_a_running_trial_shows_its_last_validation(study):
 def test_the_cell_of_an_absent_parameter_is_empty_and_text_is_printable(study):
     trial = replace(study.trial(1), params={"optim.lr": 0.00123456, "name": "a\x1b[31m"})
     assert param_cells(trial, ["optim.lr", "name", "other"]) == ("0.00123", "a?[31m", "")
+
+
+def test_infeasible_trials_are_counted_and_never_the_best(study):
+    done = {"kind": "finished", "t": 0.0, "trial": 4, "state": "complete", "value": 0.9}
+    study.apply(done | {"reason": "infeasible", "message": "seconds=41 is above 30"})
+    line = one_line(summarise(study, 7200.0))
+    assert line.startswith("3 complete (1 infeasible), 1 failed, 0 cancelled, 0 running, 1 queued")
+    assert "in trial 2" in line
+    assert trial_row(study.trial(4), 7200.0, PAUC)[1:3] == ("complete (infeasible)", "-")
