@@ -65,7 +65,8 @@ STARTS = ((0.7, -4.0), (-0.5, -1.0))
 below their prior mean, and the log noise."""
 FIT_ITERATIONS = 40
 MANY = 200
-"""Number of trials above which an iteration is expensive and one start is enough."""
+"""Number of trials above which one start of half the iterations is used.  With about 365 values of
+six functions, the predictions were as good as after two whole fits, in a third of the time."""
 CURVATURE_STEP = 1e-3
 BATCH_ELEMENTS = 1_000_000
 """Largest number of covariance elements differentiated at a time, which limits the memory."""

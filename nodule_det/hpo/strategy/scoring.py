@@ -75,7 +75,8 @@ class Scorer:
         if not self._climbs or not len(units):
             return units[:0]
         try:
-            with exact():
+            # Recorded, and so hidden: BoTorch warns if a line search ends at rounding errors.
+            with exact(), warnings.catch_warnings(record=True):
                 found, _ = gen_candidates_scipy(
                     torch.from_numpy(units)[:, None],
                     lambda points: self._at(points[:, 0]),

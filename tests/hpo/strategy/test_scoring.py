@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from nodule_det.hpo.model.feasibility import fit_feasibility
 from nodule_det.hpo.model.gp import exact, fit_surrogate
 from nodule_det.hpo.model.outcomes import standardise
 from nodule_det.hpo.space.parsing import parse_space
+from nodule_det.hpo.strategy import scoring
 from nodule_det.hpo.strategy.scoring import Scorer
 
 SPACE = parse_space(
@@ -66,6 +69,19 @@ def test_climbing_raises_every_score_and_moves_only_floats(scorer):
     assert (scorer(higher) > scorer(units)).all()
     assert np.array_equal(higher[:, [0, 2, 4]], units[:, [0, 2, 4]])
     assert ((higher >= 0) & (higher <= 1)).all()
+
+
+def test_a_line_search_that_ends_at_rounding_errors_is_not_reported(scorer, monkeypatch, recwarn):
+    def ends(start, score, **settings):
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")  # as BoTorch does
+            warnings.warn("ABNORMAL", UserWarning, stacklevel=1)
+        return start, score(start)
+
+    monkeypatch.setattr(scoring, "gen_candidates_scipy", ends)
+    units = np.full((1, SPACE.dimension), 0.5)
+    assert np.array_equal(scorer.climb(units), units)
+    assert len(recwarn) == 0
 
 
 def test_without_floats_there_is_nothing_to_climb():
