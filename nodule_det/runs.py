@@ -4,7 +4,7 @@ A training run is a folder.  ``result.json`` in it is the whole contract between
 whatever started it (a person, a job script, the tuning driver):
 
     train ──▶ run_dir/result.json ──▶ hpo
-    train ──▶ run_dir/metrics.jsonl ──▶ hpo (early stopping), report
+    train ──▶ run_dir/metrics.jsonl ──▶ hpo (learning curves), report
 
 Both are plain JSON; this module needs nothing but the standard library.
 """

@@ -36,7 +36,7 @@ for epoch in (1, 2, 3):  # more trees in each
         "accuracy_se": scores.std(ddof=1) / np.sqrt(len(scores)),
         "nodes": sum(tree.tree_.node_count for tree in forest.fit(x, y)),
     }
-    with open(folder / "metrics.jsonl", "a") as f:  # a curve, for early stopping and the report
+    with open(folder / "metrics.jsonl", "a") as f:  # a curve, for the model and the report
         f.write(json.dumps({"kind": "validation", "epoch": epoch, **result}) + "\n")
 
 (folder / "result.json").write_text(json.dumps({"status": "complete", **result}))

@@ -1,13 +1,14 @@
 """How each trial informs the models, as arrays.
 
-    trials ──training_data()──▶ TrainingData: values, errors, outcomes, times, pending points
+    trials ──training_data()──▶ TrainingData: values, errors, outcomes, pending points
 
-- Complete: its value with standard error, and its run time.
-- Early-stopped: its best validation, extrapolated to the last epoch with the gains that completed
-  trials made from the same epoch (``learning_curve``).  The spread of those gains is added to its
-  standard error.  Ignored until three completed trials can be compared.
-- Running, with validations: the same, if requested.  With many workers, trainings are half done on
-  average, and their validations are informative before they end.
+- Complete: its value with its errors.
+- Running, with validations, if requested: its best validation, extrapolated to the last epoch with
+  the gains that completed trials made from the same epoch (``learning_curve``).  The spread of
+  those gains is added to its standard error.  Ignored until three completed trials can be compared.
+  With many workers, trainings are half done on average, and their validations are informative
+  before they end.
+- Early-stopped by an earlier version: the same.
 - Diverged: the worst value of the others.  Its learning rate was too high, and a model that knows
   this slope can climb it.  Or 0, the poster's rule.
 - Out of memory, predicted to exceed a limit, or complete but in violation of a constraint: informs
