@@ -1,10 +1,9 @@
 """Search a space for the point with the highest score, among those not tried yet.
 
-    random points, neighbours of the best ──▶ scores ──▶ neighbours of the leaders ──▶ climb ──┐
-                                                ▲───────────── three rounds ──────────────────┘
+    random points, points near the best ──▶ three rounds of neighbours of the leaders ──▶ climb
 
-The alternation of discrete neighbours and gradient steps is that of BoTorch's
-``optimize_acqf_mixed_alternating``.  That function can neither express conditional parameters and
+The steps are those of BoTorch's ``optimize_acqf_mixed_alternating``: discrete neighbours, and a
+gradient on the continuous columns.  That function can neither express conditional parameters and
 bounds that depend on another parameter, nor avoid points that have been tried or are not allowed.
 """
 
@@ -32,7 +31,8 @@ REFINEMENTS = 3
 REFINED = 8
 NEIGHBOURS = 25
 CLIMBED = 4
-"""Number of leading points whose floats are moved uphill in each round."""
+"""Number of leading points whose floats are moved uphill at the end.  Doing so in each round, as
+BoTorch does, took 37% more time in all at 1,000 trials."""
 LISTED = 1000
 """Number of untried points of a finite space that are listed when no draw finds a new one."""
 
@@ -123,7 +123,7 @@ def search(
         if not top:
             return _repeat(features, data, score)
         candidates.add(nearby(candidates.units[top], NEIGHBOURS, rng))
-        candidates.add(score.climb(candidates.units[candidates.leading(CLIMBED)]))
+    candidates.add(score.climb(candidates.units[candidates.leading(CLIMBED)]))
     return candidates.params(candidates.leading(1)[0])
 
 
