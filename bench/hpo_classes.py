@@ -57,6 +57,8 @@ def run(args: argparse.Namespace) -> None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise SystemExit(f"{path} is in use by another process") from None
+        if (there := path.read_bytes()) and not there.endswith(b"\n"):
+            file.write("\n")  # after a line whose writing was cut short
         done = {key(study) for study in read(path)}
         for wanted in planned(args.classes.split(","), args.peers.split(","), args.workers):
             if key(wanted) in done:

@@ -43,7 +43,7 @@ def test_a_run_again_adds_only_what_is_missing(tmp_path, monkeypatch, capsys):
     hpo_classes.main()
     path = tmp_path / "studies.jsonl"
     first, second = path.read_text().splitlines()
-    path.write_text(f"{first}\n{second[:40]}\n")  # killed while writing
+    path.write_text(f"{first}\n{second[:40]}")  # killed while writing
     hpo_classes.main()
     lines = path.read_text().splitlines()
     assert lines[0] == first
