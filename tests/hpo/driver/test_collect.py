@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 
+from nodule_det.config.hpo import KeepConfig
 from tests.hpo.virtual_lab import Lab
 
 opened: Counter[str] | None = None
@@ -47,7 +48,7 @@ def test_every_file_of_a_running_job_is_read_once_per_step(lab, step_opens):
 
 
 def test_every_file_of_an_ended_job_is_read_once_in_the_step_that_ends_its_trial(lab, step_opens):
-    made = lab(workers=1, trials=1)
+    made = lab(workers=1, trials=1, keep=KeepConfig(pack=False))  # packing reads all of them
     made.start().try_step()
     made.clock.sleep(3600.0)
     seen = step_opens(made)
