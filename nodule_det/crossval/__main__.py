@@ -27,6 +27,7 @@ def main(config: CrossvalConfig) -> int | None:
     )
     from nodule_det.crossval.pool import hand_on, pool, report
     from nodule_det.data.store import open_store
+    from nodule_det.hpo.driver.forecast import Plan
     from nodule_det.hpo.driver.session import drive
     from nodule_det.hpo.training.command import overrides
 
@@ -39,10 +40,11 @@ def main(config: CrossvalConfig) -> int | None:
         {f"fold{fold}": point for fold, point in points.items()},
         config,
         config.train,
+        Plan("crossval"),
     )
     if not (config.dry_run or plan.stopping):
         enqueue_missing(plan)
-    code = drive(plan.study, "crossval")
+    code = drive(plan.study, plan.outlook)
     if code or config.dry_run or plan.stopping:
         return code
     complete = require_complete(plan)

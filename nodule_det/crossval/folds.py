@@ -10,7 +10,7 @@ cross-validation does no bookkeeping: it reads from the journal which folds are 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,7 +31,9 @@ from nodule_det.config.hpo import (
 from nodule_det.config.train import TrainConfig
 from nodule_det.errors import ConfigError, StudyError
 from nodule_det.files import write_text
+from nodule_det.hpo.driver.forecast import SEARCH, Plan
 from nodule_det.hpo.driver.open_study import has_study
+from nodule_det.hpo.driver.session import refuse_endless
 from nodule_det.hpo.space.parsing import read_space
 from nodule_det.hpo.space.space import Params
 from nodule_det.hpo.study.inbox import enqueue
@@ -57,6 +59,8 @@ class TrainingPlan:
     study: HpoConfig
     points: Mapping[str, Params]
     """Name -> settings of each training."""
+    outlook: Plan = SEARCH
+    """What the driver knows of them beforehand."""
 
     @property
     def folder(self) -> StudyFolder:
@@ -117,6 +121,7 @@ def training_plan(
     points: Mapping[str, Params],
     jobs: JobSettings,
     train: TrainConfig,
+    outlook: Plan,
 ) -> TrainingPlan:
     """Plan one training per point, as a study in ``out/trainings``.
 
@@ -126,6 +131,7 @@ def training_plan(
         points: Name -> settings of each training.
         jobs: How trainings become jobs.
         train: Settings that all trainings share.
+        outlook: The command, and how fast such trainings ran before.
     """
     study, space = StudyFolder(out / "trainings"), out / "space.yaml"
     content: dict[str, Any] = {"parameters": dict(parameters)}
@@ -149,6 +155,7 @@ def training_plan(
             train=train,
         ),
         points,
+        replace(outlook, points=tuple(points.values())),
     )
 
 
@@ -170,7 +177,11 @@ def enqueue_missing(plan: TrainingPlan) -> None:
 
     The name of the entry has the number of attempts of its point, so a command that was killed
     between queueing and submitting does not queue anything twice.
+
+    Raises:
+        ConfigError: If a training is forecast to exceed the time of its jobs; nothing is queued.
     """
+    refuse_endless(plan.folder, plan.study, plan.outlook)
     space = read_space(plan.study.search_space)
     for name, point in plan.points.items():
         trials = _trials(plan.folder, point)

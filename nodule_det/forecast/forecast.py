@@ -90,9 +90,14 @@ class Rate:
     """Where this comes from, for the reader."""
 
 
+def on_gpu(train: TrainConfig) -> bool:
+    """Return whether a training would run on a GPU of this machine."""
+    return train.device is not Device.cpu and GPU_DRIVER.exists()
+
+
 def nominal_rate(train: TrainConfig, cores: int) -> Rate | None:
     """Return a rough rate of a CPU; None for a GPU or a network of the user's own."""
-    if train.model.factory or (train.device is not Device.cpu and GPU_DRIVER.exists()):
+    if train.model.factory or on_gpu(train):
         return None
     per_s = NOMINAL_PER_CORE * cores
     many = f"{cores} core{'' if cores == 1 else 's'}"
@@ -143,7 +148,7 @@ def forecast(train: TrainConfig, data: Data | None, rate: Rate | None) -> Foreca
         data: What it sees of its store, if that is known.
         rate: How fast the machine is, if that is known.
     """
-    needs = footprint(train, gpu=train.device is not Device.cpu and GPU_DRIVER.exists())
+    needs = footprint(train, gpu=on_gpu(train))
     patches = needs.steps * train.optim.batch_size
     validations = -(-train.limits.epochs // train.validation.every_epochs)
     training = needs.operations_per_step * needs.steps

@@ -15,7 +15,7 @@ def main(config: HpoConfig) -> int | None:
     calculate_in_one_thread()
     from nodule_det.hpo.driver.session import drive
 
-    return drive(config, "hpo")
+    return drive(config)
 
 
 if __name__ == "__main__":

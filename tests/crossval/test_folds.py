@@ -14,6 +14,7 @@ from nodule_det.crossval.folds import (
     training_plan,
 )
 from nodule_det.errors import ConfigError, StudyError
+from nodule_det.hpo.driver.forecast import SEARCH
 from nodule_det.hpo.space.parsing import read_space
 from nodule_det.hpo.study.study import Header, Study
 from nodule_det.hpo.study.trial import TrialState
@@ -26,7 +27,7 @@ def plan(tmp_path):
     parameters = fold_parameters((0, 1, 2), Selection.other)
     points = {"fold1": {"fold": 2, "test_fold": 1}}
     config = CrossvalConfig(out=str(tmp_path))
-    return training_plan(tmp_path, parameters, points, config, TrainConfig())
+    return training_plan(tmp_path, parameters, points, config, TrainConfig(), SEARCH)
 
 
 def test_the_next_fold_chooses_the_checkpoint():
@@ -79,7 +80,7 @@ def test_the_network_of_every_training_is_kept_however_many_there_are(tmp_path):
     points = {f"fold{k}": {"fold": k, "test_fold": (k + 1) % 30} for k in range(30)}
     parameters = fold_parameters(tuple(range(30)), Selection.other)
     config = CrossvalConfig(out=str(tmp_path))
-    plan = training_plan(tmp_path, parameters, points, config, TrainConfig())
+    plan = training_plan(tmp_path, parameters, points, config, TrainConfig(), SEARCH)
     made = Study(Header(id="abc", space=read_space(plan.study.search_space)))
     for number, point in enumerate(points.values(), 1):
         record = {"trial": number, "t": float(number)}

@@ -16,7 +16,7 @@ from nodule_det.hpo.dispatch.base import Job
 from nodule_det.hpo.driver.clock import WallClock
 from nodule_det.hpo.driver.collect import take_entries
 from nodule_det.hpo.driver.context import DriverContext
-from nodule_det.hpo.driver.forecast import measured_rate, study_lines
+from nodule_det.hpo.driver.forecast import SEARCH, Plan, measured_rate, require_time, study_lines
 from nodule_det.hpo.driver.limits import ResourceLimits
 from nodule_det.hpo.driver.open_study import has_study, missing_store, new_header, require_same
 from nodule_det.hpo.driver.submit import job_words, next_trial
@@ -37,11 +37,11 @@ class Draft(StudyWriter):
         self.study.apply({"kind": kind, "t": time.time(), **fields})
 
 
-def preview(folder: StudyFolder, config: HpoConfig) -> str:
+def preview(folder: StudyFolder, config: HpoConfig, plan: Plan = SEARCH) -> str:
     """Describe the next job.  Nothing is written to disk and nothing is submitted.
 
     Raises:
-        ConfigError: If the search space or the store is wrong.
+        ConfigError: If the search space or the store is wrong, or no training would finish.
         StudyError: If the folder has a study that was created with other settings.
     """
     new = new_header(config, 0.0)
@@ -70,13 +70,13 @@ def preview(folder: StudyFolder, config: HpoConfig) -> str:
     note = f"# {unseen}\n" if unseen else ""
     note += f"# the driver would refuse this point: {why}\n" if why else ""
     head = f"# trial {trial.number} ({trial.source}), {job.script}\n"
-    expected = "".join(f"# {line}\n" for line in _forecast(context, study, trial, bool(unseen)))
+    expected = "".join(f"# {line}\n" for line in _forecast(context, trial, plan, bool(unseen)))
     return f"{head}{expected}{note}{script}# submitted by\n{context.dispatcher.preview(job)}\n"
 
 
-def _forecast(context: DriverContext, study: Study, trial: Trial, unseen: bool) -> list[str]:
+def _forecast(context: DriverContext, trial: Trial, plan: Plan, unseen: bool) -> list[str]:
     """Measure the training on this machine where it can run here, and say what the study takes."""
-    config = context.config
+    config, study = context.config, context.writer.study
     if config.command:
         return []
     rate, note = None, []
@@ -85,4 +85,6 @@ def _forecast(context: DriverContext, study: Study, trial: Trial, unseen: bool) 
             rate = measured_rate(job_words(context, trial))
         except StudyError as error:
             note = [str(error)]
-    return [*note, *study_lines(config, study.header.space, study.trials, rate)]
+    space = study.header.space
+    require_time(config, space, study.trials, plan, rate)
+    return [*note, *study_lines(config, space, study.trials, plan, rate)]

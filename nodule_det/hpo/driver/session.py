@@ -23,7 +23,7 @@ from nodule_det.hpo.driver.clock import WallClock
 from nodule_det.hpo.driver.context import DriverContext
 from nodule_det.hpo.driver.driver import Driver
 from nodule_det.hpo.driver.dry_run import preview
-from nodule_det.hpo.driver.forecast import study_lines
+from nodule_det.hpo.driver.forecast import SEARCH, Plan, require_time, study_lines
 from nodule_det.hpo.driver.open_study import (
     has_study,
     missing_store,
@@ -33,9 +33,10 @@ from nodule_det.hpo.driver.open_study import (
     require_reachable,
 )
 from nodule_det.hpo.model.expected import expect, save_expected
+from nodule_det.hpo.space.parsing import read_space
 from nodule_det.hpo.strategy.strategy import propose
 from nodule_det.hpo.study.lock import StudyLock
-from nodule_det.hpo.study.study import Header, Study, StudyFolder
+from nodule_det.hpo.study.study import Header, Study, StudyFolder, read_study
 from nodule_det.hpo.view.live import Display
 from nodule_det.hpo.view.summary import expected_text, one_line, summarise
 
@@ -43,12 +44,12 @@ INTERRUPTED = 128 + signal.SIGINT
 """Exit code after Ctrl-C, as for all commands."""
 
 
-def drive(config: HpoConfig, name: str) -> int | None:
+def drive(config: HpoConfig, plan: Plan = SEARCH) -> int | None:
     """Create or resume a study and run it until it is done or interrupted.
 
     Args:
         config: The study.
-        name: The command, for the line that shows how to resume.
+        plan: What is known of its trainings, and the command that they belong to.
 
     Returns:
         The exit code of the command; None if the study is done.
@@ -60,7 +61,7 @@ def drive(config: HpoConfig, name: str) -> int | None:
     folder = StudyFolder(Path(os.path.abspath(os.path.expanduser(config.study))))
     require_job_path(str(folder.path), config.dispatcher)
     if config.dry_run:
-        print(preview(folder, config), end="")
+        print(preview(folder, config, plan), end="")
         return None
     # Before the folder is created, so that a wrong setting does not leave one behind.
     if not has_study(folder):
@@ -70,9 +71,21 @@ def drive(config: HpoConfig, name: str) -> int | None:
     elif not has_study(folder):
         raise StudyError(f"stop=jobs: {folder.path} is not a study, so it has no jobs to cancel")
     header = new_header(config, time.time())
+    if config.stop is Stop.never and not plan.points:
+        refuse_endless(folder, config, plan)
     folder.path.mkdir(parents=True, exist_ok=True)
     with StudyLock(folder.lock) as lock:
-        return run_session(folder, config, header, lock, sys.stderr, name)
+        return run_session(folder, config, header, lock, sys.stderr, plan)
+
+
+def refuse_endless(folder: StudyFolder, config: HpoConfig, plan: Plan) -> None:
+    """Refuse trainings that cannot finish; a command with a plan calls this before it queues them.
+
+    Raises:
+        ConfigError: If their time is forecast to exceed the limits of their jobs.
+    """
+    trials = read_study(folder.path).trials if has_study(folder) else ()
+    require_time(config, read_space(config.search_space), trials, plan)
 
 
 def run_session(
@@ -81,7 +94,7 @@ def run_session(
     header: Header,
     lock: StudyLock,
     stream: TextIO,
-    name: str = "hpo",
+    plan: Plan = SEARCH,
 ) -> int | None:
     """Run a study until it is done or interrupted; returns the exit code of the command."""
     clock = WallClock()
@@ -111,7 +124,7 @@ def run_session(
         if lock.took_over is not None:
             display.say(f"took over the lock of {lock.took_over}, which is gone")
         if config.stop is Stop.never:
-            for line in study_lines(config, header.space, driver.study.trials):
+            for line in study_lines(config, header.space, driver.study.trials, plan):
                 display.say(line)
         for problem in driver.study.problems:
             display.say(problem)
@@ -119,7 +132,7 @@ def run_session(
             done = driver.run(interrupted, lock.beat, lambda: display.show(driver.study))
     finally:
         writer.close()
-    print(closing_words(driver.study, config, folder, done, name))
+    print(closing_words(driver.study, config, folder, done, plan.command))
     return None if done else INTERRUPTED
 
 

@@ -41,7 +41,7 @@ def main(config: FinishConfig) -> int | None:
     train = train_settings(study.header)
     store = open_store(train.store)
     contenders = best_settings(study, config.settings)
-    plan, folds = finish_plan(config, study.header, contenders, store.folds, out)
+    plan, folds = finish_plan(config, study, contenders, store.folds, out)
     if not (config.dry_run or plan.stopping):
         print(
             f"{len(contenders)} settings x {len(config.seeds)} seeds x {len(folds)} folds: "
@@ -49,7 +49,7 @@ def main(config: FinishConfig) -> int | None:
             flush=True,
         )
         enqueue_missing(plan)
-    code = drive(plan.study, "hpo.finish")
+    code = drive(plan.study, plan.outlook)
     if plan.stopping and (out / "model").is_dir():
         _stop_test(scoring_plan(config, folder, out / "model", train))
     if code or config.dry_run or plan.stopping:
@@ -85,7 +85,7 @@ def _test(plan: TrainingPlan, out: Path, record: dict[str, Any]) -> int | None:
     if not is_complete(plan):
         print("testing the model once, on the test set of the store", flush=True)
         enqueue_missing(plan)
-        if code := drive(plan.study, "hpo.finish"):
+        if code := drive(plan.study, plan.outlook):
             return code
     record[NAME] = figures_of(require_complete(plan)[NAME], plan.folder.path.parent)
     add_figures(out / "model", NAME, record[NAME])
@@ -98,7 +98,7 @@ def _stop_test(plan: TrainingPlan) -> None:
     from nodule_det.hpo.driver.session import drive
 
     if has_study(plan.folder):
-        drive(plan.study, "hpo.finish")
+        drive(plan.study, plan.outlook)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from nodule_det.config.hpo_finish import MAX_SEED, FinishConfig
 from nodule_det.config.train import TrainConfig
 from nodule_det.crossval.folds import TrainingPlan, fold_parameters, fold_points, training_plan
 from nodule_det.errors import ConfigError, StudyError
+from nodule_det.forecast.forecast import Rate
+from nodule_det.hpo.driver.forecast import Plan, rate_of
 from nodule_det.hpo.model.expected import rank
 from nodule_det.hpo.study.study import Header, Study
 from nodule_det.hpo.study.trial import Trial
@@ -93,7 +95,7 @@ def train_settings(header: Header) -> TrainConfig:
 
 def finish_plan(
     config: FinishConfig,
-    header: Header,
+    study: Study,
     contenders: Sequence[Contender],
     folds: Sequence[int],
     out: Path,
@@ -103,6 +105,7 @@ def finish_plan(
     Raises:
         ConfigError: If the store has too few folds, or lacks a requested one.
     """
+    header = study.header
     train = train_settings(header)
     if train.model.factory and train.model.factory != config.factory:
         raise ConfigError(
@@ -121,4 +124,15 @@ def finish_plan(
         **fold_parameters(folds, config.selection),
         "seed": {"kind": "int", "low": 0, "high": MAX_SEED},
     }
-    return training_plan(out, parameters, points, config, train), tuple(of_fold)
+    outlook = Plan("hpo.finish", rate=rate_here(config, study, train))
+    return training_plan(out, parameters, points, config, train, outlook), tuple(of_fold)
+
+
+def rate_here(config: FinishConfig, study: Study, train: TrainConfig) -> Rate | None:
+    """Return how fast the trainings of the study ran, if they ran where finish runs its own.
+
+    None if the study ran on another kind of system, such as a cluster.
+    """
+    if study.sessions and study.sessions[-1].dispatcher != config.dispatcher.kind.value:
+        return None
+    return rate_of(train, study.trials)

@@ -29,6 +29,7 @@ from nodule_det.crossval.folds import TrainingPlan, n_failed
 from nodule_det.ensemble.folder import digest, read_model
 from nodule_det.errors import StudyError
 from nodule_det.files import write_text
+from nodule_det.hpo.driver.forecast import Plan
 from nodule_det.hpo.driver.open_study import has_study
 from nodule_det.hpo.study.study import StudyFolder
 from nodule_det.hpo.training.command import overrides
@@ -81,7 +82,7 @@ def scoring_plan(
         retries=config.retries,
         forecast=ForecastConfig(refuse=False),
     )
-    return TrainingPlan(plan, points)
+    return TrainingPlan(plan, points, Plan("hpo.finish", (POINT,)))
 
 
 def _name_of(model: Path) -> str:

@@ -38,7 +38,7 @@ def config(tmp_path, quick_training):
 
 
 def test_a_study_is_created_run_to_its_end_and_unlocked(config, tmp_path, capsys):
-    assert drive(config, "hpo") is None
+    assert drive(config) is None
     folder = tmp_path / "study"
     assert capsys.readouterr().out.startswith(f"{folder}: 2 complete, 0 failed")
     assert [t.state for t in read_study(folder).trials] == [TrialState.COMPLETE] * 2
@@ -54,25 +54,25 @@ def test_an_interrupted_driver_leaves_its_job_running_and_shows_how_to_cancel_it
     config = replace(config, command=["bash", str(training)])
     monkeypatch.setattr(sys, "argv", ["hpo", f"study={config.study}", "command=[bash,t.sh]"])
     before = [signal.getsignal(n) for n in SIGNALS]
-    assert drive(config, "hpo") == INTERRUPTED == 130
+    assert drive(config) == INTERRUPTED == 130
     assert [signal.getsignal(n) for n in SIGNALS] == before
     again = f"python -m nodule_det.hpo study={config.study} 'command=[bash,t.sh]' stop=jobs"
     assert capsys.readouterr().out.rstrip().endswith(again)
     assert read_study(tmp_path / "study").trial(1).pending
-    assert drive(replace(config, stop=Stop.jobs), "hpo") is None
+    assert drive(replace(config, stop=Stop.jobs)) is None
     (trial,) = read_study(tmp_path / "study").trials
     assert (trial.state, trial.reason) == (TrialState.CANCELLED, Reason.USER)
 
 
 def test_a_dry_run_prints_the_first_job_and_writes_nothing(config, tmp_path, capsys):
-    assert drive(replace(config, dry_run=True), "hpo") is None
+    assert drive(replace(config, dry_run=True)) is None
     assert capsys.readouterr().out.startswith("# trial 1 (")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_jobs_of_a_study_that_does_not_exist_cannot_be_cancelled(config, tmp_path):
     with pytest.raises(StudyError, match=r"stop=jobs: .*study is not a study"):
-        drive(replace(config, stop=Stop.jobs), "hpo")
+        drive(replace(config, stop=Stop.jobs))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -82,5 +82,5 @@ def test_a_missing_batch_system_is_refused_before_a_folder_is_created(
     monkeypatch.setenv("PATH", str(tmp_path))
     site = DispatcherConfig(kind=DispatcherKind.pbs)
     with pytest.raises(MissingCommand, match="kind=pbs needs the command qsub"):
-        drive(replace(config, study=str(tmp_path / "study"), dispatcher=site), "hpo")
+        drive(replace(config, study=str(tmp_path / "study"), dispatcher=site))
     assert list(tmp_path.iterdir()) == []

@@ -1,13 +1,16 @@
 """Which settings of a study are retrained, and with which seeds and folds."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from nodule_det.config.hpo_finish import FinishConfig
+from nodule_det.config.train import TrainConfig
 from nodule_det.errors import ConfigError, StudyError
-from nodule_det.hpo.finish.plan import best_settings, finish_plan, train_settings
+from nodule_det.hpo.finish.plan import best_settings, finish_plan, rate_here, train_settings
 from nodule_det.hpo.space.parsing import parse_space
 from nodule_det.hpo.study.study import Header, Study
-from nodule_det.hpo.study.trial import TrialState
+from nodule_det.hpo.study.trial import Session, Trial, TrialState
 
 SPACE = parse_space({"parameters": {"optim.lr": {"kind": "float", "low": 0.001, "high": 0.1}}})
 
@@ -54,7 +57,7 @@ def test_every_setting_is_trained_with_every_seed_and_fold(tmp_path):
     config = FinishConfig(study=str(tmp_path / "s"), seeds=[0, 7])
     made = study((0.01, 0.5), train=("store=stores/a", "fold=2", "model.depth=4"))
     contenders = best_settings(made, 1)
-    plan, folds = finish_plan(config, made.header, contenders, (0, 1, 2), tmp_path)
+    plan, folds = finish_plan(config, made, contenders, (0, 1, 2), tmp_path)
     assert folds == (0, 1, 2)
     assert plan.points["trial1-seed7-fold2"] == {
         "optim.lr": 0.01, "fold": 0, "test_fold": 2, "seed": 7,
@@ -62,6 +65,20 @@ def test_every_setting_is_trained_with_every_seed_and_fold(tmp_path):
     assert len(plan.points) == 6
     assert (plan.study.train.store, plan.study.train.model.depth) == ("stores/a", 4)
     assert plan.study.train.fold == 0
+
+
+def test_the_study_says_how_fast_the_system_is_unless_it_ran_on_another(tmp_path):
+    config, train = FinishConfig(study=str(tmp_path / "s")), TrainConfig(store="stores/a")
+    done = Trial(
+        number=1, params={"optim.lr": 0.01}, state=TrialState.COMPLETE, imported_seconds=60.0
+    )
+    made = SimpleNamespace(sessions=[], trials=[done])
+    rate = rate_here(config, made, train)
+    assert rate.source == "as fast as the 1 complete trainings of this study"
+    made.sessions.append(Session("node1", 1, 1, "slurm", 0.0))
+    assert rate_here(config, made, train) is None
+    made.sessions.append(Session("node1", 1, 1, "local", 0.0))
+    assert rate_here(config, made, train) == rate
 
 
 def test_a_study_that_tuned_the_seed_or_another_program_is_refused():
@@ -80,7 +97,7 @@ def test_a_study_cannot_have_code_imported_that_the_user_did_not_name(tmp_path):
     for factory in ("", "planted.other"):
         config = FinishConfig(study=str(tmp_path / "s"), factory=factory)
         with pytest.raises(ConfigError, match=words):
-            finish_plan(config, made.header, contenders, (0, 1, 2), tmp_path)
+            finish_plan(config, made, contenders, (0, 1, 2), tmp_path)
     config = FinishConfig(study=str(tmp_path / "s"), factory="planted.net")
-    plan, _ = finish_plan(config, made.header, contenders, (0, 1, 2), tmp_path)
+    plan, _ = finish_plan(config, made, contenders, (0, 1, 2), tmp_path)
     assert plan.study.train.model.kwargs == {"width": 4}
