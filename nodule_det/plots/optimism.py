@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from nodule_det.plots.style import BLUE, ORANGE, soften
+from nodule_det.plots.style import BLUE, GREEN, ORANGE, soften
 
 
-def draw_optimism(rows: Sequence[Mapping[str, Any]]) -> Figure:
+def draw_optimism(
+    rows: Sequence[Mapping[str, Any]], test: Mapping[str, Any] | None = None
+) -> Figure:
     """Draw one line per setting.
 
     Args:
         rows: Each with ``trial``, ``observed``, ``pauc``, ``pauc_interval`` and ``chosen``.
+        test: ``pauc``, ``pauc_interval`` and ``few_scans`` of the chosen model on the test
+            set, if there is one.
     """
     figure = Figure(figsize=(6.4, 1.2 + 0.35 * len(rows)), layout="constrained")
     ax = figure.subplots()
@@ -25,6 +30,8 @@ def draw_optimism(rows: Sequence[Mapping[str, Any]]) -> Figure:
         ax.plot(
             row["observed"], y, "o", mfc="none", mec=ORANGE, label=None if y else "in the study"
         )
+        if row["chosen"] and test is not None:
+            _draw_test(ax, y + 0.25, test)
     names = [f"trial {row['trial']}{' (chosen)' if row['chosen'] else ''}" for row in rows]
     ax.set_yticks(range(len(rows)), names)
     ax.invert_yaxis()
@@ -33,3 +40,10 @@ def draw_optimism(rows: Sequence[Mapping[str, Any]]) -> Figure:
     ax.legend(loc="lower left", fontsize=8, frameon=False)
     soften(ax)
     return figure
+
+
+def _draw_test(ax: Axes, y: float, test: Mapping[str, Any]) -> None:
+    """Draw the figure of the test set below the row of the chosen setting."""
+    if not test["few_scans"]:
+        ax.plot(test["pauc_interval"], [y, y], color=GREEN, lw=2)
+    ax.plot(test["pauc"], y, "D", color=GREEN, label="test, chosen model")

@@ -87,8 +87,9 @@ def write_page(path: Path, record: Mapping[str, Any], study: str) -> None:
         label=LABEL[record["selection"]],
         test=_test(record, next(row["observed"] for row in rows if row["largest_observed"])),
         n_seeds=len(record["seeds"]),
+        tested="test" in record,
         rows=rows,
-        picture=as_svg(draw_optimism(rows), "optimism"),
+        picture=as_svg(draw_optimism(rows, record.get("test")), "optimism"),
         version=__version__,
     )
     write_text(path, html)
