@@ -85,15 +85,10 @@ def _add_hours(ax: Axes, rows: Sequence[Row]) -> None:
         return
     ax.set_xlim(0, steps.max())  # outside it there is no time
     order = np.argsort(steps, kind="stable")
-    # strictly increasing, so that the axis can be inverted
-    steps = np.concatenate([[0.0], steps[order]]) + 1e-9 * np.arange(len(order) + 1)
+    steps = np.concatenate([[0.0], steps[order]])
     hours = np.maximum.accumulate(np.concatenate([[0.0], seconds[order]])) / 3600
-    hours += 1e-9 * np.arange(len(hours))
-    axis = ax.secondary_xaxis(
-        "top",
-        functions=(
-            lambda at: np.interp(np.asarray(at, np.float64), steps, hours),
-            lambda at: np.interp(np.asarray(at, np.float64), hours, steps),
-        ),
-    )
+    # ticks at round hours would overlap where a validation takes hours and no step
+    axis = ax.secondary_xaxis("top")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.xaxis.set_major_formatter(lambda step, _: f"{np.interp(step, steps, hours):.2g}")
     axis.set_xlabel("hours, with validations")

@@ -1,5 +1,7 @@
 """The curves of a run, also of one that has hardly begun."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from matplotlib.image import imread
@@ -45,3 +47,20 @@ def test_loss_rate_and_pauc_are_drawn_in_their_colours(tmp_path):
 def test_a_run_that_lacks_figures_is_drawn_as_far_as_it_goes(tmp_path, rows):
     save_training(rows, tmp_path / "training.png")
     assert imread(tmp_path / "training.png").shape[2] == 4
+
+
+def test_the_hours_do_not_overlap_where_a_validation_takes_long(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        "nodule_det.plots.training.save_png", lambda figure, _: drawn.append(figure)
+    )
+    late = [{**row, "seconds": row["seconds"] + 9000 * (row["step"] > 100)} for row in TRAIN]
+    save_training([*late, {**VALIDATION[0], "seconds": 9500.0}], tmp_path / "a.png")
+    (figure,) = drawn
+    figure.draw_without_rendering()
+    (axis,) = figure.axes[0].child_axes
+    boxes = [label.get_window_extent() for label in axis.get_xticklabels()]
+    assert len(boxes) > 3
+    assert all(a.x1 < b.x0 for a, b in pairwise(boxes))
+    by_step = dict(zip(axis.get_xticks(), axis.get_xticklabels(), strict=True))
+    assert by_step[200].get_text() == "2.8"  # 10,000 s
