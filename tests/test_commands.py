@@ -42,7 +42,7 @@ SAID = {"predict": "markups_max (20)", "score": "run_dir (scored)"}
 
 
 # the blob detector needs SciPy, and is one module with its command
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "baseline"])
+@pytest.mark.parametrize("name", COMMANDS)
 def test_the_help_of_a_command_does_not_wait_for_torch(name):
     code = (
         "import sys; from nodule_det.commands import load; sys.argv = ['x', '--help']\n"

@@ -1,6 +1,6 @@
-"""``python -m nodule_det.baseline``: a plain blob detector, for comparison with the network.
+"""A plain blob detector, for comparison with the network.
 
-    store scan ──respond()──▶ strongest blob at each voxel ──peaks──▶ candidates.csv
+    store scan ──respond()──▶ strongest blob at each voxel ──peaks──▶ find_blobs(): candidates
 
 It needs no training: a lung nodule is a bright blob, so the Laplacian of a Gaussian, taken at the
 sizes of nodules, peaks at its centre (Lindeberg 1998).  So it does at vessel branchings.
@@ -12,23 +12,15 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from nodule_det.arrays import BoolArray, FloatArray
-from nodule_det.candidates import ScanCandidates, write_candidates
-from nodule_det.cli import command
-from nodule_det.config.baseline import BaselineConfig
-from nodule_det.data.ingest.workers import Crew, Died, crew_size, spread
-from nodule_det.data.store import StoredScan, open_store
-from nodule_det.errors import ConfigError, NoduleDetError
+from nodule_det.candidates import ScanCandidates
+from nodule_det.data.store import StoredScan
 from nodule_det.geometry import Grid
-from nodule_det.progress import track
-from nodule_det.tables import SERIES, read_table
 
 FloatVolume = NDArray[np.float32]
 Mask = BoolArray
@@ -57,49 +49,6 @@ than ``APART_SCALES`` times the larger of their scales, only the higher is kept.
 
 MOST_PEAKS = 600
 """Number of highest peaks examined per scan; more than FROC at 8 false positives could count."""
-
-
-@command("baseline", BaselineConfig)
-def main(config: BaselineConfig) -> None:
-    """Write the candidates of the requested scans."""
-    scans = _chosen(config)
-    out = Path(config.out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_candidates(out, _of_each(scans, config.workers))
-    print(f"candidates of {len(scans)} scans  {out}")
-
-
-def _chosen(config: BaselineConfig) -> list[StoredScan]:
-    """Return the requested scans of the store, in the order of the list."""
-    store = open_store(config.store)
-    if config.scans is None:
-        return list(store.scans)
-    there = {scan.series_uid: scan for scan in store.scans}
-    asked = read_table(Path(config.scans), (SERIES,)).text(SERIES)
-    missing = [uid for uid in asked if uid not in there]
-    if missing:
-        raise ConfigError(
-            f"scans={config.scans} names {len(missing)} scans that store={config.store} does not "
-            f"have, the first {missing[0]}; use a list that was made from this store"
-        )
-    return [there[uid] for uid in asked]
-
-
-def _of_each(scans: list[StoredScan], workers: int) -> Iterator[tuple[str, ScanCandidates]]:
-    """Yield the blobs of every scan, in the scans' order; uses processes if ``workers`` > 1."""
-    workers = crew_size(workers, len(scans))
-    if workers == 1:
-        yield from ((s.series_uid, of_scan(s)) for s in track(scans, "blobs", len(scans)))
-        return
-    found: dict[str, ScanCandidates] = {}
-    for scan, result in track(spread(of_scan, scans, Crew(workers)), "blobs", len(scans)):
-        if isinstance(result, Died):
-            raise NoduleDetError(
-                f"the process that searched {scan.series_uid} ended with exit code "
-                f"{result.exit_code}; if memory ran out, use workers=1, which needs the least"
-            )
-        found[scan.series_uid] = result
-    yield from ((scan.series_uid, found[scan.series_uid]) for scan in scans)
 
 
 def of_scan(scan: StoredScan) -> ScanCandidates:
@@ -194,7 +143,3 @@ def _strongest_apart(world_mm: FloatArray, scale_mm: FloatArray) -> NDArray[np.i
         if (away_mm > limit_mm).all():
             kept.append(i)
     return np.array(kept, np.intp)
-
-
-if __name__ == "__main__":
-    main()

@@ -4,15 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from scipy import ndimage
 
-from nodule_det.baseline import RADIUS_PER_SCALE, SCALES_MM, find_blobs, main
-from nodule_det.config.data import PhantomConfig
-from nodule_det.data.phantom.make import make_scan
-from nodule_det.data.scan import Prepared, ScanEntry
-from nodule_det.data.store import StoreInfo, open_store, write_info, write_scan
-from nodule_det.errors import ConfigError, StoreError
-from nodule_det.files import write_json
+from nodule_det.baseline.blobs import RADIUS_PER_SCALE, SCALES_MM, find_blobs
 from nodule_det.geometry import Grid
 
 GRID = Grid((60, 60, 60), (1.0, 1.0, 1.0), (-30.0, 10.0, -400.0))
@@ -81,31 +74,6 @@ def test_the_limit_keeps_the_best():
     np.testing.assert_array_equal(few.world_mm, every.world_mm[:3])
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """Two phantom scans of 2 mm in a store, as ingest would leave them."""
-    folder = tmp_path_factory.mktemp("store")
-    (folder / "scans").mkdir()
-    write_info(folder, StoreInfo({"spacing_mm": 2.0}))
-    uids = []
-    for seed in (1, 2):
-        scan, findings = make_scan(seed, PhantomConfig(size_vox=[96, 128, 128], nodules_per_scan=6))
-        zoom = np.array(scan.grid.spacing_mm) / 2.0
-        volume = ndimage.zoom(scan.volume_hu, zoom, order=1, grid_mode=True, mode="nearest")
-        origin_mm = scan.grid.to_world((1 / zoom - 1) / 2)  # the outer faces stay where they are
-        grid = Grid(volume.shape, (2.0, 2.0, 2.0), tuple(origin_mm.tolist()))
-        dark, _ = ndimage.label(volume < -400)
-        lung = ndimage.binary_closing((dark > 0) & (dark != dark[0, 0, 0]), iterations=4)
-        write_scan(
-            folder / "scans",
-            ScanEntry(scan.series_uid, folder, scan.series_uid, tuple(findings)),
-            Prepared(volume, grid, lung, None, scan.grid.spacing_mm),
-        )
-        uids.append(scan.series_uid)
-    write_json(folder / "splits.json", {"folds": dict.fromkeys(uids, 0)})
-    return open_store(folder)
-
-
 def hits(points_mm, lesions):
     return sum(
         (np.linalg.norm(points_mm - f.center_mm, axis=1) < f.diameter_mm / 2).any() for f in lesions
@@ -124,35 +92,3 @@ def test_on_a_phantom_it_finds_several_times_more_than_chance(store):
         chance += np.mean([hits(scan.grid.to_world(points), lesions) for points in anywhere])
     assert found >= 3
     assert found > 5 * chance
-
-
-def test_the_command_writes_luna16s_columns_for_the_requested_scans(store, tmp_path, monkeypatch):
-    asked = store.scans[1].series_uid
-    (tmp_path / "scans.csv").write_text(f"seriesuid\n{asked}\n")
-    out = tmp_path / "new" / "candidates.csv"
-    words = [f"store={store.path}", f"scans={tmp_path / 'scans.csv'}", f"out={out}"]
-    monkeypatch.setattr("sys.argv", ["baseline", *words])
-    with pytest.raises(SystemExit) as left:
-        main()
-    assert left.value.code == 0
-    lines = out.read_text().splitlines()
-    assert lines[0] == "seriesuid,coordX,coordY,coordZ,probability,diameter_mm"
-    assert {line.split(",")[0] for line in lines[1:]} == {asked}
-
-
-def test_a_scan_that_the_store_lacks_is_named(store, tmp_path, monkeypatch, capsys):
-    (tmp_path / "scans.csv").write_text("seriesuid\n1.2.3\n")
-    words = [f"store={store.path}", f"scans={tmp_path / 'scans.csv'}"]
-    monkeypatch.setattr("sys.argv", ["baseline", *words])
-    with pytest.raises(SystemExit) as left:
-        main()
-    assert left.value.code == ConfigError.exit_code
-    assert "does not have, the first 1.2.3" in capsys.readouterr().err
-
-
-def test_a_missing_store_is_named(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["baseline", f"store={tmp_path / 'none'}"])
-    with pytest.raises(SystemExit) as left:
-        main()
-    assert left.value.code == StoreError.exit_code
-    assert "is not a store" in capsys.readouterr().err

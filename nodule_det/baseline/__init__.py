@@ -1,0 +1,1 @@
+"""The blob detector, for comparison with the network: ``python -m nodule_det.baseline``."""
