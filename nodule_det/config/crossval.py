@@ -32,7 +32,8 @@ class CrossvalConfig:
     """Folds to evaluate; empty evaluates all folds of the store."""
 
     selection: Selection = Selection.other
-    """other: fold k + 1 chooses the checkpoint, and fold k is evaluated once (LUNA16's protocol).
+    """other: the next fold with lesions chooses the checkpoint, and fold k is evaluated once
+    (LUNA16's protocol).
     same: fold k itself chooses it, which trains on more scans but gives optimistic figures."""
 
     workers: int = 1

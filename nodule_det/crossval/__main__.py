@@ -33,10 +33,11 @@ def main(config: CrossvalConfig) -> int | None:
 
     out = Path(os.path.abspath(os.path.expanduser(config.out)))
     store = open_store(config.train.store)
-    points = fold_points(config.train.store, store.folds, config.folds, config.selection)
+    lesions = store.lesions_by_fold
+    points = fold_points(config.train.store, lesions, config.folds, config.selection)
     plan = training_plan(
         out,
-        fold_parameters(store.folds, config.selection),
+        fold_parameters(lesions, config.selection),
         {f"fold{fold}": point for fold, point in points.items()},
         config,
         config.train,

@@ -9,7 +9,7 @@ cross-validation does no bookkeeping: it reads from the journal which folds are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -74,19 +74,21 @@ class TrainingPlan:
 
 
 def fold_points(
-    store: str, folds: Sequence[int], wanted: Sequence[int], selection: Selection
+    store: str, lesions: Mapping[int, int], wanted: Sequence[int], selection: Selection
 ) -> dict[int, Params]:
     """Return, for each fold to evaluate, the overrides of its training.
 
     Args:
         store: Path of the store, for messages.
-        folds: Its folds that have scans.
+        lesions: Number of lesions of each fold that has scans, in order of the folds.
         wanted: Folds to evaluate; empty means all.
         selection: Which scans choose the checkpoint.
 
     Raises:
-        ConfigError: If the store has too few folds, or lacks a requested one.
+        ConfigError: If the store has too few folds, lacks a requested one, or has no lesions to
+            choose a checkpoint by.
     """
+    folds = list(lesions)
     least = 3 if selection is Selection.other else 2
     if len(folds) < least:
         raise ConfigError(
@@ -97,19 +99,27 @@ def fold_points(
     if unknown:
         raise ConfigError(
             f"folds={list(wanted)}: train.store={store} has no fold "
-            f"{', '.join(map(str, unknown))}; it has {list(folds)}"
+            f"{', '.join(map(str, unknown))}; it has {folds}"
         )
-    return {fold: _point(fold, folds, selection) for fold in wanted or folds}
+    return {fold: _point(store, fold, lesions, selection) for fold in wanted or folds}
 
 
-def _point(fold: int, folds: Sequence[int], selection: Selection) -> Params:
-    if selection is Selection.same:
-        return {"fold": fold}
-    chooser = folds[(folds.index(fold) + 1) % len(folds)]
-    return {"fold": chooser, "test_fold": fold}
+def _point(store: str, fold: int, lesions: Mapping[int, int], selection: Selection) -> Params:
+    """Hold out a fold; the next one that has lesions chooses the checkpoint."""
+    folds = list(lesions)
+    after = folds.index(fold) + 1
+    others = [*folds[after:], *folds[: after - 1]]
+    for chooser in [fold] if selection is Selection.same else others:
+        if lesions[chooser]:
+            return {"fold": fold} if chooser == fold else {"fold": chooser, "test_fold": fold}
+    raise ConfigError(
+        f"train.store={store} has no lesions to choose the checkpoint of fold {fold} by with "
+        f"selection={selection.value}; leave the fold out (folds=[...]), or split the store into "
+        "fewer folds"
+    )
 
 
-def fold_parameters(folds: Sequence[int], selection: Selection) -> dict[str, Any]:
+def fold_parameters(folds: Collection[int], selection: Selection) -> dict[str, Any]:
     """Return the parameters of a search space that select the held-out folds."""
     names = ("fold",) if selection is Selection.same else ("fold", "test_fold")
     return {name: {"kind": "categorical", "values": list(folds)} for name in names}

@@ -38,3 +38,23 @@ def held_out(store: Store, config: TrainConfig) -> tuple[StoredScan, ...]:
         return scans
     drawn = np.random.default_rng(config.seed).permutation(len(scans))[:most]
     return tuple(scans[i] for i in sorted(drawn))
+
+
+def require_lesions(store: Store, config: TrainConfig) -> None:
+    """Refuse scans to validate on that cannot choose a checkpoint.
+
+    Raises:
+        ConfigError: If none of them has a lesion.
+        StoreError: If the store has no scans of the fold.
+    """
+    if any(scan.lesions for scan in held_out(store, config)):
+        return
+    if any(scan.lesions for scan in store.validation(config.fold)):
+        where = f"validation.max_scans={config.validation.max_scans} draws only scans"
+        remedy = "raise it"
+    else:
+        where = f"fold={config.fold} of store={config.store} has only scans"
+        remedy = "use another fold"
+    raise ConfigError(
+        f"{where} without lesions, so no validation has a pAUC to choose a checkpoint by; {remedy}"
+    )

@@ -175,6 +175,11 @@ class Store:
         """Folds that have scans."""
         return tuple(sorted({scan.fold for scan in self.scans}))
 
+    @property
+    def lesions_by_fold(self) -> dict[int, int]:
+        """Number of lesions in each fold that has scans."""
+        return {fold: sum(len(s.lesions) for s in self.validation(fold)) for fold in self.folds}
+
     def training(self, fold: int) -> tuple[StoredScan, ...]:
         """Return the scans of all other folds."""
         self._check(fold)

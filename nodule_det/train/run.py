@@ -25,7 +25,7 @@ from nodule_det.analysis.interval import few_units
 from nodule_det.checkpoint import load_checkpoint
 from nodule_det.config.train import TrainConfig
 from nodule_det.data.feed.plan import EpochPlan
-from nodule_det.data.roles import held_out, trained_on
+from nodule_det.data.roles import require_lesions, trained_on
 from nodule_det.data.store import open_store
 from nodule_det.errors import ConfigError, ExitCode, NoduleDetError, StoreError
 from nodule_det.files import write_json
@@ -116,13 +116,14 @@ def refuse_unfit(config: TrainConfig) -> None:
     """Refuse unusable data and networks before a run folder is created.
 
     Raises:
-        ConfigError: If the store or a fold of it does not exist, patches do not fit its scans, or
-            ``model.factory`` does not return a network that maps a patch to its logits.
+        ConfigError: If the store or a fold of it does not exist, there is no lesion to validate on,
+            patches do not fit the scans, or ``model.factory`` does not return a network that maps a
+            patch to its logits.
     """
     try:
         store = open_store(config.store)
         EpochPlan(trained_on(store, config), config)
-        held_out(store, config)
+        require_lesions(store, config)
         if config.model.factory:
             require_same_shape(build_model(config.model), config.model, config.patches.size_vox)
     except StoreError as error:

@@ -31,23 +31,40 @@ def plan(tmp_path):
 
 
 def test_the_next_fold_chooses_the_checkpoint():
-    assert fold_points("s", (0, 2, 5), (), Selection.other) == {
+    assert fold_points("s", {0: 1, 2: 1, 5: 1}, (), Selection.other) == {
         0: {"fold": 2, "test_fold": 0},
         2: {"fold": 5, "test_fold": 2},
         5: {"fold": 0, "test_fold": 5},
     }
 
 
+def test_a_fold_without_lesions_chooses_nothing_but_is_evaluated():
+    assert fold_points("s", {0: 2, 1: 0, 2: 1, 3: 0}, (), Selection.other) == {
+        0: {"fold": 2, "test_fold": 0},
+        1: {"fold": 2, "test_fold": 1},
+        2: {"fold": 0, "test_fold": 2},
+        3: {"fold": 0, "test_fold": 3},
+    }
+
+
+@pytest.mark.parametrize(("selection", "fold"), [(Selection.other, 0), (Selection.same, 1)])
+def test_a_fold_for_which_no_lesion_can_choose_a_checkpoint_is_refused(selection, fold):
+    message = f"s has no lesions to choose the checkpoint of fold {fold} by with selection="
+    with pytest.raises(ConfigError, match=message):
+        fold_points("s", {0: 2, 1: 0, 2: 0}, (), selection)
+    assert list(fold_points("s", {0: 2, 1: 0, 2: 0}, (0,), Selection.same)) == [0]
+
+
 def test_a_fold_that_chooses_its_own_checkpoint_needs_only_two_folds():
-    assert fold_points("s", (0, 1), (), Selection.same) == {0: {"fold": 0}, 1: {"fold": 1}}
+    assert fold_points("s", {0: 1, 1: 1}, (), Selection.same) == {0: {"fold": 0}, 1: {"fold": 1}}
     with pytest.raises(ConfigError, match="has 2 folds, but selection=other needs at least 3"):
-        fold_points("s", (0, 1), (), Selection.other)
+        fold_points("s", {0: 1, 1: 1}, (), Selection.other)
 
 
 def test_folds_can_be_selected_and_unknown_ones_are_refused():
-    assert list(fold_points("s", (0, 1, 2), (2,), Selection.other)) == [2]
+    assert list(fold_points("s", {0: 1, 1: 1, 2: 1}, (2,), Selection.other)) == [2]
     with pytest.raises(ConfigError, match=r"train.store=s has no fold 3, 4; it has \[0, 1, 2\]"):
-        fold_points("s", (0, 1, 2), (4, 2, 3), Selection.other)
+        fold_points("s", {0: 1, 1: 1, 2: 1}, (4, 2, 3), Selection.other)
 
 
 def test_the_search_space_lists_the_folds(plan, tmp_path):

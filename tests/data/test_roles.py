@@ -3,9 +3,11 @@
 import pytest
 
 from nodule_det.config.train import TrainConfig, ValidationConfig
-from nodule_det.data.roles import held_out, trained_on
+from nodule_det.data.roles import held_out, require_lesions, trained_on
 from nodule_det.data.store import open_store
 from nodule_det.errors import ConfigError, StoreError
+from nodule_det.files import read_sealed, write_sealed
+from tests.train.tiny_run import write_tiny_store
 
 
 def uids(scans):
@@ -34,3 +36,29 @@ def test_fewer_scans_to_validate_are_drawn_by_seed(three_folds):
     config = TrainConfig(fold=1, validation=ValidationConfig(max_scans=1))
     assert uids(held_out(store, config)) == uids(held_out(store, config))
     assert len(held_out(store, config)) == 1
+
+
+@pytest.fixture
+def one_normal_scan(tmp_path):
+    """Return a store of four scans in two folds: fold 0 has no lesions, fold 1 one normal scan."""
+    write_tiny_store(tmp_path, scans=4, folds=2)
+    for number in (0, 1, 2):
+        record = tmp_path / "scans" / f"1.2.{number}.json"
+        write_sealed(record, {**read_sealed(record, 2**20), "findings": []})
+    return open_store(tmp_path)
+
+
+def test_scans_without_lesions_choose_no_checkpoint(one_normal_scan):
+    assert one_normal_scan.lesions_by_fold == {0: 0, 1: 2}
+    require_lesions(one_normal_scan, TrainConfig(fold=1))
+    with pytest.raises(ConfigError, match="fold=0 of store=S has only scans without lesions"):
+        require_lesions(one_normal_scan, TrainConfig(store="S", fold=0))
+    first, last = (  # of the two scans of fold 1, which seeds 0 and 3 draw
+        TrainConfig(fold=1, seed=seed, validation=ValidationConfig(max_scans=1)) for seed in (0, 3)
+    )
+    assert (uids(held_out(one_normal_scan, first)), uids(held_out(one_normal_scan, last))) == (
+        ["1.2.1"], ["1.2.3"],
+    )  # fmt: skip
+    require_lesions(one_normal_scan, last)
+    with pytest.raises(ConfigError, match=r"max_scans=1 draws only scans without lesions"):
+        require_lesions(one_normal_scan, first)

@@ -41,7 +41,7 @@ def main(config: FinishConfig) -> int | None:
     train = train_settings(study.header)
     store = open_store(train.store)
     contenders = best_settings(study, config.settings)
-    plan, folds = finish_plan(config, study, contenders, store.folds, out)
+    plan, folds = finish_plan(config, study, contenders, store.lesions_by_fold, out)
     if not (config.dry_run or plan.stopping):
         print(
             f"{len(contenders)} settings x {len(config.seeds)} seeds x {len(folds)} folds: "

@@ -5,7 +5,7 @@ Study ──best_settings()──▶ Contender ──finish_plan()──▶ Trai
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,13 +97,16 @@ def finish_plan(
     config: FinishConfig,
     study: Study,
     contenders: Sequence[Contender],
-    folds: Sequence[int],
+    lesions: Mapping[int, int],
     out: Path,
 ) -> tuple[TrainingPlan, tuple[int, ...]]:
     """Plan the trainings of all contenders; also returns the folds that are evaluated.
 
+    ``lesions`` is the number of lesions of each fold of the store.
+
     Raises:
-        ConfigError: If the store has too few folds, or lacks a requested one.
+        ConfigError: If the store has too few folds, lacks a requested one, or has no lesions to
+            choose a checkpoint by.
     """
     header = study.header
     train = train_settings(header)
@@ -112,7 +115,7 @@ def finish_plan(
             f"the study trains model.factory={train.model.factory}, which runs code outside "
             f"nodule_det; if you trust that code, add factory={train.model.factory}"
         )
-    of_fold = fold_points(train.store, folds, config.folds, config.selection)
+    of_fold = fold_points(train.store, lesions, config.folds, config.selection)
     points = {
         contender.training(seed, fold): {**contender.trial.params, **held_out, "seed": seed}
         for contender in contenders
@@ -121,7 +124,7 @@ def finish_plan(
     }
     parameters = {
         **header.space.as_dict()["parameters"],
-        **fold_parameters(folds, config.selection),
+        **fold_parameters(lesions, config.selection),
         "seed": {"kind": "int", "low": 0, "high": MAX_SEED},
     }
     outlook = Plan("hpo.finish", rate=rate_here(config, study, train))

@@ -57,7 +57,7 @@ def test_every_setting_is_trained_with_every_seed_and_fold(tmp_path):
     config = FinishConfig(study=str(tmp_path / "s"), seeds=[0, 7])
     made = study((0.01, 0.5), train=("store=stores/a", "fold=2", "model.depth=4"))
     contenders = best_settings(made, 1)
-    plan, folds = finish_plan(config, made, contenders, (0, 1, 2), tmp_path)
+    plan, folds = finish_plan(config, made, contenders, {0: 4, 1: 4, 2: 4}, tmp_path)
     assert folds == (0, 1, 2)
     assert plan.points["trial1-seed7-fold2"] == {
         "optim.lr": 0.01, "fold": 0, "test_fold": 2, "seed": 7,
@@ -97,7 +97,7 @@ def test_a_study_cannot_have_code_imported_that_the_user_did_not_name(tmp_path):
     for factory in ("", "planted.other"):
         config = FinishConfig(study=str(tmp_path / "s"), factory=factory)
         with pytest.raises(ConfigError, match=words):
-            finish_plan(config, made, contenders, (0, 1, 2), tmp_path)
+            finish_plan(config, made, contenders, {0: 4, 1: 4, 2: 4}, tmp_path)
     config = FinishConfig(study=str(tmp_path / "s"), factory="planted.net")
-    plan, _ = finish_plan(config, made, contenders, (0, 1, 2), tmp_path)
+    plan, _ = finish_plan(config, made, contenders, {0: 4, 1: 4, 2: 4}, tmp_path)
     assert plan.study.train.model.kwargs == {"width": 4}
