@@ -3,17 +3,19 @@
     training ──ScanRecord──▶ checkpoint, model.json ──▶ candidates.origin.json ──▶ evaluate, report
 
 A figure on scans that a network was trained on says nothing, and one on scans that chose its
-checkpoint is too high.  So every checkpoint lists both, as hashes of the scans' keys, and every
-table of candidates has a small file beside it that says which network it is from.
+checkpoint, or on other scans of the same patients, is too high.  So every checkpoint lists these
+scans and patients, as hashes of their keys, and every table of candidates has a small file beside
+it that says which network it is from.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from nodule_det.errors import TableError
@@ -26,6 +28,12 @@ DIGITS = 16
 MAX_BYTES = 64 * 2**20
 MAX_KIND = 200
 
+PATIENT_KEY = re.compile(r"p[0-9a-f]{20}")
+"""A patient's key in a store, which cannot be computed from a hospital number without the secret of
+the store.  Stores of earlier versions have plain hashes instead, which no record may contain."""
+NO_PATIENTS: Mapping[str, str] = MappingProxyType({})
+
+VALIDATION = "validation"
 CROSS_VALIDATED = "cross-validated"
 TEST_ONCE = "test, evaluated once"
 TEST_FOLD = "test fold, evaluated once"
@@ -36,36 +44,61 @@ def scan_key(series_uid: str) -> str:
 
     It can be compared with a scan at hand, but not turned back into a UID other than by trying.
     """
-    text = f"nodule_det scan {series_uid}".encode(errors="surrogateescape")
-    return hashlib.sha256(text).hexdigest()[:DIGITS]
+    return _hash("scan", series_uid)
 
 
 @dataclass(frozen=True)
 class ScanRecord:
-    """Keys of the scans that a network has seen; empty where that is not known."""
+    """Keys of the scans and patients that a network has seen; empty where that is not known."""
 
     trained: frozenset[str] = frozenset()
     """Scans whose patches it was trained on."""
     selected: frozenset[str] = frozenset()
     """Scans whose validation chose its checkpoint."""
+    trained_patients: frozenset[str] = frozenset()
+    """Patients of the scans that it was trained on; records of earlier versions have none."""
+    selected_patients: frozenset[str] = frozenset()
+    """Patients of the scans whose validation chose its checkpoint."""
 
     @classmethod
-    def of(cls, trained: Iterable[str], selected: Iterable[str]) -> ScanRecord:
-        """Make the record of a training from the series UIDs of its scans."""
-        return cls(frozenset(map(scan_key, trained)), frozenset(map(scan_key, selected)))
+    def of(
+        cls,
+        trained: Iterable[str],
+        selected: Iterable[str],
+        patients: Mapping[str, str] = NO_PATIENTS,
+    ) -> ScanRecord:
+        """Make the record of a training.
+
+        Args:
+            trained: Series UIDs of the scans that it is trained on.
+            selected: Series UIDs of the scans that choose its checkpoint.
+            patients: series UID -> key of the patient in the store, where it is known.
+        """
+        trained, selected = frozenset(trained), frozenset(selected)
+        return cls(
+            frozenset(map(scan_key, trained)),
+            frozenset(map(scan_key, selected)),
+            _patients(trained, patients),
+            _patients(selected, patients),
+        )
 
     @classmethod
     def from_dict(cls, value: Any) -> ScanRecord:
-        """Read what :meth:`as_dict` returned.
+        """Read what :meth:`as_dict` returned, in this version or an earlier one.
 
         Raises:
             ValueError, KeyError, TypeError: If it is something else.
         """
-        return cls(_keys(value["trained"]), _keys(value["selected"]))
+        return cls(
+            _keys(value["trained"]),
+            _keys(value["selected"]),
+            _keys(value.get("trained_patients", [])),
+            _keys(value.get("selected_patients", [])),
+        )
 
     def as_dict(self) -> dict[str, list[str]]:
         """Return plain lists, sorted, so that their order says nothing."""
-        return {"trained": sorted(self.trained), "selected": sorted(self.selected)}
+        return {field.name: sorted(getattr(self, field.name)) for field in fields(self)}
 
     @property
     def known(self) -> bool:
@@ -86,6 +119,28 @@ class ScanRecord:
         only = self.selected - self.trained
         return sum(scan_key(uid) in only for uid in series_uids)
 
+    def n_of_trained_patients(self, series_uids: Iterable[str], patients: Mapping[str, str]) -> int:
+        """Count the scans that the network was not trained on, but on others of their patients.
+
+        Args:
+            series_uids: The scans.
+            patients: series UID -> key of the patient in a store, where it is known.
+        """
+        new = (uid for uid in series_uids if scan_key(uid) not in self.trained)
+        return sum(bool(_patients([uid], patients) & self.trained_patients) for uid in new)
+
+    def n_of_selected_patients(
+        self, series_uids: Iterable[str], patients: Mapping[str, str]
+    ) -> int:
+        """Count the new scans of patients whose other scans only chose the checkpoint.
+
+        Args are those of :meth:`n_of_trained_patients`.
+        """
+        only = self.selected_patients - self.trained_patients
+        seen = self.trained | self.selected
+        new = (uid for uid in series_uids if scan_key(uid) not in seen)
+        return sum(bool(_patients([uid], patients) & only) for uid in new)
+
 
 UNKNOWN = ScanRecord()
 """The record of a network that has none."""
@@ -99,7 +154,20 @@ def union(records: Iterable[ScanRecord]) -> ScanRecord:
     return ScanRecord(
         frozenset().union(*(record.trained for record in every)),
         frozenset().union(*(record.selected for record in every)),
+        frozenset().union(*(record.trained_patients for record in every)),
+        frozenset().union(*(record.selected_patients for record in every)),
     )
+
+
+def _hash(use: str, text: str) -> str:
+    data = f"nodule_det {use} {text}".encode(errors="surrogateescape")
+    return hashlib.sha256(data).hexdigest()[:DIGITS]
+
+
+def _patients(series_uids: Iterable[str], patients: Mapping[str, str]) -> frozenset[str]:
+    """Return the hashes of the patients of these scans, of those with a key from a secret."""
+    keys = (patients.get(uid, "") for uid in series_uids)
+    return frozenset(_hash("patient", key) for key in keys if PATIENT_KEY.fullmatch(key))
 
 
 def _keys(value: Any) -> frozenset[str]:
@@ -120,19 +188,33 @@ class Origin:
     scans: ScanRecord = UNKNOWN
     """What the network has seen."""
 
-    def kind_on(self, series_uids: Iterable[str]) -> str:
-        """Say which kind of figures the candidates of these scans give; empty if not known."""
+    def kind_on(self, series_uids: Iterable[str], patients: Mapping[str, str] = NO_PATIENTS) -> str:
+        """Say which kind of figures the candidates of these scans give; empty if not known.
+
+        Args:
+            series_uids: The scans.
+            patients: series UID -> key of the patient in a store, where it is known.
+        """
         if self.kind or not self.scans.known:
             return self.kind
         uids = list(series_uids)
         if n := self.scans.n_trained(uids):
             return f"training (the network was trained on {n} of {len(uids)} scans)"
+        if n := self.scans.n_of_trained_patients(uids, patients):
+            return f"training (the network was trained on the patients of {n} of {len(uids)} scans)"
         if n := self.scans.n_selected(uids):
             return f"validation ({n} of {len(uids)} scans chose the checkpoint)"
+        if n := self.scans.n_of_selected_patients(uids, patients):
+            return f"validation (the patients of {n} of {len(uids)} scans chose the checkpoint)"
         return "test (the network has seen none of the scans)"
 
-    def warnings(self, series_uids: Iterable[str]) -> list[str]:
-        """Return a line for each way in which the network has seen these scans before."""
+    def warnings(
+        self, series_uids: Iterable[str], patients: Mapping[str, str] = NO_PATIENTS
+    ) -> list[str]:
+        """Return a line for each way in which the network has seen these scans or patients before.
+
+        Args are those of :meth:`kind_on`.
+        """
         uids = list(series_uids)
         found = []
         if n := self.scans.n_trained(uids):
@@ -140,11 +222,22 @@ class Origin:
                 f"the network was trained on {n} of the {len(uids)} scans: figures on these say "
                 "nothing about new scans"
             )
-        n = self.scans.n_selected(uids)
-        if n and not self.kind:
+        if n := self.scans.n_of_trained_patients(uids, patients):
+            found.append(
+                f"the network was trained on other scans of the patients of {n} of the {len(uids)} "
+                "scans: figures on these are too high for new patients"
+            )
+        if self.kind.startswith(VALIDATION):  # its scans chose the checkpoint, as its kind says
+            return found
+        if n := self.scans.n_selected(uids):
             found.append(
                 f"{n} of the {len(uids)} scans chose the network's checkpoint: figures on these "
                 "are too high for new scans"
+            )
+        if n := self.scans.n_of_selected_patients(uids, patients):
+            found.append(
+                f"other scans of the patients of {n} of the {len(uids)} scans chose the network's "
+                "checkpoint: figures on these are too high for new patients"
             )
         return found
 
@@ -157,7 +250,7 @@ def validation_kind(n_checkpoints: int) -> str:
         'validation, best of 9 checkpoints'
     """
     many = f"best of {n_checkpoints} checkpoints" if n_checkpoints > 1 else "one checkpoint"
-    return f"validation, {many}"
+    return f"{VALIDATION}, {many}"
 
 
 def origin_file(candidates: Path) -> Path:

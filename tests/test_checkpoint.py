@@ -87,10 +87,23 @@ def test_a_network_of_a_version_without_full_resolution_is_read(saved):
 
 def test_the_scans_that_a_network_has_seen_come_back_and_no_uid_is_written(saved):
     path, whole = saved
-    record = ScanRecord.of(["1.2.840.1", "1.2.840.2"], ["1.2.840.3"])
+    patients = {"1.2.840.1": f"p{1:020x}", "1.2.840.3": f"p{3:020x}"}
+    record = ScanRecord.of(["1.2.840.1", "1.2.840.2"], ["1.2.840.3"], patients)
     save_checkpoint(path, replace(whole, meta=replace(META, scans=record)))
     assert load_checkpoint(path).meta.scans == record
-    assert b"1.2.840" not in path.read_bytes()
+    written = path.read_bytes()
+    assert b"1.2.840" not in written
+    assert not any(key.encode() in written for key in patients.values())
+
+
+def test_a_record_of_a_version_without_patients_is_read(saved):
+    path, _ = saved
+    content = torch.load(path, weights_only=True)
+    record = ScanRecord.of(["1.2.1"], ["1.2.2"])
+    names = "trained", "selected"
+    old = {name: record.as_dict()[name] for name in names}
+    torch.save({**content, "scans": old}, path)
+    assert load_checkpoint(path).meta.scans == record
 
 
 def test_a_checkpoint_without_a_record_of_scans_is_read_as_unknown(saved):
@@ -101,7 +114,16 @@ def test_a_checkpoint_without_a_record_of_scans_is_read_as_unknown(saved):
     assert not load_checkpoint(path).meta.scans.known
 
 
-@pytest.mark.parametrize("record", [3, {}, {"trained": ["x"], "selected": []}, {"trained": 1}])
+@pytest.mark.parametrize(
+    "record",
+    [
+        3,
+        {},
+        {"trained": ["x"], "selected": []},
+        {"trained": 1},
+        {"trained": [], "selected": [], "trained_patients": ["Quux"]},
+    ],
+)
 def test_a_record_of_scans_that_is_something_else_is_refused(saved, record):
     path, _ = saved
     content = torch.load(path, weights_only=True)

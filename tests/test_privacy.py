@@ -14,8 +14,10 @@ import pytest
 from nodule_det.checkpoint import Checkpoint, Meta, save_checkpoint
 from nodule_det.commands import COMMANDS
 from nodule_det.config.train import ModelConfig
+from nodule_det.data.readers.dicom_header import patient_key
 from nodule_det.data.store import open_store
 from nodule_det.model import build_model
+from nodule_det.origin import ScanRecord, read_origin
 from tests.data.chests import GRID, HEADER, chest_hu, lesion_row
 from tests.data.scan_files import cut, write_series
 from tests.train.tiny_run import WORDS
@@ -170,6 +172,16 @@ def test_no_identifier_is_in_any_byte_of_what_the_commands_write(planted, tmp_pa
     ours = (p for p in tmp_path.rglob("*") if p.name not in ("points.yaml", "space.yaml"))
     modes = {p: stat.S_IMODE(p.stat().st_mode) for p in ours}
     assert {p: mode for p, mode in modes.items() if mode & 0o077} == {}
+
+    keys = {scan.patient_key for scan in open_store(tmp_path / "store").scans}
+    origin = read_origin(tmp_path / "found/candidates.csv")
+    assert origin is not None
+    seen = origin.scans
+    listed = seen.trained_patients | seen.selected_patients
+    assert len(listed) == len(keys) == len(GOOD)
+    plain = {patient_key(f"HOSP471100{number}") for number in GOOD}
+    assert not (listed | keys) & plain
+    assert listed == ScanRecord.of(keys, [], {key: key for key in keys}).trained_patients
 
     kept = rows_of(tmp_path / "store.names.csv")
     uids = {SERIES_UID.format(n) for n in (*GOOD, *BROKEN)}

@@ -71,6 +71,8 @@ class Pooled:
     selection: Selection
     folds: tuple[dict[str, Any], ...]
     """For each fold its number, run folder, counts, pAUC, 95% CI and CPM."""
+    warnings: tuple[str, ...]
+    """A line for each fold whose network has seen scans or patients of it."""
 
 
 def pool(out: Path, runs: Mapping[int, RunFolder], selection: Selection) -> Pooled:
@@ -85,6 +87,7 @@ def pool(out: Path, runs: Mapping[int, RunFolder], selection: Selection) -> Pool
         TableError: If a table is missing or damaged, or a scan is in two folds.
     """
     sources = {k: run if selection is Selection.same else run.test for k, run in runs.items()}
+    scans = {fold: read_table(source.scans, (SERIES,)) for fold, source in sources.items()}
     pooled = Pooled(
         folder=out,
         candidates=out / "candidates.csv",
@@ -93,8 +96,12 @@ def pool(out: Path, runs: Mapping[int, RunFolder], selection: Selection) -> Pool
         scans=out / "scans.csv",
         selection=selection,
         folds=tuple(_figures(fold, source) for fold, source in sources.items()),
+        warnings=tuple(
+            f"fold {fold}: {line}"
+            for fold, source in sources.items()
+            for line in _seen_before(source, scans[fold])
+        ),
     )
-    scans = {fold: read_table(source.scans, (SERIES,)) for fold, source in sources.items()}
     _write_scans(pooled.scans, scans)
     write_origin(pooled.candidates, Origin(LABEL[selection]))
     tables = [source.candidates for source in sources.values()]
@@ -121,8 +128,7 @@ def _write_scans(path: Path, scans: Mapping[int, Table]) -> None:
     fold_of: dict[str, int] = {}
     patients: dict[str, str] = {}
     for fold, table in scans.items():
-        if PATIENT in table.columns:  # runs of earlier versions lack it
-            patients.update(zip(table.text(SERIES), table.text(PATIENT), strict=True))
+        patients |= _patients(table)
         for uid in table.text(SERIES):
             if fold_of.setdefault(uid, fold) != fold:
                 raise TableError(
@@ -134,6 +140,17 @@ def _write_scans(path: Path, scans: Mapping[int, Table]) -> None:
         write_table(path, (SERIES, FOLD, PATIENT), rows)
     else:
         write_table(path, (SERIES, FOLD), fold_of.items())
+
+
+def _patients(scans: Table) -> dict[str, str]:
+    if PATIENT not in scans.columns:  # runs of earlier versions lack it
+        return {}
+    return dict(zip(scans.text(SERIES), scans.text(PATIENT), strict=True))
+
+
+def _seen_before(run: RunFolder, scans: Table) -> list[str]:
+    origin = read_origin(run.candidates)
+    return [] if origin is None else origin.warnings(scans.text(SERIES), _patients(scans))
 
 
 def _join(path: Path, required: Sequence[str], parts: Sequence[Path]) -> None:
@@ -204,6 +221,7 @@ def report(out: Path, pooled: Pooled, bootstrap: int) -> Report:
     save_curve(done.froc, out / "froc.png")
     save_folds(pooled.folds, done.froc, out / "folds.png")
     lines = [f"{LABEL[pooled.selection]}", "", *done.sections, "", *map(_line, pooled.folds)]
+    lines += [f"warning: {line}" for line in pooled.warnings]
     files = "froc.json, crossval.json, froc.png, folds.png, candidates.csv, luna16/"
     return Report(done.froc, "\n".join([*lines, "", f"written  {out}: {files}"]))
 

@@ -1,6 +1,7 @@
 """Which scans of a store a run trains on, and which ones choose its checkpoint.
 
 Store, TrainConfig ──trained_on(), held_out()──▶ StoredScan, ...
+Store ──known_patients()──▶ {series_uid: patient_key}
 """
 
 from __future__ import annotations
@@ -58,3 +59,12 @@ def require_lesions(store: Store, config: TrainConfig) -> None:
     raise ConfigError(
         f"{where} without lesions, so no validation has a pAUC to choose a checkpoint by; {remedy}"
     )
+
+
+def known_patients(store: Store) -> dict[str, str]:
+    """Return series UID -> key of the patient; empty if all scans have the same one.
+
+    A PatientID that all scans share is a placeholder, which other data sets may have as well.
+    """
+    patients = {scan.series_uid: scan.patient_key for scan in store.scans}
+    return patients if len(set(patients.values())) > 1 else {}

@@ -40,6 +40,7 @@ from nodule_det.evaluate.words import (
     strata_table,
 )
 from nodule_det.froc import Candidates, HitRules, Matched, match
+from nodule_det.origin import NO_PATIENTS
 from nodule_det.tables import DIAMETER
 
 BY_DIAMETER = "diameter"
@@ -92,14 +93,16 @@ def evaluate(config: EvaluateConfig, job: Job) -> Evaluated:
 
 def figure_kind(job: Job) -> str:
     """Say whether figures are of a validation, cross-validated or of a test; empty if unknown."""
-    return "" if job.origin is None else job.origin.kind_on(job.cases.tolist())
+    if job.origin is None:
+        return ""
+    return job.origin.kind_on(job.cases.tolist(), job.patients or NO_PATIENTS)
 
 
 def seen_before(job: Job) -> list[AuditFinding]:
-    """Return a warning for scans that the network was trained on, or that chose its checkpoint."""
+    """Return warnings for scans and patients that the network was trained or selected on."""
     if job.origin is None:
         return []
-    lines = job.origin.warnings(job.cases.tolist())
+    lines = job.origin.warnings(job.cases.tolist(), job.patients or NO_PATIENTS)
     return [AuditFinding(Level.WARNING, "seen_before", line) for line in lines]
 
 

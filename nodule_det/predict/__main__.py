@@ -73,9 +73,10 @@ def main(config: PredictConfig) -> int:
             write_origin(out.candidates, Origin(scans=seen))
     print(f"{len(scans) - len(failures)} of {len(scans)} scans  {out.candidates}")
     names = [seen.name_of(scan.series_uid, uid) for scan, uid in zip(scans, uids, strict=True)]
-    if kind := Origin(scans=seen).kind_on(names):
+    patients = patients_of(config, scans, names, keys)
+    if kind := Origin(scans=seen).kind_on(names, patients):
         print(f"for this network these scans are: {kind}")
-    for line in Origin(scans=seen).warnings(names):
+    for line in Origin(scans=seen).warnings(names, patients):
         print(f"warning: {line}", file=sys.stderr)
     for uid, reason in failures.items():
         if config.anonymise:
@@ -97,6 +98,15 @@ def names_of(config: PredictConfig) -> Path:
     from nodule_det.data.ingest.keys import names_file
 
     return names_file(config.out)
+
+
+def patients_of(
+    config: PredictConfig, scans: Sequence[ScanEntry], names: Sequence[str], keys: Keys
+) -> dict[str, str]:
+    """Return the patient's key of each name, as a store with the same secret has it."""
+    if not config.anonymise:
+        return {}  # without a secret there are no keys
+    return {name: keys.patient(scan.patient_key) for name, scan in zip(names, scans, strict=True)}
 
 
 def list_names(

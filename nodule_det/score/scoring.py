@@ -7,8 +7,9 @@ The folder looks like that of a training run, so evaluate, report and the driver
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def score(config: ScoreConfig) -> int:
     Raises:
         ConfigError: If the store has no test set, or ``run_dir`` holds something else.
         CheckpointError: If a member is missing or damaged, was trained on other voxels, or has
-            seen a scan of the test set.
+            seen a scan or a patient of the test set.
         StoreError: If the store cannot be read, or lacks the fold.
     """
     begun_s = time.monotonic()
@@ -52,7 +53,8 @@ def score(config: ScoreConfig) -> int:
     device = choose_device(config.device)
     dtype = choose_precision(config.precision, device)
     ensemble = load_ensemble(members, device, dtype, config.views, config.factory)
-    refuse_unfit(ensemble, store, config, [scan.series_uid for scan in scans])
+    patients = {scan.series_uid: scan.patient_key for scan in scans}
+    refuse_unfit(ensemble, store, config, patients)
     made_by = {
         "members": members_digest(members),
         "precision": str(dtype),
@@ -60,7 +62,7 @@ def score(config: ScoreConfig) -> int:
     } | {f"candidates.{name}": value for name, value in asdict(config.candidates).items()}
     folder = RunFolder(Path(config.run_dir))
     kept = Predictions(folder.path, MARKUPS_MAX)
-    uids = [scan.series_uid for scan in scans]
+    uids = list(patients)
     with stop.listening(), kept.claimed(made_by, uids):
         reason = _search(ensemble, scans, config, kept, stop)
         n_done = sum(kept.read(uid) is not None for uid in uids)
@@ -77,7 +79,9 @@ def score(config: ScoreConfig) -> int:
         origin = Origin(scans=ensemble.scans)
         publish(folder, found, origin)
         write_json(folder.result, _result(found, time.monotonic() - begun_s).as_dict())
-    print(_in_one_line(found, origin.kind_on(uids), folder))
+    print(_in_one_line(found, origin.kind_on(uids, patients), folder))
+    for line in origin.warnings(uids, patients):
+        print(f"warning: {line}", file=sys.stderr)
     return ExitCode.COMPLETE
 
 
@@ -99,9 +103,15 @@ def scored_scans(store: Store, config: ScoreConfig) -> tuple[StoredScan, ...]:
 
 
 def refuse_unfit(
-    ensemble: Ensemble, store: Store, config: ScoreConfig, series_uids: Sequence[str]
+    ensemble: Ensemble, store: Store, config: ScoreConfig, patients: Mapping[str, str]
 ) -> None:
-    """Refuse networks of other voxels, and those that have seen the test set.
+    """Refuse networks of other voxels, and those that have seen scans or patients of the test set.
+
+    Args:
+        ensemble: The networks.
+        store: Where the scans are.
+        config: What is scored.
+        patients: series UID -> key of the patient, of the scans to score.
 
     Raises:
         CheckpointError: If the model does not suit the store.
@@ -115,10 +125,13 @@ def refuse_unfit(
             f"{margin_mm:g} mm; use a store with these settings"
         )
     seen = ensemble.scans
-    n = seen.n_trained(series_uids) + seen.n_selected(series_uids)
-    if n and config.fold is None:
+    n_scans = seen.n_trained(patients) + seen.n_selected(patients)
+    n_patients = seen.n_of_trained_patients(patients, patients)
+    n_patients += seen.n_of_selected_patients(patients, patients)
+    if config.fold is None and (n_scans or n_patients):
+        which = f"{n_scans} of" if n_scans else f"other scans of the patients of {n_patients} of"
         raise CheckpointError(
-            f"{name} was trained or selected on {n} of the {len(series_uids)} scans in the test "
+            f"{name} was trained or selected on {which} the {len(patients)} scans in the test "
             f"set of store={config.store}, so it cannot be tested on them; use a model that was "
             "trained on this store"
         )

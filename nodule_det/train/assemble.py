@@ -14,7 +14,7 @@ from nodule_det import __version__
 from nodule_det.checkpoint import Checkpoint, Meta
 from nodule_det.config.train import TrainConfig
 from nodule_det.data.feed.feed import make_feed
-from nodule_det.data.roles import held_out, trained_on
+from nodule_det.data.roles import held_out, known_patients, trained_on
 from nodule_det.data.store import Store, open_store
 from nodule_det.model import (
     ReceptiveField,
@@ -125,5 +125,6 @@ def _meta(config: TrainConfig, store: Store, measured: ReceptiveField | None) ->
         scans=ScanRecord.of(
             (scan.series_uid for scan in trained_on(store, config)),
             (scan.series_uid for scan in held_out(store, config)),
+            known_patients(store),
         ),
     )

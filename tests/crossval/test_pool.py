@@ -6,8 +6,9 @@ import json
 import pytest
 
 from nodule_det.config.crossval import Selection
-from nodule_det.crossval.pool import pool
+from nodule_det.crossval.pool import pool, report
 from nodule_det.errors import TableError
+from nodule_det.origin import Origin, ScanRecord, write_origin
 from nodule_det.runs import RunFolder
 
 ANNOTATION = "seriesuid,coordX,coordY,coordZ,diameter_mm"
@@ -62,3 +63,15 @@ def test_a_damaged_froc_json_is_named(runs, tmp_path, content):
     runs[1].froc.unlink() if content is None else runs[1].froc.write_text(content)
     with pytest.raises(TableError, match=r"froc.json of fold 1 is missing or damaged"):
         pool(tmp_path, runs, Selection.same)
+
+
+def test_a_fold_whose_network_has_seen_its_patients_is_warned_of(runs, tmp_path):
+    key = f"p{1:020x}"
+    runs[1].scans.write_text(f"seriesuid,patient\nb,{key}\n")
+    for run in runs.values():
+        record = ScanRecord.of(["c"], ["d"], {"c": key})
+        write_origin(run.candidates, Origin("validation, one checkpoint", record))
+    pooled = pool(tmp_path, runs, Selection.same)
+    (line,) = pooled.warnings
+    assert line.startswith("fold 1: the network was trained on other scans of the patients of 1 of")
+    assert f"\nwarning: {line}\n" in report(tmp_path, pooled, 100).text

@@ -3,11 +3,11 @@
 import pytest
 
 from nodule_det.config.train import TrainConfig, ValidationConfig
-from nodule_det.data.roles import held_out, require_lesions, trained_on
+from nodule_det.data.roles import held_out, known_patients, require_lesions, trained_on
 from nodule_det.data.store import open_store
 from nodule_det.errors import ConfigError, StoreError
 from nodule_det.files import read_sealed, write_sealed
-from tests.train.tiny_run import write_tiny_store
+from tests.train.tiny_run import name_patients, write_tiny_store
 
 
 def uids(scans):
@@ -62,3 +62,10 @@ def test_scans_without_lesions_choose_no_checkpoint(one_normal_scan):
     require_lesions(one_normal_scan, last)
     with pytest.raises(ConfigError, match=r"max_scans=1 draws only scans without lesions"):
         require_lesions(one_normal_scan, first)
+
+
+def test_a_patient_that_all_scans_share_is_not_known(three_folds, tmp_path):
+    assert known_patients(open_store(three_folds)) == {f"1.2.{n}": f"patient{n}" for n in range(6)}
+    write_tiny_store(tmp_path, scans=2, folds=2)
+    name_patients(tmp_path, {"1.2.0": "p0", "1.2.1": "p0"})
+    assert known_patients(open_store(tmp_path)) == {}

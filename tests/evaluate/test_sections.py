@@ -1,11 +1,14 @@
 """Everything that an evaluation computes, from files of two detectors."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from nodule_det.config.evaluate import EvaluateConfig
 from nodule_det.evaluate import sections
 from nodule_det.evaluate.reading import read_job
+from nodule_det.origin import Origin, ScanRecord, write_origin
 
 HEADER = "seriesuid,coordX,coordY,coordZ"
 NAMED = {"candidates": "candidates.csv", "annotations": "annotations.csv", "scans": "scans.csv"}
@@ -90,3 +93,22 @@ def test_the_other_detector_gets_the_whole_audit(two_detectors):
     assert "wrong_axes" in codes
     assert "wrong_axes" not in [finding["code"] for finding in done.record["audit"]]
     assert "the other detector, other.csv" in "\n".join(done.sections)
+
+
+def test_patients_of_whom_the_network_has_seen_another_scan_are_warned_of(two_detectors):
+    key = f"p{7:020x}"
+    rows = [f"{case},{key if k == 3 else k}" for k, case in enumerate(CASES)]
+    (two_detectors / "scans.csv").write_text("\n".join(["seriesuid,patient", *rows]) + "\n")
+    write_origin(
+        two_detectors / "candidates.csv",
+        Origin(scans=ScanRecord.of(["earlier"], ["another"], {"earlier": key})),
+    )
+    paths = {name: two_detectors / file for name, file in NAMED.items()}
+    job = read_job(**paths, excluded=None)
+    assert sections.figure_kind(job) == (
+        "training (the network was trained on the patients of 1 of 12 scans)"
+    )
+    (finding,) = sections.seen_before(job)
+    assert (finding.code, finding.level.value) == ("seen_before", "warning")
+    assert "other scans of the patients of 1 of the 12 scans" in finding.message
+    assert sections.seen_before(replace(job, patients=None)) == []

@@ -21,8 +21,10 @@ from nodule_det.checkpoint import Checkpoint, Meta, load_checkpoint, save_checkp
 from nodule_det.config.data import PhantomConfig, PhantomShapes
 from nodule_det.config.predict import PredictConfig
 from nodule_det.config.train import CandidateConfig, ModelConfig
+from nodule_det.data.ingest.keys import Keys, open_secret
 from nodule_det.data.phantom.images import write_image
 from nodule_det.data.phantom.make import make_scan
+from nodule_det.data.readers.dicom_header import patient_key
 from nodule_det.ensemble.calibration import fit_calibration
 from nodule_det.ensemble.folder import Model, write_model
 from nodule_det.errors import CheckpointError, ConfigError, ScanError
@@ -588,6 +590,22 @@ def test_scans_that_the_network_has_seen_are_warned_of(folder, command, tmp_path
     assert err.startswith("warning: the network was trained on 1 of the 1 scans: figures on these")
     assert read_origin(Path("p/candidates.csv")) == Origin(scans=record)
     _, out, err = command(f"checkpoint={tmp_path / 'seen.pt'}", f"input={new}", "out=q")
+    assert "scans are: test (the network has seen none of the scans)\n" in out
+    assert err == ""
+
+
+def test_patients_are_recognised_with_the_secret_of_the_store(folder, command, tmp_path):
+    secret = open_secret(tmp_path / "store.secret", "out")
+    patients = {"earlier": Keys(secret, anonymise=True).patient(patient_key("1.2.3"))}
+    record = ScanRecord.of(["earlier"], ["another"], patients)
+    checkpoint = Checkpoint(replace(META, scans=record), bright_finder().state_dict())
+    save_checkpoint(tmp_path / "seen.pt", checkpoint)
+    words = f"checkpoint={tmp_path / 'seen.pt'}", f"input={folder / 'scans' / '1.2.3.mhd'}"
+    code, out, err = command(*words, "out=p", "anonymise=true", "secret=store.secret")
+    assert code == 0
+    assert "scans are: training (the network was trained on the patients of 1 of 1 scans)\n" in out
+    assert err.startswith("warning: the network was trained on other scans of the patients of 1 of")
+    _, out, err = command(*words, "out=q", "anonymise=true")
     assert "scans are: test (the network has seen none of the scans)\n" in out
     assert err == ""
 

@@ -15,7 +15,7 @@ from nodule_det.model import build_model
 from nodule_det.origin import Origin, ScanRecord, read_origin
 from nodule_det.runs import RunFolder
 from nodule_det.score.scoring import score
-from tests.train.tiny_run import SETTINGS, write_tiny_store
+from tests.train.tiny_run import SETTINGS, name_patients, write_tiny_store
 
 META = Meta(ModelConfig(depth=2, filters=4), SETTINGS["spacing_mm"], SETTINGS["margin_mm"], "test")
 
@@ -32,14 +32,15 @@ def store(tmp_path_factory):
 def scored(store, tmp_path):
     """Return a function that scores a random network, with these scans in its record."""
 
-    def call(trained=("1.2.0",), selected=("1.2.1",), meta=META, **settings):
+    def call(trained=("1.2.0",), selected=("1.2.1",), meta=META, patients=None, **settings):
         torch.manual_seed(0)
-        meta = replace(meta, scans=ScanRecord.of(trained, selected))
+        meta = replace(meta, scans=ScanRecord.of(trained, selected, patients or {}))
         save_checkpoint(tmp_path / "a.pt", Checkpoint(meta, build_model(META.model).state_dict()))
         return score(
             ScoreConfig(
-                checkpoint=str(tmp_path / "a.pt"), store=str(store), run_dir=str(tmp_path / "out"),
-                device=Device.cpu, precision=Precision.fp32, bootstrap=100, **settings,
+                checkpoint=str(tmp_path / "a.pt"), run_dir=str(tmp_path / "out"),
+                device=Device.cpu, precision=Precision.fp32, bootstrap=100,
+                **{"store": str(store), **settings},
             )
         )  # fmt: skip
 
@@ -59,13 +60,52 @@ def test_the_test_set_gives_figures_tables_and_a_result(scored, tmp_path, capsys
 
 def test_a_fold_that_the_network_has_seen_is_scored_and_called_so(scored, capsys):
     assert scored(fold=0) == ExitCode.COMPLETE
-    assert "training (the network was trained on 1 of 1 scans)" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "training (the network was trained on 1 of 1 scans)" in said.out
+    assert said.err.startswith("warning: the network was trained on 1 of the 1 scans: figures on")
 
 
 def test_a_test_set_that_overlaps_with_the_training_is_refused(scored, tmp_path):
     with pytest.raises(CheckpointError, match="trained or selected on 2 of the 3 scans in the"):
         scored(trained=["1.2.0", "1.2.3"], selected=["1.2.4"])
     assert not (tmp_path / "out").exists()
+
+
+PATIENTS = {f"1.2.{n}": f"p{n:020x}" for n in range(5)}
+
+
+@pytest.fixture
+def other_store(tmp_path):
+    """Make a store whose test set has a scan of the patient of scan 9, which is not in it."""
+    path = tmp_path / "other"
+    path.mkdir()
+    write_tiny_store(path, scans=2, folds=2, test=3)
+    name_patients(path, {**PATIENTS, "1.2.3": f"p{9:020x}"})
+    return str(path)
+
+
+@pytest.mark.parametrize("seen", [{"trained": ["9"]}, {"selected": ["9"]}])
+def test_another_scan_of_a_patient_in_the_test_set_is_refused(scored, other_store, tmp_path, seen):
+    patients = {**PATIENTS, "9": f"p{9:020x}"}
+    with pytest.raises(
+        CheckpointError,
+        match=r"a\.pt was trained or selected on other scans of the patients of 1 of the 3",
+    ):
+        scored(**seen, patients=patients, store=other_store)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_fold_with_patients_that_the_network_has_seen_is_scored_and_called_so(
+    scored, other_store, capsys
+):
+    patients = {"9": PATIENTS["1.2.0"]}
+    assert scored(trained=["9"], patients=patients, store=other_store, fold=0) == ExitCode.COMPLETE
+    said = capsys.readouterr()
+    assert "training (the network was trained on the patients of 1 of 1 scans)" in said.out
+    assert said.err == (
+        "warning: the network was trained on other scans of the patients of 1 of the 1 scans: "
+        "figures on these are too high for new patients\n"
+    )
 
 
 def test_a_store_without_a_test_set_or_fold_is_refused(scored, three_folds):

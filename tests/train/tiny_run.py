@@ -25,7 +25,7 @@ from nodule_det.config.train import (
 )
 from nodule_det.data.scan import Finding, Prepared, ScanEntry
 from nodule_det.data.store import StoreInfo, write_info, write_scan
-from nodule_det.files import write_json
+from nodule_det.files import read_sealed, write_json, write_sealed
 from nodule_det.geometry import Grid
 
 SIZE_VOX = (48, 56, 64)
@@ -64,6 +64,13 @@ def write_tiny_store(path: Path, *, scans: int, folds: int, test: int = 0) -> No
     if test:
         splits["test"] = [f"1.2.{n}" for n in range(scans, scans + test)]
     write_json(path / "splits.json", splits)
+
+
+def name_patients(store: Path, patients: dict[str, str]) -> None:
+    """Set the patients of scans in a store."""
+    for uid, patient in patients.items():
+        file = store / "scans" / f"{uid}.json"
+        write_sealed(file, read_sealed(file, 10**6) | {"patient_key": patient})
 
 
 def tiny(store: Path, run_dir: Path, *, epochs: int = 3, seed: int = 0, **others) -> TrainConfig:

@@ -67,6 +67,8 @@ def main(config: FinishConfig) -> int | None:
     write_json(out / "finish.json", record)
     write_page(out / "finish.html", record, folder.name)
     print(summary(record))
+    for line in dict.fromkeys(line for pooled in winner.pooled for line in pooled.warnings):
+        print(f"warning: {line}")
     print(f"page     {out / 'finish.html'}\n{text}")
     return None
 
