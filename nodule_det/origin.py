@@ -87,11 +87,13 @@ class ScanRecord:
         """Read what :meth:`as_dict` returned, in this version or an earlier one.
 
         Raises:
-            ValueError, KeyError, TypeError: If it is something else.
+            ValueError, TypeError: If it is something else.
         """
+        if not isinstance(value, dict):
+            raise TypeError("the record of scans is not an object")
         return cls(
-            _keys(value["trained"]),
-            _keys(value["selected"]),
+            _keys(value.get("trained")),
+            _keys(value.get("selected")),
             _keys(value.get("trained_patients", [])),
             _keys(value.get("selected_patients", [])),
         )
@@ -273,13 +275,13 @@ def read_origin(candidates: Path) -> Origin | None:
     file = origin_file(candidates)
     try:
         content = read_sealed(file, MAX_BYTES)
-        if not isinstance(content["kind"], str):
+        kind = content.get("kind")
+        if not isinstance(kind, str):
             raise TypeError("its kind is not text")
-        kind = printable(content["kind"], MAX_KIND)
-        return Origin(kind, ScanRecord.from_dict(content["scans"]))
+        return Origin(printable(kind, MAX_KIND), ScanRecord.from_dict(content.get("scans")))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, TypeError) as error:
         why = printable(str(error).removeprefix(f"{file} "), 300)
         raise TableError(
             f"{file} is damaged ({why}); delete it to evaluate without it, or write the candidates "

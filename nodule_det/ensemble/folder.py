@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import math
+import json
+import os
+import re
 import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from nodule_det import __version__
 from nodule_det.ensemble.calibration import Calibration
@@ -30,6 +32,11 @@ MODEL = "model.json"
 BUILTIN = Path(__file__).parent / "builtin"
 """The model that comes with the package (docs/builtin-model.md), named by ``model=builtin``."""
 MAX_BYTES = 4_000_000
+LARGEST = 1e300
+KINDS = {int: "an integer", str: "text", list: "a list", dict: "an object"}
+"""How messages name the types of JSON."""
+
+T = TypeVar("T", int, str, list[Any], dict[str, Any])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,14 +67,14 @@ def write_model(model: Model) -> None:
         model: The model to write; ``members`` are the checkpoints to copy.
 
     Raises:
-        ConfigError: If the folder holds another model, or there is no member.
+        ConfigError: If there is no member, or two are the same network.
         CheckpointError: If a member cannot be read.
     """
     if not model.members:
         raise ConfigError("a model needs at least one checkpoint")
     model.path.mkdir(parents=True, exist_ok=True)
     (model.path / MODEL).unlink(missing_ok=True)
-    members = []
+    members: list[dict[str, str]] = []
     for i, source in enumerate(model.members):
         copy = model.path / f"member{i}.pt"
         try:
@@ -75,7 +82,10 @@ def write_model(model: Model) -> None:
                 shutil.copyfile(source, temporary)
         except FileNotFoundError:
             raise CheckpointError(f"checkpoint {source} does not exist") from None
-        members.append({"file": copy.name, "sha256": digest(copy)})
+        sha256 = digest(copy)
+        if sha256 in (member["sha256"] for member in members):
+            raise ConfigError(f"{source} is the same network as another member; use it once")
+        members.append({"file": copy.name, "sha256": sha256})
     for stray in model.path.glob("member*.pt"):
         if stray.name not in {m["file"] for m in members}:
             stray.unlink()
@@ -106,7 +116,7 @@ def add_figures(path: Path, name: str, figures: Mapping[str, Any]) -> None:
     """
     read_model(path)  # so that damage is named, not sealed
     content = read_sealed(path / MODEL, MAX_BYTES)
-    content["figures"] = {**content["figures"], name: dict(figures)}
+    content["figures"] = {**content.get("figures", {}), name: dict(figures)}
     write_sealed(path / MODEL, content)
 
 
@@ -136,51 +146,83 @@ def read_model(path: Path) -> Model:
     Raises:
         CheckpointError: If the folder is not a model, or a file of it is missing or damaged.
     """
+    if os.path.isfile(path):
+        raise CheckpointError(
+            f"model={path} is a file, not a model folder; use checkpoint={path} if it is a network"
+        )
     file = path / MODEL
     try:
         content = read_sealed(file, MAX_BYTES)
-        if content.get("format") != FORMAT:
+        if _field(content, "format", int) != FORMAT:
             raise CheckpointError(
-                f"{file} has format {printable(str(content.get('format')), 40)}, but this version "
-                f"reads {FORMAT}; use the nodule_det version that wrote it, or a newer one"
+                f"{file} has format {_shown(content['format'])}, but this version reads {FORMAT}; "
+                "use the nodule_det version that wrote it, or a newer one"
             )
-        calibration = content.get("calibration")
+        scans = _field(content, "scans", dict, UNKNOWN.as_dict())
         model = Model(
             path=path,
-            members=tuple(_member(path, member) for member in _filled(content, "members")),
-            thresholds=_thresholds(content.get("thresholds", {})),
-            calibration=None if calibration is None else _calibration(calibration),
-            figures=dict(content.get("figures", {})),
-            settings=dict(content.get("settings", {})),
-            data=str(content.get("data", "")),
-            scans=ScanRecord.from_dict(content["scans"]) if "scans" in content else UNKNOWN,
-            licence=str(content.get("licence", "")),
+            members=_members(path, content),
+            thresholds=_thresholds(_field(content, "thresholds", dict, {})),
+            calibration=_calibration(content),
+            figures=_field(content, "figures", dict, {}),
+            settings=_field(content, "settings", dict, {}),
+            data=_field(content, "data", str, ""),
+            scans=ScanRecord.from_dict(scans),
+            licence=_field(content, "licence", str, ""),
         )
     except FileNotFoundError:
         raise CheckpointError(
             f"model={path} is not a model folder: it has no {MODEL}; crossval writes one to model/"
         ) from None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
-        if isinstance(error, CheckpointError):
-            raise
+    except (OSError, ValueError, TypeError) as error:
         why = printable(str(error).removeprefix(f"{file} "), 300)
         raise CheckpointError(f"{file} is damaged ({why}); copy the model folder again") from None
     return model
 
 
-def _filled(content: Mapping[str, Any], name: str) -> Sequence[Any]:
-    values = content[name]
-    if not isinstance(values, list) or not values:
-        raise ValueError(f"{name} must be a list with at least one item")
-    return values
+def _field(content: Mapping[str, Any], name: str, kind: type[T], default: T | None = None) -> T:
+    """Return a value of a JSON object after checking its type.
+
+    Raises:
+        ValueError: If it is of another type, or missing where there is no default.
+    """
+    if name not in content:
+        if default is None:
+            raise ValueError(f"{name} is missing")
+        return default
+    value = content[name]
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ValueError(f"{name} must be {KINDS[kind]}, but it is {_shown(value)}")
+    return value
 
 
-def _member(folder: Path, member: Any) -> Path:
-    name, expected = str(member["file"]), str(member["sha256"])
-    if Path(name).name != name:
-        raise ValueError(f"member {name!r} is not a plain file name")
+def _members(folder: Path, content: Mapping[str, Any]) -> tuple[Path, ...]:
+    members = _field(content, "members", list)
+    if not members:
+        raise ValueError("it has no members")
+    paths: dict[str, Path] = {}
+    for member in members:
+        if not isinstance(member, dict):
+            raise ValueError(f"a member must be an object, but it is {_shown(member)}")
+        path, expected = _member(folder, member)
+        if expected in paths:
+            names = " and ".join(dict.fromkeys([paths[expected].name, path.name]))
+            raise ValueError(f"the same network is listed twice, as {names}")
+        paths[expected] = path
+    return tuple(paths.values())
+
+
+def _member(folder: Path, member: Mapping[str, Any]) -> tuple[Path, str]:
+    """Return the file of a member and its SHA-256."""
+    name, expected = _field(member, "file", str), _field(member, "sha256", str)
+    if (
+        name.strip() in ("", ".", "..")
+        or not name.isprintable()
+        or re.search(r"[/\\]|.{200}", name)
+    ):
+        raise ValueError(f"the file of a member, {_shown(name)}, is not a plain file name")
     path = folder / name
-    if not path.is_file():
+    if not os.path.isfile(path):  # False for any name that no file can have
         raise CheckpointError(
             f"model={folder} lacks its member {printable(name, 200)}; copy the folder again"
         )
@@ -189,41 +231,56 @@ def _member(folder: Path, member: Any) -> Path:
             f"{path} differs from the SHA-256 in {MODEL}: it is damaged or was replaced; copy the "
             "model folder again"
         )
-    return path
+    return path, expected
 
 
-def _thresholds(values: Any) -> dict[str, float | None]:
-    return {str(rate): None if at is None else _number(at) for rate, at in dict(values).items()}
+def _thresholds(values: Mapping[str, Any]) -> dict[str, float | None]:
+    for rate in values:
+        if not re.fullmatch(r"\d{1,6}(\.\d{1,6})?", rate, re.ASCII):
+            raise ValueError(f"a threshold is for {_shown(rate)}, which is not a number of FP/scan")
+    return {
+        rate: None if at is None else _number(at, f"the threshold for {rate} FP/scan")
+        for rate, at in values.items()
+    }
 
 
-def _calibration(values: Any) -> Calibration:
-    scores = tuple(_number(v) for v in values["scores"])
-    rates = tuple(_number(v) for v in values["fp_per_scan"])
+def _calibration(content: Mapping[str, Any]) -> Calibration | None:
+    if content.get("calibration") is None:
+        return None
+    values = _field(content, "calibration", dict)
+    scores = tuple(_number(v, "a score of calibration") for v in _field(values, "scores", list))
+    rates = tuple(_number(v, "a rate of calibration") for v in _field(values, "fp_per_scan", list))
     falling = all(a > b for a, b in itertools.pairwise(scores))
     rising = all(a <= b for a, b in itertools.pairwise(rates))
-    slope = _number(values["slope"])
+    slope = _number(values.get("slope"), "calibration.slope")
     if len(scores) != len(rates) or not scores or not falling or not rising or slope <= 0:
         raise ValueError("calibration is not monotone")
     return Calibration(
         slope,
-        _number(values["intercept"]),
+        _number(values.get("intercept"), "calibration.intercept"),
         scores,
         rates,
-        _count(values["n_scans"]),
-        _count(values["n_lesions"]),
+        _count(values.get("n_scans"), "calibration.n_scans"),
+        _count(values.get("n_lesions"), "calibration.n_lesions"),
     )
 
 
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{value!r} is not a finite number")
+def _number(value: Any, name: str) -> float:
+    numeric = isinstance(value, int | float) and not isinstance(value, bool)
+    if not numeric or not abs(value) <= LARGEST:
+        raise ValueError(f"{name} must be a finite number, but it is {_shown(value)}")
     return float(value)
 
 
-def _count(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"{value!r} is not a count")
+def _count(value: Any, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LARGEST:
+        raise ValueError(f"{name} must be a count, but it is {_shown(value)}")
     return value
+
+
+def _shown(value: Any) -> str:
+    """Return a value as JSON, in one short line."""
+    return "missing or null" if value is None else printable(json.dumps(value), 60)
 
 
 def digest(path: Path) -> str:
