@@ -153,7 +153,7 @@ def training_plan(
         HpoConfig(
             study=str(study.path),
             workers=jobs.workers,
-            trials=n_failed(study, points) + len(points),
+            trials=n_others(study, points) + len(points),
             search_space=str(space),
             stop=jobs.stop,
             dry_run=jobs.dry_run,
@@ -176,10 +176,16 @@ def _trials(folder: StudyFolder, point: Params) -> list[Trial]:
     return [trial for trial in read_study(folder.path).trials if trial.params == point]
 
 
-def n_failed(folder: StudyFolder, points: Mapping[str, Params]) -> int:
-    """Count the trials of these points that failed: each makes space for another attempt."""
-    trials = [trial for point in points.values() for trial in _trials(folder, point)]
-    return sum(not t.pending and t.state is not TrialState.COMPLETE for t in trials)
+def n_others(folder: StudyFolder, points: Mapping[str, Params]) -> int:
+    """Count the trials of the study that are not a running or complete training of these points.
+
+    These are failed ones, which make space for another attempt, and those of other folds.
+    """
+    if not has_study(folder):
+        return 0
+    study, wanted = read_study(folder.path), list(points.values())
+    kept = [t for t in study.own if t.pending or t.state is TrialState.COMPLETE]
+    return study.n_counted - sum(trial.params in wanted for trial in kept)
 
 
 def enqueue_missing(plan: TrainingPlan) -> None:

@@ -10,13 +10,14 @@ from nodule_det.crossval.folds import (
     fold_parameters,
     fold_points,
     is_complete,
+    n_others,
     require_complete,
     training_plan,
 )
 from nodule_det.errors import ConfigError, StudyError
 from nodule_det.hpo.driver.forecast import SEARCH
 from nodule_det.hpo.space.parsing import read_space
-from nodule_det.hpo.study.study import Header, Study
+from nodule_det.hpo.study.study import Header, Study, StudyWriter
 from nodule_det.hpo.study.trial import TrialState
 from nodule_det.hpo.training.disk import best_numbers
 
@@ -90,6 +91,27 @@ def test_a_study_killed_before_its_first_line_counts_as_missing(plan):
     plan.folder.journal.touch()
     enqueue_missing(plan)
     assert [path.name for path in plan.folder.queue.iterdir()] == ["fold1_0.json"]
+
+
+@pytest.mark.parametrize(
+    ("past", "more"),
+    [
+        ([], 0),
+        ([(0, "complete", None)], 1),  # folds=[0], then folds=[1]
+        ([(0, "failed", "error"), (1, "failed", "error"), (1, "complete", None)], 2),
+        ([(1, "cancelled", "user")], 0),  # which counts towards no goal
+    ],
+)
+def test_other_folds_and_failed_trainings_leave_space_for_those_to_come(plan, past, more):
+    plan.folder.path.mkdir(parents=True)
+    space = read_space(plan.study.search_space)
+    writer = StudyWriter(plan.folder, lambda: 1.0, Header(id="cafe", space=space))
+    for fold, state, reason in past:
+        point = {"fold": (fold + 1) % 3, "test_fold": fold}
+        number = writer.ask(point, "user")
+        writer.write("finished", trial=number, state=state, value=0.5, reason=reason)
+    writer.close()
+    assert n_others(plan.folder, plan.points) == more
 
 
 def test_the_network_of_every_training_is_kept_however_many_there_are(tmp_path):

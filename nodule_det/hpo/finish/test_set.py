@@ -25,7 +25,7 @@ from nodule_det.config.hpo import (
 )
 from nodule_det.config.hpo_finish import FinishConfig
 from nodule_det.config.train import CandidateConfig, TrainConfig
-from nodule_det.crossval.folds import TrainingPlan, n_failed
+from nodule_det.crossval.folds import TrainingPlan, n_others
 from nodule_det.ensemble.folder import digest, read_model
 from nodule_det.errors import StudyError
 from nodule_det.files import write_text
@@ -73,7 +73,7 @@ def scoring_plan(
     ]
     plan = HpoConfig(
         study=str(folder.path),
-        trials=n_failed(folder, points) + 1,
+        trials=n_others(folder, points) + 1,
         search_space=str(space),
         stop=config.stop,
         command=command,
