@@ -26,6 +26,16 @@ def duration(seconds: float) -> str:
     return f"{hours}:{m:02d}:{s:02d}" if hours else f"{m}:{s:02d}"
 
 
+def counted(n: int, noun: str) -> str:
+    """Write a number of things, with a plural in -s.
+
+    Example:
+        >>> counted(1, "job"), counted(1200, "job")
+        ('1 job', '1,200 jobs')
+    """
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
 class Progress:
     """Counts steps towards a total, and shows the elapsed and remaining time.
 

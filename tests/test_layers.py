@@ -57,7 +57,7 @@ MAY_IMPORT = {
     "data.names": "cli config errors tables",
     "data.ingest": "config cpus data.layouts data.preprocess data.readers data.scan data.store "
     "errors files locking progress tables untrusted",
-    "data.__main__": "cli config data.ingest data.layouts data.phantom",
+    "data.__main__": "cli config data.ingest data.layouts data.phantom progress",
     "model": "config errors",
     "checkpoint": "config errors files model origin untrusted",
     "inference": "arrays candidates config data.scan errors model",
@@ -70,7 +70,7 @@ MAY_IMPORT = {
     "inference model untrusted origin",
     "predict": "arrays candidates ensemble cli config data.blocks data.ingest data.layouts "
     "data.preprocess data.readers data.scan errors files inference model locking "
-    "untrusted origin",
+    "untrusted origin progress",
     "export": "candidates checkpoint cli config data.blocks data.ingest data.readers data.scan "
     "ensemble errors files inference model",
     "score": "analysis candidates cli config data.store ensemble errors files model origin "
@@ -95,9 +95,10 @@ MAY_IMPORT = {
     "progress locking",
     "crossval": "analysis cli config data.store ensemble errors evaluate files froc hpo.driver "
     "hpo.space hpo.study hpo.training plots.folds plots.froc_curve plots.reliability runs tables "
-    "origin untrusted",
+    "origin progress untrusted",
     "hpo.finish": "analysis cli config crossval data.store ensemble errors files hpo.driver "
-    "forecast hpo.model hpo.study hpo.training origin plots.optimism plots.style runs usage",
+    "forecast hpo.model hpo.study hpo.training origin plots.optimism plots.style progress "
+    "runs usage",
     "hpo.__main__": "cli config hpo.driver",
     "hpo.init": "cli config errors files",
     "hpo.prune": "cli config hpo.study hpo.training",

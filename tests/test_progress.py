@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from nodule_det.progress import Progress
+from nodule_det.progress import Progress, counted
 
 
 class Clock:
@@ -62,3 +62,12 @@ def test_only_one_of_several_processes_shows_progress():
 
 def test_steps_of_earlier_sessions_do_not_count_for_the_eta():
     assert "scans 9/10  elapsed 0:40, ETA 0:40" in count(io.StringIO(), 40.0, done=8)
+
+
+def test_only_one_of_a_thing_is_singular():
+    assert [counted(n, "job") for n in (0, 1, 2, 1200)] == [
+        "0 jobs",
+        "1 job",
+        "2 jobs",
+        "1,200 jobs",
+    ]

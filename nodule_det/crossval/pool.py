@@ -37,6 +37,7 @@ from nodule_det.origin import (
     union,
     write_origin,
 )
+from nodule_det.progress import counted
 from nodule_det.runs import RunFolder
 from nodule_det.tables import (
     ANNOTATION_COLUMNS,
@@ -282,7 +283,8 @@ def hand_on(
             licence=licence,
         )
     )
-    return f"model    {folder}: {len(runs)} networks{note}; use it with predict model={folder}"
+    networks = counted(len(runs), "network")
+    return f"model    {folder}: {networks}{note}; use it with predict model={folder}"
 
 
 def _seen(runs: Sequence[RunFolder]) -> ScanRecord:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nodule_det.cli import command, print_error
 from nodule_det.config.data import DataConfig, Layout
+from nodule_det.progress import counted
 
 
 @command("data", DataConfig)
@@ -42,8 +43,8 @@ def main(config: DataConfig) -> int:
     for uid, reason in sorted(outcome.failures.items()):
         print_error(f"scan {uid} is left out: {reason}")
     print(
-        f"{outcome.store}: {_count(outcome.n_scans, 'scan')} with "
-        f"{_count(outcome.n_lesions, 'lesion')}"
+        f"{outcome.store}: {counted(outcome.n_scans, 'scan')} with "
+        f"{counted(outcome.n_lesions, 'lesion')}"
         + _if_any(outcome.n_lesions_outside_lungs, "lesion", "outside the lungs (summary.json)")
         + _if_any(len(outcome.failures), "scan", "failed")
         + f"; picture: {outcome.store / 'summary.png'}"
@@ -51,12 +52,8 @@ def main(config: DataConfig) -> int:
     return 1 if outcome.failures else 0
 
 
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"
-
-
 def _if_any(n: int, what: str, how: str) -> str:
-    return f", {_count(n, what)} {how}" if n else ""
+    return f", {counted(n, what)} {how}" if n else ""
 
 
 def _make_phantom(config: DataConfig) -> DataConfig:

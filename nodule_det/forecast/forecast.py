@@ -18,7 +18,7 @@ from nodule_det.data.roles import held_out, trained_on
 from nodule_det.data.store import Store, open_store
 from nodule_det.errors import StoreError
 from nodule_det.forecast.cost import footprint
-from nodule_det.progress import duration
+from nodule_det.progress import counted, duration
 
 DAY_S = 86_400.0
 
@@ -100,7 +100,7 @@ def nominal_rate(train: TrainConfig, cores: int) -> Rate | None:
     if train.model.factory or on_gpu(train):
         return None
     per_s = NOMINAL_PER_CORE * cores
-    many = f"{cores} core{'' if cores == 1 else 's'}"
+    many = counted(cores, "core")
     return Rate(per_s, per_s, f"rough, assuming {NOMINAL_PER_CORE / 1e9:g} GFLOP/s on {many}")
 
 
@@ -182,15 +182,17 @@ def lines(expected: Forecast) -> list[str]:
     lesions = ""
     if expected.views is not None:
         lesions = f", each of {expected.n_lesions} lesions seen about {expected.views:,.0f} times"
-    validated = "" if expected.n_validated is None else f" of {expected.n_validated} scans"
+    validated = (
+        "" if expected.n_validated is None else f" of {counted(expected.n_validated, 'scan')}"
+    )
     size = (
         f"{expected.n_parameters / 1e6:.2g} M weights, {quantity(expected.operations)}FLOP, "
         f"{expected.memory_bytes / 1e9:.1f} GB of memory, "
     )
     return [
-        f"{expected.epochs} epoch{'' if expected.epochs == 1 else 's'}, {expected.steps:,} steps, "
+        f"{counted(expected.epochs, 'epoch')}, {counted(expected.steps, 'step')}, "
         f"{expected.patches:,} patches{lesions}, "
-        f"{expected.validations} validation{'' if expected.validations == 1 else 's'}{validated}",
+        f"{counted(expected.validations, 'validation')}{validated}",
         f"{'' if expected.own_network else size}{time_of(expected)}",
     ]
 

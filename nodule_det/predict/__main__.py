@@ -282,6 +282,7 @@ def predictor(
     from nodule_det.ensemble.folder import members_digest
     from nodule_det.ensemble.members import load_ensemble
     from nodule_det.model import choose_device, choose_precision
+    from nodule_det.progress import counted
 
     device = choose_device(config.device)
     dtype = choose_precision(config.precision, device)
@@ -290,7 +291,8 @@ def predictor(
     settings = StoreConfig(spacing_mm=meta.spacing_mm, margin_mm=meta.margin_mm)
     if ensemble.n_passes > 1:
         print(
-            f"{len(members)} networks x {config.views} views: {ensemble.n_passes} passes per scan, "
+            f"{counted(len(members), 'network')} x {counted(config.views, 'view')}: "
+            f"{ensemble.n_passes} passes per scan, "
             f"{ensemble.n_passes} times the time of one network",
             flush=True,
         )

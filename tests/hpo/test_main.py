@@ -93,7 +93,7 @@ def test_jobs_are_not_started_again_by_another_batch_system(quick_training, tmp_
         first.wait()
     before = (path / "journal.jsonl").read_bytes()
     run = hpo("nodule_det.hpo", *words, "dispatcher=pbs", "stop=jobs", code=1)
-    assert "1 jobs of this study were submitted by dispatcher.kind=local and may" in run.stderr
+    assert "1 job of this study, submitted by dispatcher.kind=local, may still run" in run.stderr
     assert (path / "journal.jsonl").read_bytes() == before
     assert "1 cancelled" in hpo("nodule_det.hpo", *words, "stop=jobs").stdout
 

@@ -34,6 +34,7 @@ from nodule_det.hpo.space.space import Params, Space
 from nodule_det.hpo.study.trial import Trial, TrialState
 from nodule_det.hpo.training.check import with_params
 from nodule_det.hpo.training.command import command_words, overrides
+from nodule_det.progress import counted
 from nodule_det.runs import RunFolder
 from nodule_det.untrusted import printable, read_object
 
@@ -107,10 +108,10 @@ def _total(config: HpoConfig, times_s: Sequence[float]) -> str:
     """Write how long all trainings take together, and in how many jobs."""
     n, site, total_s = len(times_s), config.dispatcher, sum(times_s)
     workers = min(config.workers, max(1, n))
-    text = f"{n} trainings, {config.workers} at a time: about "
+    text = f"{counted(n, 'training')}, {config.workers} at a time: about "
     text += hours(max(total_s / workers, max(times_s, default=0.0)))
     if session_s := _session_s(config):
-        text += f", {sum(math.ceil(s / session_s) for s in times_s)} jobs"
+        text += f", {counted(sum(math.ceil(s / session_s) for s in times_s), 'job')}"
     if on_gpu(config.train):
         return f"{text}, {total_s / 3600 * site.processes_per_job:.1f} GPU hours"
     if site.kind is DispatcherKind.local:
@@ -188,7 +189,8 @@ def rate_of(train: TrainConfig, trials: Sequence[Trial]) -> Rate | None:
     if not rates:
         return None
     per_s = float(np.median(rates))
-    return Rate(per_s, per_s, f"as fast as the {len(rates)} complete trainings of this study")
+    shown_by = counted(len(rates), "complete training") if len(rates) > 1 else "complete training"
+    return Rate(per_s, per_s, f"as fast as the {shown_by} of this study")
 
 
 def _sizes(

@@ -20,7 +20,7 @@ from nodule_det.forecast.cost import Footprint, Speed, fit_speed, footprint
 from nodule_det.hpo.space.space import Params
 from nodule_det.hpo.study.trial import Trial, TrialState
 from nodule_det.hpo.training.check import with_params
-from nodule_det.progress import duration
+from nodule_det.progress import counted, duration
 
 
 class ResourceLimits:
@@ -107,6 +107,6 @@ def time_limit_s(config: HpoConfig) -> tuple[float, str]:
         return config.forecast.hours * 3600, f"forecast.hours={config.forecast.hours:g}"
     sessions = 1 + config.retries.stopped
     return config.dispatcher.walltime_s * sessions, (
-        f"{sessions} jobs of dispatcher.walltime_s={config.dispatcher.walltime_s:g} "
+        f"{counted(sessions, 'job')} of dispatcher.walltime_s={config.dispatcher.walltime_s:g} "
         f"(retries.stopped={config.retries.stopped})"
     )

@@ -23,6 +23,7 @@ from nodule_det.hpo.study.study import Header, Study, StudyFolder, StudyWriter, 
 from nodule_det.hpo.study.trial import Reason
 from nodule_det.hpo.training.check import check_space
 from nodule_det.hpo.training.command import overrides
+from nodule_det.progress import counted
 
 
 def new_header(config: HpoConfig, now_s: float) -> Header:
@@ -140,23 +141,24 @@ def require_reachable(study: Study, config: DispatcherConfig, place: str = "") -
     last, kind = study.sessions[-1], config.kind
     if last.dispatcher != kind.value:
         raise StudyError(
-            f"{len(jobs)} jobs of this study were submitted by dispatcher.kind={last.dispatcher} "
-            f"and may still run; dispatcher.kind={kind.value} cannot see them.  Continue with "
-            f"{last.dispatcher} until they finish, or cancel them there with stop=jobs"
+            f"{counted(len(jobs), 'job')} of this study, submitted by "
+            f"dispatcher.kind={last.dispatcher}, may still run, and dispatcher.kind={kind.value} "
+            f"cannot see that.  Continue with {last.dispatcher} until none is left, or use "
+            "stop=jobs there to cancel"
         )
     before = next((s.place for s in reversed(study.sessions) if s.place), "")
     if place and before and not _is_same_place(place, before):
         raise StudyError(
-            f"{len(jobs)} jobs of this study were submitted to {before} and may still run; {place} "
-            f"cannot see them.  Continue from a login node of {before} until they finish, or "
-            "cancel them there with stop=jobs"
+            f"{counted(len(jobs), 'job')} of this study, submitted to {before}, may still run, and "
+            f"{place} cannot see that.  Continue from a login node of {before} until none is left, "
+            "or use stop=jobs there to cancel"
         )
     away = [a for a in jobs if not DISPATCHERS[kind].knows(a.job)]
     here = socket.gethostname()
     if last.host != here and away and not config.host_gone:
         raise StudyError(
-            f"{len(away)} jobs of this study are processes of {last.host} and may still run; "
-            f"{here} cannot see them.  Continue there.  If that machine no longer exists, add "
+            f"{counted(len(away), 'job')} of this study on {last.host} may still run, and {here} "
+            "cannot see that.  Continue there.  If that machine no longer exists, add "
             "dispatcher.host_gone=true once: its trainings then resume here"
         )
 

@@ -34,6 +34,7 @@ def main(config: FinishConfig) -> int | None:
     from nodule_det.hpo.finish.test_set import scoring_plan
     from nodule_det.hpo.study.study import read_study
     from nodule_det.hpo.training.command import override_words
+    from nodule_det.progress import counted
 
     folder = Path(os.path.abspath(os.path.expanduser(config.study)))
     out = Path(os.path.abspath(os.path.expanduser(config.out or str(folder / "finish"))))
@@ -44,8 +45,8 @@ def main(config: FinishConfig) -> int | None:
     plan, folds = finish_plan(config, study, contenders, store.lesions_by_fold, out)
     if not (config.dry_run or plan.stopping):
         print(
-            f"{len(contenders)} settings x {len(config.seeds)} seeds x {len(folds)} folds: "
-            f"{len(plan.points)} trainings",
+            f"{counted(len(contenders), 'setting')} x {counted(len(config.seeds), 'seed')} x "
+            f"{counted(len(folds), 'fold')}: {counted(len(plan.points), 'training')}",
             flush=True,
         )
         enqueue_missing(plan)

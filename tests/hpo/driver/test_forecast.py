@@ -42,7 +42,7 @@ def test_a_rough_rate_is_used_until_trainings_are_complete(config):
     done = [Trial(number=1, params={"optim.lr": 0.01}, state=TrialState.COMPLETE,
                   imported_seconds=90.0)]  # fmt: skip
     expected = study_lines(config, LR, done)
-    assert "1:30 min (as fast as the 1 complete trainings of this study)" in expected[1]
+    assert "1:30 min (as fast as the complete training of this study)" in expected[1]
     assert expected[2].startswith("7 trainings, 2 at a time: about ")
     assert rate_of(config.train, []) is None
 
@@ -105,7 +105,7 @@ def test_a_search_whose_smallest_training_cannot_finish_is_refused(config):
         require_time(once, LR, [], rate=SLOW)
     assert str(no.value).startswith("the smallest training of this search space is forecast to ")
     assert "(a test), more than the" in str(no.value)
-    assert "1 jobs of dispatcher.walltime_s=" in str(no.value)
+    assert "1 job of dispatcher.walltime_s=" in str(no.value)
     fast = Rate(1e9, 1e9, "a test")
     require_time(once, WIDTH, [], rate=fast)  # the narrow networks can finish
 
@@ -130,7 +130,7 @@ def test_a_rough_forecast_is_measured_before_it_refuses(config, three_folds, mon
 def test_the_times_of_a_plan_are_summed_over_its_own_trainings(config):
     points = [{"model.filters": 16}, {"model.filters": 4}, {"model.filters": 4}]
     one = study_lines(config, WIDTH, [], Plan("crossval", points[:1]), SLOW)
-    assert one[2].startswith("1 trainings, 2 at a time: about ")
+    assert one[2].startswith("1 training, 2 at a time: about ")
     rest = study_lines(config, WIDTH, [complete(points[0])], Plan("crossval", points), SLOW)
     assert rest[-1].startswith("2 trainings, 2 at a time: about ")
 
@@ -142,7 +142,7 @@ def complete(params, seconds=90.0):
 def test_the_trainings_of_another_study_say_how_fast_the_system_is(config):
     rate = rate_of(config.train, [complete({"optim.lr": 0.01})])
     expected = study_lines(config, LR, [], Plan("hpo.finish", [{"optim.lr": 0.02}], rate))
-    assert "1:30 min (as fast as the 1 complete trainings of this study)" in expected[1]
+    assert "1:30 min (as fast as the complete training of this study)" in expected[1]
 
 
 def test_another_program_is_not_forecast(config):

@@ -38,9 +38,7 @@ def give(writer, dispatcher, job):
 def test_another_batch_system_is_refused_while_jobs_are_open(writer):
     give(writer, "pbs", "5.pbs01")
     for other in (LOCAL, SLURM):
-        with pytest.raises(
-            StudyError, match=r"submitted by dispatcher\.kind=pbs and may still run"
-        ):
+        with pytest.raises(StudyError, match=r"submitted by dispatcher\.kind=pbs, may still run"):
             require_reachable(writer.study, other)
     require_reachable(writer.study, DispatcherConfig(kind=DispatcherKind.pbs))
     writer.write("finished", trial=1, state="complete", value=0.5)
@@ -52,7 +50,7 @@ def test_another_cluster_of_the_same_kind_is_refused_while_jobs_are_open(writer)
     give(writer, "slurm", "5")  # a session that began while the controller was away
     require_reachable(writer.study, SLURM, "atlas")
     require_reachable(writer.study, SLURM, "")
-    with pytest.raises(StudyError, match="submitted to atlas and may still run; hydra cannot see"):
+    with pytest.raises(StudyError, match="submitted to atlas, may still run, and hydra cannot see"):
         require_reachable(writer.study, SLURM, "hydra")
     writer.write("finished", trial=1, state="complete", value=0.5)
     require_reachable(writer.study, SLURM, "hydra")
@@ -74,7 +72,7 @@ def test_processes_on_another_machine_are_not_started_again_here(writer, monkeyp
     give(writer, "local", job)
     require_reachable(writer.study, LOCAL)  # the same host name: it was started anew
     monkeypatch.setattr(opening.socket, "gethostname", lambda: "login2")
-    with pytest.raises(StudyError, match="may still run; login2 cannot see them"):
+    with pytest.raises(StudyError, match="may still run, and login2 cannot see that"):
         require_reachable(writer.study, LOCAL)
     require_reachable(writer.study, DispatcherConfig(host_gone=True))
 

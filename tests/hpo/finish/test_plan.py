@@ -74,7 +74,7 @@ def test_the_study_says_how_fast_the_system_is_unless_it_ran_on_another(tmp_path
     )
     made = SimpleNamespace(sessions=[], trials=[done])
     rate = rate_here(config, made, train)
-    assert rate.source == "as fast as the 1 complete trainings of this study"
+    assert rate.source == "as fast as the complete training of this study"
     made.sessions.append(Session("node1", 1, 1, "slurm", 0.0))
     assert rate_here(config, made, train) is None
     made.sessions.append(Session("node1", 1, 1, "local", 0.0))
