@@ -37,13 +37,16 @@ def build_model(config: ModelConfig) -> nn.Module:
     return build_own(config) if config.factory else build_unet(config)
 
 
-def field_of(model: nn.Module, config: ModelConfig, patch_vox: int) -> ReceptiveField:
+def field_of(
+    model: nn.Module, config: ModelConfig, patch_vox: int, batch_size: int = 2
+) -> ReceptiveField:
     """Compute the receptive field of the built-in network, or measure that of another one.
 
     Args:
         model: The network, on the CPU.
         config: Its settings.
         patch_vox: Edge of the patches that it is trained on.
+        batch_size: Patches of a training step.
 
     Raises:
         ConfigError: If the network does not map a patch to logits of the same shape.
@@ -57,7 +60,7 @@ def field_of(model: nn.Module, config: ModelConfig, patch_vox: int) -> Receptive
             window_vox=patch_vox,
             bytes_per_voxel=UNKNOWN_BYTES,
         )
-    require_same_shape(model, config, patch_vox)
+    require_same_shape(model, config, patch_vox, batch_size)
     return measure(model, patch_vox)
 
 

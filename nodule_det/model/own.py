@@ -59,14 +59,22 @@ def build_own(config: ModelConfig) -> nn.Module:
     try:
         network = factory(**kwargs)
     except Exception as error:
+        remedy = _remedy(error, "correct its arguments or its code")
         raise ConfigError(
-            f"{name} failed with model.kwargs={config.kwargs} ({_line(error)}); correct its "
-            "arguments or its code"
+            f"{name} failed with model.kwargs={config.kwargs} ({in_one_line(error)}); {remedy}"
         ) from error
     if not isinstance(network, nn.Module):
         raise ConfigError(f"{name} returned a {type(network).__name__}, expected a torch.nn.Module")
-    if next(network.parameters(), None) is None:
-        raise ConfigError(f"{name} returned a network without parameters: nothing can be trained")
+    weights = list(network.parameters())
+    if any(nn.parameter.is_lazy(weight) for weight in weights):
+        raise ConfigError(
+            f"{name} returned a network whose lazy layers have no weights yet; call it once on a "
+            "patch in the factory, or use layers with a number of input channels"
+        )
+    if not any(weight.requires_grad for weight in weights):
+        raise ConfigError(
+            f"{name} returned a network without trainable parameters: nothing can be trained"
+        )
     return network
 
 
@@ -75,9 +83,11 @@ def _imported(dotted: str) -> Callable[..., Any]:
     try:
         found = getattr(import_module(module), attribute)
     except (Exception, SystemExit) as error:
+        remedy = "install its package, or add its folder to PYTHONPATH"
+        if not isinstance(error, ImportError | AttributeError):
+            remedy = f"correct {module}, or what it imports"
         raise ConfigError(
-            f"model.factory={dotted} cannot be imported ({_line(error)}); install its package, or "
-            "add its folder to PYTHONPATH"
+            f"model.factory={dotted} cannot be imported ({in_one_line(error)}); {remedy}"
         ) from error
     if not callable(found):
         raise ConfigError(f"model.factory={dotted} is a {type(found).__name__}, not a callable")
@@ -89,45 +99,83 @@ def finds_candidates(network: nn.Module) -> bool:
     return all(callable(getattr(network, name, None)) for name in DETECTOR_METHODS)
 
 
-def require_same_shape(network: nn.Module, config: ModelConfig, patch_vox: int) -> None:
-    """Try a network on one patch; a network that finds its candidates itself is not tried.
+def require_same_shape(
+    network: nn.Module, config: ModelConfig, patch_vox: int, batch_size: int = 2
+) -> None:
+    """Try a network on patches; a network that finds its candidates itself is not tried.
 
     Args:
-        network: Network on the CPU; its training mode is restored.
+        network: Network on the CPU; its training mode and its running averages are restored.
         config: Its settings, for the message.
         patch_vox: Edge of the patches.
+        batch_size: Patches of a training step; at most two are tried.
 
     Raises:
-        ConfigError: If it fails, or returns anything but one logit per voxel.
+        ConfigError: If it fails, returns anything but one logit per voxel, a result that cannot be
+            trained, or another one when it is evaluated again.
     """
     if finds_candidates(network):
         return
-    name, shape = f"model.factory={config.factory}", (1, 1, *3 * (patch_vox,))
-    training = network.training
+    name, training = f"model.factory={config.factory}", network.training
     try:
-        for mode in (True, False):
+        state = copy.deepcopy(network.state_dict())
+        for mode, n in ((True, min(batch_size, 2)), (False, 1)):
             network.train(mode)
-            with torch.no_grad():
-                before = copy.deepcopy(network.state_dict()) if mode else None
-                out = network(torch.zeros(shape).uniform_())
-            if before is not None:
-                network.load_state_dict(before)
-            if not isinstance(out, torch.Tensor) or tuple(out.shape) != shape:
-                is_tensor = isinstance(out, torch.Tensor)
-                what = tuple(out.shape) if is_tensor else f"a {type(out).__name__}"
-                raise ConfigError(
-                    f"{name} maps {shape} to {what} in {'training' if mode else 'evaluation'}, "
-                    "expected one logit per voxel, the same shape; set its output channels to 1"
-                )
+            patches = torch.zeros((n, 1, *3 * (patch_vox,))).uniform_()
+            with torch.set_grad_enabled(mode):
+                out = network(patches)
+            _require_logits(out, patches, f"{name} maps", mode)
+            if mode:
+                network.load_state_dict(state)
+                if not out.requires_grad:
+                    raise ConfigError(
+                        f"{name} returns logits without a gradient in training, so nothing can be "
+                        "trained; remove detach(), torch.no_grad() and thresholds from its forward"
+                    )
+            else:
+                with torch.no_grad():
+                    again = network(patches)
+                if not torch.allclose(again, out, rtol=1e-3, atol=1e-5, equal_nan=True):
+                    raise ConfigError(
+                        f"{name} returns other logits for the same patch in evaluation; turn off "
+                        "its random layers there (if not self.training)"
+                    )
     except ConfigError:
         raise
     except Exception as error:
+        remedy = _remedy(error, "change patches.size_vox, optim.batch_size or model.kwargs")
         raise ConfigError(
-            f"{name} cannot process a patch of {patch_vox} voxels ({_line(error)}); change "
-            "patches.size_vox or model.kwargs"
+            f"{name} cannot process a patch of {patch_vox} voxels ({in_one_line(error)}); {remedy}"
         ) from error
     finally:
         network.train(training)
+
+
+def _require_logits(out: object, patches: torch.Tensor, maps: str, training: bool) -> None:
+    """Refuse an output that is not one floating-point logit for each voxel of the patches."""
+    shape, mode = tuple(patches.shape), "training" if training else "evaluation"
+    expected = "expected one logit per voxel, a tensor of the same shape"
+    if not isinstance(out, torch.Tensor):
+        raise ConfigError(
+            f"{maps} {shape} to a {type(out).__name__} in {mode}, {expected}; turn off deep "
+            "supervision, or return only the logits"
+        )
+    found = tuple(out.shape)
+    if found != shape:
+        remedy = "turn off deep supervision, or return only the logits"
+        if len(found) == len(shape):
+            channels = found[:2] != shape[:2]
+            remedy = "set its output channels to 1" if channels else "pad its convolutions"
+        raise ConfigError(f"{maps} {shape} to {found} in {mode}, {expected}; {remedy}")
+    if not out.is_floating_point():
+        raise ConfigError(
+            f"{maps} {shape} to {str(out.dtype).removeprefix('torch.')} in {mode}, {expected}; "
+            "return logits, not classes"
+        )
+
+
+def _remedy(error: Exception, otherwise: str) -> str:
+    return "install that package" if isinstance(error, ImportError) else otherwise
 
 
 def logits_in_full_precision(network: nn.Module) -> nn.Module:
@@ -143,6 +191,7 @@ def logits_in_full_precision(network: nn.Module) -> nn.Module:
     return copied
 
 
-def _line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+def in_one_line(error: BaseException) -> str:
+    """Return the type and message of an error, without a traceback that it quotes."""
+    text = " ".join(str(error).partition("Original traceback:")[0].split())
     return f"{type(error).__name__}: {text}"[:300]

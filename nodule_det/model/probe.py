@@ -83,7 +83,14 @@ def measure(model: nn.Module, patch_vox: int) -> ReceptiveField:
 
 def _randomised(model: nn.Module, generator: torch.Generator, *, positive: bool) -> nn.Module:
     """Copy a network in evaluation mode with random weights: averages, or normally distributed."""
-    probe = copy.deepcopy(model).float().eval().requires_grad_(False)
+    try:
+        probe = copy.deepcopy(model).float().eval().requires_grad_(False)
+    except Exception as error:
+        why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise ConfigError(
+            f"the network of model.factory cannot be copied by copy.deepcopy ({why}); keep no "
+            "generators, open files or computed tensors in its attributes"
+        ) from error
     for name, weight in probe.named_parameters():
         fan_in = weight[0].numel() if weight.dim() > 1 else 1
         if weight.dim() > 1 and not positive:

@@ -93,7 +93,7 @@ def _measured(
         return None
     if last is not None and last.meta.measured is not None:
         return last.meta.measured
-    field = field_of(model, config.model, config.patches.size_vox)
+    field = field_of(model, config.model, config.patches.size_vox, config.optim.batch_size)
     if finds_candidates(model):
         log.info("%s finds candidates itself: candidates.* does not apply", config.model.factory)
     else:

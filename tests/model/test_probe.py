@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from monai.networks.nets import AttentionUnet, DynUNet, SegResNet
+from monai.networks.nets import AttentionUnet, DynUNet, SegResNet, UNet
 from torch import nn
 
 from nodule_det.config.train import ModelConfig
@@ -94,6 +94,26 @@ class Counted(nn.Module):
 def test_a_network_that_does_not_follow_a_shift_is_refused():
     with pytest.raises(ConfigError, match="does not follow a shift of its input by 1, 2, 4"):
         measure(Counted(), 32)
+
+
+def test_a_network_that_cannot_be_copied_is_refused():
+    network = same(3)
+    network.draws = (n for n in (1, 2))
+    with pytest.raises(ConfigError, match=r"cannot be copied by copy\.deepcopy .TypeError: cannot"):
+        measure(network, 16)
+
+
+def test_sizes_must_be_multiples_of_32_if_the_network_halves_five_times():
+    down = nn.Conv3d(1, 2, 32, stride=32)
+    network = nn.Sequential(down, nn.ConvTranspose3d(2, 1, 32, stride=32))
+    assert measure(network, 32).stride_vox == 32
+
+
+def test_instance_norm_in_monais_unet_is_searched_by_windows():
+    settings = {"spatial_dims": 3, "in_channels": 1, "out_channels": 1, "channels": [2, 4]}
+    fields = {n: measure(UNet(**settings, strides=[2], norm=n), 16) for n in ("batch", "instance")}
+    assert fields["batch"].radius_vox == 4
+    assert fields["instance"].radius_vox is None
 
 
 class OnlyPatches(nn.Module):

@@ -167,7 +167,7 @@ def test_another_shape_is_refused_in_one_line_on_the_command_line(store, tmp_pat
     code, out, err = ended(start(store, *words))
     assert (code, out) == (ExitCode.BAD_INPUT, "")
     assert err.startswith(
-        "error: model.factory=torch.nn.Conv3d maps (1, 1, 32, 32, 32) to (1, 2, 32, 32, 32) in "
+        "error: model.factory=torch.nn.Conv3d maps (2, 1, 32, 32, 32) to (2, 2, 32, 32, 32) in "
     )
     assert err.count("\n") == 1
     assert not (tmp_path / "run").exists()
