@@ -12,7 +12,8 @@ NoduleDetError
 ├── FrocInputError    candidates or lesions that cannot be scored          (also a ValueError)
 ├── TrainingError     a training run cannot continue
 │   ├── DivergedError     the loss is no longer a number
-│   └── DeviceMemoryError the device has no memory left
+│   ├── DeviceMemoryError the device has no memory left
+│   └── OwnCodeError      the code of model.factory fails or returns something unusable
 ├── BusyError         another process holds the folder
 ├── StudyError        the study journal contradicts itself
 └── DispatchError     the batch system refused or lost a job
@@ -110,6 +111,9 @@ class DivergedError(TrainingError):
 
 class DeviceMemoryError(TrainingError):
     exit_code = ExitCode.OUT_OF_MEMORY
+
+
+class OwnCodeError(TrainingError): ...
 
 
 class BusyError(NoduleDetError):

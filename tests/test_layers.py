@@ -58,7 +58,7 @@ MAY_IMPORT = {
     "data.ingest": "config cpus data.layouts data.preprocess data.readers data.scan data.store "
     "errors files locking progress tables untrusted",
     "data.__main__": "cli config data.ingest data.layouts data.phantom progress",
-    "model": "config errors",
+    "model": "arrays candidates config errors geometry",
     "checkpoint": "config errors files model origin untrusted",
     "inference": "arrays candidates config data.scan errors model",
     "baseline": "arrays candidates cli config data.ingest data.store errors geometry "

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice, permutations, product
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import torch
@@ -32,7 +31,7 @@ from nodule_det.inference import (
     predict_volume,
     probability_on_device,
 )
-from nodule_det.model import finds_candidates, for_inference
+from nodule_det.model import OwnDetector, finds_candidates, for_inference
 from nodule_det.origin import ScanRecord, union
 
 View = tuple[tuple[int, int, int], tuple[int, int, int]]
@@ -120,13 +119,13 @@ class Ensemble:
         Raises:
             NoduleDetError: As :meth:`probability`.
         """
-        model = self.members[0][0]
+        model, meta = self.members[0]
         if not finds_candidates(model):
             return find_candidates(self.search(volume_hu), grid, config, inside)
-        detector: Any = model  # the protocol of train/detector.py, above this layer
+        detector = OwnDetector(model, meta.model.factory)
         with torch.no_grad():
             found = detector.search(torch.from_numpy(np.array(volume_hu)).to(self.device))
-            return cast(ScanCandidates, detector.candidates(found, grid, inside))
+            return detector.candidates(found, grid, inside)
 
     def probability(self, volume_hu: HuVolume) -> Region:
         """Return the mean probability of a lesion at each voxel.

@@ -19,12 +19,14 @@ from nodule_det.model.device import (
 )
 from nodule_det.model.fused import fuse
 from nodule_det.model.own import finds_candidates, require_same_shape
+from nodule_det.model.own_detector import OwnDetector, own_code
 from nodule_det.model.receptive_field import ReceptiveField, reach_vox, receptive_field
 from nodule_det.model.unet import stride
 from nodule_det.model.window import WINDOW_HU, normalise
 
 __all__ = [
     "WINDOW_HU",
+    "OwnDetector",
     "ReceptiveField",
     "build_model",
     "channels_last",
@@ -40,6 +42,7 @@ __all__ = [
     "large_blocks_returned",
     "memory_errors",
     "normalise",
+    "own_code",
     "reach_vox",
     "receptive_field",
     "release_freed_pages",

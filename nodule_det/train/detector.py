@@ -9,7 +9,7 @@ an ``nn.Module``.  If the network of ``model.factory`` has these methods itself,
 
 from __future__ import annotations
 
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,13 @@ from nodule_det.candidates import HostVolume, PeakVolume, ScanCandidates, find_c
 from nodule_det.config.train import TrainConfig
 from nodule_det.geometry import Grid
 from nodule_det.inference import DeviceVolume, probability_on_device, slab_voxels
-from nodule_det.model import ReceptiveField, finds_candidates, normalise
+from nodule_det.model import (
+    OwnDetector,
+    ReceptiveField,
+    finds_candidates,
+    normalise,
+    own_code,
+)
 from nodule_det.train.losses import detection_loss
 
 
@@ -84,7 +90,9 @@ class Segmenter:
     def loss(self, forward: nn.Module, image_hu: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         """Compare the logits of a batch with its targets."""
         image = normalise(image_hu).to(memory_format=torch.channels_last_3d)
-        return detection_loss(forward(image), target, weight)
+        with own_code(self._config.model.factory, "a training step"):
+            logits = forward(image)
+        return detection_loss(logits, target, weight)
 
     def search(self, volume_hu: Tensor) -> PeakVolume:
         """Compute the probability of each voxel."""
@@ -108,7 +116,7 @@ def make_detector(
     device: torch.device,
     dtype: torch.dtype,
 ) -> Detector:
-    """Return the network itself if it is a detector, otherwise a :class:`Segmenter` of it."""
+    """Return the network's own detector if it is one, otherwise a :class:`Segmenter` of it."""
     if finds_candidates(model):
-        return cast(Detector, model)
+        return OwnDetector(model, config.model.factory)
     return Segmenter(model, config, field, device, dtype)

@@ -30,6 +30,7 @@ from nodule_det.errors import (
     DeviceMemoryError,
     DivergedError,
     NoduleDetError,
+    OwnCodeError,
     TrainingError,
     UnwrittenError,
 )
@@ -179,6 +180,8 @@ def _with_strides(gradient: Tensor, *, strides: tuple[int, ...]) -> Tensor:
 
 def lost_another(error: BaseException) -> bool:
     """Return whether an error means that another process is gone, not a failure of this one."""
+    if isinstance(error, OwnCodeError) and error.__cause__ is not None:
+        error = error.__cause__  # raised within a network of the user's own, as by its batch norm
     return isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in LOST)
 
 

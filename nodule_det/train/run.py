@@ -27,7 +27,7 @@ from nodule_det.config.train import TrainConfig
 from nodule_det.data.feed.plan import EpochPlan
 from nodule_det.data.roles import require_lesions, trained_on
 from nodule_det.data.store import open_store
-from nodule_det.errors import ConfigError, ExitCode, NoduleDetError, StoreError
+from nodule_det.errors import ConfigError, ExitCode, NoduleDetError, OwnCodeError, StoreError
 from nodule_det.files import write_json
 from nodule_det.forecast.forecast import data_of, forecast, lines, nominal_rate, warnings
 from nodule_det.model import (
@@ -125,7 +125,12 @@ def refuse_unfit(config: TrainConfig) -> None:
         EpochPlan(trained_on(store, config), config)
         require_lesions(store, config)
         if config.model.factory:
-            require_same_shape(build_model(config.model), config.model, config.patches.size_vox)
+            require_same_shape(
+                build_model(config.model),
+                config.model,
+                config.patches.size_vox,
+                config.optim.batch_size,
+            )
     except StoreError as error:
         raise ConfigError(str(error)) from error
 
@@ -327,7 +332,7 @@ class Session:
         if not self.processes.first:
             report_failure(self.folder.path, self.processes.rank, message, code)
             return
-        log.error("%s", message, exc_info=not known)
+        log.error("%s", message, exc_info=not known or isinstance(error, OwnCodeError))
         with suppress(OSError):  # a full disk: the error being raised reports it
             self._write(status=RunStatus.FAILED, reason=code.reason, message=message)
 
