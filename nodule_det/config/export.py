@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
-from nodule_det.config.predict import named_checkpoints, require_networks
+from nodule_det.config.networks import NetworkConfig
 from nodule_det.errors import ConfigError
 
 
@@ -20,19 +19,8 @@ class Format(Enum):
 
 
 @dataclass(kw_only=True)
-class ExportConfig:
+class ExportConfig(NetworkConfig):
     """Write a network for other tools, and compare it with the original."""
-
-    checkpoint: Any = ""
-    """``best.pt`` or ``last.pt`` of a training run.  A list is an ensemble, whose probabilities are
-    averaged."""
-
-    model: str = ""
-    """A model folder written by crossval or hpo finish, instead of ``checkpoint``."""
-
-    factory: str = ""
-    """The ``model.factory`` that the checkpoint was trained with, if any.  Importing it runs its
-    code, so it must be named here as well."""
 
     format: Format = Format.onnx
     """torchscript (``.ts``), torch_export (``.pt2``), onnx (``.onnx``): from HU to probability.
@@ -48,13 +36,8 @@ class ExportConfig:
     shared: bool = False
     """Set file permissions from the umask.  By default only their owner can read the files."""
 
-    @property
-    def checkpoints(self) -> tuple[str, ...]:
-        """The checkpoint files, empty if ``model`` is set."""
-        return named_checkpoints(self.checkpoint)
-
     def __post_init__(self) -> None:
-        require_networks(self.checkpoint, self.model)
+        super().__post_init__()
         if not self.out:
             raise ConfigError("out is not set; add out=PATH to the command")
         if self.scan and self.format is Format.monai_bundle:

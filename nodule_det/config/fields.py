@@ -35,7 +35,15 @@ def text_settings(schema: type, prefix: str = "") -> dict[str, bool]:
 
 
 def _field_docs(schema: type) -> dict[str, str]:
-    """Read the docstring below each field, which Python does not keep."""
+    """Read the docstring below each field, which Python does not keep, inherited ones first."""
+    docs: dict[str, str] = {}
+    for part in reversed(schema.__mro__):
+        if is_dataclass(part):
+            docs |= _own_field_docs(part)
+    return docs
+
+
+def _own_field_docs(schema: type) -> dict[str, str]:
     body = ast.parse(textwrap.dedent(inspect.getsource(schema))).body[0]
     if not isinstance(body, ast.ClassDef):
         return {}

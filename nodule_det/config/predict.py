@@ -3,34 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from nodule_det.config.checks import require_range
+from nodule_det.config.networks import NetworkConfig, require_views
 from nodule_det.config.train import CandidateConfig, Device, Precision
 from nodule_det.errors import ConfigError
 
-VIEWS = (1, 8, 48)
-
 
 @dataclass(kw_only=True)
-class PredictConfig:
+class PredictConfig(NetworkConfig):
     """Scans -> candidates.csv, and a 3D Slicer Markups file for each scan."""
-
-    checkpoint: Any = ""
-    """``best.pt`` or ``last.pt`` of a training run.  A list is an ensemble, whose probabilities are
-    averaged."""
-
-    model: str = ""
-    """A model folder written by crossval or hpo finish, instead of ``checkpoint``.  ``builtin`` is
-    the model that comes with the package, trained on phantoms only."""
 
     views: int = 1
     """Number of views of each scan whose probabilities are averaged: 1, 8 (mirrored along every
     axis) or 48 (all symmetries of a cube).  Run time grows in proportion."""
-
-    factory: str = ""
-    """The ``model.factory`` that the checkpoint was trained with, if any.
-    Importing it runs its code, so it must be named here as well."""
 
     input: str = ""
     """A scan (.mhd, .nii, .nii.gz, .nrrd, a DICOM folder) or a folder of scans."""
@@ -81,15 +67,10 @@ class PredictConfig:
     shared: bool = False
     """Set file permissions from the umask.  By default only their owner can read the files."""
 
-    @property
-    def checkpoints(self) -> tuple[str, ...]:
-        """The checkpoint files, empty if ``model`` is set."""
-        return named_checkpoints(self.checkpoint)
-
     def __post_init__(self) -> None:
         if not self.input:
             raise ConfigError("input is not set; add input=PATH to the command")
-        require_networks(self.checkpoint, self.model)
+        super().__post_init__()
         require_views(self.views)
         require_range("markups_max", self.markups_max, 0, 100_000)
         require_range("max_fp_per_scan", self.max_fp_per_scan, 0, 1000)
@@ -102,29 +83,3 @@ class PredictConfig:
             )
         if self.secret and not self.anonymise:
             raise ConfigError(f"secret={self.secret} has no effect without anonymise=true")
-
-
-def named_checkpoints(checkpoint: Any) -> tuple[str, ...]:
-    """Return the paths in a setting that holds one path or a list of them."""
-    named = checkpoint if isinstance(checkpoint, list) else [checkpoint]
-    return tuple(path for path in named if path)
-
-
-def require_networks(checkpoint: Any, model: str) -> None:
-    """Refuse settings that name no network, two kinds of networks, or one twice."""
-    if bool(checkpoint) == bool(model):
-        given = "both are" if model else "neither is"
-        raise ConfigError(
-            f"checkpoint=FILE or model=FOLDER selects the network, but {given} set; set one"
-        )
-    paths = checkpoint if isinstance(checkpoint, list) else [checkpoint]
-    if not all(isinstance(path, str) for path in paths):
-        raise ConfigError(f"checkpoint={checkpoint} must be a path or a list of paths")
-    if len(set(paths)) < len(paths):
-        raise ConfigError(f"checkpoint={checkpoint} names a file twice")
-
-
-def require_views(views: int) -> None:
-    """Refuse a number of views that is not a group of symmetries."""
-    if views not in VIEWS:
-        raise ConfigError(f"views={views} must be one of {', '.join(map(str, VIEWS))}")

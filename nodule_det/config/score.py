@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from nodule_det.config.checks import require_range
-from nodule_det.config.predict import named_checkpoints, require_networks, require_views
+from nodule_det.config.networks import NetworkConfig, require_views
 from nodule_det.config.train import CandidateConfig, Device, Precision
 from nodule_det.errors import ConfigError
 
@@ -24,21 +23,11 @@ class SessionConfig:
 
 
 @dataclass(kw_only=True)
-class ScoreConfig:
+class ScoreConfig(NetworkConfig):
     """A model and the test set of a store (or one of its folds) -> FROC figures.
 
     Scores every scan once.  The same command resumes after any interruption.
     """
-
-    model: str = ""
-    """A model folder, as crossval and hpo finish write it, or ``builtin``."""
-
-    checkpoint: Any = ""
-    """Instead of ``model``: a ``best.pt`` or ``last.pt`` of a training run, or a list of them."""
-
-    factory: str = ""
-    """The ``model.factory`` that the checkpoint was trained with, if any.  Importing it runs its
-    code, so it must be named here as well."""
 
     views: int = 1
     """Views of each scan whose probabilities are averaged: 1, its 8 mirrors, or all 48 symmetries
@@ -71,13 +60,8 @@ class ScoreConfig:
     shared: bool = False
     """Let the umask decide who may read what is written; by default only its owner may."""
 
-    @property
-    def checkpoints(self) -> tuple[str, ...]:
-        """The checkpoint files that are named, none where a model folder is."""
-        return named_checkpoints(self.checkpoint)
-
     def __post_init__(self) -> None:
-        require_networks(self.checkpoint, self.model)
+        super().__post_init__()
         require_views(self.views)
         if not self.run_dir:
             raise ConfigError("run_dir is not set; add run_dir=FOLDER to the command")

@@ -53,3 +53,15 @@ def test_defaults_are_formatted_as_they_are_typed():
         "[1,2]",
         "a",
     ]
+
+
+@dataclass
+class Outermost(Outer):
+    """Inherits settings, whose docstrings are in another class."""
+
+    size: int = 1
+    """How large."""
+
+
+def test_inherited_settings_come_first_and_keep_their_docstrings():
+    assert list(settings(Outermost)) == [*settings(Outer), ("size", (1, "How large."))]
