@@ -200,7 +200,7 @@ def lines(expected: Forecast) -> list[str]:
 def time_of(expected: Forecast) -> str:
     """Write the time of a training and where it comes from."""
     if expected.seconds is None:
-        return "time unknown until it is measured (dry_run=true measures it)"
+        return "time unknown (nodule-det train with dry_run=true measures it where it runs)"
     return f"{hours(expected.seconds)} ({expected.rate})"
 
 

@@ -57,6 +57,8 @@ def test_two_lines_say_what_a_training_does(three_folds):
     )
     assert second.startswith("0.28 M weights, ")
     assert second.endswith("(a test)")
+    one = lines(forecast(train, replace(data, n_validated=1), None))[0]
+    assert one.endswith("1 validation of 1 scan")
 
 
 def test_a_store_that_cannot_be_read_leaves_the_views_out(tmp_path):
@@ -64,7 +66,9 @@ def test_a_store_that_cannot_be_read_leaves_the_views_out(tmp_path):
     assert data_at(train) is None
     first, second = lines(forecast(train, None, None))
     assert first == "40 epochs, 5,120 steps, 40,960 patches, 8 validations"
-    assert second.endswith("time unknown until it is measured (dry_run=true measures it)")
+    assert second.endswith(
+        "time unknown (nodule-det train with dry_run=true measures it where it runs)"
+    )
 
 
 def test_the_scans_of_a_test_fold_do_not_count(three_folds, tmp_path):
