@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -191,18 +192,21 @@ def n_others(folder: StudyFolder, points: Mapping[str, Params]) -> int:
 def enqueue_missing(plan: TrainingPlan) -> None:
     """Queue the points that have no running or complete training, so that failed ones are retried.
 
-    The name of the entry has the number of attempts of its point, so a command that was killed
-    between queueing and submitting does not queue anything twice.
+    The name of the entry is the first of its point that no trial was made from, so a command that
+    was killed between queueing and submitting does not queue anything twice.
 
     Raises:
         ConfigError: If a training is forecast to exceed the time of its jobs; nothing is queued.
     """
     refuse_endless(plan.folder, plan.study, plan.outlook)
     space = read_space(plan.study.search_space)
+    used = read_study(plan.folder.path).origins if has_study(plan.folder) else set()
     for name, point in plan.points.items():
         trials = _trials(plan.folder, point)
         if not any(t.pending or t.state is TrialState.COMPLETE for t in trials):
-            enqueue(plan.folder.queue, space.check(point), f"{name}_{len(trials)}.json")
+            names = (f"{name}_{k}.json" for k in count())
+            entry = next(entry for entry in names if entry not in used)
+            enqueue(plan.folder.queue, space.check(point), entry)
 
 
 def is_complete(plan: TrainingPlan) -> bool:

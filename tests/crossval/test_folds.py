@@ -114,6 +114,19 @@ def test_other_folds_and_failed_trainings_leave_space_for_those_to_come(plan, pa
     assert n_others(plan.folder, plan.points) == more
 
 
+def test_a_name_that_another_point_used_is_not_used_again(plan):
+    """Such an entry is ignored: fold 1 had a failed training with another chooser."""
+    plan.folder.path.mkdir(parents=True)
+    space = read_space(plan.study.search_space)
+    writer = StudyWriter(plan.folder, lambda: 1.0, Header(id="cafe", space=space))
+    number = writer.ask({"fold": 0, "test_fold": 1}, "user", "fold1_0.json")
+    writer.write("finished", trial=number, state="failed", reason="error")
+    writer.close()
+    for _ in range(2):
+        enqueue_missing(plan)
+    assert [path.name for path in plan.folder.queue.iterdir()] == ["fold1_1.json"]
+
+
 def test_the_network_of_every_training_is_kept_however_many_there_are(tmp_path):
     """A model of 30 members lost 20 of them to ``keep.best=10``."""
     points = {f"fold{k}": {"fold": k, "test_fold": (k + 1) % 30} for k in range(30)}
