@@ -294,7 +294,8 @@ def _seen(runs: Sequence[RunFolder]) -> ScanRecord:
 
 
 def _line(figures: dict[str, Any]) -> str:
-    text = f"fold {figures[FOLD]}: {figures['n_lesions']} lesions in {figures['n_scans']} scans"
+    found = (counted(figures["n_lesions"], "lesion"), counted(figures["n_scans"], "scan"))
+    text = f"fold {figures[FOLD]}: {' in '.join(found)}"
     if figures["pauc"] is None:
         return f"{text}, pAUC undefined"
     if figures["few_scans"]:

@@ -101,7 +101,7 @@ def test_the_documented_commands_lead_from_the_download_to_predictions(four_subs
 
     settings = ("protocol=luna16", f"folds=[{BACKWARDS}]", "train.limits.epochs=1")
     text = crossval(store, cv, *settings, "train.patches.per_epoch=4").stdout
-    assert f"fold {BACKWARDS}: 1 lesions in 1 scans, pAUC " in text
+    assert f"fold {BACKWARDS}: 1 lesion in 1 scan, pAUC " in text
     (run,) = (cv / "trainings" / "trials").iterdir()
     words = (run / "overrides.txt").read_text().split()
     assert f"fold={NORMAL + 1}" in words  # the next fold has no lesions
