@@ -36,7 +36,7 @@ def main() -> None:
     out, threads = args.out, args.threads
     store = out / "store"
     call(threads, "data", "source=phantom", f"out={store}", f"phantom.n_scans={args.scans}",
-         "phantom.nodules_per_scan=2", "phantom.folds=3", "store.test_fraction=0.5")  # fmt: skip
+         "phantom.nodules_per_scan=4", "phantom.folds=3", "store.test_fraction=0.5")  # fmt: skip
     runs = [RunFolder(out / f"seed{seed}") for seed in range(args.seeds)]
     for seed, run in enumerate(runs):
         call(threads, "train", f"store={store}", f"run_dir={run.path}", f"seed={seed}",
