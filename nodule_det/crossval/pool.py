@@ -53,6 +53,8 @@ from nodule_det.untrusted import read_object
 
 FOLD = "fold"
 MAX_FROC_BYTES = 64 * 2**20
+OF_THE_SITE = ("store", "tracker_uri")
+"""Settings of a training that say nothing about the model, only where it was trained."""
 LABEL = {
     Selection.other: f"{CROSS_VALIDATED}: each fold evaluated once, its checkpoint chosen on "
     "another",
@@ -277,7 +279,7 @@ def hand_on(
             thresholds=thresholds(matched) if matched.n_lesions else {},
             calibration=calibration,
             figures={name: figures[name] for name in names},
-            settings=dict(word.split("=", 1) for word in settings),
+            settings=_shareable(settings),
             data=hashlib.sha256("\n".join(sorted(matched.cases.tolist())).encode()).hexdigest(),
             scans=_seen(runs),
             licence=licence,
@@ -285,6 +287,12 @@ def hand_on(
     )
     networks = counted(len(runs), "network")
     return f"model    {folder}: {networks}{note}; use it with predict model={folder}"
+
+
+def _shareable(settings: Sequence[str]) -> dict[str, str]:
+    """Return the settings without paths and addresses of the site, since a model is handed on."""
+    pairs = dict(word.split("=", 1) for word in settings)
+    return {name: value for name, value in pairs.items() if name not in OF_THE_SITE}
 
 
 def _seen(runs: Sequence[RunFolder]) -> ScanRecord:

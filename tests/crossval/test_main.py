@@ -157,9 +157,12 @@ def test_dry_run_prints_the_job_of_a_fold_and_leaves_no_study(three_folds, tmp_p
     assert not (tmp_path / "cv" / "trainings").exists()
 
 
-def test_the_networks_of_all_folds_become_one_model(done):
+def test_the_networks_of_all_folds_become_one_model(done, three_folds):
     out, text = done
     model = read_model(out / "model")
+    record = (out / "model" / "model.json").read_text()
+    assert str(three_folds) not in record
+    assert str(out) not in record
     assert len(model.members) == 3
     assert model.settings["model.depth"] == "2"
     assert model.figures["pauc"] == json.loads((out / "froc.json").read_text())["pauc"]
