@@ -61,6 +61,11 @@ def measure(model: nn.Module, patch_vox: int) -> ReceptiveField:
         torch.manual_seed(SEED)  # for networks that draw numbers themselves
         averaging = _randomised(model, generator, positive=True)
         width = _narrowest(averaging, patch_vox)
+        if width is None:  # searched by windows of that size
+            n_bytes = _bytes_per_voxel(averaging, patch_vox)
+            return ReceptiveField(
+                stride_vox=patch_vox, radius_vox=None, window_vox=patch_vox, bytes_per_voxel=n_bytes
+            )
         step, n_bytes = _accepted_step(averaging, width), _bytes_per_voxel(averaging, patch_vox)
         radii: list[int] = []
         for axis in range(3):
@@ -119,15 +124,18 @@ def _maps(probe: nn.Module, x: Tensor) -> bool:
         return False
 
 
-def _narrowest(probe: nn.Module, patch_vox: int) -> int:
+def _narrowest(probe: nn.Module, patch_vox: int) -> int | None:
+    """Return the smallest width of a bar that the network accepts; None if only cubic patches."""
     widths = [w for w in (16, 32, 64, 128) if w < patch_vox]
     for width in (*widths, patch_vox):
         if _maps(probe, torch.rand((1, 1, LENGTHS_VOX[0], width, width))):
             return width
+    if _maps(probe, torch.rand((1, 1, *3 * (patch_vox,)))):
+        return None
     raise ConfigError(
-        f"the network of model.factory maps patches of {patch_vox} voxels but no block of "
-        f"{LENGTHS_VOX[0]} x {patch_vox} x {patch_vox}, so it cannot search a scan; it must accept "
-        "blocks of any size that is a multiple of its stride"
+        f"the network of model.factory maps neither patches of {patch_vox} voxels nor blocks of "
+        f"{LENGTHS_VOX[0]} x {patch_vox} x {patch_vox} to their own size; change model.kwargs or "
+        "patches.size_vox"
     )
 
 

@@ -129,6 +129,8 @@ class OnlyPatches(nn.Module):
         return self.flat(x)
 
 
-def test_a_network_for_one_size_of_patch_is_refused():
-    with pytest.raises(ConfigError, match="maps patches of 16 voxels but no block of 64 x 16 x 16"):
-        measure(OnlyPatches(), 16)
+def test_a_network_for_one_size_of_patch_is_searched_by_windows_of_it():
+    field = measure(OnlyPatches(), 16)
+    assert (field.stride_vox, field.radius_vox, field.window_vox) == (16, None, 16)
+    with pytest.raises(ConfigError, match="maps neither patches of 24 voxels nor blocks of 64 x 2"):
+        measure(OnlyPatches(), 24)
