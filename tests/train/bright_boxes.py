@@ -36,3 +36,10 @@ class BrightBoxes(nn.Module):
         centers = np.array([[(s.start + s.stop - 1) / 2 for s in box] for box in boxes])
         edges = np.array([np.mean([s.stop - s.start for s in box]) for box in boxes])
         return ScanCandidates(grid.to_world(centers), np.full(n, 0.5), edges * grid.spacing_mm[0])
+
+
+class BrokenLoss(BrightBoxes):
+    """Fails in its loss."""
+
+    def loss(self, forward, image_hu, target, weight):
+        raise IndexError("no anchor\nin this batch")

@@ -15,16 +15,17 @@ from nodule_det.config.predict import PredictConfig
 from nodule_det.config.score import ScoreConfig
 from nodule_det.config.train import Device, LimitConfig, ModelConfig, Precision
 from nodule_det.data.store import open_store
-from nodule_det.errors import CheckpointError, ConfigError, ExitCode
+from nodule_det.errors import CheckpointError, ConfigError, ExitCode, OwnCodeError
 from nodule_det.export.__main__ import main as export
 from nodule_det.model import normalise, receptive_field
 from nodule_det.predict.__main__ import main as predict
-from nodule_det.runs import RunFolder
+from nodule_det.runs import RunFolder, RunStatus
 from nodule_det.score.scoring import score
 from nodule_det.tables import read_table
 from nodule_det.train.detector import Segmenter
 from nodule_det.train.losses import detection_loss
 from nodule_det.train.run import run
+from nodule_det.train.run_folder import earlier_result
 from nodule_det.train.step import Stepper
 from nodule_det.train.validate import Searcher, lesions_of, match
 from tests.predict.test_main import NODULES, ORIGIN_MM, SPACING_MM, chest, write_scan
@@ -83,6 +84,7 @@ def test_a_search_of_the_segmenter_is_measured_in_the_mask_only(trainer, store, 
 
 
 FACTORY = "tests.train.bright_boxes.BrightBoxes"
+BROKEN = "tests.train.bright_boxes.BrokenLoss"
 ON_CPU = {"device": Device.cpu, "precision": Precision.fp32}
 
 
@@ -130,3 +132,14 @@ def test_a_detector_is_trained_resumed_used_and_scored_by_settings_alone(store, 
     words = re.escape(f"factory={FACTORY} finds candidates itself; only networks of logits can be")
     with pytest.raises(ConfigError, match=words):
         export.main(ExportConfig(checkpoint=checkpoint, factory=FACTORY, out=str(tmp_path / "a")))
+
+
+def test_a_broken_loss_is_reported_in_one_line_and_its_traceback_is_in_the_log(store, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    line = f"model.factory={BROKEN} failed in loss() (IndexError: no anchor in this batch); correct"
+    with pytest.raises(OwnCodeError, match=re.escape(line)):
+        run(replace(tiny(store, folder.path), model=ModelConfig(factory=BROKEN)))
+    result = earlier_result(folder)
+    assert result.status is RunStatus.FAILED
+    assert result.message.startswith(line)
+    assert "bright_boxes.py" in folder.log.read_text()  # where to look
