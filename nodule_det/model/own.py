@@ -65,6 +65,20 @@ def build_own(config: ModelConfig) -> nn.Module:
         ) from error
     if not isinstance(network, nn.Module):
         raise ConfigError(f"{name} returned a {type(network).__name__}, expected a torch.nn.Module")
+    missing = [
+        method for method in DETECTOR_METHODS if not callable(getattr(network, method, None))
+    ]
+    if missing in (
+        ["loss"],
+        ["search"],
+        ["candidates"],
+        ["loss", "search"],
+        ["loss", "candidates"],
+    ):
+        raise ConfigError(
+            f"{name} returned a {type(network).__name__} that lacks {' and '.join(missing)} of the "
+            f"methods of a detector ({', '.join(DETECTOR_METHODS)}); add them, or rename the others"
+        )
     weights = list(network.parameters())
     if any(nn.parameter.is_lazy(weight) for weight in weights):
         raise ConfigError(

@@ -32,6 +32,12 @@ def in_a_dict():
     return {"network": conv()}
 
 
+def half():
+    network = conv()
+    network.candidates = lambda found, grid, inside: None
+    return network
+
+
 def lazy():
     return nn.Sequential(nn.LazyConv3d(2, 3, padding=1), nn.Conv3d(2, 1, 1))
 
@@ -44,7 +50,7 @@ def needs():
 def package(monkeypatch):
     """Make ``my_package.nets`` importable, with the functions of this file."""
     module = ModuleType("my_package.nets")
-    for value in (conv, by_section, refuses, frozen, in_a_dict, lazy, needs):
+    for value in (conv, by_section, refuses, frozen, in_a_dict, half, lazy, needs):
         setattr(module, value.__name__, value)
     module.number, module.empty, module.nothing = 3, nn.Identity, lambda: None
     monkeypatch.setitem(__import__("sys").modules, "my_package", ModuleType("my_package"))
@@ -81,6 +87,7 @@ def test_a_factory_with_a_parameter_named_model_gets_the_section():
         (own("empty"), "without trainable parameters: nothing can be trained"),
         (own("frozen"), "without trainable parameters: nothing can be trained"),
         (own("in_a_dict"), "returned a dict, expected a torch.nn.Module"),
+        (own("half"), "returned a Conv3d that lacks loss and search of the methods of a detector"),
         (own("lazy"), "lazy layers have no weights yet; call it once on a patch in the factory"),
         (own("needs"), "failed with .* No module named 'einops'.; install that package"),
     ],
