@@ -53,20 +53,20 @@ CHUNK = 128
 
 
 class Score:
-    """Score of candidates: as an array, or as a tensor to differentiate by them.
+    """Score of candidates.
 
     Args:
         at: (c, d) inputs -> (c,) scores, of which each depends only on its own row.
     """
 
     def __init__(self, at: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        self.at = at
+        self._at = at
 
     def __call__(self, candidates: FloatArray) -> FloatArray:
         """Return the scores, (c,), of candidates, (c, d)."""
         with exact(), torch.no_grad():
             chunks = torch.split(torch.from_numpy(candidates), CHUNK)
-            return np.concatenate([self.at(chunk).numpy() for chunk in chunks])
+            return np.concatenate([self._at(chunk).numpy() for chunk in chunks])
 
 
 class LogNoisyImprovement(AcquisitionFunction):  # type: ignore[misc]  # BoTorch has no types

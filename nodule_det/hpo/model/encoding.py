@@ -82,14 +82,6 @@ class Features:
         return tuple(int(i) for i, rate in zip(self._starts, rates, strict=True) if rate)
 
     @property
-    def column_of(self) -> FloatArray:
-        """(p, d) matrix with a 1 for the column of each float, whose coordinate it equals."""
-        matrix = np.zeros((self.space.dimension, self.dimension))
-        for i, (p, start) in enumerate(zip(self.space.free, self._starts, strict=True)):
-            matrix[i, start] = p.kind is Kind.FLOAT
-        return matrix
-
-    @property
     def _starts(self) -> NDArray[np.int64]:
         """(p,) first column of each parameter."""
         widths = np.array([_width(p) for p in self.space.free], np.int64)
@@ -106,25 +98,13 @@ class Features:
         The same as ``matrix([space.from_unit(u) for u in units])`` but a hundred times faster: a
         search encodes thousands of candidates for each point that is run.
         """
-        seen = self._read(units)
-        return np.concatenate(
-            [np.empty((len(units), 0)), *(seen.inputs(p) for p in self.space.free)], axis=1
-        )
-
-    def moving(self, units: FloatArray) -> BoolArray:
-        """Return whether each coordinate of points (n, p) is that of a float that exists there."""
-        seen = self._read(units)
-        moving = np.empty(units.shape, np.bool_)
-        for i, p in enumerate(self.space.free):
-            moving[:, i] = seen.moves(p)
-        return moving
-
-    def _read(self, units: FloatArray) -> _Columns:
         seen = _Columns(len(units))
         coordinates = iter(np.clip(units, 0.0, 1.0).T)
         for p in self.space.parameters:
             seen.add(p, None if p.kind is Kind.FIXED else next(coordinates))
-        return seen
+        return np.concatenate(
+            [np.empty((len(units), 0)), *(seen.inputs(p) for p in self.space.free)], axis=1
+        )
 
     def column_names(self) -> list[str]:
         """Return a name for each column: the parameter, with its value if it is one of a list."""
@@ -165,11 +145,6 @@ class _Columns:
         else:
             columns = _listed(p, value)
         return np.where(self._active[p.name][:, None], columns, INACTIVE)
-
-    def moves(self, p: Parameter) -> BoolArray:
-        """Return whether a parameter is a float that exists and has a range, (n,)."""
-        wide = self._upper(p) > p.low if p.kind is Kind.FLOAT else np.full(self._n, False)
-        return np.asarray(self._active[p.name] & wide)
 
     def _is_one_of(self, name: str, allowed: tuple[Value, ...]) -> BoolArray:
         p = self._parameters[name]

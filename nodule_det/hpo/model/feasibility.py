@@ -38,19 +38,12 @@ class Feasibility:
         """Return the log probability that each point, (c, d), gives a value; (c,)."""
         if self._surrogate is None:
             return np.zeros(len(features))
-        with exact(), torch.no_grad():
-            return np.asarray(self.log_chance_at(torch.from_numpy(features)).numpy())
-
-    def log_chance_at(self, x: torch.Tensor) -> torch.Tensor:
-        """Return the same as a tensor, (c,), differentiable by the points, (c, d)."""
-        if self._surrogate is None:
-            return torch.zeros(len(x), dtype=torch.float64)
         data = self._surrogate.data
-        (mean,), (variance,) = self._surrogate.moments(x)
-        above = mean * data.scale + data.center - 0.5
-        sd = (variance * data.scale**2 + SHARPNESS**2).sqrt()
-        chance: torch.Tensor = torch.special.log_ndtr(above / sd)
-        return chance
+        with exact(), torch.no_grad():
+            (mean,), (variance,) = self._surrogate.moments(torch.from_numpy(features))
+            above = mean * data.scale + data.center - 0.5
+            sd = (variance * data.scale**2 + SHARPNESS**2).sqrt()
+            return np.asarray(torch.special.log_ndtr(above / sd).numpy())
 
 
 def fit_feasibility(features: FloatArray, succeeded: BoolArray) -> Feasibility:

@@ -1,10 +1,10 @@
 """Search a space for the point with the highest score, among those not tried yet.
 
-    random points, points near the best ──▶ three rounds of neighbours of the leaders ──▶ climb
+    random points, points near the best ──▶ three rounds of neighbours of the leaders
 
-The steps are those of BoTorch's ``optimize_acqf_mixed_alternating``: discrete neighbours, and a
-gradient on the continuous columns.  That function can neither express conditional parameters and
-bounds that depend on another parameter, nor avoid points that have been tried or are not allowed.
+BoTorch's ``optimize_acqf_mixed_alternating`` can neither express conditional parameters and bounds
+that depend on another parameter, nor avoid points that have been tried or are not allowed.  Its
+gradient steps made results worse here (docs/tuning-methods.md).
 """
 
 from __future__ import annotations
@@ -30,9 +30,6 @@ REFINEMENTS = 3
 """Number of rounds in which neighbours of the most promising candidates are added."""
 REFINED = 8
 NEIGHBOURS = 25
-CLIMBED = 4
-"""Number of leading points whose floats are moved uphill at the end.  Doing so in each round, as
-BoTorch does, took 37% more time in all at 1,000 trials."""
 LISTED = 1000
 """Number of untried points of a finite space that are listed when no draw finds a new one."""
 
@@ -123,7 +120,6 @@ def search(
         if not top:
             return _repeat(features, data, score)
         candidates.add(nearby(candidates.units[top], NEIGHBOURS, rng))
-    candidates.add(score.climb(candidates.units[candidates.leading(CLIMBED)]))
     return candidates.params(candidates.leading(1)[0])
 
 
