@@ -419,22 +419,22 @@ def test_a_run_folder_keeps_its_candidates(folder, command, tmp_path):
 
 
 def test_a_scan_too_large_for_memory_is_named_and_the_others_go_on(folder, tmp_path):
-    """Voxel files of 54 GB with nothing in them, and a limit of 16 GB on the process."""
+    """Voxel files of 4.3 GB with nothing in them, and a limit of 4 GiB on the process."""
     scans = tmp_path / "in"
     scans.mkdir()
     write_scan(scans / "small.mhd", chest())
     for kind in ("mhd", "nii"):
         write_scan(scans / f"huge_{kind}.{kind}", chest())
-    header = (scans / "huge_mhd.mhd").read_text().replace("80 64 48", "3000 3000 3000")
+    header = (scans / "huge_mhd.mhd").read_text().replace("80 64 48", "1290 1290 1290")
     (scans / "huge_mhd.mhd").write_text(header)
-    os.truncate(scans / "huge_mhd.raw", 2 * 3000**3)
+    os.truncate(scans / "huge_mhd.raw", 2 * 1290**3)
     content = bytearray((scans / "huge_nii.nii").read_bytes()[:352])
-    content[40:48] = np.int16([3, 3000, 3000, 3000]).tobytes()  # dim
+    content[40:48] = np.int16([3, 1290, 1290, 1290]).tobytes()  # dim
     (scans / "huge_nii.nii").write_bytes(content)
-    os.truncate(scans / "huge_nii.nii", 352 + 2 * 3000**3)
+    os.truncate(scans / "huge_nii.nii", 352 + 2 * 1290**3)
     limited = (
         "import resource, runpy, sys; sys.argv = sys.argv[1:]\n"
-        "resource.setrlimit(resource.RLIMIT_AS, (16 << 30, 16 << 30))\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))\n"
         "runpy.run_module('nodule_det.predict', run_name='__main__')"
     )
     done = subprocess.run(
