@@ -29,7 +29,7 @@ from pathlib import Path
 
 from IPython.display import SVG
 
-from nodule_det.config.hpo import AcquisitionConfig, StoppingConfig, Strategy
+from nodule_det.config.hpo import AcquisitionConfig, Strategy
 from nodule_det.hpo.simulate.functions import Objective
 from nodule_det.plots.style import as_svg
 from nodule_det.hpo.strategy.random_search import propose_random
@@ -43,7 +43,7 @@ from nodule_det.hpo.view.summary import one_line, summarise
 
 folder = Path(RUN or tempfile.mkdtemp())
 random = AcquisitionConfig(strategy=Strategy.random)  # bayesian strategies take a minute
-plan = Plan(workers=8, jobs=40, acquisition=random, stopping=StoppingConfig())
+plan = Plan(workers=8, jobs=40, acquisition=random)
 if not RUN:
     run_study(Objective(6), propose_random, plan, folder)
 
