@@ -247,8 +247,11 @@ class FakeDispatcher:
         free_s = max((j.end_s for j in self._jobs.values() if j.gone), default=0.0)
         full = sum(j.start_s is not None for j in self._open) + 1 >= self._slots
         claim = job.job.folder / "claim"
-        if claim.exists() and claim.read_text(encoding="utf-8").split()[0] != job.id:
-            self._leave(job, at_s)  # as submit_pbs.sh does: claimed by another job, or closed
+        taken = claim.exists() and claim.read_text(encoding="utf-8").split()[0] != job.id
+        if taken or not job.job.folder.is_dir():
+            self._leave(
+                job, at_s
+            )  # as submit_pbs.sh does: claimed by another job, closed or packed
             return
         job.start_s = max(at_s, free_s) if full else at_s
         job.runs += 1
