@@ -9,13 +9,14 @@ from nodule_det.config.report import ReportConfig
 from nodule_det.froc import match
 from nodule_det.report.cases import Scored, list_cases, list_findings
 from nodule_det.report.cubes import EDGE
-from nodule_det.report.source import read_source
+from nodule_det.report.source import open_source
 from tests.report.run_folder import make_run
 
 
 @pytest.fixture
 def source(tmp_path):
-    return read_source(ReportConfig(run=str(make_run(tmp_path).path)))
+    with open_source(ReportConfig(run=str(make_run(tmp_path).path))) as source:
+        yield source
 
 
 def scored(source):

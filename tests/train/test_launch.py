@@ -81,7 +81,11 @@ def test_jobs_of_two_processes_stop_on_a_signal_and_by_the_clock_and_another_one
     code, reason, log = outcome(2, "limits.wall_s=0.001")
     assert (code, reason) == (ExitCode.STOPPED, Reason.STOPPED), log
     result = RunResult.from_json(folder.result.read_text())
-    assert (result.reason, result.step) == ("wall_clock", stopped.step + 1)
+    assert result.reason == "wall_clock"
+    assert result.step - stopped.step in (
+        0,
+        1,
+    )  # 0 if it was stopped in a validation, which resumes
     code, reason, log = outcome(3)
     assert (code, reason) == (ExitCode.COMPLETE, None), log
     assert json.loads(folder.environment.read_text())["processes"] == 2

@@ -145,7 +145,8 @@ def test_a_study_tunes_the_arguments_of_a_network_of_ones_own(store, tmp_path):
     tiny_words = [f"train.{word}" for word in WORDS if not word.startswith("model.")]
     done = subprocess.run(
         [sys.executable, "-m", "nodule_det.hpo", f"study={run_dir}", f"search_space={space}",
-         "trials=2", "dispatcher.poll_s=0.1", f"train.store={store}", "train.limits.epochs=1",
+         "trials=2", "dispatcher.poll_s=0.1", "keep.pack=false", f"train.store={store}",
+         "train.limits.epochs=1",
          "train.validation.max_scans=1", "train.model.factory=monai.networks.nets.SegResNet",
          f"train.model.kwargs={kwargs}", *tiny_words],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
