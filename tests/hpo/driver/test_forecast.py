@@ -50,7 +50,7 @@ def test_a_rough_rate_is_used_until_trainings_are_complete(config):
 def test_the_time_on_a_cluster_is_unknown_until_it_is_measured(config):
     site = DispatcherConfig(kind=DispatcherKind.pbs)
     expected = study_lines(replace(config, dispatcher=site), LR, [])
-    assert "time unknown until it is measured" in expected[1]
+    assert "time unknown (nodule-det train with dry_run=true measures it" in expected[1]
     assert len(expected) == 2
 
 
