@@ -3,7 +3,6 @@
     Surrogate, pending (m, d) ──log_nei() | log_ei() | thompson()──▶ score(candidates (c, d)) (c,)
 
 Scores are logarithms of an expected improvement (or a draw of the function), so larger is better.
-They can be differentiated by the candidates.
 
 BoTorch's ``qLogNoisyExpectedImprovement`` estimates the same quantity, but also samples the
 candidate, with a joint covariance of all baseline points for each candidate.  Given the values at
@@ -44,29 +43,15 @@ with warnings.catch_warnings():
     from botorch.utils.transforms import t_batch_mode_transform
     from linear_operator.utils.cholesky import psd_safe_cholesky
 
+Score = Callable[[FloatArray], FloatArray]
+"""(c, d) features -> (c,) scores."""
+
 DRAWS = 128
 """Number of draws of the values at completed and pending points, over all models."""
 CONTENDERS = 24
 """Number of completed points that may be the best.  The others practically never are in a draw."""
 CHUNK = 128
 """Number of candidates scored at a time, whose joint covariance is computed."""
-
-
-class Score:
-    """Score of candidates.
-
-    Args:
-        at: (c, d) inputs -> (c,) scores, of which each depends only on its own row.
-    """
-
-    def __init__(self, at: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        self._at = at
-
-    def __call__(self, candidates: FloatArray) -> FloatArray:
-        """Return the scores, (c,), of candidates, (c, d)."""
-        with exact(), torch.no_grad():
-            chunks = torch.split(torch.from_numpy(candidates), CHUNK)
-            return np.concatenate([self._at(chunk).numpy() for chunk in chunks])
 
 
 class LogNoisyImprovement(AcquisitionFunction):  # type: ignore[misc]  # BoTorch has no types
@@ -145,7 +130,7 @@ def log_nei(surrogate: Surrogate, pending: FloatArray, seed: int, draws: int = D
         each = max(1, draws // len(means))
         noiseless = torch.zeros(len(means))
         improvement = LogNoisyImprovement(surrogate, points, each, seed, noiseless)
-    return Score(lambda x: improvement(x[:, None]))
+    return _in_chunks(lambda x: improvement(x[:, None]))
 
 
 def log_ei_over_fantasies(
@@ -165,21 +150,20 @@ def log_ei_over_fantasies(
         )
         seen = torch.from_numpy(np.concatenate([surrogate.features, pending]))
         improvement.best = improvement.posterior(seen)[0].amax(-1)
-    return Score(lambda x: improvement(x[:, None]))
+    return _in_chunks(lambda x: improvement(x[:, None]))
 
 
 def log_ei(surrogate: Surrogate, pending: FloatArray, seed: int) -> Score:
     """Score by expected improvement, ignoring running trials as the poster did."""
-    best = torch.from_numpy(surrogate.posterior(surrogate.features)[0].max(1, keepdims=True))
+    best = surrogate.posterior(surrogate.features)[0].max(1, keepdims=True)
 
-    def score(x: torch.Tensor) -> torch.Tensor:
-        mean, variance = surrogate.moments(x)
+    def score(candidates: FloatArray) -> FloatArray:
+        mean, variance = map(torch.from_numpy, surrogate.posterior(candidates))
         sd = variance.sqrt()
-        logs = _log_ei_helper((mean - best) / sd) + sd.log()
-        improvement: torch.Tensor = logmeanexp(logs, dim=0)
-        return improvement
+        logs = _log_ei_helper((mean - torch.from_numpy(best)) / sd) + sd.log()
+        return np.asarray(logmeanexp(logs, dim=0).numpy())
 
-    return Score(score)
+    return score
 
 
 def thompson(surrogate: Surrogate, pending: FloatArray, seed: int) -> Score:
@@ -199,7 +183,7 @@ def thompson(surrogate: Surrogate, pending: FloatArray, seed: int) -> Score:
     with exact(), torch.no_grad(), torch.random.fork_rng():
         torch.manual_seed(seed)
         path = draw_matheron_paths(model, torch.Size([]), update_strategy=update)
-    return Score(lambda x: path(x).reshape(-1))
+    return _in_chunks(lambda x: path(x).reshape(-1))
 
 
 @GenKernelFeatures.register(ShearedMatern)  # type: ignore[untyped-decorator]
@@ -219,3 +203,12 @@ def _cosines(kernel: ShearedMatern, *, num_inputs: int, num_outputs: int) -> Ker
         input_transform=kernel.stretched,
         output_transform=SineCosineTransform(height),
     )
+
+
+def _in_chunks(score: Callable[[torch.Tensor], torch.Tensor]) -> Score:
+    def in_chunks(candidates: FloatArray) -> FloatArray:
+        with exact(), torch.no_grad():
+            chunks = torch.split(torch.from_numpy(candidates), CHUNK)
+            return np.concatenate([score(chunk).numpy() for chunk in chunks])
+
+    return in_chunks

@@ -9,10 +9,10 @@ crashed node or a full disk says nothing about the point that ran there.
 from __future__ import annotations
 
 import numpy as np
-import torch
+from scipy.special import log_ndtr
 
 from nodule_det.arrays import BoolArray, FloatArray
-from nodule_det.hpo.model.gp import Surrogate, exact, fit_surrogate
+from nodule_det.hpo.model.gp import Surrogate, fit_surrogate
 from nodule_det.hpo.model.outcomes import standardise_labels
 
 SHARPNESS = 0.18
@@ -38,12 +38,8 @@ class Feasibility:
         """Return the log probability that each point, (c, d), gives a value; (c,)."""
         if self._surrogate is None:
             return np.zeros(len(features))
-        data = self._surrogate.data
-        with exact(), torch.no_grad():
-            (mean,), (variance,) = self._surrogate.moments(torch.from_numpy(features))
-            above = mean * data.scale + data.center - 0.5
-            sd = (variance * data.scale**2 + SHARPNESS**2).sqrt()
-            return np.asarray(torch.special.log_ndtr(above / sd).numpy())
+        mean, sd = self._surrogate.predict(features)
+        return np.asarray(log_ndtr((mean - 0.5) / np.hypot(SHARPNESS, sd)))
 
 
 def fit_feasibility(features: FloatArray, succeeded: BoolArray) -> Feasibility:

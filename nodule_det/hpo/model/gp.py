@@ -216,17 +216,14 @@ class Surrogate:
     """(n, d) inputs that it was fitted to."""
     columns: Columns
 
-    def moments(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return posterior mean and variance at points (c, d), (b, c) each, differentiable."""
-        distribution = self.model.posterior(x).distribution
-        return distribution.mean, distribution.variance.clamp_min(MIN_VARIANCE)
-
     def posterior(self, features: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return posterior mean and variance of the function, (b, c) each, standardised."""
         with exact(), torch.no_grad():
             chunks = torch.split(torch.from_numpy(features), POSTERIOR_CHUNK)
-            means, variances = zip(*map(self.moments, chunks), strict=True)
-        return torch.cat(means, -1).numpy(), torch.cat(variances, -1).numpy()
+            found = [self.model.posterior(chunk).distribution for chunk in chunks]
+            mean = torch.cat([each.mean for each in found], -1)
+            variance = torch.cat([each.variance for each in found], -1)
+        return mean.numpy(), variance.clamp_min(MIN_VARIANCE).numpy()
 
     def predict(self, features: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return mean and standard deviation of the mixture, (c,) each, in units of the values."""

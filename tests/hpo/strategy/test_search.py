@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from nodule_det.config.hpo import Failures
-from nodule_det.hpo.model.acquisition import Score
 from nodule_det.hpo.model.encoding import Features
 from nodule_det.hpo.model.feasibility import fit_feasibility
 from nodule_det.hpo.model.training_data import training_data
@@ -19,7 +18,7 @@ UNIT = {"kind": "float", "low": 0.0, "high": 1.0}
 def found(space, score, trials, allowed=None):
     features = Features(space)
     data = training_data(features, trials, Failures.model)
-    scorer = Scorer(features, Score(score), fit_feasibility(data.outcomes, data.succeeded))
+    scorer = Scorer(features, score, fit_feasibility(data.outcomes, data.succeeded))
     rng = np.random.default_rng(0)
     return search(features, data, data.values, trials, scorer, rng, allowed)
 
