@@ -125,6 +125,11 @@ def _session_s(config: HpoConfig) -> float:
     return max(1.0, site.walltime_s - site.walltime_margin_s) if site.walltime_s else 0.0
 
 
+def has_time_limit(config: HpoConfig) -> bool:
+    """Return whether trainings have a limit of time, and a time that can be forecast."""
+    return not config.command and not config.train.model.factory and time_limit_s(config)[0] > 0
+
+
 def require_time(
     config: HpoConfig,
     space: Space,
@@ -141,9 +146,9 @@ def require_time(
     Raises:
         ConfigError: If the time is forecast to exceed the limit by the factor ``forecast.margin``.
     """
-    limit_s, name = time_limit_s(config)
-    if config.command or config.train.model.factory or not limit_s:
+    if not has_time_limit(config):
         return
+    limit_s, name = time_limit_s(config)
     known = rate or rate_of(config.train, trials) or plan.rate
     if known is None and config.dispatcher.kind is DispatcherKind.local:
         smallest, _, largest = _sizes(config, space, plan, _rough(config))

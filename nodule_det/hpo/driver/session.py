@@ -23,7 +23,7 @@ from nodule_det.hpo.driver.clock import WallClock
 from nodule_det.hpo.driver.context import DriverContext
 from nodule_det.hpo.driver.driver import Driver
 from nodule_det.hpo.driver.dry_run import preview
-from nodule_det.hpo.driver.forecast import SEARCH, Plan, require_time, study_lines
+from nodule_det.hpo.driver.forecast import SEARCH, Plan, has_time_limit, require_time, study_lines
 from nodule_det.hpo.driver.open_study import (
     has_study,
     missing_store,
@@ -84,6 +84,8 @@ def refuse_endless(folder: StudyFolder, config: HpoConfig, plan: Plan) -> None:
     Raises:
         ConfigError: If their time is forecast to exceed the limits of their jobs.
     """
+    if not has_time_limit(config):
+        return
     trials = read_study(folder.path).trials if has_study(folder) else ()
     require_time(config, read_space(config.search_space), trials, plan)
 
