@@ -21,7 +21,7 @@ def draw_optimism(
         test: ``pauc``, ``pauc_interval`` and ``few_scans`` of the chosen model on the test
             set, if there is one.
     """
-    figure = Figure(figsize=(6.4, 1.2 + 0.35 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(7.2, 1.4 + 0.4 * len(rows)), layout="constrained")
     ax = figure.subplots()
     for y, row in enumerate(rows):
         low, high = row["pauc_interval"]
@@ -34,10 +34,10 @@ def draw_optimism(
             _draw_test(ax, y + 0.25, test)
     names = [f"trial {row['trial']}{' (chosen)' if row['chosen'] else ''}" for row in rows]
     ax.set_yticks(range(len(rows)), names)
-    ax.invert_yaxis()
+    ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.set_xlim(0, 1)
     ax.set_xlabel("pAUC up to 5 false positives per scan")
-    ax.legend(loc="lower left", fontsize=8, frameon=False)
+    figure.legend(loc="outside upper center", ncols=3, fontsize=8, frameon=False)
     soften(ax)
     return figure
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from nodule_det import __version__
 from nodule_det.files import write_text
+from nodule_det.progress import counted
 
 HERE = Path(__file__).parent
 LABEL = {
@@ -86,7 +87,8 @@ def write_page(path: Path, record: Mapping[str, Any], study: str) -> None:
         study=study,
         label=LABEL[record["selection"]],
         test=_test(record, next(row["observed"] for row in rows if row["largest_observed"])),
-        n_seeds=len(record["seeds"]),
+        settings=counted(len(rows), "setting"),
+        seeds=counted(len(record["seeds"]), "seed"),
         tested="test" in record,
         rows=rows,
         picture=as_svg(draw_optimism(rows, record.get("test")), "optimism"),

@@ -45,8 +45,9 @@ def test_the_page_escapes_the_name_of_a_study(tmp_path):
     write_page(tmp_path / "page.html", RECORD, "<b>s")
     page = (tmp_path / "page.html").read_text()
     assert "&lt;b&gt;s" in page
-    assert page.index("1 (chosen)") < page.index("optim.lr=0.01")
-    assert "-0.100 (-0.150 to -0.020), 0.020" in page
+    assert "2 settings retrained on every fold with 1 seed." in page
+    assert page.index("1 (chosen)") < page.index('<th scope="row">optim.lr</th>')
+    assert "-0.100 <small>(-0.150 to -0.020, p 0.020)</small>" in page
     assert "<svg" in page
 
 
