@@ -17,6 +17,12 @@ from nodule_det.arrays import BoolArray, FloatArray
 TUKEY = 1.5
 """Number of interquartile ranges below the first quartile at which a value is an outlier."""
 
+EXPLODED = 30.0
+"""The first quartile is itself among the outliers if it is further below the median than this many
+times the distance from the median to the best value."""
+REACH = 5.0
+"""Then the fence is this many times that distance below the median."""
+
 MIN_NOISE = 1e-6
 """Variance added to every standardised value, to keep factorisations stable."""
 
@@ -45,6 +51,9 @@ def winsorise(values: FloatArray) -> FloatArray:
     A training that diverges to a finite value, or a loss that explodes, would otherwise determine
     the scale of all others.  Larger is better, so high values are not changed.
 
+    If a quarter of the values have exploded, so has the first quartile.  Up to a half, the fence
+    then lies below the median, in units of the distance from there to the best value.
+
     Args:
         values: (n,) objective, larger is better.
 
@@ -53,9 +62,13 @@ def winsorise(values: FloatArray) -> FloatArray:
     """
     if len(values) == 0:
         return values
-    first, third = np.percentile(values, [25, 75])
-    spread = third - first
-    return np.maximum(values, first - TUKEY * spread) if spread > 0 else values
+    first, middle, third = np.percentile(values, [25, 50, 75])
+    spread, top = third - first, values.max() - middle
+    if top > 0 and (spread == 0 or middle - first > EXPLODED * top):
+        fence = float(middle - REACH * top)
+    else:
+        fence = float(first - TUKEY * spread) if spread > 0 else -np.inf
+    return np.maximum(values, fence)
 
 
 def standardise(

@@ -39,6 +39,17 @@ def test_low_outliers_are_raised_to_the_fence_of_tukey_and_high_ones_kept():
     assert list(winsorise(values)) == [-3.0, 1.0, 2.0, 3.0, 4.0, 5.0, 1e6]
 
 
+def test_the_fence_holds_when_a_third_of_the_values_have_exploded():
+    values = np.array([-1e8, -1e5, -1e3, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0])
+    # The first quartile is -1000 and the median 1, four below the best.
+    assert list(winsorise(values)) == [1 - 5 * 4] * 3 + [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+
+
+def test_an_outlier_is_found_among_equal_values():
+    values = np.array([-1e9, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.75])
+    assert list(winsorise(values)) == [0.5 - 5 * 0.25] + [0.5] * 6 + [0.75]
+
+
 @pytest.mark.parametrize("values", [[], [0.3], [0.5, 0.5, 0.5, 0.5, 0.1], [0.1, 0.2, 0.3]])
 def test_values_without_a_tail_are_not_winsorised(values):
     assert list(winsorise(np.array(values))) == values
