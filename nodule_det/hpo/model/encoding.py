@@ -24,6 +24,10 @@ from nodule_det.hpo.space.space import INACTIVE, Kind, Parameter, Params, Space,
 LOG_SPAN = 4.0
 """A positive integer with high / low of at least this is encoded by its logarithm."""
 
+MOST_RATES = 10
+"""Number of floats on a log scale above which none of them is taken for a learning rate: each adds
+as many amounts to fit as there are columns."""
+
 ONE_HOT = math.sqrt(0.5)
 """Gives two different values of an unordered list the distance 1, like the two ends of a scale."""
 
@@ -79,7 +83,8 @@ class Features:
     def sheared(self) -> tuple[int, ...]:
         """Columns of floats on a log scale: rates, whose best value depends on other settings."""
         rates = [p.kind is Kind.FLOAT and p.log for p in self.space.free]
-        return tuple(int(i) for i, rate in zip(self._starts, rates, strict=True) if rate)
+        found = tuple(int(i) for i, rate in zip(self._starts, rates, strict=True) if rate)
+        return found if len(found) <= MOST_RATES else ()
 
     @property
     def _starts(self) -> NDArray[np.int64]:

@@ -53,12 +53,13 @@ is overconfident between its points once it has learned the broad shape."""
 
 SHEAR_SPREAD = 0.08
 """Prior standard deviation of the shift of the optimum on a sheared column, from one end of another
-column to the other: half a decade out of the six of a learning rate."""
+column to the other: half a decade out of the six of a learning rate.  With k sheared columns it is
+smaller by sqrt(k), since they share what one learning rate would have."""
 
 LENGTH_BOUNDS, VARIANCE_BOUNDS, NOISE_BOUNDS = (-2.5, 4.0), (-3.0, 3.0), (-9.0, 1.0)
 """Bounds of the logarithms."""
 STEP_BOUND = 4.0
-"""Bound of a shear, in units of :data:`SHEAR_SPREAD`."""
+"""Bound of a shear, in units of its prior standard deviation."""
 
 STARTS = ((0.7, -4.0), (-0.5, -1.0))
 """Starts of the two fits, for a smooth and for a noisy function: how far the log lengths start
@@ -100,6 +101,7 @@ class ShearedMatern(Kernel):  # type: ignore[misc]  # GPyTorch has no types
         )
         self._parameter = torch.tensor(columns.parameter, dtype=torch.long)
         self._free = torch.from_numpy(columns.shifts)
+        self._spread = SHEAR_SPREAD / math.sqrt(max(1, len(columns.sheared)))
         self.moves = bool(self._free.any())
         """Whether any column is sheared."""
         if self.moves:
@@ -112,7 +114,7 @@ class ShearedMatern(Kernel):  # type: ignore[misc]  # GPyTorch has no types
     def shear(self) -> torch.Tensor:
         """(b, d, d) matrix; row i has the factors by which other columns are added to column i."""
         shear = torch.zeros(*self.batch_shape, *self._free.shape, dtype=torch.float64)
-        return shear.masked_scatter(self._free, SHEAR_SPREAD * self.steps)
+        return shear.masked_scatter(self._free, self._spread * self.steps)
 
     def stretched(self, x: torch.Tensor) -> Any:
         """Return inputs, (..., n, d), in sheared coordinates, divided by their lengths."""

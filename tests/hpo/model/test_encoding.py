@@ -122,3 +122,10 @@ def test_coordinates_near_several_centers_keep_their_order():
     assert np.median(near[:400]) == 0.1
     assert np.median(near[400:]) == 0.9
     assert ((near >= 0) & (near <= 1)).all()
+
+
+@pytest.mark.parametrize(("rates", "sheared"), [(1, 1), (10, 10), (11, 0)])
+def test_a_space_of_many_log_scales_has_no_learning_rate(rates, sheared):
+    log = {"kind": "float", "low": 1e-12, "high": 1, "log": True}
+    parameters = {f"x{i}": log for i in range(rates)} | {"n": {"kind": "int", "low": 1, "high": 9}}
+    assert len(Features(parse_space({"parameters": parameters})).columns.sheared) == sheared

@@ -128,6 +128,15 @@ def test_a_sheared_column_learns_how_its_optimum_shifts():
     assert errors[1] < 0.5 * errors[0]
 
 
+@pytest.mark.parametrize("sheared", [(0,), (0, 1), (0, 1, 2)])
+def test_sheared_columns_share_the_shift_that_one_would_have(sheared):
+    kernel = gp.ShearedMatern(Columns((0, 1, 2), sheared), 1)
+    torch.nn.init.ones_(kernel.steps)
+    shear = kernel.shear[0].detach().numpy()
+    assert np.linalg.norm(shear) == pytest.approx(gp.SHEAR_SPREAD * 2**0.5)  # of two others each
+    assert shear[0, 1] == pytest.approx(gp.SHEAR_SPREAD / len(sheared) ** 0.5)
+
+
 def test_the_covariance_at_one_length_by_hand():
     kernel = gp.ShearedMatern(Columns((0,)), 1)
     kernel.lengthscale = 2.0
