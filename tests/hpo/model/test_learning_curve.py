@@ -59,10 +59,41 @@ def test_a_trial_with_value_zero_at_the_epoch_shows_no_gain():
     assert extrapolate(curve(0.0), [*trials, complete(0.1, 0.2)]).value == 0.0
 
 
-def test_values_below_zero_are_not_extrapolated():
+def test_values_of_the_other_sign_show_no_gain():
     trials = [replace(complete(0.2, 0.4), value=-0.3)] * 5
     assert extrapolate(curve(0.1), trials) is None
     assert extrapolate(curve(-0.1), [complete(0.2, 0.4)] * 5) is None
+    assert extrapolate(curve(-0.1), [replace(complete(-0.4, -0.2), value=0.0)] * 5) is None
+
+
+def test_a_loss_is_extrapolated_as_its_reciprocal():
+    runs = [(0.1, 0.2, 0.4, 0.6), (0.3, 0.35, 0.4, 0.42), (0.2, 0.3, 0.5, 0.55), (0.1, 0.3, 0.4)]
+    *full, part = runs
+    end = extrapolate(curve(*part), [complete(*run) for run in full])
+    losses = [[-1 / v for v in run] for run in runs]  # scores: the largest is the smallest loss
+    low = extrapolate(curve(*losses[-1]), [complete(*loss) for loss in losses[:-1]])
+    assert end.value > 0.4
+    assert low.value == pytest.approx(-1 / end.value)
+    assert low.spread / -low.value == pytest.approx(end.spread / end.value)
+    assert low.se == pytest.approx(0.02 * 0.4 / end.value)
+
+
+def test_curves_over_hundreds_of_decades_stay_finite():
+    tiny = [complete(1e-320, 1e100), complete(5e-324, 1e100), complete(1e-310, 1e99)]
+    assert 0 < extrapolate(curve(0.1), tiny).value < 1e150
+    falling = [complete(-1e100, -1e-320), complete(-1e100, -5e-324), complete(-1e99, -1e-310)]
+    assert -0.1 <= extrapolate(curve(-0.1), falling).value <= 0
+
+
+def test_the_slope_does_not_depend_on_the_offset_of_the_values():
+    def shifted(*values):
+        return [1e6 + v for v in values]
+
+    steep, flat = shifted(0.1, 0.2, 0.4, 0.6), shifted(0.3, 0.35, 0.4, 0.42)
+    trials = [complete(*steep), complete(*flat)] * 3
+    rising = extrapolate(curve(*shifted(0.2, 0.3, 0.5)), trials)
+    level = extrapolate(curve(*shifted(0.4, 0.45, 0.5)), trials)
+    assert rising.value - level.value > 0.03
 
 
 def test_a_training_has_no_value_at_an_epoch_it_has_not_reached():
