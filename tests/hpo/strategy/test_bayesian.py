@@ -1,6 +1,7 @@
 """The next point is valid, new, depends only on the trials, and beats random search."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from nodule_det.hpo.space.parsing import parse_space, read_space
 from nodule_det.hpo.space.space import point_key
 from nodule_det.hpo.strategy.random_search import propose_random
 from nodule_det.hpo.strategy.strategy import propose
-from nodule_det.hpo.study.trial import Reason, Trial, TrialState
+from nodule_det.hpo.study.trial import Observation, Reason, Trial, TrialState
 
 NOMURA = read_space("nomura")
 MODELS = [Strategy.nei, Strategy.ei_fantasies, Strategy.thompson, Strategy.ei]
@@ -213,6 +214,32 @@ def test_the_hill_is_climbed_whatever_the_scale_and_tail_of_its_values(value):
         for seed in range(2)
     ]
     assert np.mean(best) > 0.78
+
+
+PULLS = np.random.default_rng(0).normal(0.0, 0.01, (23, 5))
+
+
+def rescaled(scale, offset, errors):
+    """Return trials whose values, curves and errors are those of one study on another scale."""
+    trials = []
+    for t in tried(NOMURA, 20, some_value, pending=3):
+        curve = ()
+        if t.pending:
+            curve = (Observation(5, offset + scale * 0.1, scale * 0.02),)
+        pulls = PULLS[t.number - 1] * scale if errors == "shared" else []
+        influence = {f"case{i}": float(pull) for i, pull in enumerate(pulls)}
+        se = scale * 0.02 if errors == "independent" else None
+        value = None if t.value is None else offset + scale * t.value
+        trials.append(replace(t, value=value, value_se=se, influence=influence, curve=curve))
+    return trials
+
+
+@pytest.mark.parametrize("errors", ["unknown", "independent", "shared"])
+def test_the_proposal_does_not_depend_on_the_scale_of_the_values(errors):
+    expected = propose(NOMURA, rescaled(1.0, 0.0, errors), AcquisitionConfig(), rng())
+    for scale, offset in ((0.01, 0.9), (1e6, 0.0), (1.0, -50.0), (1e-6, 0.0)):
+        trials = rescaled(scale, offset, errors)
+        assert propose(NOMURA, trials, AcquisitionConfig(), rng()) == expected
 
 
 BOOLS = parse_space({"parameters": {"a": {"kind": "bool"}, "b": {"kind": "bool"}}})
