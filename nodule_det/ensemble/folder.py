@@ -16,6 +16,7 @@ import re
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -63,6 +64,8 @@ class Model:
 def write_model(model: Model) -> None:
     """Copy the members into the folder, and write ``model.json``.
 
+    An earlier model in the folder stays whole until all members have been copied.
+
     Args:
         model: The model to write; ``members`` are the checkpoints to copy.
 
@@ -73,19 +76,20 @@ def write_model(model: Model) -> None:
     if not model.members:
         raise ConfigError("a model needs at least one checkpoint")
     model.path.mkdir(parents=True, exist_ok=True)
-    (model.path / MODEL).unlink(missing_ok=True)
     members: list[dict[str, str]] = []
-    for i, source in enumerate(model.members):
-        copy = model.path / f"member{i}.pt"
-        try:
-            with replacing(copy) as temporary:
+    with ExitStack() as copies:  # all of them, before the first one replaces an earlier model's
+        for i, source in enumerate(model.members):
+            copy = model.path / f"member{i}.pt"
+            temporary = copies.enter_context(replacing(copy))
+            try:
                 shutil.copyfile(source, temporary)
-        except FileNotFoundError:
-            raise CheckpointError(f"checkpoint {source} does not exist") from None
-        sha256 = digest(copy)
-        if sha256 in (member["sha256"] for member in members):
-            raise ConfigError(f"{source} is the same network as another member; use it once")
-        members.append({"file": copy.name, "sha256": sha256})
+            except FileNotFoundError:
+                raise CheckpointError(f"checkpoint {source} does not exist") from None
+            sha256 = digest(temporary)
+            if sha256 in (member["sha256"] for member in members):
+                raise ConfigError(f"{source} is the same network as another member; use it once")
+            members.append({"file": copy.name, "sha256": sha256})
+        (model.path / MODEL).unlink(missing_ok=True)
     for stray in model.path.glob("member*.pt"):
         if stray.name not in {m["file"] for m in members}:
             stray.unlink()

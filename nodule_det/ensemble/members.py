@@ -190,7 +190,7 @@ def load_ensemble(
     if len(members) * n_views > 1 and any(finds_candidates(model) for _, model, _ in members):
         raise CheckpointError(
             f"checkpoint {first} finds candidates itself, and those of several networks or views "
-            "cannot be averaged; use one checkpoint (folds=[0] of hpo finish) and views=1"
+            "cannot be averaged; use one checkpoint (hpo finish: folds=[0] seeds=[0]) and views=1"
         )
     loaded = tuple(
         (for_inference(model, other.model).to(device), other) for _, model, other in members

@@ -76,6 +76,31 @@ def test_a_model_with_fewer_members_leaves_no_old_ones(written):
     assert read_model(written.path).calibration is None
 
 
+@pytest.mark.parametrize("problem", ["missing", "full disk", "listed twice"])
+def test_a_model_that_cannot_be_written_leaves_the_earlier_one(
+    written, tmp_path, monkeypatch, problem
+):
+    (tmp_path / "c.pt").write_bytes(b"c" * 1000)
+    members = [tmp_path / "c.pt", tmp_path / "c.pt"]
+    error: type[Exception] = ConfigError
+    if problem == "missing":
+        members[1], error = tmp_path / "none.pt", CheckpointError
+    if problem == "full disk":
+        error = OSError
+
+        def full(source, target):
+            if source == members[1]:
+                raise OSError(28, "No space left on device")
+            target.write_bytes(source.read_bytes())
+
+        members[1] = written.members[0]
+        monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(error):
+        write_model(Model(path=written.path, members=tuple(members)))
+    assert read_model(written.path).licence == "CC BY 4.0"
+    assert len(list(written.path.iterdir())) == 3
+
+
 def test_a_damaged_or_missing_member_is_named(written):
     member = written.path / "member1.pt"
     member.write_bytes(b"b" * 999 + b"x")
