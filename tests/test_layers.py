@@ -97,7 +97,7 @@ MAY_IMPORT = {
     "hpo.space hpo.study hpo.training plots.folds plots.froc_curve plots.reliability runs tables "
     "origin progress untrusted",
     "hpo.finish": "analysis cli config crossval data.store ensemble errors files hpo.driver "
-    "forecast hpo.model hpo.study hpo.training origin plots.optimism plots.style progress "
+    "forecast hpo.model hpo.study hpo.training model origin plots.optimism plots.style progress "
     "runs usage",
     "hpo.__main__": "cli config hpo.driver",
     "hpo.init": "cli config errors files",

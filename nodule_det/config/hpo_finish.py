@@ -48,6 +48,9 @@ class FinishConfig:
     permutations: int = 1000
     """Number of random swaps of scans in the permutation tests of the differences."""
 
+    exclude: list[int] = field(default_factory=list)
+    """Numbers of trials that are not retrained, such as one whose training keeps failing."""
+
     factory: str = ""
     """The ``model.factory`` of the study, if its networks are not the built-in one.  It is code to
     run, so naming it in the study is not enough."""
@@ -74,5 +77,7 @@ class FinishConfig:
             raise ConfigError(f"seeds={list(self.seeds)} must list one or more different seeds")
         for seed in self.seeds:
             require_range("seeds", seed, 0, MAX_SEED)
+        for number in self.exclude:
+            require_range("exclude", number, 1, 1_000_000_000)
         if len(set(self.folds)) < len(self.folds):
             raise ConfigError(f"folds={list(self.folds)} lists a fold twice")

@@ -19,16 +19,15 @@ def main(config: CrossvalConfig) -> int | None:
     os.umask(0o077)
     calculate_in_one_thread()
     from nodule_det.crossval.folds import (
-        enqueue_missing,
         fold_parameters,
         fold_points,
         require_complete,
+        run,
         training_plan,
     )
-    from nodule_det.crossval.pool import hand_on, pool, report
+    from nodule_det.crossval.pool import hand_on, pool, report, require_scans
     from nodule_det.data.store import open_store
     from nodule_det.hpo.driver.forecast import Plan
-    from nodule_det.hpo.driver.session import drive
     from nodule_det.hpo.training.command import overrides
 
     out = Path(os.path.abspath(os.path.expanduser(config.out)))
@@ -42,14 +41,14 @@ def main(config: CrossvalConfig) -> int | None:
         config,
         config.train,
         Plan("crossval"),
+        without="folds=[...] evaluates only the others",
     )
-    if not (config.dry_run or plan.stopping):
-        enqueue_missing(plan)
-    code = drive(plan.study, plan.outlook)
+    code = run(plan)
     if code or config.dry_run or plan.stopping:
         return code
     complete = require_complete(plan)
     runs = {fold: complete[f"fold{fold}"] for fold in points}
+    require_scans(runs, config.selection, store)
     pooled = pool(out, runs, config.selection)
     print(report(out, pooled, config.bootstrap).text)
     settings = overrides(config.train, TrainConfig())

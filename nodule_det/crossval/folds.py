@@ -1,7 +1,7 @@
 """Cross-validation as a study: one trial per fold, run by the tuning driver.
 
     folds of the store ──fold_points()──▶ points ──training_plan()──▶ TrainingPlan
-        ──driver──▶ {name: RunFolder}
+        ──run()──▶ driver ──require_complete()──▶ {name: RunFolder}
 
 The driver already starts every job exactly once and survives kills at any moment.  So
 cross-validation does no bookkeeping: it reads from the journal which folds are done.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,13 +35,17 @@ from nodule_det.errors import ConfigError, StudyError
 from nodule_det.files import write_text
 from nodule_det.hpo.driver.forecast import SEARCH, Plan
 from nodule_det.hpo.driver.open_study import has_study
-from nodule_det.hpo.driver.session import refuse_endless
+from nodule_det.hpo.driver.session import drive
 from nodule_det.hpo.space.parsing import read_space
 from nodule_det.hpo.space.space import Params
-from nodule_det.hpo.study.inbox import enqueue
-from nodule_det.hpo.study.study import StudyFolder, read_study
+from nodule_det.hpo.study.inbox import enqueue, enqueue_cancel, read_queue
+from nodule_det.hpo.study.study import Study, StudyFolder, read_study
 from nodule_det.hpo.study.trial import Trial, TrialState
+from nodule_det.progress import counted
 from nodule_det.runs import RunFolder
+
+MOST_NAMED = 5
+"""Number of trainings without a result that a message names."""
 
 
 class JobSettings(Protocol):
@@ -62,6 +67,8 @@ class TrainingPlan:
     """Name -> settings of each training."""
     outlook: Plan = SEARCH
     """What the driver knows of them beforehand."""
+    without: str = ""
+    """How to do without a training that keeps failing, for the message."""
 
     @property
     def folder(self) -> StudyFolder:
@@ -87,7 +94,7 @@ def fold_points(
 
     Raises:
         ConfigError: If the store has too few folds, lacks a requested one, or has no lesions to
-            choose a checkpoint by.
+            evaluate or to choose a checkpoint by.
     """
     folds = list(lesions)
     least = 3 if selection is Selection.other else 2
@@ -102,7 +109,14 @@ def fold_points(
             f"folds={list(wanted)}: train.store={store} has no fold "
             f"{', '.join(map(str, unknown))}; it has {folds}"
         )
-    return {fold: _point(store, fold, lesions, selection) for fold in wanted or folds}
+    points = {fold: _point(store, fold, lesions, selection) for fold in wanted or folds}
+    if not any(lesions[fold] for fold in points):
+        raise ConfigError(
+            f"folds={list(points)}: train.store={store} has no lesions in "
+            f"{'this fold' if len(points) == 1 else 'these folds'}, so there is no sensitivity to "
+            "evaluate; add a fold with lesions"
+        )
+    return points
 
 
 def _point(store: str, fold: int, lesions: Mapping[int, int], selection: Selection) -> Params:
@@ -133,6 +147,8 @@ def training_plan(
     jobs: JobSettings,
     train: TrainConfig,
     outlook: Plan,
+    *,
+    without: str,
 ) -> TrainingPlan:
     """Plan one training per point, as a study in ``out/trainings``.
 
@@ -143,6 +159,7 @@ def training_plan(
         jobs: How trainings become jobs.
         train: Settings that all trainings share.
         outlook: The command, and how fast such trainings ran before.
+        without: How to do without a training that keeps failing.
     """
     study, space = StudyFolder(out / "trainings"), out / "space.yaml"
     content: dict[str, Any] = {"parameters": dict(parameters)}
@@ -167,7 +184,20 @@ def training_plan(
         ),
         points,
         replace(outlook, points=tuple(points.values())),
+        without,
     )
+
+
+def run(plan: TrainingPlan) -> int | None:
+    """Run the missing trainings, or cancel the running ones if the command says so.
+
+    Returns:
+        The exit code of the command; None if all of them have ended.
+
+    Raises:
+        NoduleDetError: If a setting is refused; nothing is queued then.
+    """
+    return drive(plan.study, replace(plan.outlook, enqueue=partial(enqueue_missing, plan)))
 
 
 def _trials(folder: StudyFolder, point: Params) -> list[Trial]:
@@ -180,33 +210,52 @@ def _trials(folder: StudyFolder, point: Params) -> list[Trial]:
 def n_others(folder: StudyFolder, points: Mapping[str, Params]) -> int:
     """Count the trials of the study that are not a running or complete training of these points.
 
-    These are failed ones, which make space for another attempt, and those of other folds.
+    These are failed ones, which make space for another attempt, and those of other folds that have
+    had a job.
     """
     if not has_study(folder):
         return 0
     study, wanted = read_study(folder.path), list(points.values())
     kept = [t for t in study.own if t.pending or t.state is TrialState.COMPLETE]
-    return study.n_counted - sum(trial.params in wanted for trial in kept)
+    n_wanted = sum(trial.params in wanted for trial in kept)
+    return study.n_counted - n_wanted - len(_superfluous(study, points))
+
+
+def _superfluous(study: Study, points: Mapping[str, Params]) -> list[Trial]:
+    """List the trials of an earlier command that never had a job and are not wanted any more."""
+    wanted = list(points.values())
+    return [t for t in study.pending if not t.attempts and t.params not in wanted]
+
+
+def _counts(trial: Trial) -> bool:
+    """Return whether a trial is complete, or will be if nothing fails."""
+    return trial.state is TrialState.COMPLETE or (trial.pending and not trial.cancelling)
 
 
 def enqueue_missing(plan: TrainingPlan) -> None:
     """Queue the points that have no running or complete training, so that failed ones are retried.
 
     The name of the entry is the first of its point that no trial was made from, so a command that
-    was killed between queueing and submitting does not queue anything twice.
-
-    Raises:
-        ConfigError: If a training is forecast to exceed the time of its jobs; nothing is queued.
+    was killed between queueing and submitting does not queue anything twice.  What another command
+    has left in the queue, with other folds or settings, is removed or cancelled unless it has had a
+    job.
     """
-    refuse_endless(plan.folder, plan.study, plan.outlook)
     space = read_space(plan.study.search_space)
-    used = read_study(plan.folder.path).origins if has_study(plan.folder) else set()
+    used: set[str] = set()
+    if has_study(plan.folder):
+        study = read_study(plan.folder.path)
+        used = study.origins
+        for entry in read_queue(plan.folder.queue, study.space, study.objective):
+            if entry.params is not None and entry.params not in plan.points.values():
+                entry.path.unlink(missing_ok=True)
+        for trial in _superfluous(study, plan.points):
+            enqueue_cancel(plan.folder.queue, trial.number)
     for name, point in plan.points.items():
         trials = _trials(plan.folder, point)
-        if not any(t.pending or t.state is TrialState.COMPLETE for t in trials):
+        if not any(_counts(trial) for trial in trials):
             names = (f"{name}_{k}.json" for k in count())
-            entry = next(entry for entry in names if entry not in used)
-            enqueue(plan.folder.queue, space.check(point), entry)
+            file = next(file for file in names if file not in used)
+            enqueue(plan.folder.queue, space.check(point), file)
 
 
 def is_complete(plan: TrainingPlan) -> bool:
@@ -232,9 +281,11 @@ def require_complete(plan: TrainingPlan) -> dict[str, RunFolder]:
             why = f"{trials[-1].state}: {trials[-1].message or trials[-1].reason}" if trials else ""
             missing.append(f"{name} {why or 'was not trained'}")
     if missing:
+        named = [*missing[:MOST_NAMED], *(["..."] if len(missing) > MOST_NAMED else [])]
         raise StudyError(
-            f"{len(missing)} of {len(plan.points)} trainings have no result: "
-            f"{'; '.join(missing)}.  The jobs' logs are in {plan.folder.trials}.  The same command "
-            "runs these trainings again"
+            f"{len(missing)} of {counted(len(plan.points), 'training')} "
+            f"{'has' if len(missing) == 1 else 'have'} no result: {'; '.join(named)}.  The jobs' "
+            f"logs are in {plan.folder.trials}.  The same command runs these trainings again"
+            f"{plan.without and f', and {plan.without}'}"
         )
     return runs

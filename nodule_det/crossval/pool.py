@@ -21,6 +21,7 @@ import numpy as np
 from nodule_det.analysis import Froc
 from nodule_det.config.crossval import Selection
 from nodule_det.config.evaluate import EvaluateConfig
+from nodule_det.data.store import Store
 from nodule_det.ensemble.calibration import fit_calibration, thresholds
 from nodule_det.ensemble.folder import Model, write_model
 from nodule_det.errors import FrocInputError, TableError
@@ -78,6 +79,34 @@ class Pooled:
     """A line for each fold whose network has seen scans or patients of it."""
 
 
+def require_scans(runs: Mapping[int, RunFolder], selection: Selection, store: Store) -> None:
+    """Refuse results on other scans than those of the store, whose folds may have changed since.
+
+    Args:
+        runs: The complete training that is evaluated on each fold.
+        selection: Which scans chose the checkpoints.  ``same`` may have used a part of the fold.
+        store: The store as it is now.
+
+    Raises:
+        TableError: If a table is missing or damaged, or lists other scans than the fold has.
+    """
+    for fold, run in runs.items():
+        path = _evaluated(run, selection).scans
+        found = set(read_table(path, (SERIES,)).text(SERIES))
+        there = {scan.series_uid for scan in store.validation(fold)}
+        if found - there or (there - found and selection is Selection.other):
+            raise TableError(
+                f"{path} lists other scans than fold {fold} of store={store.path} has now "
+                f"({len(found)} there, {len(there)} here, {len(found & there)} in both): the store "
+                "was changed after this training; use another out folder, which trains again"
+            )
+
+
+def _evaluated(run: RunFolder, selection: Selection) -> RunFolder:
+    """Return the folder with the results on the fold that a run is evaluated on."""
+    return run if selection is Selection.same else run.test
+
+
 def pool(out: Path, runs: Mapping[int, RunFolder], selection: Selection) -> Pooled:
     """Write the tables of all folds as one, and in the format of LUNA16's script.
 
@@ -89,7 +118,7 @@ def pool(out: Path, runs: Mapping[int, RunFolder], selection: Selection) -> Pool
     Raises:
         TableError: If a table is missing or damaged, or a scan is in two folds.
     """
-    sources = {k: run if selection is Selection.same else run.test for k, run in runs.items()}
+    sources = {fold: _evaluated(run, selection) for fold, run in runs.items()}
     scans = {fold: read_table(source.scans, (SERIES,)) for fold, source in sources.items()}
     pooled = Pooled(
         folder=out,
@@ -117,14 +146,32 @@ def pool(out: Path, runs: Mapping[int, RunFolder], selection: Selection) -> Pool
 
 def _figures(fold: int, run: RunFolder) -> dict[str, Any]:
     try:
-        froc = read_object(run.froc, MAX_FROC_BYTES)
+        return {FOLD: fold, "run": str(run.path), **read_figures(run.froc)}
     except (OSError, ValueError) as error:
         raise TableError(
             f"{run.froc} of fold {fold} is missing or damaged ({error}); evaluate its tables again "
             f"with python -m nodule_det.evaluate, or delete {run.path.parent} to train it again"
         ) from None
-    names = ("pauc", "pauc_interval", "cpm", "n_scans", "n_lesions", "few_scans")
-    return {FOLD: fold, "run": str(run.path), **{name: froc.get(name) for name in names}}
+
+
+def read_figures(path: Path) -> dict[str, Any]:
+    """Read the counts, pAUC, its 95% CI and the CPM of a ``froc.json``.
+
+    Raises:
+        OSError, ValueError: If the file is missing or damaged.
+    """
+    froc = read_object(path, MAX_FROC_BYTES)
+    counts = {name: froc.get(name) for name in ("n_scans", "n_lesions")}
+    figures = {name: froc.get(name) for name in ("pauc", "cpm", "pauc_interval", "few_scans")}
+    if not all(type(value) is int for value in counts.values()):
+        raise ValueError(f"{path} lacks the number of scans or of lesions")
+    if figures["pauc"] is not None:
+        interval = figures["pauc_interval"]
+        ends = interval if isinstance(interval, list) else []
+        numbers = [figures["pauc"], figures["cpm"], *ends]
+        if len(ends) != 2 or not all(type(value) in (int, float) for value in numbers):
+            raise ValueError(f"{path} has a pAUC without a CI or CPM")
+    return {**counts, **figures}
 
 
 def _write_scans(path: Path, scans: Mapping[int, Table]) -> None:

@@ -120,7 +120,7 @@ def test_a_failed_fold_is_reported_and_retried(three_folds, tmp_path):
     out, broken = tmp_path / "out", "retries.lost=0"
     words = ("folds=[2]", broken, "train.optim.lr=1e-2", "dispatcher.setup=['exit 86']")
     error = crossval(three_folds, out, *words, code=1).stderr
-    assert "1 of 1 trainings have no result: fold2 failed: " in error
+    assert "1 of 1 training has no result: fold2 failed: " in error
     crossval(three_folds, out, "folds=[2]", broken, "train.optim.lr=1e-2")
     assert [t.state.value for t in read_study(out / "trainings").trials] == ["failed", "complete"]
 

@@ -2,11 +2,12 @@
 
 import csv
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from nodule_det.config.crossval import Selection
-from nodule_det.crossval.pool import pool, report
+from nodule_det.crossval.pool import pool, report, require_scans
 from nodule_det.errors import TableError
 from nodule_det.origin import Origin, ScanRecord, write_origin
 from nodule_det.runs import RunFolder
@@ -58,7 +59,34 @@ def test_a_scan_in_two_folds_is_refused(runs, tmp_path):
         pool(tmp_path, runs, Selection.same)
 
 
-@pytest.mark.parametrize("content", ["", "{", None])
+def test_the_store_may_not_have_changed_since_the_training(runs):
+    folds = {0: ["a"], 1: ["b", "c"]}
+    store = SimpleNamespace(
+        path="stores/x", validation=lambda k: [SimpleNamespace(series_uid=u) for u in folds[k]]
+    )
+    require_scans(runs, Selection.same, store)  # validation.max_scans may have left out c
+    for run in runs.values():
+        run.test.path.mkdir()
+        run.test.scans.write_bytes(run.scans.read_bytes())
+    message = r"lists other scans than fold 1 of store=stores/x has now \(1 there, 2 here, 1 in bot"
+    with pytest.raises(TableError, match=message):
+        require_scans(runs, Selection.other, store)
+    folds[1] = ["c"]
+    with pytest.raises(TableError, match="0 in both"):
+        require_scans(runs, Selection.same, store)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        None,
+        "{}",
+        '{"pauc": 0.5, "n_scans": 1, "n_lesions": 1}',
+        '{"pauc": "0.5", "pauc_interval": [0, 1], "cpm": 0, "n_scans": 1, "n_lesions": 1}',
+    ],
+)
 def test_a_damaged_froc_json_is_named(runs, tmp_path, content):
     runs[1].froc.unlink() if content is None else runs[1].froc.write_text(content)
     with pytest.raises(TableError, match=r"froc.json of fold 1 is missing or damaged"):

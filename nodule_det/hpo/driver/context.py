@@ -89,6 +89,8 @@ class DriverContext:
     say: Callable[[str], None] = lambda _: None
     """Reports an event to the user in one line."""
     notes: SessionState = field(default_factory=SessionState)
+    asks: bool = True
+    """Whether new points are proposed; False where a command queues all of them."""
     stopping: bool = False
     """Set to cancel every job and start no more."""
 

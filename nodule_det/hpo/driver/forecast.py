@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +57,8 @@ class Plan:
     """The trainings; empty for a search, which chooses them one after the other."""
     rate: Rate | None = None
     """How fast trainings of another study ran on the same system."""
+    enqueue: Callable[[], None] | None = None
+    """Queues the points, once the study is open and nothing was refused.  No others are tried."""
 
 
 SEARCH = Plan()

@@ -71,15 +71,15 @@ def drive(config: HpoConfig, plan: Plan = SEARCH) -> int | None:
     elif not has_study(folder):
         raise StudyError(f"stop=jobs: {folder.path} is not a study, so it has no jobs to cancel")
     header = new_header(config, time.time())
-    if config.stop is Stop.never and not plan.points:
-        refuse_endless(folder, config, plan)
+    if config.stop is Stop.never:
+        _refuse_endless(folder, config, plan)
     folder.path.mkdir(parents=True, exist_ok=True)
     with StudyLock(folder.lock) as lock:
         return run_session(folder, config, header, lock, sys.stderr, plan)
 
 
-def refuse_endless(folder: StudyFolder, config: HpoConfig, plan: Plan) -> None:
-    """Refuse trainings that cannot finish; a command with a plan calls this before it queues them.
+def _refuse_endless(folder: StudyFolder, config: HpoConfig, plan: Plan) -> None:
+    """Refuse trainings that cannot finish.
 
     Raises:
         ConfigError: If their time is forecast to exceed the limits of their jobs.
@@ -117,6 +117,7 @@ def run_session(
                 clock=clock,
                 workdir=Path.cwd(),
                 say=display.say,
+                asks=plan.enqueue is None,
             )
         )
         if config.stop is Stop.jobs:
@@ -126,6 +127,8 @@ def run_session(
         if lock.took_over is not None:
             display.say(f"took over the lock of {lock.took_over}, which is gone")
         if config.stop is Stop.never:
+            if plan.enqueue is not None:
+                plan.enqueue()
             for line in study_lines(config, header.space, driver.study.trials, plan):
                 display.say(line)
         for problem in driver.study.problems:

@@ -85,7 +85,7 @@ def check_setup(context: DriverContext) -> None:
 
 def may_ask(context: DriverContext) -> bool:
     """Return whether one more trial is of use, and within the limits of the study."""
-    return _is_within_limits(context) and not _why_enough(context)
+    return context.asks and _is_within_limits(context) and not _why_enough(context)
 
 
 def _is_within_limits(context: DriverContext) -> bool:
@@ -111,7 +111,8 @@ def fill_workers(context: DriverContext) -> None:
             with context.sparing_others(trial):
                 _intend_and_submit(context, trial)
             free -= 1
-    if free > 0 and _is_within_limits(context) and (why := _why_enough(context)):
+    may_want = free > 0 and context.asks and _is_within_limits(context)
+    if may_want and (why := _why_enough(context)):
         context.say_once(why)
 
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from nodule_det.analysis import Froc, compare
 from nodule_det.config.hpo_finish import FinishConfig
-from nodule_det.crossval.pool import Pooled, matched_of, pool, report
+from nodule_det.crossval.pool import Pooled, matched_of, pool, report, require_scans
+from nodule_det.data.store import Store
 from nodule_det.errors import FrocInputError
 from nodule_det.hpo.finish.plan import Contender
 from nodule_det.runs import RunFolder
@@ -40,23 +41,31 @@ class Finalist:
         """Mean of the pooled pAUC over the seeds."""
         return float(np.mean([froc.pauc for froc in self.froc]))
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """A line for each fold whose network has seen scans or patients of it, for any seed."""
+        return tuple(dict.fromkeys(line for pooled in self.pooled for line in pooled.warnings))
+
 
 def cross_validate(
     config: FinishConfig,
     contender: Contender,
     complete: Mapping[str, RunFolder],
     folds: Sequence[int],
+    store: Store,
     out: Path,
 ) -> Finalist:
     """Pool and evaluate the trainings of one setting.
 
     Raises:
         FrocInputError: If the evaluated folds have no lesion.
+        TableError: If the folds of the store have changed since.
     """
     pooled, frocs, runs = [], [], []
     folders = [out / "settings" / f"trial{contender.trial.number}-seed{s}" for s in config.seeds]
     for seed, folder in zip(config.seeds, folders, strict=True):
         of_fold = {fold: complete[contender.training(seed, fold)] for fold in folds}
+        require_scans(of_fold, config.selection, store)
         folder.mkdir(parents=True, exist_ok=True)
         pooled.append(pool(folder, of_fold, config.selection))
         frocs.append(report(folder, pooled[-1], config.bootstrap).froc)
@@ -84,6 +93,7 @@ def choose(config: FinishConfig, finalists: Sequence[Finalist]) -> dict[str, Any
         "chosen": winner.number,
         "selection": config.selection.value,
         "seeds": list(config.seeds),
+        "excluded": list(config.exclude),
         "settings": [_row(config, finalist, winner, lucky) for finalist in finalists],
     }
 
@@ -104,6 +114,7 @@ def _row(config: FinishConfig, finalist: Finalist, winner: Finalist, lucky: int)
         "cpm": finalist.froc[0].cpm,
         "n_scans": finalist.froc[0].n_scans,
         "n_lesions": finalist.froc[0].n_lesions,
+        "few_scans": finalist.froc[0].few_scans,
         "optimism": None if trial.value is None else trial.value - finalist.pauc,
         "chosen": finalist is winner,
     }

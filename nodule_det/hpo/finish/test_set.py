@@ -10,7 +10,6 @@ folders says how often the test set was used.
 from __future__ import annotations
 
 import hashlib
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,17 +20,19 @@ from nodule_det.config.hpo import (
     AcquisitionConfig,
     ForecastConfig,
     HpoConfig,
+    Stop,
     Strategy,
 )
 from nodule_det.config.hpo_finish import FinishConfig
 from nodule_det.config.train import CandidateConfig, TrainConfig
 from nodule_det.crossval.folds import TrainingPlan, n_others
+from nodule_det.crossval.pool import read_figures
 from nodule_det.ensemble.folder import digest, read_model
 from nodule_det.errors import StudyError
 from nodule_det.files import write_text
 from nodule_det.hpo.driver.forecast import Plan
 from nodule_det.hpo.driver.open_study import has_study
-from nodule_det.hpo.study.study import StudyFolder
+from nodule_det.hpo.study.study import StudyFolder, read_study
 from nodule_det.hpo.training.command import overrides
 from nodule_det.origin import TEST_ONCE
 from nodule_det.runs import RunFolder
@@ -52,7 +53,7 @@ def scoring_plan(
         config: Dispatcher and retries.
         study: Folder of the study that is finished.
         model: Model folder.
-        train: Settings of the trainings; the store, device and candidates are theirs.
+        train: Settings of the model's trainings; the store, device and candidates are theirs.
 
     Raises:
         CheckpointError: If the model is damaged.
@@ -71,6 +72,8 @@ def scoring_plan(
         *([f"factory={config.factory}"] if config.factory else []),
         *overrides(train.candidates, CandidateConfig(), "candidates."),
     ]
+    if config.stop is not Stop.never and has_study(folder):
+        command = list(read_study(folder.path).header.command)  # only its jobs are cancelled
     plan = HpoConfig(
         study=str(folder.path),
         trials=n_others(folder, points) + 1,
@@ -104,19 +107,19 @@ def figures_of(run: RunFolder, tests: Path) -> dict[str, Any]:
         StudyError: If ``froc.json`` is missing or damaged.
     """
     try:
-        froc = json.loads(run.froc.read_text(encoding="utf-8"))
+        figures = read_figures(run.froc)
+        if figures["pauc"] is None:
+            raise ValueError("it has no pAUC")
     except (OSError, ValueError) as error:
         raise StudyError(
             f"{run.froc} is missing or damaged ({error}); delete {run.path.parent.parent} to test "
             "the model again"
         ) from None
     n = sum(has_study(StudyFolder(path)) for path in tests.glob("*/"))
-    names = ("pauc", "pauc_interval", "cpm", "n_scans", "n_lesions", "few_scans")
-    return {
-        "label": TEST_ONCE if n == 1 else f"test, the {_ordinal(n)} model on this test set",
-        **{name: froc.get(name) for name in names},
-    }
+    label = TEST_ONCE if n == 1 else f"test, the {_ordinal(n)} model on this test set"
+    return {"label": label, **figures}
 
 
 def _ordinal(n: int) -> str:
-    return {2: "2nd", 3: "3rd"}.get(n, f"{n}th")
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
+    return f"{n}{'th' if 10 < n % 100 < 20 else ending}"

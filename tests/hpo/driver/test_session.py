@@ -17,7 +17,9 @@ from nodule_det.config.hpo import (
 )
 from nodule_det.errors import StudyError
 from nodule_det.hpo.dispatch.base import MissingCommand
+from nodule_det.hpo.driver.forecast import Plan
 from nodule_det.hpo.driver.session import INTERRUPTED, drive
+from nodule_det.hpo.study.inbox import enqueue, enqueue_cancel
 from nodule_det.hpo.study.study import read_study
 from nodule_det.hpo.study.trial import Reason, TrialState
 
@@ -68,6 +70,30 @@ def test_a_dry_run_prints_the_first_job_and_writes_nothing(config, tmp_path, cap
     assert drive(replace(config, dry_run=True)) is None
     assert capsys.readouterr().out.startswith("# trial 1 (")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_command_with_a_plan_runs_its_points_and_no_others(config, tmp_path):
+    """A user cancelled one of its trainings, and the driver proposed a random one instead."""
+    space, queue = tmp_path / "space.yaml", tmp_path / "study" / "queue"
+    space.write_text("parameters: {optim.lr: {kind: float, low: 1e-3, high: 1e-1}}")
+
+    def enqueue_two():
+        assert (tmp_path / "study" / "journal.jsonl").exists()  # nothing is refused any more
+        enqueue(queue, {"optim.lr": 0.01}, "a_0.json")
+        enqueue(queue, {"optim.lr": 0.02}, "b_0.json")
+        enqueue_cancel(queue, 2).rename(queue / "c.json")  # read last
+
+    plan = Plan("crossval", ({"optim.lr": 0.01},), enqueue=enqueue_two)
+    assert drive(replace(config, trials=9, search_space=str(space)), plan) is None
+    states = [(t.params["optim.lr"], t.state.value) for t in read_study(tmp_path / "study").trials]
+    assert states == [(0.01, "complete"), (0.02, "cancelled")]
+
+
+def test_a_plan_queues_nothing_in_a_study_of_other_trainings(config, tmp_path):
+    drive(config)
+    plan = Plan("crossval", ({},), enqueue=lambda: pytest.fail("queued in another study"))
+    with pytest.raises(StudyError, match="was created with another command"):
+        drive(replace(config, command=["true"]), plan)
 
 
 def test_jobs_of_a_study_that_does_not_exist_cannot_be_cancelled(config, tmp_path):

@@ -1,12 +1,14 @@
 """The choice between retrained settings: by the mean over seeds, compared with paired CIs."""
 
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from nodule_det.config.crossval import Selection
 from nodule_det.config.hpo_finish import FinishConfig
-from nodule_det.errors import FrocInputError
+from nodule_det.errors import FrocInputError, TableError
 from nodule_det.hpo.finish.choose import choose, cross_validate
 from nodule_det.hpo.finish.plan import Contender
 from nodule_det.hpo.study.trial import Trial
@@ -37,7 +39,13 @@ def finalist(tmp_path, number, value, found, **changes):
     contender = Contender(trial, value, 0.02)
     run = run_folder(tmp_path / f"run{number}" / "fold0", found=found, **changes)
     complete = {contender.training(0, 0): run}
-    return cross_validate(CONFIG, contender, complete, (0,), tmp_path)
+    return cross_validate(CONFIG, contender, complete, (0,), store(10), tmp_path)
+
+
+def store(n_scans):
+    """Return a store whose one fold has so many scans."""
+    scans = [SimpleNamespace(series_uid=f"fold0.{i}") for i in range(n_scans)]
+    return SimpleNamespace(path="stores/a", validation=lambda _: scans)
 
 
 def test_the_highest_cross_validated_pauc_wins_over_the_highest_reported_value(tmp_path):
@@ -52,6 +60,24 @@ def test_the_highest_cross_validated_pauc_wins_over_the_highest_reported_value(t
     low, high = first["difference_interval"]
     assert low < first["difference"] < high
     assert "difference" not in second
+
+
+def test_warnings_of_all_seeds_are_listed_once(tmp_path):
+    one = finalist(tmp_path, 1, 0.9, 5)
+    of_seeds = [replace(one.pooled[0], warnings=lines) for lines in (("a", "b"), ("b", "c"))]
+    assert one.warnings == ()
+    assert replace(one, pooled=tuple(of_seeds)).warnings == ("a", "b", "c")
+
+
+def test_results_on_scans_that_the_fold_no_longer_has_are_refused(tmp_path):
+    trial = Trial(number=1, params={}, value=0.9)
+    run = run_folder(tmp_path / "fold0", found=5)
+    complete = {Contender(trial, None, None).training(0, 0): run}
+    with pytest.raises(TableError, match=r"10 there, 8 here, 8 in both\): the store was changed"):
+        cross_validate(
+            CONFIG, Contender(trial, None, None), complete, (0,), store(8), tmp_path / "out"
+        )
+    assert not (tmp_path / "out").exists()
 
 
 def test_folds_without_a_lesion_are_refused(tmp_path):

@@ -53,6 +53,16 @@ def test_a_study_without_a_value_is_refused():
         best_settings(study(), 3)
 
 
+def test_excluded_trials_are_not_retrained_even_the_best_one():
+    made = study((0.01, 0.5), (0.02, 0.9), (0.03, 0.7), (0.02, 0.8))
+    chosen = best_settings(made, 1, exclude=[2])  # and trial 4, which has the same settings
+    assert [c.trial.number for c in chosen] == [3]
+    with pytest.raises(StudyError, match="trial=9 is not in this study, which has 1 to 4"):
+        best_settings(made, 1, exclude=[9])
+    with pytest.raises(StudyError, match=r"exclude=\[1, 2, 3\] leaves no complete trial"):
+        best_settings(made, 1, exclude=[1, 2, 3])
+
+
 def test_every_setting_is_trained_with_every_seed_and_fold(tmp_path):
     config = FinishConfig(study=str(tmp_path / "s"), seeds=[0, 7])
     made = study((0.01, 0.5), train=("store=stores/a", "fold=2", "model.depth=4"))
@@ -85,11 +95,14 @@ def test_a_study_that_tuned_the_seed_or_another_program_is_refused():
     space = parse_space({"parameters": {"seed": {"kind": "int", "low": 0, "high": 9}}})
     with pytest.raises(ConfigError, match="the study tuned seed, which finish sets itself"):
         train_settings(Header(id="abc", space=space))
+    space = parse_space({"parameters": {"store": {"kind": "categorical", "values": ["a", "b"]}}})
+    with pytest.raises(ConfigError, match="tuned store, so its trials are not comparable"):
+        train_settings(Header(id="abc", space=space))
     with pytest.raises(ConfigError, match=r"tuned another program \(bash my\.sh\)"):
         train_settings(Header(id="abc", space=SPACE, command=("bash", "my.sh")))
 
 
-def test_a_study_cannot_have_code_imported_that_the_user_did_not_name(tmp_path):
+def test_a_study_cannot_have_code_imported_that_the_user_did_not_name(tmp_path, capsys):
     train = ("store=stores/a", "model.factory=planted.net", "model.kwargs={width: 4}")
     made = study((0.01, 0.5), train=train)
     contenders = best_settings(made, 1)
@@ -101,3 +114,24 @@ def test_a_study_cannot_have_code_imported_that_the_user_did_not_name(tmp_path):
     config = FinishConfig(study=str(tmp_path / "s"), factory="planted.net")
     plan, _ = finish_plan(config, made, contenders, {0: 4, 1: 4, 2: 4}, tmp_path)
     assert plan.study.train.model.kwargs == {"width": 4}
+    said = capsys.readouterr().err
+    assert "model.factory=planted.net cannot be imported" in said
+    assert "If it does, its trainings need folds=[0] and one seed" in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("changes", [{}, {"folds": [0], "seeds": [0, 1]}, {"folds": [0]}])
+def test_a_detector_on_several_folds_or_seeds_is_refused_before_anything_is_queued(
+    tmp_path, changes
+):
+    factory = "tests.train.bright_boxes.BrightBoxes"
+    made = study((0.01, 0.5), train=("store=stores/a", f"model.factory={factory}"))
+    config = FinishConfig(study=str(tmp_path / "s"), factory=factory, **changes)
+    arguments = (config, made, best_settings(made, 1), {0: 4, 1: 4, 2: 4}, tmp_path / "out")
+    if changes == {"folds": [0]}:
+        assert len(finish_plan(*arguments)[0].points) == 1
+        return
+    message = f"model.factory={factory} finds candidates itself, and those of several folds or"
+    with pytest.raises(ConfigError, match=message):
+        finish_plan(*arguments)
+    assert not (tmp_path / "out").exists()
