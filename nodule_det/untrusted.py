@@ -17,6 +17,7 @@ import json
 import math
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -82,19 +83,32 @@ def read_text(path: Path, max_bytes: int) -> str:
         raise ValueError(f"{path} cannot be read: it is not UTF-8 text") from None
 
 
-def parse_object(text: str | bytes) -> dict[str, Any]:
-    """Parse one JSON object.  All its numbers are finite.
+def finite(text: str) -> float:
+    """Convert a number of a JSON file; raises ValueError if it is infinite or NaN."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:40]} is not a finite number")
+    return number
+
+
+def parse_object(text: str | bytes, *, number: Callable[[str], float] = finite) -> dict[str, Any]:
+    """Parse one JSON object.
+
+    Args:
+        text: The object.
+        number: Converts numbers that are not integers.  By default all of them are finite; with
+            ``float``, NaN and infinite numbers are returned as such.
 
     Raises:
         ValueError: If the text is anything else: not JSON, nested too deeply, a list, a number
-            that is infinite, NaN or thousands of digits long.
+            that is thousands of digits long or that ``number`` refuses.
 
     Example:
         >>> parse_object('{"pauc": 0.5}')
         {'pauc': 0.5}
     """
     try:
-        value = json.loads(text, parse_float=_finite, parse_constant=_finite)
+        value = json.loads(text, parse_float=number, parse_constant=number)
     except RecursionError:
         raise ValueError("JSON nested too deeply") from None
     if not isinstance(value, dict):
@@ -102,11 +116,16 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
     return value
 
 
-def read_object(path: Path, max_bytes: int) -> dict[str, Any]:
-    """Read a file that holds one JSON object; see :func:`read_bytes` for the errors."""
+def read_object(
+    path: Path, max_bytes: int, *, number: Callable[[str], float] = finite
+) -> dict[str, Any]:
+    """Read a file that holds one JSON object.
+
+    See :func:`read_bytes` for the errors, and :func:`parse_object` for ``number``.
+    """
     content = read_bytes(path, max_bytes)
     try:
-        return parse_object(content)
+        return parse_object(content, number=number)
     except ValueError as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
 
@@ -160,13 +179,6 @@ def _refuse_bomb(text: str) -> None:
                 f"it has more than {MAX_YAML_NODES} values or {MAX_YAML_DEPTH} levels, counting "
                 "each alias as often as it is used"
             )
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text[:40]} is not a finite number")
-    return number
 
 
 def printable(text: str, max_length: int = 1000) -> str:

@@ -84,7 +84,10 @@ def read_outcome(
     value = value_se = influence = None
     if reason is None and result is not None:
         value, value_se, influence = result.value, result.value_se, result.influence
-        if value is None:
+        if result.diverged:
+            reason, value_se, influence = Reason.DIVERGED, None, None
+            message = f"result.json has {objective.name}={result.found}, which counts as diverged"
+        elif value is None:
             low, high = objective.bounds
             needs = f"a number from {low:g} to {high:g}" if objective.name == "pauc" else "a number"
             reason, value_se, influence = Reason.ERROR, None, None

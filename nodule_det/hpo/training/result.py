@@ -4,7 +4,9 @@ result.json ──read_result()──▶ Result(status, value, influence, messag
 metrics.jsonl ──read_curve()──▶ [Observation(epoch, value, se)]
 
 Both are written by a program that may crash, have bugs or run out of disk space.  So nothing in
-them ends a study: an impossible number is ignored or makes only that trial fail.
+them ends a study: an impossible number is ignored or makes only that trial fail.  NaN and Infinity,
+which many programs write, are read as such: as the objective they mean that it diverged, and
+elsewhere nothing.
 """
 
 from __future__ import annotations
@@ -42,6 +44,8 @@ class Result:
     """How much each validation case pulls the value; None if it is missing or impossible."""
     found: str
     """The reported value as text, for messages."""
+    diverged: bool
+    """Whether the reported value is NaN, infinite, or too large to be used."""
     violation: str
     """Which constraint it violates; "" if none."""
     lacks: str
@@ -63,7 +67,7 @@ def read_result(run_dir: Path, objective: Objective) -> tuple[Result | None, str
     """
     path = RunFolder(run_dir).result
     try:
-        content = read_object(path, MAX_RESULT_BYTES)
+        content = read_object(path, MAX_RESULT_BYTES, number=float)
     except FileNotFoundError:
         return None, ""
     except ValueError as error:
@@ -73,6 +77,7 @@ def read_result(run_dir: Path, objective: Objective) -> tuple[Result | None, str
         states = ", ".join(RunStatus)
         return None, printable(f'{path} has "status": {status} but expected one of {states}')
     raw = find_value(content, objective.name)
+    violation, lacks = _check_constraints(content, objective)
     return (
         Result(
             status=RunStatus(status),
@@ -84,8 +89,9 @@ def read_result(run_dir: Path, objective: Objective) -> tuple[Result | None, str
                 find_value(content, f"{objective.name}_influence"), objective
             ),
             found=printable(str(raw)[:200], 60),
-            violation=_violation(content, objective),
-            lacks=_lacks(content, objective),
+            diverged=_is_number(raw) and not _is_finite(raw),
+            violation=violation,
+            lacks=lacks,
             peak_memory_bytes=_bytes(content.get("peak_gpu_memory_bytes"))
             or _bytes(content.get("peak_memory_bytes")),
             progress=_progress(content),
@@ -94,16 +100,16 @@ def read_result(run_dir: Path, objective: Objective) -> tuple[Result | None, str
     )
 
 
-def _violation(content: Mapping[str, Any], objective: Objective) -> str:
-    found = ((c, find_value(content, c.name)) for c in objective.constraints)
-    violations = (c.violation(number) for c, number in found if _is_finite(number))
-    return "; ".join(text for text in violations if text)
-
-
-def _lacks(content: Mapping[str, Any], objective: Objective) -> str:
-    found = ((c.name, find_value(content, c.name)) for c in objective.constraints)
-    missing = [(name, number) for name, number in found if not _is_finite(number)]
-    return ", ".join(f"{name}={printable(str(number)[:200], 60)}" for name, number in missing)
+def _check_constraints(content: Mapping[str, Any], objective: Objective) -> tuple[str, str]:
+    """Return which constraints are violated, and which numbers for them are missing."""
+    violated, missing = [], []
+    for constraint in objective.constraints:
+        number = find_value(content, constraint.name)
+        if not _is_finite(number):
+            missing.append(f"{constraint.name}={printable(str(number)[:200], 60)}")
+        elif text := constraint.violation(number):
+            violated.append(text)
+    return "; ".join(violated), ", ".join(missing)
 
 
 def _is_finite(value: Any) -> TypeGuard[float]:
@@ -171,7 +177,7 @@ def _observation(line: bytes, objective: Objective) -> Observation | None:
     if b"validation" not in line:
         return None
     try:
-        row = parse_object(line)
+        row = parse_object(line, number=float)
     except ValueError:  # truncated by a crash, for example
         return None
     epoch, value = row.get("epoch"), legal_value(find_value(row, objective.name), objective)

@@ -133,6 +133,14 @@ def test_a_complete_result_with_an_impossible_value_is_an_error_that_names_it(tm
     assert seen.message == "result.json has pauc=1.5 but expected a number from 0 to 1"
 
 
+def test_a_complete_result_that_is_not_a_number_has_diverged(tmp_path):
+    """As json.dumps and most numerical libraries write it."""
+    RunFolder(tmp_path).result.write_text('{"status": "complete", "pauc": NaN, "pauc_se": 0.1}')
+    seen = outcome(tmp_path, 0)
+    assert (seen.reason, seen.value, seen.value_se) == (Reason.DIVERGED, None, None)
+    assert seen.message == "result.json has pauc=nan, which counts as diverged"
+
+
 def test_the_result_of_a_failed_attempt_is_not_mistaken_for_that_of_the_next(tmp_path):
     outcome(tmp_path, 1, status=FAILED, reason="error")
     put_away_failure(tmp_path, tmp_path / "attempt_1")
