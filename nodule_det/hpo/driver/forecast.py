@@ -82,7 +82,7 @@ def study_lines(
     """
     if config.command:
         return []
-    known = rate or rate_of(config.train, trials) or plan.rate
+    known = rate or _known_rate(config, trials, plan)
     if known is None and config.dispatcher.kind is DispatcherKind.local:
         known = _rough(config)
     _, middle, largest = _sizes(config, space, plan, known)
@@ -151,17 +151,15 @@ def require_time(
     if not has_time_limit(config):
         return
     limit_s, name = time_limit_s(config)
-    known = rate or rate_of(config.train, trials) or plan.rate
+    known = rate or _known_rate(config, trials, plan)
     if known is None and config.dispatcher.kind is DispatcherKind.local:
-        smallest, _, largest = _sizes(config, space, plan, _rough(config))
-        least = largest if plan.points else smallest
+        least = _deciding(config, space, plan, _rough(config))
         if least.seconds is not None and least.seconds <= limit_s:
             return
         known = _timed(config, space, plan)
     if known is None:
         return
-    smallest, _, largest = _sizes(config, space, plan, known)
-    least = largest if plan.points else smallest
+    least = _deciding(config, space, plan, known)
     if least.seconds is not None and least.seconds > config.forecast.margin * limit_s:
         which = "one training" if plan.points else "the smallest training of this search space"
         raise ConfigError(
@@ -169,6 +167,17 @@ def require_time(
             f"{hours(limit_s)} of {name}, so it would never finish; raise dispatcher.walltime_s "
             "or retries.stopped, or train for fewer limits.epochs"
         )
+
+
+def _known_rate(config: HpoConfig, trials: Sequence[Trial], plan: Plan) -> Rate | None:
+    """Return how fast trainings ran in this study, or else in the one named by the plan."""
+    return rate_of(config.train, trials) or plan.rate
+
+
+def _deciding(config: HpoConfig, space: Space, plan: Plan, rate: Rate | None) -> Forecast:
+    """Return the training that must finish: the smallest of a search, the largest of a plan."""
+    smallest, _, largest = _sizes(config, space, plan, rate)
+    return largest if plan.points else smallest
 
 
 def _rough(config: HpoConfig) -> Rate | None:
