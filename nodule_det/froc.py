@@ -234,7 +234,8 @@ def match(
         first = int(np.flatnonzero(nan)[0])
         raise FrocInputError(
             f"{nan.sum()} of {len(candidates)} scores are NaN; the first is candidate row {first} "
-            f"of case {candidates.case[first]}; correct it, or leave them out (drop_nan=true)"
+            f"of case {candidates.case[first]}; correct it, or remove these candidates "
+            "(drop_nan=true leaves them out in nodule_det.evaluate)"
         )
     usable = (case_of >= 0) & ~nan
     by_case = _ByCase(np.where(usable, case_of, -1), len(known))

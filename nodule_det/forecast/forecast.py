@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from nodule_det.config.train import Device, TrainConfig
-from nodule_det.data.roles import held_out, trained_on
+from nodule_det.data.roles import held_out, require_lesions, trained_on
 from nodule_det.data.store import Store, open_store
-from nodule_det.errors import StoreError
+from nodule_det.errors import ConfigError, StoreError
 from nodule_det.forecast.cost import footprint
 from nodule_det.progress import counted, duration
 
@@ -66,6 +66,24 @@ def data_at(train: TrainConfig) -> Data | None:
         return data_of(_opened(train.store), train)
     except StoreError:
         return None
+
+
+def require_validation(train: TrainConfig) -> None:
+    """Refuse a training that has no lesion to validate on, in the words of the training itself.
+
+    Nothing is refused where its store cannot be read from here.
+
+    Raises:
+        ConfigError: If the store lacks the fold, or the scans to validate on have no lesion.
+    """
+    try:
+        store = _opened(train.store)
+    except StoreError:
+        return
+    try:
+        require_lesions(store, train)
+    except StoreError as error:
+        raise ConfigError(str(error)) from error
 
 
 @lru_cache(1)

@@ -241,7 +241,10 @@ def test_without_lesions_there_is_a_reason_instead_of_a_figure(folder):
         ({"annotations.csv": f"{HEADER},diameter_mm\na,0,0,0,-1\n"}, "line 2 has diameter_mm="),
         ({"annotations.csv": f"{HEADER},diameter_mm\na,nan,0,0,9\n"}, "coordinate that is not"),
         ({"candidates.csv": f"{HEADER},prob\na,0,0,0,1\n"}, "neither a column probability nor"),
-        ({"candidates.csv": f"{HEADER},probability\na,0,0,0,nan\n"}, "(drop_nan=true)"),
+        (
+            {"candidates.csv": f"{HEADER},probability\na,0,0,0,nan\n"},
+            "(drop_nan=true leaves them out in nodule_det.evaluate)",
+        ),
         ({"candidates.csv": f"{HEADER},probability\na,0,0,0,x\n"}, "probability='x' is not"),
     ],
 )

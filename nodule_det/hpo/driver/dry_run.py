@@ -18,7 +18,13 @@ from nodule_det.hpo.driver.collect import take_entries
 from nodule_det.hpo.driver.context import DriverContext
 from nodule_det.hpo.driver.forecast import SEARCH, Plan, measured_rate, require_time, study_lines
 from nodule_det.hpo.driver.limits import ResourceLimits
-from nodule_det.hpo.driver.open_study import has_study, missing_store, new_header, require_same
+from nodule_det.hpo.driver.open_study import (
+    has_study,
+    missing_store,
+    new_header,
+    refuse_unvalidated,
+    require_same,
+)
 from nodule_det.hpo.driver.submit import job_words, next_trial
 from nodule_det.hpo.strategy.strategy import propose
 from nodule_det.hpo.study.study import Study, StudyFolder, StudyWriter, read_study
@@ -45,6 +51,7 @@ def preview(folder: StudyFolder, config: HpoConfig, plan: Plan = SEARCH) -> str:
         StudyError: If the folder has a study that was created with other settings.
     """
     new = new_header(config, 0.0)
+    refuse_unvalidated(config, new.space, plan.points)
     study = Study(new)
     if has_study(folder):
         study = read_study(folder.path)

@@ -8,22 +8,29 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from nodule_det.config.hpo import DispatcherConfig, DispatcherKind, HpoConfig, StudyWas
 from nodule_det.config.train import TrainConfig
 from nodule_det.errors import ConfigError, StudyError
+from nodule_det.forecast.forecast import require_validation
 from nodule_det.hpo.dispatch import DISPATCHERS
 from nodule_det.hpo.driver.recovery import recover
 from nodule_det.hpo.space.parsing import read_space
+from nodule_det.hpo.space.space import Params, Space
 from nodule_det.hpo.study.journal import read_journal
 from nodule_det.hpo.study.objective import Constraint, Objective
 from nodule_det.hpo.study.study import Header, Study, StudyFolder, StudyWriter, read_study
 from nodule_det.hpo.study.trial import Reason
-from nodule_det.hpo.training.check import check_space
+from nodule_det.hpo.training.check import check_space, with_params
 from nodule_det.hpo.training.command import overrides
 from nodule_det.progress import counted
+
+DRAWN = 20
+"""Random points of a search space that are compared with the store."""
 
 
 def new_header(config: HpoConfig, now_s: float) -> Header:
@@ -186,6 +193,31 @@ def missing_store(config: HpoConfig) -> str:
         f"train.store={config.train.store} is not visible from {Path.cwd()} on this machine; the "
         "compute nodes must have it at that path"
     )
+
+
+def refuse_unvalidated(config: HpoConfig, space: Space, points: Sequence[Params] = ()) -> None:
+    """Refuse trainings without a lesion to validate on, where the store can be read from here.
+
+    Args:
+        config: The study.
+        space: Its search space.
+        points: The trainings of a plan; empty for a search, which is refused if this is true of
+            ``DRAWN`` random points.
+
+    Raises:
+        ConfigError: As the training would.
+    """
+    if config.command or config.dispatcher.container:
+        return
+    rng = np.random.default_rng(0)
+    refusals = []
+    for point in points or [space.sample(rng) for _ in range(DRAWN)]:
+        try:
+            require_validation(with_params(config.train, point))
+        except ConfigError as error:
+            refusals.append(error)
+        if len(refusals) == (1 if points else DRAWN):
+            raise refusals[0]
 
 
 def require_same(path: Path, old: Header, new: Header) -> None:

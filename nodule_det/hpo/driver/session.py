@@ -29,6 +29,7 @@ from nodule_det.hpo.driver.open_study import (
     missing_store,
     new_header,
     open_study,
+    refuse_unvalidated,
     require_in_place,
     require_reachable,
 )
@@ -72,6 +73,7 @@ def drive(config: HpoConfig, plan: Plan = SEARCH) -> int | None:
         raise StudyError(f"stop=jobs: {folder.path} is not a study, so it has no jobs to cancel")
     header = new_header(config, time.time())
     if config.stop is Stop.never:
+        refuse_unvalidated(config, header.space, plan.points)
         _refuse_endless(folder, config, plan)
     folder.path.mkdir(parents=True, exist_ok=True)
     with StudyLock(folder.lock) as lock:

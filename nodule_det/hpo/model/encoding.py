@@ -111,14 +111,6 @@ class Features:
             [np.empty((len(units), 0)), *(seen.inputs(p) for p in self.space.free)], axis=1
         )
 
-    def column_names(self) -> list[str]:
-        """Return a name for each column: the parameter, with its value if it is one of a list."""
-        return [
-            name
-            for p in self.space.free
-            for name in ([f"{p.name}={v}" for v in p.values] if _unordered(p) else [p.name])
-        ]
-
 
 class _Columns:
     """The values of many points, a column for each parameter: numbers, or indices in a list."""

@@ -21,6 +21,9 @@ def read_tail(attempt_dir: Path) -> str:
 
 
 def last_error(log: str) -> str | None:
-    """Return the last line of a log that reports an error; None if there is none."""
+    """Return the last line of a log that reports an error; None if there is none.
+
+    The prefix of this package's commands is removed: the message follows the reason of a failure.
+    """
     lines = [match[0].strip() for match in _ERROR.finditer(log)]
-    return printable(lines[-1], 500) if lines else None
+    return printable(lines[-1].removeprefix("error: "), 500) if lines else None

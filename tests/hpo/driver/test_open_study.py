@@ -2,18 +2,28 @@
 
 import json
 import shutil
+import subprocess
+import sys
+from dataclasses import replace
 
 import pytest
 
 from nodule_det.config.hpo import DispatcherConfig, DispatcherKind, HpoConfig, StudyWas
 from nodule_det.config.train import TrainConfig
 from nodule_det.errors import ConfigError, StudyError
+from nodule_det.files import read_sealed, write_sealed
 from nodule_det.hpo.dispatch.local import LocalDispatcher
 from nodule_det.hpo.driver import open_study as opening
-from nodule_det.hpo.driver.open_study import missing_store, require_in_place, require_reachable
+from nodule_det.hpo.driver.open_study import (
+    missing_store,
+    refuse_unvalidated,
+    require_in_place,
+    require_reachable,
+)
 from nodule_det.hpo.space.parsing import parse_space
 from nodule_det.hpo.study.study import Header, StudyFolder, StudyWriter
 from nodule_det.hpo.study.trial import Reason
+from tests.train.tiny_run import write_tiny_store
 
 SPACE = parse_space({"parameters": {"optim.lr": {"kind": "float", "low": 1e-6, "high": 1e-2}}})
 LOCAL = DispatcherConfig()
@@ -118,6 +128,62 @@ def driven(tmp_path):
     yield path, open_at
     for writer in opened:
         writer.close()
+
+
+def one_fold_without_lesions(folder):
+    """Write a store whose fold 1 has no lesions."""
+    write_tiny_store(folder, scans=3, folds=3)
+    file = folder / "scans" / "1.2.1.json"
+    write_sealed(file, read_sealed(file, 10**6) | {"findings": []})
+    return str(folder)
+
+
+WORDS = "has only scans without lesions, so no validation has a pAUC to choose a checkpoint by; use"
+
+
+def test_trainings_without_a_lesion_to_validate_on_are_refused(tmp_path):
+    store = one_fold_without_lesions(tmp_path)
+    rate = parse_space({"parameters": {"optim.lr": {"kind": "float", "low": 0.1, "high": 1}}})
+    some = parse_space({"parameters": {"fold": {"kind": "categorical", "values": [0, 1]}}})
+    none = parse_space(
+        {"parameters": {"fold": {"kind": "fixed", "value": 1}, **rate.as_dict()["parameters"]}}
+    )
+    first, second = (HpoConfig(study="s", train=TrainConfig(store=store, fold=k)) for k in (0, 1))
+    refuse_unvalidated(first, rate)
+    refuse_unvalidated(second, some)  # only the trials of fold 1 will fail
+    for config, space in ((second, rate), (first, none)):
+        with pytest.raises(ConfigError, match=f"^fold=1 of store={store} {WORDS}"):
+            refuse_unvalidated(config, space)
+    with pytest.raises(ConfigError, match=f"^fold=1 of store={store} {WORDS}"):
+        refuse_unvalidated(first, some, [{"fold": 0}, {"fold": 1}])
+    with pytest.raises(ConfigError, match="fold=7 has no scans in the store"):
+        refuse_unvalidated(replace(first, train=TrainConfig(store=store, fold=7)), rate)
+    for changes in (
+        {"command": ["mine"]},
+        {"train": TrainConfig(store="not/here", fold=1)},
+        {"dispatcher": DispatcherConfig(container="apptainer exec x.sif")},
+    ):
+        refuse_unvalidated(replace(second, **changes), rate)
+
+
+def test_a_study_of_a_fold_without_lesions_is_refused_before_anything_is_written(tmp_path):
+    """And without waiting for torch."""
+    (tmp_path / "store").mkdir()
+    store = one_fold_without_lesions(tmp_path / "store")
+    words = [f"study={tmp_path / 's'}", f"train.store={store}", "train.fold=1", "trials=1"]
+    code = (
+        "import sys; from nodule_det.hpo.__main__ import main\n"
+        "try: main()\nfinally: assert not {'torch', 'monai', 'matplotlib'} & set(sys.modules)"
+    )
+    for more in ([], ["dry_run=true"]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words, *more],
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith(f"error: fold=1 of store={store} {WORDS} another fold")
+        assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "s").exists()
 
 
 def test_a_study_in_its_own_folder_is_in_place_by_any_of_its_paths(driven, tmp_path):

@@ -70,7 +70,7 @@ def test_a_job_that_never_began_is_lost_regardless_of_an_earlier_result(tmp_path
     [
         (
             "error: dispatcher.setup failed with exit code 1 at: module load cuda\n",
-            "error: dispatcher.setup failed with exit code 1 at: module load cuda",
+            "dispatcher.setup failed with exit code 1 at: module load cuda",
         ),
         (
             "Traceback (most recent call last):\n  File ...\n"
