@@ -49,6 +49,8 @@ from nodule_det.untrusted import printable
 
 SCHEMA = 1
 STUDY_ID = re.compile(r"[\w-]{1,40}", re.ASCII)
+LONGEST_NAME = 15
+"""Longest name of a job that Torque and older versions of PBS accept and show whole."""
 LARGEST_GAP = 100_000
 """Largest gap in the numbers of trials, where the records in between were lost."""
 
@@ -108,8 +110,13 @@ class Header:
     created_s: float = 0.0
 
     def job_name(self, trial: int, attempt: int) -> str:
-        """Return the unique name of a job, by which the batch system can find it."""
-        return f"nd-{self.id}-{trial}-{attempt}"
+        """Return the unique name of a job, by which the batch system can find it.
+
+        A name that would be too long has hexadecimal numbers and no first hyphen, so it differs
+        from all others.
+        """
+        name = f"nd-{self.id}-{trial}-{attempt}"
+        return name if len(name) <= LONGEST_NAME else f"nd{self.id}-{trial:x}-{attempt:x}"
 
 
 class Study:

@@ -115,3 +115,14 @@ def test_damaged_constraints_are_refused(tmp_path, odd):
     journal.write_text(json.dumps(record) + "\n")
     with pytest.raises(StudyError, match=r"the first line of .* is damaged"):
         read_study(tmp_path)
+
+
+def test_names_of_jobs_are_unique_and_fit_the_fifteen_characters_of_older_batch_systems():
+    header = Header(id="f96f59", space=SPACE)
+    assert header.job_name(999, 1) == "nd-f96f59-999-1"
+    assert header.job_name(1000, 1) == "ndf96f59-3e8-1"
+    trials = [*range(1, 1100), *range(4000, 4096)]
+    names = [header.job_name(trial, k) for trial in trials for k in (1, 2, 9, 10, 11, 100, 255)]
+    assert len(set(names)) == len(names)
+    names += [header.job_name(trial, 15) for trial in (4096, 65_535, 1_000_000)]
+    assert max(map(len, names)) == 15
