@@ -8,7 +8,8 @@
 PBS clients open and authenticate a connection for each id, until the login node runs out of ports.
 A list of all jobs takes one connection.  A job that is missing from it may still exist (it may have
 moved to another server, or an answer may be empty), so one job is queried by id before any is
-reported as gone.
+reported as gone.  A list without any job may be one that is not understood: then several are
+queried.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from dataclasses import replace
 
 from nodule_det.hpo.dispatch.base import JobReport, JobState, Unavailable
 
+ENDED_ENOUGH = 3
+"""Number of jobs in a row that must have ended, by their ids, before an empty list means that all
+have."""
 WHY_AGAIN_POLLS = 20
 """Number of polls before the reason of a waiting job is queried again."""
 
@@ -48,6 +52,10 @@ class Listing:
         self._asked: dict[str, int] = {}
         """Number of the poll that last queried a job by its id."""
         self._polls = 0
+        self._enough = ENDED_ENOUGH
+        """Number of ended jobs that show that all jobs missing from the last list have ended."""
+        self._ended = 0
+        """Number of doubtful jobs in a row that had ended, since a list last showed a job."""
         self._listed = False
         """Whether the last poll was a list; then the next one may query a single job."""
 
@@ -77,6 +85,8 @@ class Listing:
 
     def _take_list(self, ids: Sequence[str]) -> None:
         seen = self._list_all()
+        self._enough = 1 if seen else ENDED_ENOUGH
+        self._ended = 0 if seen else self._ended
         self._doubtful = []
         for job_id in ids:
             report = seen.get(self._key(job_id))
@@ -105,8 +115,11 @@ class Listing:
             raise Unavailable(f"the batch system's answer does not mention job {job_id}")
         self._last[job_id] = report
         if job_id in self._doubtful and report.state is JobState.GONE:
-            self._last |= dict.fromkeys(self._doubtful, report)
-            self._gone.update(self._doubtful)
-            self._doubtful = []
+            self._ended += 1
+            ended = self._doubtful if self._ended >= self._enough else [job_id]
+            self._last |= dict.fromkeys(ended, report)
+            self._gone.update(ended)
+            self._doubtful = [i for i in self._doubtful if i not in ended]
         elif job_id in self._doubtful:
+            self._ended = 0
             self._doubtful.remove(job_id)

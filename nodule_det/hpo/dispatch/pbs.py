@@ -52,14 +52,19 @@ STATES = {
 UNKNOWN_JOB = 153
 """Exit code of PBS for an unknown job.  Slurm's wrapper prints no message with it."""
 _ID = re.compile(r"^\d+(\[\])?(\.[\w.-]+)?$")
-_OVER = re.compile(r"(\d+(?:\[\])?(?:\.[\w.-]+)?) Job has finished|Unknown Job Id (\S+)")
-_NOT_THERE = re.compile(r"Job has finished|Unknown Job Id")
+_OVER = re.compile(
+    r"(\d+(?:\[\])?(?:\.[\w.-]+)?) Job has finished|Unknown Job Id(?: Error)? (\d\S*)"
+)
+"""Torque writes "Unknown Job Id Error"."""
+_NOT_THERE = re.compile(r"Job has finished|Unknown Job Id|invalid state for job - COMPLETE")
 _DOWN = re.compile(
     r"cannot connect to server|Connection refused|Problem loading jobs|Invalid credential|"
     r"Unable to authenticate|reserved ports? in use|End of File|Communication failure",
     re.I,
 )
-_PLAIN = re.compile(r"^(\d+(?:\[\])?\S*)\s.*\s([A-Z])\s+\S+\s*$")
+_PLAIN = re.compile(r"^(\d+(?:\[\])?\S*)\s.*\s([A-Z])(?:\s+\S+){1,3}\s*$")
+"""A line of a table: the state is followed by the queue or the elapsed time, and at some sites by
+two more columns (efficiency, waiting time)."""
 _NEVER = re.compile(r"can never run", re.I)
 _MEMORY = re.compile(
     r"^(=>> PBS: job killed: [vp]?mem .*|.*Cgroup mem(sw)? limit exceeded.*"

@@ -60,6 +60,20 @@ def test_a_job_that_is_only_missing_from_the_list_is_not_reported_as_gone():
     assert server.questions == ["list", "1", "list", "2"] * 2 + ["list", "1"]
 
 
+def test_an_empty_list_says_nothing_about_the_jobs_that_were_not_queried():
+    server = Server({"1": GONE, "2": RUNNING, "3": QUEUED})
+    server.unlisted = {"2", "3"}  # such as by a table that is not understood
+    gone = [{i for i, r in server.poll().items() if r is GONE} for _ in range(8)]
+    assert gone[0] == set()
+    assert gone[1:] == [{"1"}] * 7
+
+
+def test_when_all_jobs_have_ended_an_empty_list_counts_after_three_of_them():
+    server = Server({f"{i}": GONE for i in range(128)})
+    gone = [len(server.poll()) for _ in range(6)]
+    assert gone == [0, 1, 1, 2, 2, 128]
+
+
 def test_an_answer_that_does_not_mention_the_queried_job_counts_as_none():
     server = Server({"1": RUNNING})
     server.unlisted, server.mute = {"1"}, True

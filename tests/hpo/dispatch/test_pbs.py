@@ -233,6 +233,72 @@ def test_a_job_that_another_server_has_taken_is_missing_from_the_list_but_not_go
         assert states(pbs.poll(["53.pbs01"])) == {"53.pbs01": QUEUED}
 
 
+# Torque 6.1 and a customised PBS Professional, after their documentation and users' public posts;
+# not recorded here.
+TORQUE = Recording(
+    "",
+    0,
+    "\nheadnode.example.org: \n"
+    "                                                                                  Req'd"
+    "       Req'd       Elap\n"
+    "Job ID                  Username    Queue    Jobname          SessID  NDS   TSK   Memory"
+    "      Time    S   Time\n"
+    "----------------------- ----------- -------- ---------------- ------ ----- ------ ---------"
+    " --------- - ---------\n"
+    "12345.headnode.exampl   researcher  batch    nd-f96f59-1-1      4242     1      1       --"
+    "   01:00:00 R  00:05:10\n"
+    "12346.headnode.exampl   researcher  batch    nd-f96f59-2-1       --      1      1       --"
+    "   01:00:00 Q       -- \n"
+    "12347.headnode.exampl   researcher  batch    nd-f96f59-3-1      4240     1      1       --"
+    "   01:00:00 C       -- \n",
+    "",
+)
+MORE_COLUMNS = Recording(
+    "",
+    0,
+    "                                              Req'd    Elap\n"
+    "JobID          User    Queue Jobname       TSK Nds wallt S wallt Eff Wait\n"
+    "-------------- ------- ----- ------------- --- --- ----- - ----- --- -----\n"
+    "869875.pbspl1  zsmith  v100  nd-f96f59-1-1   9   1 24:00 R 02:31 92% 00:10\n"
+    "869876.pbspl1  zsmith  v100  nd-f96f59-2-1   9   1 24:00 Q 03:12  -- 03:12\n",
+    "",
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (TORQUE, {"12345": RUNNING, "12346": QUEUED, "12347": GONE}),
+        (MORE_COLUMNS, {"869875": RUNNING, "869876": QUEUED}),
+    ],
+)
+def test_the_tables_of_other_versions_are_parsed(answer, expected):
+    assert states(reports_in(answer)) == expected
+
+
+def test_torque_words_an_unknown_job_and_the_deletion_of_an_ended_one_differently(pbs, replay):
+    unknown = Recording("", 153, "", "qstat: Unknown Job Id Error 12345.headnode.example.org\n")
+    replay("qstat", listed(), unknown)
+    assert pbs.poll(["12345.headnode.example.org"]) == {}
+    assert set(states(pbs.poll(["12345.headnode.example.org"])).values()) == {GONE}
+    replay(
+        "qdel",
+        Recording("", 170, "", "qdel: Request invalid for state of job MSG=invalid state for job "
+                  "- COMPLETE 12345.headnode.example.org\n"),
+        Recording("", 153, "", "qdel: Unknown Job Id Error 12345.headnode.example.org\n"),
+    )  # fmt: skip
+    assert pbs.cancel(["12345.headnode.example.org"]) == ""
+    assert pbs.cancel(["12345.headnode.example.org"]) == ""
+
+
+def test_a_name_is_queried_where_qselect_knows_no_history(pbs, replay):
+    usage = "qselect: invalid option -- 'x'\nusage: qselect [-a [op]date_time] [-A account_string]"
+    asked = replay("qselect", Recording("", 2, "", usage), Recording("", 0, "12345.headnode\n", ""))
+    replay("qstat", Recording("", 0, "Job Id: 12345.headnode\n    job_state = Q\n", ""))
+    assert pbs.find(JOB) == "12345.headnode"
+    assert len(asked.read_text().splitlines()) == 2
+
+
 def test_slurms_wrapper_reports_an_unknown_job_only_by_exit_code_153(pbs, replay, recorded):
     replay("qstat", listed(), recorded(WRAPPER, "qstat 999999; echo rc=$?"))
     assert pbs.poll(["999999"]) == {}
@@ -261,11 +327,10 @@ def test_a_poll_opens_one_connection_for_any_number_of_jobs(pbs, pbs_standin, n)
     assert {r.held for r in pbs.poll(ids).values()} == {True}
     pbs.poll(ids)
     all_are("F")
-    polls = 2
-    while JobState.GONE not in {r.state for r in pbs.poll(ids).values()}:
+    polls = 3
+    while list(states(pbs.poll(ids)).values()) != [JobState.GONE] * n:
         polls += 1
-    assert set(states(pbs.poll(ids)).values()) == {JobState.GONE}
-    assert len((pbs_standin / "connections").read_text().splitlines()) == polls + 2 <= 6
+    assert len((pbs_standin / "connections").read_text().splitlines()) == polls <= 9
 
 
 def test_jobs_of_a_queue_on_another_server_are_listed_there(replay):
