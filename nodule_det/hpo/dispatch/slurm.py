@@ -49,9 +49,10 @@ _UNKNOWN = re.compile(r"Invalid job id specified", re.I)
 _OVER = re.compile(r"Invalid job id specified|already completing or completed", re.I)
 _PASSES = re.compile(
     r"Unable to contact|connect failure|timed out|Socket|temporarily|try again|Transport endpoint|"
-    r"Zero Bytes|submit limit|MaxSubmit|MaxJobs|not available",
+    r"Zero Bytes|submit limit|MaxSubmit|MaxJobs|(?<!node configuration is )not available",
     re.I,
 )
+"""Messages of a temporary refusal.  A node configuration that is "not available" does not exist."""
 
 
 class SlurmDispatcher:

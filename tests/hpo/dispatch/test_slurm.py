@@ -1,5 +1,6 @@
 """Whole studies on a real Slurm, natively and through its qsub: timed out, cancelled, killed."""
 
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -7,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from nodule_det.config.hpo import DispatcherConfig, DispatcherKind, HpoConfig
+from nodule_det.errors import DispatchError
 from nodule_det.hpo.dispatch import job_script, make_dispatcher
-from nodule_det.hpo.dispatch.base import JobReport, JobState, Refused
+from nodule_det.hpo.dispatch.base import Job, JobReport, JobState, Refused, Unavailable
 from nodule_det.hpo.dispatch.slurm import SlurmDispatcher
 from nodule_det.hpo.driver.clock import WallClock
 from nodule_det.hpo.driver.context import DriverContext
@@ -49,6 +51,33 @@ def test_the_reason_of_a_waiting_job_shows_whether_waiting_helps(replay, reason,
     slurm = SlurmDispatcher(DispatcherConfig(kind=DispatcherKind.slurm), job_script())
     report = JobReport(JobState.QUEUED, reason, never_runs=never_runs, held=held)
     assert slurm.poll(["7"]) == {"7": report}
+
+
+@pytest.mark.parametrize(
+    ("message", "error"),
+    [
+        ("Requested node configuration is not available", Refused),
+        ("Invalid generic resource (gres) specification", Refused),
+        ("Invalid account or account/partition combination specified", Refused),
+        ("Required partition not available (inactive or drain)", Unavailable),
+        ("Required node not available (down, drained or reserved)", Unavailable),
+        ("Requested partition configuration not available now", Unavailable),
+        ("Unable to contact slurm controller (connect failure)", Unavailable),
+        ("Socket timed out on send/recv operation", Unavailable),
+        ("Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)",
+         Unavailable),
+    ],
+)  # fmt: skip
+def test_a_permanent_refusal_of_sbatch_is_distinguished_from_a_temporary_one(
+    replay, message, error
+):
+    """The messages are those of Slurm's table of errors (slurm_errno.c)."""
+    failed = f"sbatch: error: Batch job submission failed: {message}\n"
+    replay("sbatch", Recording("", 1, "", failed))
+    slurm = SlurmDispatcher(DispatcherConfig(kind=DispatcherKind.slurm, timeout_s=5), job_script())
+    with pytest.raises(DispatchError, match=re.escape(message)) as caught:
+        slurm.submit(Job("nd-f96f59-1-1", Path("/study/trials/0001/attempt_1")))
+    assert caught.type is error
 
 
 @pytest.fixture(params=["slurm", "slurm_qsub"])
