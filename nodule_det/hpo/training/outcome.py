@@ -5,6 +5,7 @@ exit_code, result.json, job.log ──read_outcome()──▶ Outcome(reason, va
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,13 +125,12 @@ def _reason(result: Result | None, exit_: Exit | None) -> tuple[Reason | None, s
         return Reason.LOST, None
     if reason := Reason.of(exit_.code):
         return reason, message
-    ended_by_itself = exit_.code in (ExitCode.COMPLETE, ExitCode.ERROR)
-    if ended_by_itself and result is not None and result.status is RunStatus.FAILED:
+    if 128 < exit_.code < 128 + signal.NSIG:  # how a shell reports: killed by signal code - 128
+        return Reason.KILLED, f"killed by signal {exit_.code - 128}"
+    if result is not None and result.status is RunStatus.FAILED:
         # another program, which reports why it failed but may not use our exit codes
         reason = Reason.of(ExitCode.of(result.reason)) or Reason.ERROR
         return reason, message
-    if exit_.code > 128:  # how a shell reports: killed by signal code - 128
-        return Reason.KILLED, f"killed by signal {exit_.code - 128}"
     if exit_.code == ExitCode.COMPLETE:
         return Reason.ERROR, "the training exited with code 0 but without a complete result"
     return Reason.ERROR, message

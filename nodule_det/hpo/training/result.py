@@ -11,6 +11,7 @@ elsewhere nothing.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ class Result:
     influence: dict[str, float] | None
     """How much each validation case pulls the value; None if it is missing or impossible."""
     found: str
-    """The reported value as text, for messages."""
+    """The reported value as in the file, for messages."""
     diverged: bool
     """Whether the reported value is NaN, infinite, or too large to be used."""
     violation: str
@@ -88,7 +89,7 @@ def read_result(run_dir: Path, objective: Objective) -> tuple[Result | None, str
             influence=legal_influence(
                 find_value(content, f"{objective.name}_influence"), objective
             ),
-            found=printable(str(raw)[:200], 60),
+            found=_shown(raw),
             diverged=_is_number(raw) and not _is_finite(raw),
             violation=violation,
             lacks=lacks,
@@ -106,10 +107,14 @@ def _check_constraints(content: Mapping[str, Any], objective: Objective) -> tupl
     for constraint in objective.constraints:
         number = find_value(content, constraint.name)
         if not _is_finite(number):
-            missing.append(f"{constraint.name}={printable(str(number)[:200], 60)}")
+            missing.append(f"{constraint.name}={_shown(number)}")
         elif text := constraint.violation(number):
             violated.append(text)
     return "; ".join(violated), ", ".join(missing)
+
+
+def _shown(value: Any) -> str:
+    return printable(json.dumps(value, ensure_ascii=False)[:200], 60)
 
 
 def _is_finite(value: Any) -> TypeGuard[float]:

@@ -230,4 +230,4 @@ def test_a_complete_result_without_a_value_is_a_failure(lab):
     made = lab(lambda *_: FakeRun(seconds=60.0, result=result), trials=1)
     trial = made.run().trial(1)
     assert trial.state is TrialState.FAILED
-    assert trial.message == "result.json has pauc=None but expected a number from 0 to 1"
+    assert trial.message == "result.json has pauc=null but expected a number from 0 to 1"

@@ -49,6 +49,11 @@ FAILED, STOPPED, RUNNING = RunStatus.FAILED, RunStatus.STOPPED, RunStatus.RUNNIN
         (0, {"status": FAILED, "reason": "diverged"}, Reason.DIVERGED),  # of another program
         (1, {"status": FAILED, "reason": "out_of_memory"}, Reason.OUT_OF_MEMORY),
         (0, {"status": FAILED}, Reason.ERROR),
+        (3, {"status": FAILED, "reason": "diverged"}, Reason.DIVERGED),
+        (255, {"status": FAILED, "reason": "diverged"}, Reason.DIVERGED),
+        (139, {"status": FAILED, "reason": "diverged"}, Reason.KILLED),
+        (255, {}, Reason.ERROR),  # exit -1; there is no signal 127
+        (192, {}, Reason.KILLED),  # the last real-time signal
     ],
 )
 def test_exit_code_and_result_show_how_a_job_ended(tmp_path, code, result, reason):
@@ -133,12 +138,19 @@ def test_a_complete_result_with_an_impossible_value_is_an_error_that_names_it(tm
     assert seen.message == "result.json has pauc=1.5 but expected a number from 0 to 1"
 
 
+@pytest.mark.parametrize("text", ['"0.5"', "true", "[0.5]", "null"])
+def test_a_value_of_another_type_is_shown_as_in_the_file(tmp_path, text):
+    RunFolder(tmp_path).result.write_text(f'{{"status": "complete", "pauc": {text}}}')
+    seen = outcome(tmp_path, 0)
+    assert seen.message == f"result.json has pauc={text} but expected a number from 0 to 1"
+
+
 def test_a_complete_result_that_is_not_a_number_has_diverged(tmp_path):
     """As json.dumps and most numerical libraries write it."""
     RunFolder(tmp_path).result.write_text('{"status": "complete", "pauc": NaN, "pauc_se": 0.1}')
     seen = outcome(tmp_path, 0)
     assert (seen.reason, seen.value, seen.value_se) == (Reason.DIVERGED, None, None)
-    assert seen.message == "result.json has pauc=nan, which counts as diverged"
+    assert seen.message == "result.json has pauc=NaN, which counts as diverged"
 
 
 def test_the_result_of_a_failed_attempt_is_not_mistaken_for_that_of_the_next(tmp_path):
@@ -233,6 +245,6 @@ def test_a_missing_number_of_a_constraint_fails_the_trial_with_file_field_and_re
     seen = of(tmp_path)
     assert (seen.reason, seen.value, seen.violation) == (Reason.ERROR, None, "")
     assert seen.message == (
-        f"{tmp_path}/result.json has seconds=None but constraints need a number; let the program "
+        f"{tmp_path}/result.json has seconds=null but constraints need a number; let the program "
         "report it, or start a study without this constraint"
     )
