@@ -18,7 +18,16 @@ from typing import Any
 
 from nodule_det.config.files import CONF_DIR
 from nodule_det.errors import ConfigError
-from nodule_det.hpo.space.space import AtMost, Kind, Parameter, Prior, Space, Value, as_number
+from nodule_det.hpo.space.space import (
+    AtMost,
+    Kind,
+    Parameter,
+    Prior,
+    Space,
+    Value,
+    as_number,
+    number_in_text,
+)
 from nodule_det.untrusted import read_yaml
 
 
@@ -135,7 +144,7 @@ def _values(name: str, kind: Kind, settings: dict[str, Any]) -> tuple[Value, ...
     if kind is Kind.FIXED:
         if "value" not in settings:
             raise ConfigError(f"{name} is fixed but has no value: add value: X")
-        value = settings["value"]
+        value = number_in_text(settings["value"])
         if not isinstance(value, bool | int | float | str):
             raise ConfigError(f"{name}: value={value} must be a number, text, true or false")
         return (value,)
@@ -144,6 +153,7 @@ def _values(name: str, kind: Kind, settings: dict[str, Any]) -> tuple[Value, ...
         raise ConfigError(
             f"{name}: values={values} must list at least two values; for one value use kind: fixed"
         )
+    values = [number_in_text(v) for v in values]
     if any(not isinstance(v, bool | int | float | str) for v in values):
         raise ConfigError(f"{name}: values={values} must be numbers, texts, true or false")
     if len({(type(v), v) for v in values}) < len(values):
@@ -152,7 +162,9 @@ def _values(name: str, kind: Kind, settings: dict[str, Any]) -> tuple[Value, ...
 
 
 def _check_numbers(p: Parameter, parents: Mapping[str, Parameter]) -> None:
-    if not (math.isfinite(p.low) and math.isfinite(p.high) and p.low < p.high):
+    if not math.isfinite(p.high - p.low):
+        raise ConfigError(f"{p.name}: the range from {p.low:g} to {p.high:g} is too wide")
+    if p.low >= p.high:
         raise ConfigError(f"{p.name}: low={p.low:g} must be below high={p.high:g}")
     if p.log and p.low <= 0:
         raise ConfigError(f"{p.name}: low={p.low:g} must be above 0 on a log scale")
@@ -193,7 +205,7 @@ def _parse_when(
     conditions = []
     for parent, values in when.items():
         _require_parent(name, parent, parents, "when")
-        values = values if isinstance(values, list) else [values]
+        values = [number_in_text(v) for v in (values if isinstance(values, list) else [values])]
         allowed = parents[parent].choices({}) if parents[parent].at_most is None else None
         for value in values:
             if allowed is not None and value not in allowed:

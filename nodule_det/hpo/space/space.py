@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -151,6 +152,7 @@ class Parameter:
             steps = (number - self.low) / self.step
             if self.low <= number <= self.upper(params) and steps == int(steps):
                 return int(number)
+        value = number_in_text(value)
         for choice in self.values:
             if choice == value and isinstance(choice, bool) == isinstance(value, bool):
                 return choice
@@ -313,6 +315,20 @@ def _extensions(params: Params, parameters: Sequence[Parameter]) -> Iterator[Par
 def point_key(params: Mapping[str, Value]) -> tuple[tuple[str, Value], ...]:
     """Return the identity of a point: equal for equal params, whatever their order."""
     return tuple(sorted(params.items()))
+
+
+_EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+", re.ASCII)
+
+
+def number_in_text(value: Any) -> Any:
+    """Convert text such as 1e-8, which YAML 1.1 takes for text since it has no point.
+
+    Example:
+        >>> number_in_text("1e-8"), number_in_text("1e"), number_in_text(3)
+        (1e-08, '1e', 3)
+    """
+    is_number = isinstance(value, str) and _EXPONENT.fullmatch(value)
+    return float(value) if is_number and math.isfinite(float(value)) else value
 
 
 def as_number(value: Any, name: str) -> float:

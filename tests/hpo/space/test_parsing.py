@@ -25,10 +25,31 @@ def test_1e_minus_8_in_yaml_is_a_number(tmp_path):
     assert read_space(str(path)).parameters[0].low == 1e-8
 
 
+def test_lists_of_numbers_without_a_point_are_numbers_too(tmp_path):
+    path = tmp_path / "s.yaml"
+    path.write_text(
+        "parameters:\n  lr: {kind: ordinal, values: [1e-3, 1E-2, 1.5e+1, 1e, 1e999]}\n"
+        "  eps: {kind: fixed, value: 1e-8}\n"
+        "  decay: {kind: float, low: 0, high: 1, when: {lr: [1e-2]}}\n"
+        "first: [{lr: 1e-3}]\n"
+    )
+    space = read_space(str(path))
+    assert space.parameters[0].values == (1e-3, 1e-2, 15.0, "1e", "1e999")
+    assert space.first == ({"lr": 1e-3, "eps": 1e-8},)
+    assert "decay" in space.from_unit([0.3, 0.5])
+    assert parse_space(space.as_dict()) == space
+
+
+def test_a_point_of_a_study_that_kept_such_a_number_as_text_is_still_read():
+    space = parse_space({"parameters": {"lr": {"kind": "ordinal", "values": ["1e-3", "1e-2"]}}})
+    assert space.check({"lr": "1e-3"}) == {"lr": 1e-3}
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
         ({"kind": "float", "low": 1, "high": 1}, "low=1 must be below high=1"),
+        ({"kind": "float", "low": -1e308, "high": 1e308}, "the range from -1e"),
         (
             {"kind": "float", "low": 0, "high": 1, "log": True},
             "low=0 must be above 0 on a log scale",
