@@ -32,6 +32,10 @@ own=$job/.claim.$HOSTNAME.$$
 echo "$id $HOSTNAME $(date +%s.%3N)" >"$own" || exit 1
 if ! ln "$own" "$job/claim" 2>/dev/null; then
     rm -f "$own"
+    if [ ! -e "$job/claim" ]; then
+        echo "error: no hard link could be made in $job; choose a file system that has them" >&2
+        exit 2
+    fi
     read -r owner _ <"$job/claim"
     if [ "$owner" != "$id" ]; then
         echo "job $owner already runs or ran $job; nothing to do for $id"

@@ -70,6 +70,18 @@ def test_another_job_leaves_a_claimed_folder_alone(folder):
     assert read_claim(folder).job == "4055.pbs01"
 
 
+def test_a_file_system_without_hard_links_is_named(folder):
+    (folder / "bin").mkdir()
+    (folder / "bin" / "ln").write_text("#!/bin/sh\necho 'Operation not permitted' >&2; exit 1\n")
+    (folder / "bin" / "ln").chmod(0o700)
+    refused = start(folder, "4055.pbs01", PATH=f"{folder}/bin:{os.environ['PATH']}")
+    assert refused.returncode == 2
+    assert refused.stderr == (
+        f"error: no hard link could be made in {folder}; choose a file system that has them\n"
+    )
+    assert not (folder / "starts").exists()
+
+
 def test_no_job_runs_in_a_closed_folder_and_a_claimed_one_cannot_be_closed(folder):
     assert close(folder)
     assert close(folder)  # again, by a driver that was killed before it wrote so
