@@ -44,8 +44,10 @@ with warnings.catch_warnings():
     from linear_operator.operators import LinearOperator, to_linear_operator
     from linear_operator.utils.warnings import NumericalWarning
 
-NOISE_PRIOR = (-5.0, 1.0)
-"""Prior mean and spread of the log noise variance; those of the log output variance are (0, 1)."""
+NOISE_PRIOR = (-4.0, 2.0)
+"""Prior mean and spread of the log noise variance; those of the log output variance are (0, 1).
+
+Wide, since programs that report no errors may be as noisy as their values differ."""
 
 ROUGH_SHARE, ROUGH_LENGTH = 0.25, 0.3
 """Fraction of the variance with lengths shorter by this factor.  A process with a single smoothness

@@ -93,6 +93,15 @@ def test_members_predict_as_their_mixture_does(fitted):
     assert sd**2 == pytest.approx((sds**2).mean(0) + means.var(0))
 
 
+def test_noise_that_is_as_large_as_the_differences_is_recognised_without_reported_errors():
+    rng = np.random.default_rng(6)
+    x, new = rng.random((60, 3)), rng.random((200, 3))
+    noisy = fit(x, wave(x) + rng.normal(0, wave(x).std(), 60))
+    mean, _ = noisy.predict(new)
+    assert np.exp(noisy.hyperparameters[0, 4]) == pytest.approx(0.5, abs=0.2)  # of variance 1
+    assert np.corrcoef(mean, wave(new))[0, 1] > 0.8
+
+
 def test_no_trial_is_refused():
     with pytest.raises(ValueError, match="at least one completed trial"):
         fit_surrogate(np.empty((0, 2)), standardise(np.zeros(1), None))
