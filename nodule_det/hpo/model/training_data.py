@@ -15,7 +15,8 @@
   only the feasibility, since this is an edge rather than a slope.  Or 0.
 - Any other failure, or cancelled by the user: ignored.  A crashed node says nothing about a point.
 
-Low outliers among the values are raised to Tukey's fence (``outcomes.winsorise``).
+Low outliers among the values are raised to Tukey's fence (``outcomes.winsorise``), and extrapolated
+values are limited from above.
 
 Trainings of one study are validated on the same cases, so most of their error is shared, and says
 nothing about which of two is better.  Those that report the influence of each case have errors with
@@ -83,7 +84,7 @@ def training_data(
     """
     failed = [t for t in trials if t.reason in OUTCOMES]
     found = [(t, seen) for t in trials if (seen := _value(t, trials, running)) is not None]
-    values = winsorise(np.array([seen.value for _, seen in found], np.float64))
+    values = winsorise(_values([seen for _, seen in found]))
     if failures is Failures.zero:
         low, valued, failed = 0.0, failed, []
     else:
@@ -124,6 +125,20 @@ def _value(trial: Trial, trials: Sequence[Trial], running: bool) -> _Complete | 
     if unfinished and trial.curve:
         return extrapolate(trial.curve, trials)
     return None
+
+
+def _values(found: Sequence[_Complete | Extrapolated]) -> FloatArray:
+    """Return the values, (n,), with those of unfinished trainings limited from above.
+
+    A factor learned from curves that began near zero may predict any value.  None is taken to
+    exceed the best complete one by more than that exceeds the median.
+    """
+    values = np.array([seen.value for seen in found], np.float64)
+    measured = np.array([isinstance(seen, _Complete) for seen in found], np.bool_)
+    if measured.all() or not measured.any():
+        return values
+    best, middle = values[measured].max(), np.median(values[measured])
+    return np.where(measured, values, np.minimum(values, best + (best - middle)))
 
 
 def _errors(

@@ -209,7 +209,7 @@ def test_an_error_that_all_values_share_changes_no_prediction(fitted):
         assert ours == pytest.approx(without)
 
 
-def test_known_correlated_errors_are_told_from_the_function():
+def test_known_correlated_errors_are_distinguished_from_the_function():
     # One case lifts every second value by .3: an error, if the influences say so.
     x = np.linspace(0, 1, 20)[:, None]
     lifts = np.where(np.arange(20) % 2, 0.3, 0.0)

@@ -62,7 +62,7 @@ def test_failures_alone_are_below_the_value_expected_elsewhere():
     assert data.values * data.scale + data.center == pytest.approx([0.0] * 4)
 
 
-def test_an_error_that_all_values_share_is_no_error_of_their_differences():
+def test_an_error_that_all_values_share_does_not_affect_their_differences():
     values, se = np.array([0.1, 0.7, 0.4]), np.full(3, 0.02)
     alone = standardise(values, se)
     shared = standardise(values, se, np.full((3, 1), 0.5))

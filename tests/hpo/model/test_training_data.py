@@ -66,6 +66,15 @@ def test_a_diverged_training_has_the_worst_value_seen():
     assert data.succeeded.all()
 
 
+def test_an_extrapolation_from_nearly_zero_does_not_set_the_scale_of_all_values():
+    slow = [complete(0.1 * i, 0.1 * i, curve=rising(1e-6, 0.1 * i)) for i in (1, 2, 3, 4)]
+    fast = trial(0.5, curve=rising(0.3))
+    data = training_data(Features(SPACE), [*slow, fast], Failures.model, running=True)
+    # The others gained factors of 1e5 and more: 0.3 would become 75,000.
+    assert data.values[:4] == pytest.approx([0.1, 0.2, 0.3, 0.4])
+    assert data.values[4] == pytest.approx(0.4 + (0.4 - 0.25))
+
+
 def test_a_stopped_training_informs_nothing_before_three_others_are_complete():
     stopped = trial(
         0.5, state=TrialState.CANCELLED, reason=Reason.EARLY_STOPPED, curve=rising(0.1, 0.2)

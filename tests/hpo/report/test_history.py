@@ -88,7 +88,7 @@ def test_the_best_rises_with_the_trials_that_end(study):
     assert [r.best.number if r.best else None for r in rows] == [None, 3, 3]
 
 
-def test_a_refused_trial_is_no_job(hand):
+def test_a_refused_trial_is_not_a_job(hand):
     hand.ask(1e-3), hand.finish(1, reason="refused", message="needs 40 GB")
     hand.ask(1e-4), hand.submit(2), hand.at(1).finish(2, value=0.3)
     assert [(r.jobs, r.trial.number) for r in best_so_far(hand.study)] == [(1, 2)]

@@ -93,7 +93,7 @@ def test_a_damaged_result_is_described_in_one_line(tmp_path, text, why):
     [("NaN", True), ("Infinity", True), ("-Infinity", True), ("1e999", True), ("-1e101", True),
      ("1e100", False), ("null", False), ('"NaN"', False), ("true", False), ("[NaN]", False)],
 )  # fmt: skip
-def test_a_value_that_is_no_usable_number_has_diverged(tmp_path, text, diverged):
+def test_a_value_that_is_not_a_usable_number_has_diverged(tmp_path, text, diverged):
     RunFolder(tmp_path).result.write_text(f'{{"status": "complete", "val": {{"loss": {text}}}}}')
     result, damage = read_result(tmp_path, LOSS)
     assert (result.diverged, damage) == (diverged, "")
