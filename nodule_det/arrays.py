@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nodule_det.errors import FrocInputError
+from nodule_det.progress import of_total
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -126,8 +127,8 @@ def as_columns(
     bad = np.flatnonzero(~np.isfinite(points).all(axis=1))
     if len(bad):
         raise FrocInputError(
-            f"{len(bad)} of {n} {table} have a position that is not finite; the first is row "
-            f"{bad[0]}, case {names[bad[0]]}, {points[bad[0]].tolist()}"
+            f"{of_total(len(bad), n, 'position', 'is', 'are')} not finite in {table}; the first is "
+            f"row {bad[0]}, case {names[bad[0]]}, {points[bad[0]].tolist()}"
         )
     return names, points, numbers
 

@@ -21,6 +21,7 @@ from nodule_det.cli import command
 from nodule_det.config.demo import DemoConfig
 from nodule_det.errors import NoduleDetError
 from nodule_det.files import replacing
+from nodule_det.progress import counted
 from nodule_det.runs import RunFolder
 from nodule_det.tables import SERIES, read_table
 
@@ -89,7 +90,8 @@ def table(network: dict[str, Any], blob: dict[str, Any]) -> str:
     """Format the figures of both detectors as a table."""
     head = f"{'':16}{'pAUC up to 5 FP':>16}  {'95% CI':<15}{'CPM':>7}"
     rows = [_row("3D U-Net", network), _row("blob detector", blob)]
-    count = f"{network['n_lesions']} nodules in {network['n_scans']} held-out phantom scans"
+    count = f"{counted(network['n_lesions'], 'nodule')} in "
+    count += counted(network["n_scans"], "held-out phantom scan")
     return "\n".join(["", count, head, *rows, ""])
 
 

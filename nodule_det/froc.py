@@ -27,6 +27,7 @@ from nodule_det.arrays import (
     nearly,
 )
 from nodule_det.errors import FrocInputError
+from nodule_det.progress import counted, of_total
 
 
 @dataclass(frozen=True)
@@ -233,9 +234,9 @@ def match(
     if nan.any() and not drop_nan:
         first = int(np.flatnonzero(nan)[0])
         raise FrocInputError(
-            f"{nan.sum()} of {len(candidates)} scores are NaN; the first is candidate row {first} "
-            f"of case {candidates.case[first]}; correct it, or remove these candidates "
-            "(drop_nan=true leaves them out in nodule_det.evaluate)"
+            f"{of_total(int(nan.sum()), len(candidates), 'score', 'is', 'are')} NaN; the first is "
+            f"candidate row {first} of case {candidates.case[first]}; correct it, or remove these "
+            "candidates (drop_nan=true leaves them out in nodule_det.evaluate)"
         )
     usable = (case_of >= 0) & ~nan
     by_case = _ByCase(np.where(usable, case_of, -1), len(known))
@@ -294,7 +295,8 @@ def _look_up(known: dict[str, int], case: StrArray, what: str, drop: bool) -> In
         odd = np.unique(case[index < 0])
         setting = "candidates" if what == "candidate" else "findings"
         raise FrocInputError(
-            f"{(index < 0).sum()} {what}s belong to {len(odd)} cases that are not in the list of "
+            f"{counted(int((index < 0).sum()), f'{what} belongs', f'{what}s belong')} to "
+            f"{counted(len(odd), 'case that is', 'cases that are')} not in the list of "
             f"scans, such as {str(odd[0])!r}{nearly(str(odd[0]), known)}; correct the list, or "
             f"leave them out (drop_unknown_{setting}=true)"
         )
@@ -380,8 +382,8 @@ def froc_curve(matched: Matched) -> FrocCurve:
     """
     if not matched.n_lesions:
         raise FrocInputError(
-            f"there is no lesion in {matched.n_cases} scans, so sensitivity is not defined; "
-            "was the annotation file filtered down to nothing?"
+            f"there is no lesion in {counted(matched.n_cases, 'scan')}, so sensitivity is not "
+            "defined; was the annotation file filtered down to nothing?"
         )
     found, fps = np.sort(matched.lesion_score[matched.found]), np.sort(matched.fp_score)
     scores = np.unique(np.concatenate([found, fps]))[::-1]

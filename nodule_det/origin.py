@@ -20,6 +20,7 @@ from typing import Any
 
 from nodule_det.errors import TableError
 from nodule_det.files import read_sealed, write_sealed
+from nodule_det.progress import of_total
 from nodule_det.untrusted import printable
 
 DIGITS = 16
@@ -200,14 +201,17 @@ class Origin:
         if self.kind or not self.scans.known:
             return self.kind
         uids = list(series_uids)
+        n_all = len(uids)
         if n := self.scans.n_trained(uids):
-            return f"training (the network was trained on {n} of {len(uids)} scans)"
+            return f"training (the network was trained on {of_total(n, n_all, 'scan')})"
         if n := self.scans.n_of_trained_patients(uids, patients):
-            return f"training (the network was trained on the patients of {n} of {len(uids)} scans)"
+            of = of_total(n, n_all, "scan")
+            return f"training (the network was trained on the patients of {of})"
         if n := self.scans.n_selected(uids):
-            return f"validation ({n} of {len(uids)} scans chose the checkpoint)"
+            return f"validation ({of_total(n, n_all, 'scan')} chose the checkpoint)"
         if n := self.scans.n_of_selected_patients(uids, patients):
-            return f"validation (the patients of {n} of {len(uids)} scans chose the checkpoint)"
+            of = of_total(n, n_all, "scan")
+            return f"validation (the patients of {of} chose the checkpoint)"
         return "test (the network has seen none of the scans)"
 
     def warnings(
@@ -221,25 +225,25 @@ class Origin:
         found = []
         if n := self.scans.n_trained(uids):
             found.append(
-                f"the network was trained on {n} of the {len(uids)} scans: figures on these say "
-                "nothing about new scans"
+                f"the network was trained on {of_total(n, len(uids), 'scan')}: figures on these "
+                "say nothing about new scans"
             )
         if n := self.scans.n_of_trained_patients(uids, patients):
             found.append(
-                f"the network was trained on other scans of the patients of {n} of the {len(uids)} "
-                "scans: figures on these are too high for new patients"
+                "the network was trained on other scans of the patients of "
+                f"{of_total(n, len(uids), 'scan')}: figures on these are too high for new patients"
             )
         if self.kind.startswith(VALIDATION):  # its scans chose the checkpoint, as its kind says
             return found
         if n := self.scans.n_selected(uids):
             found.append(
-                f"{n} of the {len(uids)} scans chose the network's checkpoint: figures on these "
-                "are too high for new scans"
+                f"{of_total(n, len(uids), 'scan')} chose the network's checkpoint: figures on "
+                "these are too high for new scans"
             )
         if n := self.scans.n_of_selected_patients(uids, patients):
             found.append(
-                f"other scans of the patients of {n} of the {len(uids)} scans chose the network's "
-                "checkpoint: figures on these are too high for new patients"
+                f"other scans of the patients of {of_total(n, len(uids), 'scan')} chose the "
+                "network's checkpoint: figures on these are too high for new patients"
             )
         return found
 

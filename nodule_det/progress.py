@@ -26,14 +26,25 @@ def duration(seconds: float) -> str:
     return f"{hours}:{m:02d}:{s:02d}" if hours else f"{m}:{s:02d}"
 
 
-def counted(n: int, noun: str) -> str:
-    """Write a number of things, with a plural in -s.
+def counted(n: int, noun: str, plural: str = "") -> str:
+    """Write a number of things, with a plural in -s unless another one is named.
 
     Example:
-        >>> counted(1, "job"), counted(1200, "job")
-        ('1 job', '1,200 jobs')
+        >>> counted(1, "job"), counted(1200, "job"), counted(2, "scan is", "scans are")
+        ('1 job', '1,200 jobs', '2 scans are')
     """
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+    return f"{n:,} {noun if n == 1 else plural or f'{noun}s'}"
+
+
+def of_total(n: int, total: int, noun: str, one: str = "", many: str = "") -> str:
+    """Write how many of some things, with a verb for one and for many of them.
+
+    Example:
+        >>> of_total(1, 5, "scan"), of_total(1, 1, "scan", "is", "are")
+        ('1 of 5 scans', '1 of 1 scan is')
+    """
+    verb = one if n == 1 else many
+    return f"{n:,} of {counted(total, noun)}{verb and f' {verb}'}"
 
 
 class Progress:

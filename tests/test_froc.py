@@ -63,12 +63,12 @@ def test_every_edge_has_its_known_answer(edge):
 
 
 WORDS = {
-    "NaN score": "1 of 1 scores are NaN; the first is candidate row 0 of case a",
-    "unknown case": "belong to 1 cases that are not in the list of scans, such as 'zz';",
+    "NaN score": "1 of 1 score is NaN; the first is candidate row 0 of case a",
+    "unknown case": "belongs to 1 case that is not in the list of scans, such as 'zz';",
     "no cases": "there is no case to evaluate",
     "same case twice": "case a is listed twice",
     "lesion with zero diameter": "lesion row 0 of case a has diameter_mm=0.0",
-    "NaN coordinate": "1 of 1 candidates have a position that is not finite; the first is row 0",
+    "NaN coordinate": "1 of 1 position is not finite in candidates; the first is row 0",
 }
 
 
@@ -121,9 +121,9 @@ def test_the_order_of_rows_never_matters(seed, random):
 
 
 def test_findings_of_unknown_cases_are_refused_too():
-    with pytest.raises(FrocInputError, match="1 lesions belong to 1 cases"):
+    with pytest.raises(FrocInputError, match="1 lesion belongs to 1 case"):
         match(["a"], as_lesions([("b", 0, 0, 0, 5)]), as_candidates([]))
-    with pytest.raises(FrocInputError, match="1 excluded findings belong"):
+    with pytest.raises(FrocInputError, match="1 excluded finding belongs"):
         match(["a"], as_lesions([]), as_candidates([]), as_lesions([("b", 0, 0, 0, 5)]))
 
 
@@ -232,9 +232,9 @@ def test_an_infinite_excluded_finding_is_refused():
 
 def test_findings_and_candidates_of_other_cases_are_dropped_apart():
     three = as_lesions([("b", 0, 0, 0, 5)]), as_candidates([("b", 0, 0, 0, 1)]), as_lesions([])
-    with pytest.raises(FrocInputError, match=r"1 candidates .* \(drop_unknown_candidates=true\)"):
+    with pytest.raises(FrocInputError, match=r"1 candidate .* \(drop_unknown_candidates=true\)"):
         match(["a"], *three, drop_unknown_findings=True)
-    with pytest.raises(FrocInputError, match=r"1 lesions .* \(drop_unknown_findings=true\)"):
+    with pytest.raises(FrocInputError, match=r"1 lesion .* \(drop_unknown_findings=true\)"):
         match(["a"], *three, drop_unknown_candidates=True)
     both = match(["a"], *three, drop_unknown_findings=True, drop_unknown_candidates=True)
     assert (both.n_lesions, both.n_unknown) == (0, 1)
@@ -327,7 +327,7 @@ def test_only_the_order_of_scores_counts(lesions, fps):
 
 
 def test_no_lesion_and_no_area_are_refused():
-    with pytest.raises(FrocInputError, match="there is no lesion in 1 scans"):
+    with pytest.raises(FrocInputError, match="there is no lesion in 1 scan"):
         froc_curve(matched([], [(0, 0.5)]))
     curve = froc_curve(matched([(0, 0.5)], []))
     for upper in (0.0, np.nan, np.inf):

@@ -85,13 +85,13 @@ def test_an_ensemble_has_seen_the_patients_of_every_member_that_lists_them():
         (
             "new",
             "training (the network was trained on the patients of 1 of 2 scans)",
-            "the network was trained on other scans of the patients of 1 of the 2 scans: figures "
+            "the network was trained on other scans of the patients of 1 of 2 scans: figures "
             "on these are too high for new patients",
         ),
         (
             "also_c",
             "validation (the patients of 1 of 2 scans chose the checkpoint)",
-            "other scans of the patients of 1 of the 2 scans chose the network's checkpoint: "
+            "other scans of the patients of 1 of 2 scans chose the network's checkpoint: "
             "figures on these are too high for new patients",
         ),
     ],

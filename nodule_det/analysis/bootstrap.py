@@ -20,6 +20,7 @@ from nodule_det.analysis.interval import gamma_shape
 from nodule_det.arrays import FloatArray, IntArray, StrArray
 from nodule_det.errors import FrocInputError
 from nodule_det.froc import CPM_RATES, UPPER, Matched, areas, read
+from nodule_det.progress import of_total
 
 CELLS_AT_ONCE = 4_000_000
 """Resamples x events that are computed together: 32 MB for each of a few arrays."""
@@ -153,8 +154,8 @@ def units_of(cases: StrArray, patients: Mapping[str, str] | None = None) -> Unit
         missing = [case for case in cases.tolist() if not _is_name(patients.get(case))]
         if missing:
             raise FrocInputError(
-                f"{len(missing)} of {len(cases)} scans have no patient, such as {missing[0]!r}: "
-                "name the patient of every scan, or leave patients out"
+                f"{of_total(len(missing), len(cases), 'scan', 'has', 'have')} no patient, such as "
+                f"{missing[0]!r}: name the patient of every scan, or leave patients out"
             )
         names = np.array([str(patients[case]).strip() for case in cases.tolist()], np.str_)
     unique, of_case = np.unique(names, return_inverse=True)

@@ -46,6 +46,7 @@ from nodule_det.froc import (
     sensitivity_at,
     threshold_at,
 )
+from nodule_det.progress import counted
 
 BAND_RATES = (0.0, 1 / 64, 1 / 32, 3 / 64, 1 / 16, *np.linspace(0.1, 8.0, 80).tolist())
 """Rates at which the band of the curve is computed: every 0.1, finer where the curve is steep."""
@@ -147,7 +148,8 @@ def analyse(
         "interval": kind.value,
     }
     if not matched.n_lesions:
-        reason = f"there is no lesion in {matched.n_cases} scans, so sensitivity is not defined"
+        scans = counted(matched.n_cases, "scan")
+        reason = f"there is no lesion in {scans}, so sensitivity is not defined"
         return Froc(reason=reason, **settings)
     curve, rates = froc_curve(matched), np.asarray(CPM_RATES)
     at = np.concatenate([rates, BAND_RATES])

@@ -18,6 +18,7 @@ import numpy as np
 from nodule_det.arrays import BoolArray, FloatArray, IntArray
 from nodule_det.errors import FrocInputError
 from nodule_det.froc import Candidates, HitRule, HitRules, Lesions, near_centre
+from nodule_det.progress import counted
 
 
 def box_iou(
@@ -103,8 +104,8 @@ def _check_sizes(table: Lesions | Candidates, size_mm: FloatArray, what: str) ->
     bad = np.flatnonzero(~((size_mm > 0) & np.isfinite(size_mm)).all(axis=1))
     if len(bad):
         raise FrocInputError(
-            f"{len(bad)} of {len(table)} boxes of {what} have no positive size; the first is row "
-            f"{bad[0]} of case {table.case[bad[0]]}, {size_mm[bad[0]].tolist()} mm"
+            f"{counted(len(bad), 'box', 'boxes')} of {what} without a positive size; the first is "
+            f"row {bad[0]} of case {table.case[bad[0]]}, {size_mm[bad[0]].tolist()} mm"
         )
 
 

@@ -32,6 +32,7 @@ from nodule_det.analysis.bootstrap import (
 from nodule_det.analysis.interval import few_units, pseudo_lesions
 from nodule_det.arrays import FloatArray, IntArray
 from nodule_det.froc import Matched
+from nodule_det.progress import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +111,7 @@ def _merit(
     normal = np.flatnonzero(~has_lesion) if normal_only else np.arange(matched.n_cases)
     if not len(normal) or not matched.n_lesions:
         what = "lesion" if len(normal) else "scan without lesions"
-        reason = f"there is no {what} among {matched.n_cases} scans"
+        reason = f"there is no {what} among {counted(matched.n_cases, 'scan')}"
         return Jafroc(n_normal=len(normal), reason=reason)
     units, rng = units_of(matched.cases, patients), seeded(seed)
     by_name = np.argsort(matched.cases, kind="stable")  # scans in any order, equal sums

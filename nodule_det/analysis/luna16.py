@@ -26,6 +26,7 @@ from nodule_det.analysis.bootstrap import (
 from nodule_det.arrays import IntArray
 from nodule_det.errors import FrocInputError
 from nodule_det.froc import CPM_RATES, Candidates, Matched, froc_curve, sensitivity_at
+from nodule_det.progress import counted
 
 CAP = 100
 """Candidates of a scan that the challenge reads."""
@@ -91,8 +92,8 @@ def challenge_figures(
     drawn = resample(matched, bootstrap, seeded(seed)).sensitivity
     if not len(drawn):
         raise FrocInputError(
-            f"none of {bootstrap} resamples of {matched.n_cases} scans holds a lesion, so there is "
-            "nothing to report of them; use more resamples"
+            f"none of {counted(bootstrap, 'resample')} of {counted(matched.n_cases, 'scan')} holds "
+            "a lesion, so there is nothing to report of them; use more resamples"
         )
     ordered = np.sort(drawn, axis=0)
     low, high = (ordered[math.floor(share * len(ordered))] for share in (TAIL, 1 - TAIL))

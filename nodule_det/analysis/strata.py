@@ -21,6 +21,7 @@ from nodule_det.analysis.interval import Interval
 from nodule_det.arrays import FloatArray, IntArray
 from nodule_det.errors import FrocInputError
 from nodule_det.froc import UPPER, Matched
+from nodule_det.progress import counted
 
 DIAMETER_EDGES_MM = (6.0, 8.0, 15.0)
 """Sizes at which Lung-RADS changes its advice for a solid nodule."""
@@ -72,7 +73,10 @@ def analyse_strata(
         FrocInputError: If there is not one label per lesion, or too many different ones.
     """
     if len(labels) != matched.n_lesions:
-        raise FrocInputError(f"there are {len(labels)} labels for {matched.n_lesions} lesions")
+        raise FrocInputError(
+            f"expected a label for each of {counted(matched.n_lesions, 'lesion')}, got "
+            f"{len(labels)}"
+        )
     names = np.array([label or "none" for label in labels], np.str_)
     groups = list(dict.fromkeys(names.tolist()))
     if len(groups) > MOST_STRATA:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from nodule_det.cli import command
 from nodule_det.config.baseline import BaselineConfig
 from nodule_det.errors import ConfigError, NoduleDetError
+from nodule_det.progress import counted
 
 if TYPE_CHECKING:  # SciPy waits until the settings are read
     from nodule_det.candidates import ScanCandidates
@@ -27,7 +28,7 @@ def main(config: BaselineConfig) -> None:
     out = Path(config.out)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_candidates(out, _of_each(scans, config.workers))
-    print(f"candidates of {len(scans)} scans  {out}")
+    print(f"candidates of {counted(len(scans), 'scan')}  {out}")
 
 
 def _chosen(config: BaselineConfig) -> list[StoredScan]:
@@ -43,8 +44,8 @@ def _chosen(config: BaselineConfig) -> list[StoredScan]:
     missing = [uid for uid in asked if uid not in there]
     if missing:
         raise ConfigError(
-            f"scans={config.scans} names {len(missing)} scans that store={config.store} does not "
-            f"have, the first {missing[0]}; use a list that was made from this store"
+            f"scans={config.scans} names {counted(len(missing), 'scan')} that store={config.store} "
+            f"does not have, the first {missing[0]}; use a list that was made from this store"
         )
     return [there[uid] for uid in asked]
 

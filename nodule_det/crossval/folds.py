@@ -100,8 +100,8 @@ def fold_points(
     least = 3 if selection is Selection.other else 2
     if len(folds) < least:
         raise ConfigError(
-            f"train.store={store} has {len(folds)} folds, but selection={selection.value} needs "
-            f"at least {least}; split the store into more folds"
+            f"train.store={store} has {counted(len(folds), 'fold')}, but "
+            f"selection={selection.value} needs at least {least}; split the store into more folds"
         )
     unknown = sorted(set(wanted) - set(folds))
     if unknown:

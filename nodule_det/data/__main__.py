@@ -29,8 +29,8 @@ def main(config: DataConfig) -> int:
     notes = privacy_notes(entries, anonymise=config.anonymise, patients=config.patients is not None)
     if dropped := left_out(entries, config.columns):
         notes.append(
-            f"{len(dropped)} columns of the annotations are not stored; to keep those without "
-            "names or free text, list them in columns="
+            f"{counted(len(dropped), 'column')} of the annotations not stored; to keep those "
+            "without names or free text, list them in columns="
         )
     if test_set := test_set_note(Path(config.source)):
         notes.append(test_set)

@@ -11,6 +11,7 @@ from pathlib import Path
 from nodule_det.cli import command
 from nodule_det.config.data import NamesConfig
 from nodule_det.errors import TableError
+from nodule_det.progress import counted
 from nodule_det.tables import SERIES, read_table, write_table
 
 
@@ -24,14 +25,15 @@ def main(config: NamesConfig) -> None:
     unknown = [key for key in keys if key not in original]
     if unknown:
         raise TableError(
-            f"table={config.table} has {len(set(unknown))} scans that names={config.names} does "
-            f"not list, the first is {unknown[0]}; is it the table of another store?"
+            f"table={config.table} has {counted(len(set(unknown)), 'scan')} that "
+            f"names={config.names} does not list, the first is {unknown[0]}; is it the table of "
+            "another store?"
         )
     columns = table.columns | {SERIES: [original[key] for key in keys]}
     os.umask(0o077)
     Path(config.out).unlink(missing_ok=True)
     write_table(Path(config.out), list(columns), zip(*columns.values(), strict=True))
-    print(f"{len(keys)} rows  {config.out}")
+    print(f"{counted(len(keys), 'row')}  {config.out}")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from nodule_det.arrays import BoolArray
 from nodule_det.errors import ScanError
 from nodule_det.geometry import Grid, Triple
+from nodule_det.progress import counted
 
 HuVolume = NDArray[np.int16]
 
@@ -134,7 +135,7 @@ def to_hu(values: NDArray[Any], name: str) -> HuVolume:
         bad = int(values.size - np.count_nonzero(np.isfinite(values)))
         if bad:
             raise ScanError(
-                f"{name} has {bad} voxels that are NaN or infinite; export the scan again"
+                f"{name} has {counted(int(bad), 'NaN or infinite voxel')}; export the scan again"
             )
         values = np.rint(values)
     hu: HuVolume = np.clip(values, MIN_HU, MAX_HU).astype(np.int16, copy=False)

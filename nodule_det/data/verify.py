@@ -9,6 +9,7 @@ from pathlib import Path
 
 from nodule_det.cli import command, print_error
 from nodule_det.config.data import VerifyConfig
+from nodule_det.progress import counted
 
 
 @command("data verify", VerifyConfig)
@@ -25,7 +26,7 @@ def main(config: VerifyConfig) -> int:
         print_error("delete the .json of these scans and run the same ingest again")
     old = sum(not scan.checksums for scan in scans)
     print(
-        f"{store.path}: {len(scans)} scans checked, {len(problems)} problems"
+        f"{store.path}: {counted(len(scans), 'scan')} checked, {counted(len(problems), 'problem')}"
         + (f"; {old} were written by an earlier version, without checksums" if old else "")
     )
     return 1 if problems else 0

@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike
 from nodule_det.arrays import FloatArray
 from nodule_det.errors import FrocInputError
 from nodule_det.froc import Matched, froc_curve, threshold_at
+from nodule_det.progress import counted
 
 RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """False positives per scan for which a threshold is stored."""
@@ -101,8 +102,8 @@ def fit_calibration(matched: Matched) -> Calibration:
     true, false = matched.lesion_score[matched.found], matched.fp_score
     if not len(true) or not len(false):
         raise FrocInputError(
-            f"scores cannot be calibrated with {len(true)} detected lesions and {len(false)} false "
-            "positives: both are needed"
+            f"scores cannot be calibrated with {counted(len(true), 'detected lesion')} and "
+            f"{counted(len(false), 'false positive')}: both are needed"
         )
     scores = np.concatenate([true, false])
     if scores.min() < 0 or scores.max() > 1:

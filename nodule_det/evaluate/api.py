@@ -26,6 +26,7 @@ from nodule_det.evaluate.tables import (
 )
 from nodule_det.evaluate.words import FEW
 from nodule_det.froc import NO_LESIONS, UPPER, FrocCurve, Lesions, Matched, froc_curve, match
+from nodule_det.progress import counted, of_total
 
 
 @dataclass(frozen=True, repr=False)
@@ -148,10 +149,11 @@ class Evaluation:
 
     def __str__(self) -> str:
         froc = self.froc
-        patients = "" if froc.n_patients is None else f" of {froc.n_patients} patients"
+        patients = "" if froc.n_patients is None else f" of {counted(froc.n_patients, 'patient')}"
         return (
-            f"{froc.n_found} of {froc.n_lesions} lesions detected in {froc.n_scans} scans"
-            f"{patients}, {froc.n_false_positives} false positives"
+            f"{of_total(froc.n_found, froc.n_lesions, 'lesion')} detected in "
+            f"{counted(froc.n_scans, 'scan')}{patients}, "
+            f"{counted(froc.n_false_positives, 'false positive')}"
         )
 
     def __repr__(self) -> str:

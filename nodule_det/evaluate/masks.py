@@ -24,6 +24,7 @@ from nodule_det.data.store import open_store
 from nodule_det.errors import FrocInputError, ScanError
 from nodule_det.froc import EXCLUDED_MM, Candidates, HitRules, Lesions
 from nodule_det.geometry import Grid
+from nodule_det.progress import counted
 
 TOUCHING = np.ones((3, 3, 3))
 """Voxels that share a face, an edge or a corner are connected."""
@@ -102,7 +103,7 @@ def open_masks(path: Path | str) -> Masks:
         if uid not in files:
             raise ScanError(
                 f"masks={path} has no label image of scan {uid}, such as {uid}.nii.gz; it has "
-                f"{len(files)} images{f', such as {min(files)}' if files else ''}"
+                f"{counted(len(files), 'image')}{f', such as {min(files)}' if files else ''}"
             )
         grid = read_grid(files[uid])
         return LabelMap.of(read_mask(files[uid], like=grid), grid)

@@ -41,6 +41,7 @@ from nodule_det.evaluate.words import (
 )
 from nodule_det.froc import Candidates, HitRules, Matched, match
 from nodule_det.origin import NO_PATIENTS
+from nodule_det.progress import counted, of_total
 from nodule_det.tables import DIAMETER
 
 BY_DIAMETER = "diameter"
@@ -237,8 +238,8 @@ def _restricted(common: Matched, job: Job) -> AuditFinding:
     return AuditFinding(
         Level.WARNING,
         "compared_on_common_scans",
-        f"the two detectors have candidates in different scans: the comparison uses the "
-        f"{common.n_cases} of {len(job.cases)} scans in which both have some. Run both on "
+        "the two detectors have candidates in different scans: the comparison uses the "
+        f"{of_total(common.n_cases, len(job.cases), 'scan')} in which both have some. Run both on "
         "all scans",
     )
 
@@ -250,5 +251,5 @@ def _trimmed(job: Job) -> list[AuditFinding]:
 def _blanks(n: int) -> list[AuditFinding]:
     if not n:
         return []
-    words = f"{n} ids had blanks around them, which were removed"
+    words = f"{counted(n, 'id')} had blanks around the text, which were removed"
     return [AuditFinding(Level.NOTE, "trimmed_ids", words)]

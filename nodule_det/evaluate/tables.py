@@ -23,6 +23,7 @@ from nodule_det.evaluate.reading import (
 )
 from nodule_det.evaluate.scans import ScanList, read_patients, read_scans
 from nodule_det.froc import Candidates, Lesions
+from nodule_det.progress import counted
 from nodule_det.tables import PATIENT
 
 CASE = ("seriesuid", "series_uid", "SeriesInstanceUID", "case")
@@ -142,8 +143,8 @@ def as_patients(patients: Any, scans: Any, cases: StrArray) -> dict[str, str] | 
         ids, names = _case(patients, _names(patients, "patients"), "patients"), patients[PATIENT]
         if len(ids) != len(names):
             raise FrocInputError(
-                f"the table of patients has {len(ids)} scans and {len(names)} patients: it needs "
-                "one patient for each scan"
+                f"the table of patients has {counted(len(ids), 'scan')} and "
+                f"{counted(len(names), 'patient')}: it needs one patient for each scan"
             )
         return dict(zip(ids.tolist(), list(names), strict=True))
     if hasattr(patients, "items"):

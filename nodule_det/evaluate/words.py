@@ -10,6 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 from nodule_det.analysis import AuditFinding, ChallengeFigures, Comparison, Froc, Jafroc
+from nodule_det.progress import counted, of_total
 
 LISTED = 3
 """Rows of a finding that are printed."""
@@ -28,11 +29,12 @@ def figures_table(froc: Froc, merits: dict[str, Jafroc] | None = None, rule: str
         merits: Figures of merit to add, by name.
         rule: What counts as a hit, where it is not the distance to the centre.
     """
-    patients = "" if froc.n_patients is None else f" of {froc.n_patients} patients"
+    patients = "" if froc.n_patients is None else f" of {counted(froc.n_patients, 'patient')}"
     count = (
-        f"{froc.n_found} of {froc.n_lesions} lesions detected in {froc.n_scans} scans{patients}\n"
-        f"{froc.n_candidates} candidates: {froc.n_false_positives} false positives, "
-        f"{froc.n_repeated} duplicate detections, {froc.n_excluded} on excluded findings"
+        f"{of_total(froc.n_found, froc.n_lesions, 'lesion')} detected in "
+        f"{counted(froc.n_scans, 'scan')}{patients}\n{counted(froc.n_candidates, 'candidate')}: "
+        f"{counted(froc.n_false_positives, 'false positive')}, "
+        f"{counted(froc.n_repeated, 'duplicate detection')}, {froc.n_excluded} on excluded findings"
     )
     if rule:
         count += f"\n{rule}"
@@ -90,7 +92,7 @@ def challenge_table(figures: ChallengeFigures) -> str:
         name = f"sensitivity at {Fraction(rate)} FP/scan"
         rows.append((name, _number(sensitivity), span((low, high)), _number(mean)))
     rows.append(("CPM", _number(figures.cpm), "", _number(figures.cpm_of_means)))
-    last = f"{figures.n_capped} candidates were discarded: over 100 per scan"
+    last = f"{counted(figures.n_capped, 'candidate')} discarded: over 100 per scan"
     return "\n".join([*aligned(rows), last])
 
 

@@ -15,6 +15,7 @@ from nodule_det.config.export import ExportConfig, Format
 from nodule_det.config.predict import PredictConfig
 from nodule_det.config.train import CandidateConfig
 from nodule_det.errors import ConfigError
+from nodule_det.progress import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -112,7 +113,9 @@ def _prepared(scan: str, meta: Meta) -> HuVolume:
 
     found = find_scans(Path(scan))
     if len(found) > 1:
-        raise ConfigError(f"scan={scan} holds {len(found)} scans; use the file or folder of one")
+        raise ConfigError(
+            f"scan={scan} holds {counted(len(found), 'scan')}; use the file or folder of one"
+        )
     settings = StoreConfig(spacing_mm=meta.spacing_mm, margin_mm=meta.margin_mm)
     return read_prepared(found[0], settings).volume_hu
 

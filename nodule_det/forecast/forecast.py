@@ -198,8 +198,9 @@ def forecast(train: TrainConfig, data: Data | None, rate: Rate | None) -> Foreca
 def lines(expected: Forecast) -> list[str]:
     """Write a forecast, in two lines."""
     lesions = ""
-    if expected.views is not None:
-        lesions = f", each of {expected.n_lesions} lesions seen about {expected.views:,.0f} times"
+    if expected.views is not None and expected.n_lesions is not None:
+        lesions = f", each of {counted(expected.n_lesions, 'lesion')} seen about "
+        lesions += counted(round(expected.views), "time")
     validated = (
         "" if expected.n_validated is None else f" of {counted(expected.n_validated, 'scan')}"
     )
@@ -209,7 +210,7 @@ def lines(expected: Forecast) -> list[str]:
     )
     return [
         f"{counted(expected.epochs, 'epoch')}, {counted(expected.steps, 'step')}, "
-        f"{expected.patches:,} patches{lesions}, "
+        f"{counted(expected.patches, 'patch', 'patches')}{lesions}, "
         f"{counted(expected.validations, 'validation')}{validated}",
         f"{'' if expected.own_network else size}{time_of(expected)}",
     ]
@@ -267,6 +268,6 @@ def warnings(expected: Forecast, session_s: float = 0.0) -> list[str]:
         n = -(-expected.seconds // session_s)
         found.append(
             f"one training is forecast to take {hours(expected.seconds)}, more than the "
-            f"{hours(session_s)} of limits.wall_s: it needs about {n:.0f} sessions"
+            f"{hours(session_s)} of limits.wall_s: it needs about {counted(round(n), 'session')}"
         )
     return found

@@ -15,6 +15,7 @@ from nodule_det.hpo.space.space import Space
 from nodule_det.hpo.study.inbox import enqueue, enqueue_result, result_origin
 from nodule_det.hpo.study.study import Header, Study, StudyFolder, read_study
 from nodule_det.hpo.study.trial import OUTCOMES, Reason, Source, TrialState
+from nodule_det.progress import counted
 from nodule_det.untrusted import read_yaml
 
 
@@ -26,14 +27,14 @@ def main(config: AddConfig) -> None:
     study = read_study(folder.path)
     if config.points:
         n = add_points(folder.queue, study.space, Path(config.points))
-        print(f"queued {n} points for {folder.path}")
+        print(f"queued {counted(n, 'point')} for {folder.path}")
         return
     other = read_study(Path(config.results))
     require_comparable(study.header, other.header, config)
     n, known, foreign = add_results(folder.queue, study, other)
     print(
-        f"queued {n} results for {folder.path}; skipped {known} that it already has and {foreign} "
-        "outside its search space"
+        f"queued {counted(n, 'result')} for {folder.path}; skipped {known} that it already has and "
+        f"{foreign} outside its search space"
     )
 
 

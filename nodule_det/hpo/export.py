@@ -18,6 +18,7 @@ from nodule_det.hpo.space.space import Kind, Parameter
 from nodule_det.hpo.study.objective import Objective
 from nodule_det.hpo.study.study import Study, StudyFolder, read_study
 from nodule_det.hpo.study.trial import Reason, Trial, TrialState
+from nodule_det.progress import counted
 from nodule_det.untrusted import printable
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def main(config: ExportConfig) -> None:
     if config.csv or not config.optuna:
         path = Path(config.csv) if config.csv else folder.path / "trials.csv"
         write_csv(study, path)
-        print(f"{path}: {len(study.trials)} trials")
+        print(f"{path}: {counted(len(study.trials), 'trial')}")
     if config.optuna:
         write_optuna(study, Path(config.optuna), folder.path.name)
         print(f"{config.optuna}: to view it, run  optuna-dashboard {config.optuna}")

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from nodule_det.analysis import Froc
 from nodule_det.plots.style import BLUE, SKY, save_png, soften
+from nodule_det.progress import counted
 
 
 def save_folds(folds: Sequence[Mapping[str, Any]], pooled: Froc, path: Path) -> None:
@@ -31,7 +32,7 @@ def save_folds(folds: Sequence[Mapping[str, Any]], pooled: Froc, path: Path) -> 
             low, high = fold["pauc_interval"]
             ax.plot([low, high], [row, row], color=SKY, lw=2)
             ax.plot(fold["pauc"], row, "o", color=SKY)
-    names = [f"fold {fold['fold']} ({fold['n_lesions']} lesions)" for fold in folds]
+    names = [f"fold {fold['fold']} ({counted(fold['n_lesions'], 'lesion')})" for fold in folds]
     ax.set_yticks(range(len(folds)), names)
     ax.invert_yaxis()
     ax.set_xlim(0, 1)

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from nodule_det.arrays import BoolArray, FloatArray
 from nodule_det.plots.style import BLUE, save_png, soften
+from nodule_det.progress import counted
 
 BINS = 10
 
@@ -36,7 +37,7 @@ def save_reliability(probability: FloatArray, is_true: BoolArray, path: Path) ->
     figure = Figure(figsize=(4.2, 4.2), layout="constrained")
     ax = figure.subplots()
     ax.plot([0, 1], [0, 1], color="0.6", lw=1, ls="--", label="perfectly calibrated")
-    ax.plot(predicted, observed, "o-", color=BLUE, label=f"{len(probability)} candidates")
+    ax.plot(predicted, observed, "o-", color=BLUE, label=counted(len(probability), "candidate"))
     ax.set_xlim(0, 1)
     ax.set_ylim(0, 1)
     ax.set_xlabel("calibrated probability")

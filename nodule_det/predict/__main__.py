@@ -22,6 +22,7 @@ from nodule_det.cli import command, print_error
 from nodule_det.config.predict import PredictConfig
 from nodule_det.config.train import CandidateConfig, Precision
 from nodule_det.errors import ConfigError, GeometryError, NoduleDetError, ScanError
+from nodule_det.progress import counted, of_total
 
 if TYPE_CHECKING:  # torch and MONAI take seconds: they wait until the settings are read
     from nodule_det.candidates import ScanCandidates, ScoreColumns
@@ -71,7 +72,7 @@ def main(config: PredictConfig) -> int:
         list_names(config, scans, keys, failures)
         if seen.known:
             write_origin(out.candidates, Origin(scans=seen))
-    print(f"{len(scans) - len(failures)} of {len(scans)} scans  {out.candidates}")
+    print(f"{of_total(len(scans) - len(failures), len(scans), 'scan')}  {out.candidates}")
     names = [seen.name_of(scan.series_uid, uid) for scan, uid in zip(scans, uids, strict=True)]
     patients = patients_of(config, scans, names, keys)
     if kind := Origin(scans=seen).kind_on(names, patients):
@@ -330,8 +331,10 @@ def in_one_line(series_uid: str, found: ScanCandidates, took: str) -> str:
     best = f", best {found.score[0]:.3f}" if len(found) else ""
     dropped = ""
     if found.n_dropped:
-        dropped = f" ({found.n_dropped} lower peaks not examined: candidates.max_per_scan)"
-    return f"{series_uid}  {len(found)} candidates{best}{dropped}  {took}"
+        dropped = (
+            f" ({counted(found.n_dropped, 'lower peak')} not examined: candidates.max_per_scan)"
+        )
+    return f"{series_uid}  {counted(len(found), 'candidate')}{best}{dropped}  {took}"
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from nodule_det.errors import ConfigError
 from nodule_det.files import read_sealed, write_sealed
 from nodule_det.locking import Lock
 from nodule_det.predict.markups import SUFFIX, write_markups
+from nodule_det.progress import counted
 from nodule_det.untrusted import printable
 
 FORMAT = 1
@@ -122,8 +123,8 @@ class Predictions:
         strange = sorted({p.name for p in self._records.glob("[!.]*.json")} - known)
         if strange:
             raise ConfigError(
-                f"out={self.path} holds candidates of {len(strange)} scans that input= does not "
-                f"have, the first is {strange[0].removesuffix('.json')}; use another out="
+                f"out={self.path} holds candidates of {counted(len(strange), 'scan')} that input= "
+                f"does not have, the first is {strange[0].removesuffix('.json')}; use another out="
             )
 
     def read(self, series_uid: str, stamp: str | None = None) -> ScanCandidates | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nodule_det.cli import command
 from nodule_det.config.report import ReportConfig
+from nodule_det.progress import counted
 
 
 @command("report", ReportConfig)
@@ -13,7 +14,7 @@ def main(config: ReportConfig) -> None:
 
     path, n_findings = write_report(config)
     size_mb = path.stat().st_size / 1e6
-    print(f"{path}: {n_findings} findings, {size_mb:.1f} MB; open it in a browser")
+    print(f"{path}: {counted(n_findings, 'finding')}, {size_mb:.1f} MB; open it in a browser")
 
 
 if __name__ == "__main__":

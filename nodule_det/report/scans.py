@@ -14,6 +14,7 @@ from nodule_det.data.scan import HuVolume
 from nodule_det.data.store import open_store
 from nodule_det.errors import ScanError, StoreError
 from nodule_det.geometry import Grid
+from nodule_det.progress import of_total
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ def from_store(path: str, uids: Sequence[str]) -> Scans:
     missing = [uid for uid in uids if uid not in scans]
     if missing:
         raise StoreError(
-            f"store={path} lacks {len(missing)} of the {len(uids)} scans, such as {missing[0]}; "
-            "set store=FOLDER to the store that holds them"
+            f"store={path} lacks {of_total(len(missing), len(uids), 'scan')}, such as "
+            f"{missing[0]}; set store=FOLDER to the store that holds them"
         )
     patients = {uid: scans[uid].patient_key for uid in uids}
     return Scans(
@@ -74,8 +75,8 @@ def from_images(folder: str, uids: Sequence[str]) -> Scans:
     missing = [uid for uid in uids if uid not in paths]
     if missing:
         raise ScanError(
-            f"images={folder} lacks {len(missing)} of the {len(uids)} scans, such as {missing[0]}; "
-            f"it has {len(paths)}, such as {min(paths)}"
+            f"images={folder} lacks {of_total(len(missing), len(uids), 'scan')}, such as "
+            f"{missing[0]}; it has {len(paths)}, such as {min(paths)}"
         )
 
     def read(uid: str) -> ScanVoxels:

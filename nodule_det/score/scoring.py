@@ -24,7 +24,7 @@ from nodule_det.files import write_json
 from nodule_det.model import choose_device, choose_precision
 from nodule_det.origin import Origin
 from nodule_det.predict.folder import Predictions
-from nodule_det.progress import Progress
+from nodule_det.progress import Progress, counted, of_total
 from nodule_det.runs import RunFolder, RunResult, RunStatus
 from nodule_det.train.interrupt import Stop
 from nodule_det.train.publish import publish
@@ -72,7 +72,8 @@ def score(config: ScoreConfig) -> int:
             )
             write_json(folder.result, result.as_dict())
             print(
-                f"stopped ({reason}) after {n_done} of {len(scans)} scans; run it again to resume"
+                f"stopped ({reason}) after {of_total(n_done, len(scans), 'scan')}; run it again to "
+                "resume"
             )
             return ExitCode.STOPPED
         found = _figures(scans, [_kept(kept, uid) for uid in uids], config)
@@ -131,9 +132,9 @@ def refuse_unfit(
     if config.fold is None and (n_scans or n_patients):
         which = f"{n_scans} of" if n_scans else f"other scans of the patients of {n_patients} of"
         raise CheckpointError(
-            f"{name} was trained or selected on {which} the {len(patients)} scans in the test "
-            f"set of store={config.store}, so it cannot be tested on them; use a model that was "
-            "trained on this store"
+            f"{name} was trained or selected on {which} {counted(len(patients), 'scan')} in the "
+            f"test set of store={config.store}, so it cannot be tested on them; use a model that "
+            "was trained on this store"
         )
 
 
@@ -205,8 +206,8 @@ def _in_one_line(found: Validation, kind: str, folder: RunFolder) -> str:
         ci = "too few scans for a CI" if froc.few_scans else f"95% CI {low:.3f} to {high:.3f}"
         figures = f"pAUC {froc.pauc:.3f} ({ci}), CPM {froc.cpm:.3f}"
     return (
-        f"{figures}, {froc.n_lesions} lesions in {froc.n_scans} scans"
-        f"{f'; {kind}' if kind else ''}; folder {folder.path}"
+        f"{figures}, {counted(froc.n_lesions, 'lesion')} in "
+        f"{counted(froc.n_scans, 'scan')}{f'; {kind}' if kind else ''}; folder {folder.path}"
     )
 
 

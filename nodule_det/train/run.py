@@ -40,6 +40,7 @@ from nodule_det.model import (
     set_up_backends,
 )
 from nodule_det.origin import TEST_FOLD, Origin, validation_kind, write_origin
+from nodule_det.progress import counted
 from nodule_det.runs import RunFolder, RunResult, RunStatus, new_run_dir
 from nodule_det.train.assemble import assemble
 from nodule_det.train.distributed import (
@@ -360,15 +361,14 @@ def in_one_line(result: RunResult, folder: RunFolder) -> str:
         interval = " (95% CI {:.3f} to {:.3f})".format(*result.pauc_interval)
     dropped = ""
     if result.n_candidates_dropped:
-        dropped = (
-            f" ({result.n_candidates_dropped} lower peaks not examined: candidates.max_per_scan)"
-        )
+        dropped = counted(result.n_candidates_dropped, "lower peak")
+        dropped = f" ({dropped} not examined: candidates.max_per_scan)"
     return (
         f"pAUC {_figure(result.pauc)}{interval}, CPM {_figure(result.cpm)}, "
-        f"{result.n_validation_lesions} lesions in {result.n_validation_scans} scans{dropped} "
-        f"({validation_kind(result.n_validations or 1)}); "
-        f"run folder {folder.path}, figures {folder.curve_figure.name} and "
-        f"{folder.findings_figure.name}"
+        f"{counted(result.n_validation_lesions or 0, 'lesion')} in "
+        f"{counted(result.n_validation_scans or 0, 'scan')}{dropped} "
+        f"({validation_kind(result.n_validations or 1)}); run folder {folder.path}, figures "
+        f"{folder.curve_figure.name} and {folder.findings_figure.name}"
     )
 
 

@@ -144,5 +144,5 @@ def test_scans_of_a_patient_get_one_weight_whatever_the_order_of_scans():
 @pytest.mark.parametrize("patient", [None, "", " ", float("nan")])
 def test_a_scan_without_a_patient_is_refused(patient):
     patients = {"a": "P"} if patient is None else {"a": "P", "b": patient}
-    with pytest.raises(FrocInputError, match="1 of 2 scans have no patient, such as 'b'"):
+    with pytest.raises(FrocInputError, match="1 of 2 scans has no patient, such as 'b'"):
         units_of(np.array(["a", "b"]), patients)

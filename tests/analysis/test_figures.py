@@ -118,7 +118,7 @@ def test_the_record_is_plain_json_even_with_infinite_scores():
 def test_without_lesions_every_figure_is_none_with_its_reason():
     froc = analyse(matched([], [(0, 0.5)]), bootstrap=20)
     assert froc.pauc is froc.cpm is froc.pauc_interval is None
-    assert froc.reason == "there is no lesion in 1 scans, so sensitivity is not defined"
+    assert froc.reason == "there is no lesion in 1 scan, so sensitivity is not defined"
     json.dumps(froc.as_dict(), allow_nan=False)
 
 

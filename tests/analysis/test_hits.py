@@ -147,7 +147,7 @@ def test_an_overlap_that_is_not_between_0_and_1_is_refused(least):
 @pytest.mark.parametrize("edge", [0, -1, np.nan, np.inf])
 def test_a_box_without_volume_is_refused(edge):
     odd = boxed(as_candidates([("a", 0, 0, 0, 0.5)]), (4, edge, 4))
-    with pytest.raises(FrocInputError, match="1 of 1 boxes of candidates have no positive size"):
+    with pytest.raises(FrocInputError, match="1 box of candidates without a positive size"):
         overlap_rules(LESIONS, odd, NONE, 0.1)
 
 

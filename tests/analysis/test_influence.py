@@ -39,7 +39,7 @@ def test_the_scans_of_a_patient_count_together():
     found = matched([(0, 0.9), (1, 0.8), (2, None)], [], n_cases=3)
     pulls = influence(found, {"c0": "a", "c1": "a", "c2": "c"})
     assert sorted(pulls.values()) == pytest.approx(np.array([-2, 2]) / 9 * np.sqrt(2), rel=1e-3)
-    with pytest.raises(FrocInputError, match="have no patient"):
+    with pytest.raises(FrocInputError, match="1 of 3 scans has no patient"):
         influence(found, {"c0": "a", "c1": "a"})
 
 

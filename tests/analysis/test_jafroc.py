@@ -68,9 +68,7 @@ def test_the_interval_narrows_with_the_cases():
 
 
 def test_where_a_pair_is_missing_the_reason_is_given():
-    assert (
-        jafroc(matched([(0, 0.5)], [])).reason == "there is no scan without lesions among 1 scans"
-    )
-    assert jafroc(matched([], [(0, 0.5)])).reason == "there is no lesion among 1 scans"
+    assert jafroc(matched([(0, 0.5)], [])).reason == "there is no scan without lesions among 1 scan"
+    assert jafroc(matched([], [(0, 0.5)])).reason == "there is no lesion among 1 scan"
     with pytest.raises(FrocInputError, match="bootstrap=1 is too few"):
         jafroc(matched([(0, 0.5)], []), bootstrap=1)

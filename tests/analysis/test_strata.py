@@ -61,7 +61,7 @@ def test_patients_are_resampled_in_every_group():
 
 
 def test_labels_that_do_not_fit_are_refused():
-    with pytest.raises(FrocInputError, match="there are 1 labels for 3 lesions"):
+    with pytest.raises(FrocInputError, match="expected a label for each of 3 lesions, got 1"):
         analyse_strata(FOUND, ["a"])
     many = matched([(0, 0.5)] * 51, [])
     with pytest.raises(FrocInputError, match=r"51 different labels, such as '0': strata"):

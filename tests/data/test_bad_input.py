@@ -71,7 +71,7 @@ BAD = {
     truncated_slice: "17.dcm (z = -215 mm) is truncated",
     missing_slice: "18.dcm (z = -210 mm) lie 10 mm, elsewhere 5 mm: 1 slice(s) missing; export",
     doubled_slice: "and they differ: a doubled slice; take one",
-    nan_voxel: "bad.nii.gz has 1 voxels that are NaN or infinite; export the scan again",
+    nan_voxel: "bad.nii.gz has 1 NaN or infinite voxel; export the scan again",
     constant: "bad.mhd has the same value, -1000 HU, in every voxel; export it again",
     no_spacing: "bad.mhd has no voxel spacing; add",
     truncated_raw: "bad.raw is truncated: it has",

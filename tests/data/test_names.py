@@ -33,6 +33,6 @@ def test_keys_become_names_and_the_rest_stays(names, tmp_path):
 def test_a_key_of_another_store_is_refused(names, tmp_path):
     code, err = names("seriesuid\n2.25.3\n")
     assert code == 1
-    assert "has 1 scans that" in err
+    assert "has 1 scan that" in err
     assert "the first is 2.25.3" in err
     assert not (tmp_path / "out.csv").exists()

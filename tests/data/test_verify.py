@@ -28,7 +28,7 @@ def test_flipped_voxels_are_named_and_the_exit_code_is_1(verify, tmp_path):
     make_store(tmp_path)
     flip(tmp_path / "scans/1.2.1.npy", -7)
     code, out, err = verify()
-    assert (code, out) == (1, f"{tmp_path}: 2 scans checked, 1 problems\n")
+    assert (code, out) == (1, f"{tmp_path}: 2 scans checked, 1 problem\n")
     assert err.splitlines()[0] == f"error: {tmp_path}/scans/1.2.1.npy differs from its checksum"
 
 

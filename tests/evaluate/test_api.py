@@ -109,7 +109,7 @@ def test_a_notebook_shows_a_table_and_the_warnings(done):
 def test_a_terminal_shows_one_line(done):
     froc = done.froc
     assert repr(done).startswith(f"Evaluation(pAUC {froc.pauc:.4f} (")
-    assert f"lesions detected in 30 scans, {froc.n_false_positives} false positives" in repr(done)
+    assert f"lesions detected in 30 scans, {froc.n_false_positives} false positive" in repr(done)
 
 
 def test_warnings_are_escaped_and_shown(files):
@@ -180,8 +180,8 @@ GOOD = ROWS | {"score": [1.0]}, ROWS | {"diameter_mm": [5.0]}
         ([("a", 0, 0, 0, 1)], GOOD[1], ["a"], "must be a DataFrame, a dict of arrays or the path"),
         (None, GOOD[1], ["a"], "not NoneType"),
         (GOOD[0], GOOD[1], [], "the list of scans is empty"),
-        (GOOD[0], GOOD[1], ["b"], "1 lesions belong to 1 cases"),
-        (GOOD[0], {k: v[:0] for k, v in GOOD[1].items()}, ["a"], "there is no lesion in 1 scans"),
+        (GOOD[0], GOOD[1], ["b"], "1 lesion belongs to 1 case"),
+        (GOOD[0], {k: v[:0] for k, v in GOOD[1].items()}, ["a"], "there is no lesion in 1 scan"),
     ],
 )
 def test_a_wrong_table_is_named(candidates, lesions, scans, words):
@@ -192,7 +192,7 @@ def test_a_wrong_table_is_named(candidates, lesions, scans, words):
 def test_patients_of_another_kind_are_refused():
     with pytest.raises(FrocInputError, match="patients must be a dict from scan to patient"):
         evaluate(*GOOD, scans=["a"], patients=["P"])
-    with pytest.raises(FrocInputError, match="1 of 1 scans have no patient"):
+    with pytest.raises(FrocInputError, match="1 of 1 scan has no patient"):
         evaluate(*GOOD, scans=["a"], patients={"b": "P"})
 
 

@@ -82,8 +82,8 @@ def test_scans_that_the_network_has_seen_are_warned_of(folder):
     write_origin(folder / "candidates.csv", Origin(scans=ScanRecord.of(["a", "e"], ["b"])))
     process = evaluate(folder, "bootstrap=50")
     assert "figures: training (the network was trained on 1 of 4 scans)\n" in process.stdout
-    assert "trained on 1 of the 4 scans: figures on these say nothing about new" in process.stdout
-    assert "1 of the 4 scans chose the network's checkpoint" in process.stdout
+    assert "trained on 1 of 4 scans: figures on these say nothing about new" in process.stdout
+    assert "1 of 4 scans chose the network's checkpoint" in process.stdout
     froc = json.loads((folder / "evaluation" / "froc.json").read_text())
     assert froc["kind"] == "training (the network was trained on 1 of 4 scans)"
     assert [finding["code"] for finding in froc["audit"]][:2] == ["seen_before"] * 2
@@ -101,7 +101,7 @@ def test_it_prints_one_aligned_table(done):
     lines = done[0].stdout.splitlines()
     assert lines[:2] == [
         "1 of 2 lesions detected in 4 scans",
-        "5 candidates: 2 false positives, 1 duplicate detections, 1 on excluded findings",
+        "5 candidates: 2 false positives, 1 duplicate detection, 1 on excluded findings",
     ]
     cells = [re.split(r" {2,}", line.strip()) for line in lines[3:16]]
     rows = {name: rest for name, *rest in cells if rest}
@@ -117,14 +117,14 @@ def test_the_audit_is_printed_and_kept(done):
     codes = {finding["code"]: finding for finding in findings}
     assert codes["cases_without_candidates"]["rows"] == [{"case": "d"}]
     assert codes["missed_lesions"]["rows"][0]["diameter_mm"] == 8
-    assert "note:    1 of 4 scans have no candidate" in done[0].stdout
+    assert "note:    1 of 4 scans has no candidate" in done[0].stdout
     assert "c  at 9.0 9.0 9.0 mm  score 0.95" in done[0].stdout
 
 
 def test_blanks_around_ids_are_removed_and_reported(folder):
     (folder / "candidates.csv").write_text(f"{HEADER},score\n a ,0,0,0,0.5\n")
     assert (
-        "1 ids had blanks around them, which were removed"
+        "1 id had blanks around the text, which were removed"
         in evaluate(folder, "bootstrap=20").stdout
     )
 
@@ -171,7 +171,7 @@ def test_compat_luna16_gives_the_challenges_figures(tmp_path):
     fp, sensitivity, _ = np.loadtxt(golden / "froc_candidates.txt", delimiter=",").T
     expected = np.interp(luna16["rates"], fp, sensitivity)
     np.testing.assert_allclose(luna16["sensitivity"], expected, rtol=0, atol=2e-9)
-    assert "274 candidates were discarded: over 100 per scan" in done.stdout
+    assert "274 candidates discarded: over 100 per scan" in done.stdout
 
 
 def test_strata_and_another_detector_are_printed_and_kept(folder):
@@ -237,7 +237,7 @@ def test_without_lesions_there_is_a_reason_instead_of_a_figure(folder):
         ({"scans.csv": "\n"}, "scans.csv is empty"),
         ({"scans.csv": "a,1\n"}, "has several columns but no header with seriesuid: 'a,1'"),
         ({"scans.csv": "a\nb\nc\nb\n"}, "case b is listed twice in the list of scans"),
-        ({"scans.csv": "a\nb\nd\n"}, "1 candidates belong to 1 cases that are not in the list"),
+        ({"scans.csv": "a\nb\nd\n"}, "1 candidate belongs to 1 case that is not in the list"),
         ({"annotations.csv": f"{HEADER},diameter_mm\na,0,0,0,-1\n"}, "line 2 has diameter_mm="),
         ({"annotations.csv": f"{HEADER},diameter_mm\na,nan,0,0,9\n"}, "coordinate that is not"),
         ({"candidates.csv": f"{HEADER},prob\na,0,0,0,1\n"}, "neither a column probability nor"),
@@ -278,7 +278,7 @@ def test_an_error_is_one_line_and_leaves_nothing(folder):
     (folder / "scans.csv").write_text("a\n")
     done = evaluate(folder)
     assert done.returncode == 1
-    assert done.stderr.startswith("error: 1 lesions belong to 1 cases")
+    assert done.stderr.startswith("error: 1 lesion belongs to 1 case")
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
     assert not (folder / "evaluation").exists()

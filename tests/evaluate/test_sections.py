@@ -110,5 +110,5 @@ def test_patients_of_whom_the_network_has_seen_another_scan_are_warned_of(two_de
     )
     (finding,) = sections.seen_before(job)
     assert (finding.code, finding.level.value) == ("seen_before", "warning")
-    assert "other scans of the patients of 1 of the 12 scans" in finding.message
+    assert "other scans of the patients of 1 of 12 scans" in finding.message
     assert sections.seen_before(replace(job, patients=None)) == []

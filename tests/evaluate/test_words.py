@@ -51,13 +51,13 @@ def test_too_few_scans_are_said_in_words():
 def test_a_missing_figure_of_merit_has_its_reason():
     all_ill = matched([(0, 0.9)], [])
     text = figures_table(analyse(all_ill, bootstrap=20), {"JAFROC": jafroc(all_ill)})
-    assert "no JAFROC: there is no scan without lesions among 1 scans" in text.splitlines()
+    assert "no JAFROC: there is no scan without lesions among 1 scan" in text.splitlines()
 
 
 def test_patients_are_counted():
     patients = {case: "P" for case in FOUND.cases.tolist()}
     assert figures_table(analyse(FOUND, bootstrap=20, patients=patients)).startswith(
-        "8 of 8 lesions detected in 10 scans of 1 patients\n"
+        "8 of 8 lesions detected in 10 scans of 1 patient\n"
     )
 
 

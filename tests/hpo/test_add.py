@@ -12,7 +12,7 @@ def test_points_and_results_are_added_through_the_queue(study, quick_training, t
     )
     points.write_text(f"- {usual}\n")
     added = hpo("nodule_det.hpo.add", f"study={new}", f"points={points}")
-    assert added.stdout == f"queued 1 points for {new}\n"
+    assert added.stdout == f"queued 1 point for {new}\n"
     taken = hpo("nodule_det.hpo.add", f"study={new}", f"results={study}")
     assert taken.stdout.startswith("queued 3 results for ")
     tune(new, quick_training, "trials=2")

@@ -80,4 +80,4 @@ def test_without_lesions_the_picture_says_why():
     nothing = Candidates(np.array(["a"]), ORIGIN, np.array([0.9]))
     none = Lesions(np.empty(0, str), np.empty((0, 3)), np.empty(0))
     froc = analyse(match(["a"], none, nothing), bootstrap=2)
-    assert "there is no lesion in 1 scans" in curve_svg(froc).svg
+    assert "there is no lesion in 1 scan" in curve_svg(froc).svg

@@ -198,7 +198,7 @@ def test_a_single_file_leaves_with_0_and_the_limit_is_said(folder, command):
         "candidates.max_per_scan=1", "candidates.merge_mm=1", "out=p",
     )  # fmt: skip
     assert (code, err) == (0, "")
-    assert "1.2.3  1 candidates, best " in out
+    assert "1.2.3  1 candidate, best " in out
     assert " lower peaks not examined: candidates.max_per_scan)" in out
 
 
@@ -372,7 +372,7 @@ def test_a_scan_whose_file_changes_is_done_again_and_one_that_breaks_leaves_the_
     assert "already done" not in command(*words)[1]
     (scans / "a.mha").write_bytes(content[:-1000])
     code, out, err = command(*words)
-    assert (code, out) == (1, "0 of 1 scans  p/candidates.csv\n")
+    assert (code, out) == (1, "0 of 1 scan  p/candidates.csv\n")
     assert "a.mha is truncated" in err
     assert rows_of(Path("p")) == []
     assert not Path("p/a.mrk.json").exists()
@@ -404,7 +404,7 @@ def test_other_scans_are_not_mixed_in(folder, command, tmp_path):
     command(*words, f"input={folder / 'scans/1.2.3.mhd'}")
     code, _, err = command(*words, f"input={tmp_path / 'b.mha'}")
     assert code == ConfigError.exit_code
-    assert "holds candidates of 1 scans that input= does not have, the first is 1.2.3" in err
+    assert "holds candidates of 1 scan that input= does not have, the first is 1.2.3" in err
 
 
 def test_a_run_folder_keeps_its_candidates(folder, command, tmp_path):
@@ -586,8 +586,8 @@ def test_scans_that_the_network_has_seen_are_warned_of(folder, command, tmp_path
     write_scan(new, chest())
     code, out, err = command(f"checkpoint={tmp_path / 'seen.pt'}", f"input={scan}", "out=p")
     assert code == 0
-    assert "scans are: training (the network was trained on 1 of 1 scans)\n" in out
-    assert err.startswith("warning: the network was trained on 1 of the 1 scans: figures on these")
+    assert "scans are: training (the network was trained on 1 of 1 scan)\n" in out
+    assert err.startswith("warning: the network was trained on 1 of 1 scan: figures on these")
     assert read_origin(Path("p/candidates.csv")) == Origin(scans=record)
     _, out, err = command(f"checkpoint={tmp_path / 'seen.pt'}", f"input={new}", "out=q")
     assert "scans are: test (the network has seen none of the scans)\n" in out
@@ -603,7 +603,7 @@ def test_patients_are_recognised_with_the_secret_of_the_store(folder, command, t
     words = f"checkpoint={tmp_path / 'seen.pt'}", f"input={folder / 'scans' / '1.2.3.mhd'}"
     code, out, err = command(*words, "out=p", "anonymise=true", "secret=store.secret")
     assert code == 0
-    assert "scans are: training (the network was trained on the patients of 1 of 1 scans)\n" in out
+    assert "scans are: training (the network was trained on the patients of 1 of 1 scan)\n" in out
     assert err.startswith("warning: the network was trained on other scans of the patients of 1 of")
     _, out, err = command(*words, "out=q", "anonymise=true")
     assert "scans are: test (the network has seen none of the scans)\n" in out

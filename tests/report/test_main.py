@@ -52,7 +52,7 @@ def test_a_scan_without_an_image_is_named(detector):
     (detector / "images" / "1.2.1.mha").unlink()
     done = report(*TABLES, "images=images", cwd=detector)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "images=images lacks 1 of the 2 scans, such as 1.2.1; it has 1, such as 1.2.0" in (
+    assert "images=images lacks 1 of 2 scans, such as 1.2.1; it has 1, such as 1.2.0" in (
         done.stderr
     )
 

@@ -22,7 +22,7 @@ def test_a_store_gives_the_voxels_of_a_scan(tmp_path):
 
 def test_a_scan_that_a_store_lacks_is_named(tmp_path):
     make_run(tmp_path)
-    with pytest.raises(StoreError, match=r"lacks 1 of the 2 scans, such as 9\.9"):
+    with pytest.raises(StoreError, match=r"lacks 1 of 2 scans, such as 9\.9"):
         from_store(str(tmp_path / "store"), ["1.2.0", "9.9"])
 
 

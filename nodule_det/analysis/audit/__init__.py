@@ -26,6 +26,7 @@ from nodule_det.analysis.audit.job import AuditJob
 from nodule_det.analysis.audit.places import misplaced
 from nodule_det.analysis.audit.scores import odd_scores
 from nodule_det.froc import Candidates, Lesions, Matched
+from nodule_det.progress import counted, of_total
 
 __all__ = ["AuditFinding", "Level", "audit"]
 
@@ -72,8 +73,8 @@ def _missed(job: AuditJob) -> Iterator[AuditFinding]:
     yield AuditFinding(
         Level.NOTE,
         "missed_lesions",
-        f"{len(missed)} of {job.matched.n_lesions} lesions are missed. Their median diameter is "
-        f"{np.median(diameter[missed]):.1f} mm, of those detected {of_found}",
+        f"{of_total(len(missed), job.matched.n_lesions, 'lesion', 'is', 'are')} missed. Their "
+        f"median diameter is {np.median(diameter[missed]):.1f} mm, of those detected {of_found}",
         tuple(lesion_row(job.lesions, row) for row in largest[:SHOWN]),
     )
 
@@ -86,7 +87,7 @@ def _worst(job: AuditJob) -> Iterator[AuditFinding]:
     yield AuditFinding(
         Level.NOTE,
         "worst_false_positives",
-        f"the {n} false positives with the highest scores: some may be lesions that were not "
-        "annotated",
+        f"the {counted(n, 'false positive')} with the highest scores: some may be lesions that "
+        "were not annotated",
         tuple(candidate_row(job.candidates, row) for row in worst),
     )

@@ -17,6 +17,7 @@ from nodule_det.analysis.audit.finding import (
 from nodule_det.analysis.audit.job import AuditJob
 from nodule_det.arrays import IntArray, StrArray, plain_id
 from nodule_det.froc import EXCLUDED_MM, UPPER, Candidates, Lesions, match
+from nodule_det.progress import counted, of_total
 
 RADII = "diameters_are_radii"
 
@@ -57,7 +58,8 @@ def _left_out(job: AuditJob) -> Iterator[AuditFinding]:
         yield AuditFinding(
             Level.WARNING,
             "unknown_candidates",
-            f"{matched.n_unknown} candidates of {len(outside)} scans that are not listed were left "
+            f"{counted(matched.n_unknown, 'candidate')} of "
+            f"{counted(len(outside), 'scan that is', 'scans that are')} not listed were left "
             f"out{_misspelt(outside, matched.cases)}: is the list of scans complete?",
             case_rows(outside),
         )
@@ -65,8 +67,8 @@ def _left_out(job: AuditJob) -> Iterator[AuditFinding]:
         yield AuditFinding(
             Level.WARNING,
             "nan_scores",
-            f"{matched.n_nan} candidates without a score were left out: does the detector fail on "
-            "these scans?",
+            f"left out: {counted(matched.n_nan, 'candidate')} without a score. Does the detector "
+            "fail on these scans?",
             tuple(
                 candidate_row(job.candidates, row)
                 for row in np.flatnonzero(np.isnan(job.candidates.score))[:SHOWN]
@@ -80,7 +82,8 @@ def _left_out(job: AuditJob) -> Iterator[AuditFinding]:
             yield AuditFinding(
                 Level.WARNING if hint else Level.NOTE,
                 f"unknown_{what.split()[0]}",
-                f"{n} {what} of {len(outside)} scans that are not listed were left out{hint}: "
+                f"left out: {counted(n, what.removesuffix('s'))} of "
+                f"{counted(len(outside), 'scan that is', 'scans that are')} not listed{hint}, as "
                 "expected if they belong to other folds",
                 case_rows(outside),
             )
@@ -90,7 +93,11 @@ def _misspelt(outside: StrArray, cases: StrArray) -> str:
     """Say how many ids are known but for their spelling: leading zeros, ".0", file endings."""
     plain = {plain_id(case) for case in cases.tolist()}
     n = sum(plain_id(case) in plain for case in outside.tolist())
-    return f" ({n} of these ids are listed in another spelling; write ids alike)" if n else ""
+    return (
+        f" ({counted(n, 'id is', 'ids are')} listed in another spelling; write ids alike)"
+        if n
+        else ""
+    )
 
 
 def _silent_cases(job: AuditJob) -> Iterator[AuditFinding]:
@@ -104,8 +111,8 @@ def _silent_cases(job: AuditJob) -> Iterator[AuditFinding]:
     yield AuditFinding(
         Level.WARNING if many else Level.NOTE,
         "cases_without_candidates",
-        f"{len(silent)} of {matched.n_cases} scans have no candidate, {with_lesions} of them have "
-        f"lesions. They count all the same{advice}",
+        f"{of_total(len(silent), matched.n_cases, 'scan', 'has', 'have')} no candidate, "
+        f"{with_lesions} of them with lesions. Such scans count all the same{advice}",
         case_rows(silent),
     )
 
@@ -121,8 +128,9 @@ def _equal_counts(job: AuditJob) -> Iterator[AuditFinding]:
         yield AuditFinding(
             Level.WARNING,
             "capped_rows",
-            f"{full} of {len(cases)} scans have exactly {most} candidates and none has more: the "
-            "detector's output was cut off, and what was cut may hold lesions. Raise the limit",
+            f"{of_total(full, len(cases), 'scan', 'has', 'have')} exactly "
+            f"{counted(most, 'candidate')} and none has more: the detector's output was cut off, "
+            "and what was cut may hold lesions. Raise the limit",
             case_rows(cases[count == most]),
         )
 
@@ -145,8 +153,9 @@ def _same_candidates(job: AuditJob) -> Iterator[AuditFinding]:
         yield AuditFinding(
             Level.WARNING if len(rows) > 0.01 * len(job.candidates) else Level.NOTE,
             "duplicate_candidates",
-            f"{len(rows)} of {len(job.candidates)} candidates, in {len(scans)} scans, have exactly "
-            "the place of an earlier one of the same scan: each counts as a false positive of its "
+            f"{of_total(len(rows), len(job.candidates), 'candidate')}, in "
+            f"{counted(len(scans), 'scan')}, {'has' if len(rows) == 1 else 'have'} exactly the "
+            "place of an earlier one of the same scan: each counts as a false positive of its "
             "own. Remove the duplicates, or were two files appended?",
             tuple(candidate_row(job.candidates, row) for row in rows[:SHOWN]),
         )
@@ -177,8 +186,8 @@ def _copied_scans(job: AuditJob) -> Iterator[AuditFinding]:
         yield AuditFinding(
             Level.WARNING,
             "copied_scans",
-            f"{len(copies)} scans have exactly the candidates of another scan: was one output "
-            "written under several ids?",
+            f"{counted(len(copies), 'scan has', 'scans have')} exactly the candidates of another "
+            "scan: was one output written under several ids?",
             case_rows(copies),
         )
 
@@ -189,8 +198,8 @@ def _same_lesions(lesions: Lesions) -> Iterator[AuditFinding]:
         yield AuditFinding(
             Level.WARNING,
             "repeated_lesions",
-            f"{len(rows)} lesions have exactly the place of an earlier one: they count as lesions "
-            "of their own. Merge the marks of several readers",
+            f"{counted(len(rows), 'lesion has', 'lesions have')} exactly the place of an earlier "
+            "one and count as well. Merge the marks of several readers",
             tuple(lesion_row(lesions, row) for row in rows[:SHOWN]),
         )
 
@@ -206,8 +215,9 @@ def _sizes(job: AuditJob) -> Iterator[AuditFinding]:
             job,
             "diameters_in_cm",
             tiny,
-            f"{len(tiny)} of {n} diameters, in {scans} scans, are below {TINY_MM:g} mm, the median "
-            f"is {np.median(diameter):.2g} mm: are they in cm? Convert them to mm",
+            f"below {TINY_MM:g} mm: {of_total(len(tiny), n, 'diameter')}, in "
+            f"{counted(scans, 'scan')}; the median is {np.median(diameter):.2g} mm: are they in "
+            "cm? Convert them to mm",
         )
     else:
         yield from _radii(job, small)
@@ -216,8 +226,8 @@ def _sizes(job: AuditJob) -> Iterator[AuditFinding]:
             job,
             "diameters_too_large",
             huge,
-            f"{len(huge)} of {n} diameters are above {HUGE_MM:g} mm: are they in micrometres or "
-            "voxels? Convert them to mm",
+            f"{of_total(len(huge), n, 'diameter', 'is', 'are')} above {HUGE_MM:g} mm: are they in "
+            "micrometres or voxels? Convert them to mm",
         )
 
 
@@ -235,9 +245,10 @@ def _radii(job: AuditJob, small: IntArray) -> Iterator[AuditFinding]:
             job,
             RADII,
             small,
-            f"{len(small)} of {n} diameters, in {scans} of {n_scans} scans with lesions, are below "
-            f"{SMALL_MM:g} mm, where nodules are not annotated as a rule: are they radii? "
-            "Double them, in these scans or in all",
+            f"{of_total(len(small), n, 'diameter')}, in {scans} of {counted(n_scans, 'scan')} "
+            f"with lesions, {'is' if len(small) == 1 else 'are'} below {SMALL_MM:g} mm, where "
+            "nodules are not annotated as a rule: are they radii? Double them, in these scans or "
+            "in all",
             Level.WARNING if len(small) >= max(3, 0.08 * n) else Level.NOTE,
         )
     elif len(gained) >= max(2, 0.03 * n):
@@ -246,9 +257,10 @@ def _radii(job: AuditJob, small: IntArray) -> Iterator[AuditFinding]:
             job,
             RADII,
             gained,
-            f"{len(gained)} of {n} lesions, in {scans} of {n_scans} scans with lesions, are "
-            "missed, but have a candidate within one diameter of the centre: are the "
-            "diameters radii (then double them), or are candidates imprecise?",
+            f"{of_total(len(gained), n, 'lesion')}, in {scans} of {counted(n_scans, 'scan')} with "
+            f"lesions, {'is' if len(gained) == 1 else 'are'} missed despite a candidate within "
+            "one diameter of the centre: are the diameters radii (then double them), or are "
+            "candidates imprecise?",
             Level.WARNING if len(gained) >= max(3, 0.2 * n) else Level.NOTE,
         )
 
@@ -285,8 +297,8 @@ def _excluded(excluded: Lesions) -> Iterator[AuditFinding]:
         yield AuditFinding(
             Level.NOTE,
             "excluded_without_diameter",
-            f"{len(without)} of {len(excluded)} excluded findings have a diameter that is NaN, 0 "
-            f"or negative: {EXCLUDED_MM:g} mm is used, as for LUNA16's -1",
+            f"{of_total(len(without), len(excluded), 'excluded finding', 'has', 'have')} a "
+            f"diameter that is NaN, 0 or negative: {EXCLUDED_MM:g} mm is used, as for LUNA16's -1",
             tuple(lesion_row(excluded, row) for row in without[:SHOWN]),
         )
 
@@ -297,6 +309,6 @@ def _no_healthy_scan(job: AuditJob) -> Iterator[AuditFinding]:
         yield AuditFinding(
             Level.NOTE,
             "no_healthy_scans",
-            f"each of the {matched.n_cases} scans has a lesion: if the list of scans was made from "
-            "the annotations, add the scans without lesions, whose false positives count",
+            f"each scan ({matched.n_cases} in all) has a lesion: if the list of scans was made "
+            "from the annotations, add the scans without lesions, whose false positives count",
         )

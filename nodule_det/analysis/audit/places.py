@@ -13,6 +13,7 @@ import numpy as np
 from nodule_det.analysis.audit.finding import SHOWN, AuditFinding, Level, candidate_row, case_rows
 from nodule_det.analysis.audit.job import AuditJob, Scan
 from nodule_det.arrays import BoolArray, FloatArray, IntArray
+from nodule_det.progress import counted, of_total
 
 SCAN_MM = 700.0
 """No chest CT is so large that two of its points are further apart."""
@@ -74,8 +75,8 @@ def _far_away(job: AuditJob) -> Iterator[AuditFinding]:
         yield AuditFinding(
             Level.WARNING,
             "outside_the_scan",
-            f"{len(far)} of {n} candidates lie more than {SCAN_MM:g} mm from a lesion of the same "
-            "scan, farther than any scan reaches: check units and axes",
+            f"{of_total(len(far), n, 'candidate', 'lies', 'lie')} more than {SCAN_MM:g} mm from a "
+            "lesion of the same scan, farther than any scan reaches: check units and axes",
             tuple(candidate_row(job.candidates, row) for row in far[:SHOWN]),
         )
 
@@ -92,10 +93,10 @@ def _voxels(job: AuditJob) -> Iterator[AuditFinding]:
         yield AuditFinding(
             Level.WARNING,
             "voxel_coordinates",
-            f"in {len(odd)} of {len(job.scans)} scans no lesion is found and no candidate has a "
-            f"negative coordinate, but lesions have ({whole:.0%} of the coordinates are whole "
-            "numbers): these look like voxels. Convert them to world mm with the scan's origin, "
-            "spacing and direction",
+            f"in {of_total(len(odd), len(job.scans), 'scan')} no lesion is found and no candidate "
+            f"has a negative coordinate, but lesions have ({whole:.0%} of the coordinates are "
+            "whole numbers): these look like voxels. Convert them to world mm with the scan's "
+            "origin, spacing and direction",
             case_rows(scan.case for scan in odd),
         )
 
@@ -120,9 +121,9 @@ def _wrong_axes(job: AuditJob) -> Iterator[AuditFinding]:
     yield AuditFinding(
         Level.WARNING,
         "wrong_axes",
-        f"{found} of {job.matched.n_lesions} lesions are found, but {found + n} would be if in "
-        f"{len(scans)} of {len(job.scans)} scans {what}: undo that, candidates need world mm "
-        "(x, y, z), LPS",
+        f"{of_total(found, job.matched.n_lesions, 'lesion', 'is', 'are')} found, but {found + n} "
+        f"would be if in {of_total(len(scans), len(job.scans), 'scan')} {what}: undo that, "
+        "candidates need world mm (x, y, z), LPS",
         case_rows(scan.case for scan in scans),
     )
 
@@ -157,9 +158,10 @@ def _mirrored(job: AuditJob) -> Iterator[AuditFinding]:
     yield AuditFinding(
         Level.WARNING,
         "mirrored_scans",
-        f"in {len(odd)} of {len(job.silent)} scans without a found lesion the best candidates have "
-        "the z of a lesion, but not its x and y: x and y may be mirrored, as in LUNA16's flipped "
-        "scans. Use the scan's direction (TransformMatrix) when converting to world mm",
+        f"in {of_total(len(odd), len(job.silent), 'scan')} without a found lesion the best "
+        "candidates have the z of a lesion, but not its x and y: x and y may be mirrored, as in "
+        "LUNA16's flipped scans. Use the scan's direction (TransformMatrix) when converting to "
+        "world mm",
         case_rows(scan.case for scan in odd),
     )
 
@@ -187,9 +189,10 @@ def _shifted(job: AuditJob) -> Iterator[AuditFinding]:
         yield AuditFinding(
             Level.WARNING,
             "corner_for_centre",
-            f"{found} of {total} lesions are found, but {n_corner} have a candidate half a "
-            f"diameter away along each axis ({name}): a corner of the box was taken for its "
-            "centre. Use the centre of the box",
+            f"{of_total(found, total, 'lesion', 'is', 'are')} found, but "
+            f"{counted(n_corner, 'lesion has', 'lesions have')} a candidate half a diameter away "
+            f"along each axis ({name}): a corner of the box was taken for its centre. Use the "
+            "centre of the box",
         )
     elif float(np.linalg.norm(shift)) < LEAST_SHIFT_MM:
         return
@@ -198,9 +201,10 @@ def _shifted(job: AuditJob) -> Iterator[AuditFinding]:
         yield AuditFinding(
             Level.WARNING,
             "shifted",
-            f"{found} of {total} lesions are found, and {n_shift} have a candidate that is off by "
-            f"nearly the same vector, ({vector}) mm: a corner may have been taken for the centre, "
-            "or an origin is wrong. Subtract the shift at its source",
+            f"{of_total(found, total, 'lesion', 'is', 'are')} found, and "
+            f"{counted(n_shift, 'lesion has', 'lesions have')} a candidate that is off by nearly "
+            f"the same vector, ({vector}) mm: a corner may have been taken for the centre, or an "
+            "origin is wrong. Subtract the shift at its source",
         )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from nodule_det.analysis.audit.finding import AuditFinding, Level, case_rows
 from nodule_det.analysis.audit.job import AuditJob
 from nodule_det.arrays import FloatArray
+from nodule_det.progress import of_total
 
 DEVIATIONS = 3.0
 """How far below chance detected lesions must rank, in standard errors, to look reversed."""
@@ -41,9 +42,10 @@ def _equal(job: AuditJob) -> Iterator[AuditFinding]:
         yield AuditFinding(
             Level.WARNING if 10 * tied > matched.n_lesions else Level.NOTE,
             "equal_scores",
-            f"{tied} of {len(found)} detected lesions share their score with false positives "
-            f"({distinct} different scores among {len(scores)}), which no threshold tells apart: "
-            "compare pAUC with its step-wise value, and write scores with more digits",
+            f"{of_total(tied, len(found), 'detected lesion', 'has', 'have')} the same score as "
+            f"false positives ({distinct} different scores among {len(scores)}), which no "
+            "threshold tells apart: compare pAUC with its step-wise value, and write scores with "
+            "more digits",
         )
 
 
@@ -65,9 +67,9 @@ def _reversed(job: AuditJob) -> Iterator[AuditFinding]:
         yield AuditFinding(
             Level.WARNING,
             "reversed_scores",
-            f"{len(found)} of {matched.n_lesions} lesions are found, but they score higher "
-            f"than false positives in {auc:.0%} of all pairs only: the order of the scores looks "
-            "reversed. Write a score that is larger for more suspicious candidates",
+            f"{of_total(len(found), matched.n_lesions, 'lesion', 'is', 'are')} found, but scores "
+            f"are higher than false positives in {auc:.0%} of all pairs only: the order of the "
+            "scores looks reversed. Write a score that is larger for more suspicious candidates",
         )
 
 
@@ -88,8 +90,8 @@ def _reversed_scans(job: AuditJob) -> Iterator[AuditFinding]:
         yield AuditFinding(
             Level.WARNING,
             "reversed_scores",
-            f"in {low} of {len(values)} scans detected lesions score lower than nearly all false "
-            f"positives, in {high} higher: the order of the scores looks reversed in some scans. "
-            "Write a score that is larger for more suspicious candidates",
+            f"in {of_total(low, len(values), 'scan')} detected lesions score lower than nearly "
+            f"all false positives, in {high} higher: the order of the scores looks reversed in "
+            "some scans. Write a score that is larger for more suspicious candidates",
             case_rows(case for case, auc in aucs.items() if auc < 0.1),
         )

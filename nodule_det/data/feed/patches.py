@@ -29,6 +29,7 @@ from nodule_det.data.feed.draws import Draws, Stream, generator
 from nodule_det.data.scan import Finding, HuVolume
 from nodule_det.errors import ConfigError, StoreError
 from nodule_det.geometry import Grid
+from nodule_det.progress import counted
 
 Corner = tuple[int, int, int]
 
@@ -134,7 +135,7 @@ class PatchPlan:
         """Patches of each kind in an epoch, in the order of :class:`Kind`."""
         if self.counts[Kind.LESION] and not lesions:
             raise StoreError(
-                f"none of the {len(scans)} scans to train on has a lesion, and "
+                f"none of {counted(len(scans), 'scan')} to train on has a lesion, and "
                 f"patches.positive_fraction={config.positive_fraction} asks for patches around "
                 "lesions: was the data set ingested with its annotations?"
             )
@@ -202,8 +203,8 @@ class PatchPlan:
             if len(self._index(scan, kind)):
                 return int(scan)
         raise StoreError(
-            f"none of the {n} scans to train on has {kind.name.lower()} blocks in "
-            "its index, to draw negatives from: look at the lung masks in the store's summary.png"
+            f"none of {counted(n, 'scan')} to train on has {kind.name.lower()} blocks in its "
+            "index, to draw negatives from: look at the lung masks in the store's summary.png"
         )
 
     def _index(self, scan: int, kind: Kind) -> NDArray[np.uint32]:

@@ -21,6 +21,7 @@ from nodule_det.data.feed.augment import draw_orientations, shifted_corners
 from nodule_det.data.feed.draws import Draws, Stream, generator
 from nodule_det.data.feed.patches import Patches, PatchPlan, TrainingScan
 from nodule_det.errors import ConfigError
+from nodule_det.progress import counted
 
 PLANNED_AT_ONCE = 4096
 """Samples drawn together: enough that the time per sample no longer falls, 1 MB of memory."""
@@ -72,8 +73,9 @@ class EpochPlan:
         self.batch_size = config.optim.batch_size
         if self.steps_per_epoch < 1:
             raise ConfigError(
-                f"patches.per_epoch={config.patches.per_epoch} with augment.copies="
-                f"{config.augment.copies} gives {self.epoch_size} patches, fewer than "
+                f"patches.per_epoch={config.patches.per_epoch} with "
+                f"augment.copies={config.augment.copies} gives "
+                f"{counted(self.epoch_size, 'patch', 'patches')}, fewer than "
                 f"optim.batch_size={config.optim.batch_size}; draw more patches"
             )
 

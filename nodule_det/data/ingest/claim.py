@@ -27,6 +27,7 @@ from nodule_det.data.store import (
 from nodule_det.errors import StoreError
 from nodule_det.files import read_sealed, write_sealed
 from nodule_det.locking import Lock
+from nodule_det.progress import counted
 
 MADE_BY = ("spacing_mm", "margin_mm")
 """Settings that determine the voxels; other values need another store."""
@@ -179,6 +180,7 @@ def refuse_strangers(folder: Path, entries: Sequence[ScanEntry]) -> None:
     strange = sorted({p.name.removesuffix(".json") for p in folder.glob("*.json")} - known)
     if strange:
         raise StoreError(
-            f"{folder.parent} holds {len(strange)} scans that source= does not have, the first is "
-            f"{strange[0]}; use another out=, or delete their .json in {folder} to leave them out"
+            f"{folder.parent} holds {counted(len(strange), 'scan')} that source= does not have, "
+            f"the first is {strange[0]}; use another out=, or delete their .json in {folder} to "
+            "leave them out"
         )

@@ -38,7 +38,7 @@ from nodule_det.data.ingest.workers import Crew, Died, crew_size, spread, why_di
 from nodule_det.data.scan import ScanEntry
 from nodule_det.data.store import read_info, stored_stamp, write_scan
 from nodule_det.errors import ConfigError, NoduleDetError, StoreError, TableError
-from nodule_det.progress import Progress
+from nodule_det.progress import Progress, counted, of_total
 from nodule_det.tables import SERIES, read_table
 from nodule_det.untrusted import printable
 
@@ -139,7 +139,8 @@ def named_test_set(entries: Sequence[ScanEntry], config: StoreConfig) -> frozens
         own = frozenset(e.patient_key for e in entries if e.test)
         if own and config.test_fraction:
             raise ConfigError(
-                f"the data set has its own test set of {sum(e.test for e in entries)} scans, so "
+                "the data set has its own test set of "
+                f"{counted(sum(e.test for e in entries), 'scan')}, so "
                 f"store.test_fraction={config.test_fraction} cannot draw one; remove it, or list "
                 "the scans of another one in store.test_scans"
             )
@@ -149,8 +150,8 @@ def named_test_set(entries: Sequence[ScanEntry], config: StoreConfig) -> frozens
     unknown = [name for name in names if name not in patients]
     if unknown:
         raise TableError(
-            f"store.test_scans={config.test_scans} names {len(unknown)} scans that source= does "
-            f"not have, the first is {unknown[0]}"
+            f"store.test_scans={config.test_scans} names {counted(len(unknown), 'scan')} that "
+            f"source= does not have, the first is {unknown[0]}"
         )
     return frozenset(patients[name] for name in names)
 
@@ -195,8 +196,9 @@ def _ingest_all(
         for entry, failure in results:
             if failure is not None and failure.disk_full:
                 raise StoreError(
-                    f"{failure.reason}; {progress.done} of {total} scans are complete in "
-                    f"{folder.parent}; free some space there and run the same command again"
+                    f"{failure.reason}; {of_total(progress.done, total, 'scan', 'is', 'are')} "
+                    f"complete in {folder.parent}; free some space there and run the same command "
+                    "again"
                 )
             if failure is not None:
                 failures[keys.scan(entry.series_uid)] = failure.reason

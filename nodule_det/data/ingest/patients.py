@@ -12,6 +12,7 @@ from pathlib import Path
 from nodule_det.data.readers.dicom_header import patient_key
 from nodule_det.data.scan import ScanEntry
 from nodule_det.errors import TableError
+from nodule_det.progress import of_total
 from nodule_det.tables import SERIES, read_table
 
 PATIENT = "patient"
@@ -37,7 +38,7 @@ def with_patients(entries: Sequence[ScanEntry], path: Path) -> list[ScanEntry]:
     missing = [e.series_uid for e in entries if e.series_uid not in patients]
     if missing:
         raise TableError(
-            f"patients={path} lacks {len(missing)} of {len(entries)} scans, the first is "
+            f"patients={path} lacks {of_total(len(missing), len(entries), 'scan')}, the first is "
             f"{missing[0]}; add a row for each"
         )
     return [replace(e, patient_key=patient_key(patients[e.series_uid])) for e in entries]

@@ -17,6 +17,7 @@ from nodule_det.data.readers.dicom_header import (
 )
 from nodule_det.data.scan import ScanEntry
 from nodule_det.errors import NoduleDetError
+from nodule_det.progress import of_total
 
 NAME = re.compile(r"[A-ZÄÖÜ][a-zäöüß'-]{2,}[\s_,.^-]+[A-ZÄÖÜ][a-zäöüß'-]{2,}|\^")
 """Two capitalised words, or DICOM's name separator."""
@@ -38,18 +39,19 @@ def privacy_notes(entries: Sequence[ScanEntry], *, anonymise: bool, patients: bo
     named = sum(bool(NAME.search(e.series_uid) or DATE.search(e.series_uid)) for e in entries)
     if kept and not anonymise:
         notes.append(
-            f"{kept} of {len(entries)} scans are not marked as de-identified "
+            f"{of_total(kept, len(entries), 'scan', 'is', 'are')} not marked as de-identified "
             "(PatientIdentityRemoved is not YES): their series UIDs become file names of the "
             "store; anonymise=true replaces them"
         )
     if named and not anonymise:
         notes.append(
-            f"{named} of {len(entries)} scans have a name that looks like a person's or holds a "
-            "date; it becomes a file name of the store; anonymise=true replaces it"
+            f"{of_total(named, len(entries), 'scan', 'has', 'have')} a name that looks like a "
+            "person's or holds a date; it becomes a file name of the store; anonymise=true "
+            "replaces it"
         )
     if burned := sum(burned_in == "YES" for _, burned_in in tags):
         notes.append(
-            f"{burned} of {len(entries)} scans have text burned into their pixels "
+            f"{of_total(burned, len(entries), 'scan', 'has', 'have')} text burned into the pixels "
             "(BurnedInAnnotation=YES), which may name the patient; it stays in the voxels"
         )
     if not patients:
@@ -63,9 +65,9 @@ def _files_without_patients(entries: Sequence[ScanEntry]) -> list[str]:
     if len(files) < 2:
         return []
     return [
-        f"{len(files)} of {len(entries)} scans are in a format without patient numbers: each "
-        "counts as a patient of its own; if some are of one patient, patients=FILE.csv keeps them "
-        "in one fold"
+        f"{of_total(len(files), len(entries), 'scan', 'is', 'are')} in a format without patient "
+        "numbers: each counts as a patient of its own; if some are of one patient, "
+        "patients=FILE.csv keeps them in one fold"
     ]
 
 
@@ -75,9 +77,9 @@ def _unknown_patients(series: Sequence[ScanEntry]) -> list[str]:
     unnamed = sum(e.patient_key == patient_key(e.series_uid) for e in series)
     if unnamed:
         return [
-            f"{unnamed} of {len(series)} DICOM scans have no PatientID: each counts as a patient "
-            "of its own, so scans of one patient may get into different folds; patients=FILE.csv "
-            "assigns scans to patients"
+            f"{of_total(unnamed, len(series), 'DICOM scan', 'has', 'have')} no PatientID: each "
+            "counts as a patient of its own, so scans of one patient may get into different folds; "
+            "patients=FILE.csv assigns scans to patients"
         ]
     if len({e.patient_key for e in series}) == 1:
         return [

@@ -13,6 +13,7 @@ import numpy as np
 
 from nodule_det.data.store import Store, open_store
 from nodule_det.files import replacing, write_json
+from nodule_det.progress import counted
 
 HU_BINS = np.arange(-1024, 1025, 32)
 SIZE_BINS = np.arange(0, 42, 2)
@@ -79,7 +80,9 @@ def _draw(summary: dict[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 6.5), layout="constrained")
-    figure.suptitle(f"{summary['n_scans']} scans, {summary['n_lesions']} lesions", color=INK)
+    figure.suptitle(
+        ", ".join(counted(summary[f"n_{what}s"], what) for what in ("scan", "lesion")), color=INK
+    )
     (spacing, hu), (size, folds) = figure.subplots(2, 2)
     source = np.array(summary["source_spacing_mm"]).reshape(-1, 3)
     spacing.plot(source[:, 2], source[:, 0], "o", ms=4, alpha=0.6, color=ACCENT)

@@ -25,6 +25,7 @@ from nodule_det.data.readers.voxels import is_regular
 from nodule_det.data.scan import ScanEntry
 from nodule_det.errors import LayoutError
 from nodule_det.geometry import Grid
+from nodule_det.progress import counted
 
 LISTERS: dict[Layout, Callable[[Path, DataConfig], list[ScanEntry]]] = {
     Layout.luna16: list_luna16,
@@ -105,8 +106,8 @@ def with_masks(entries: Sequence[ScanEntry], masks: Path) -> list[ScanEntry]:
     found = [_with_mask(entry, masks) for entry in entries]
     if found and all(entry.lung_mask is None for entry in found):
         raise LayoutError(
-            f"masks={masks} has no mask for any of {len(found)} scans: looked for images named "
-            f"like them ({found[0].series_uid}{SUFFIXES[0]}, ...)"
+            f"masks={masks} has no mask for any of {counted(len(found), 'scan')}: looked for "
+            f"images named like them ({found[0].series_uid}{SUFFIXES[0]}, ...)"
         )
     return found
 

@@ -39,7 +39,7 @@ from nodule_det.data.readers.read import (
 from nodule_det.data.scan import Finding, ScanEntry
 from nodule_det.errors import GeometryError, LayoutError, ScanError
 from nodule_det.geometry import Grid
-from nodule_det.progress import Progress
+from nodule_det.progress import Progress, counted, of_total
 from nodule_det.untrusted import printable, read_bytes
 
 INDEX, TEST_IMAGES, TEST_LABELS = "dataset.json", "imagesTs", "labelsTs"
@@ -95,7 +95,7 @@ def test_set_note(root: Path) -> str | None:
     n = sum(label is None for _, label in images)
     if not n:
         return None
-    what = f"{n} of {len(images)} scans" if n < len(images) else f"{n} scans"
+    what = of_total(n, len(images), "scan") if n < len(images) else counted(n, "scan")
     hold_out = (
         ""
         if n < len(images)
@@ -151,7 +151,9 @@ def _nnunet_pairs(root: Path, index: dict[str, Any]) -> list[tuple[Path, Path]]:
     labels = sorted((root / "labelsTr").glob(f"[!.]*{ending}"))
     names = [label.name.removesuffix(ending) for label in labels]
     if int(index.get("numTraining", len(names))) != len(names):
-        raise ValueError(f"numTraining={index['numTraining']}, labelsTr has {len(names)} files")
+        raise ValueError(
+            f"numTraining={index['numTraining']}, labelsTr has {counted(len(names), 'file')}"
+        )
     images = [root / "imagesTr" / f"{name}{CHANNEL}{ending}" for name in names]
     return list(zip(images, labels, strict=True))
 

@@ -29,7 +29,7 @@ from nodule_det.data.phantom.shapes import SHAPE_COLUMNS
 from nodule_det.data.scan import Finding
 from nodule_det.errors import LayoutError
 from nodule_det.files import write_json, write_text
-from nodule_det.progress import Progress
+from nodule_det.progress import Progress, counted
 from nodule_det.tables import ANNOTATION_COLUMNS, write_table
 from nodule_det.untrusted import read_object, read_text
 
@@ -98,7 +98,7 @@ def _claim(folder: Path, config: PhantomConfig) -> None:
                 )
         if there["n_scans"] > config.n_scans:
             raise LayoutError(
-                f"{folder} holds {there['n_scans']} phantom scans, more than "
+                f"{folder} holds {counted(there['n_scans'], 'phantom scan')}, more than "
                 f"phantom.n_scans={config.n_scans}; ask for at least as many, or use another folder"
             )
     elif any(folder.iterdir()):

@@ -28,6 +28,7 @@ from nodule_det.data.readers.pixels import EXPORT_AGAIN, check_pixels, rescale
 from nodule_det.data.readers.stack import DOUBLED_MM, Stack, sort_along_normal, stack_of
 from nodule_det.data.readers.voxels import is_regular
 from nodule_det.errors import ScanError
+from nodule_det.progress import counted
 
 DIRECTORY_CLASS = "1.2.840.10008.1.3.10"
 """SOP class of a DICOM directory, the table of contents of a disc."""
@@ -214,7 +215,7 @@ def choose(contents: Sequence[SeriesFolder], series_uid: str | None = None) -> l
         )
     if not ct:
         raise ScanError(f"{path} holds no CT slices; use the folder of a DICOM series")
-    found = "; ".join(f"{uid} ({len(c)} slices)" for uid, c in sorted(ct.items()))
+    found = "; ".join(f"{uid} ({counted(len(c), 'slice')})" for uid, c in sorted(ct.items()))
     if series_uid is None:
         if len(ct) > 1:
             raise ScanError(

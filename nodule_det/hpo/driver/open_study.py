@@ -97,9 +97,9 @@ def require_in_place(writer: StudyWriter, was: StudyWas) -> None:
     n_open = sum(t.attempt is not None for t in writer.study.pending)
     if n_open and was is not StudyWas.moved:
         raise StudyError(
-            f"study={here} was last run in {before.path} and has {n_open} open jobs, which work "
-            "there.  If the folder was moved, or has two paths, add study_was=moved once.  If this "
-            "is a copy, add study_was=copied"
+            f"study={here} was last run in {before.path} and has {counted(n_open, 'open job')}, "
+            "working there.  If the folder was moved, or has two paths, add study_was=moved once.  "
+            "If this is a copy, add study_was=copied"
         )
 
 

@@ -40,6 +40,7 @@ from nodule_det.hpo.study.lock import StudyLock
 from nodule_det.hpo.study.study import Header, Study, StudyFolder, read_study
 from nodule_det.hpo.view.live import Display
 from nodule_det.hpo.view.summary import expected_text, one_line, summarise
+from nodule_det.progress import counted
 
 INTERRUPTED = 128 + signal.SIGINT
 """Exit code after Ctrl-C, as for all commands."""
@@ -163,8 +164,9 @@ def closing_words(
     if done:
         return text + _expectation(study, config, folder)
     again = shlex.join(["python", "-m", f"nodule_det.{name}", *sys.argv[1:]])
+    n_jobs = summary.running + summary.queued
     return (
-        f"{text}\n{summary.running + summary.queued} jobs continue without the driver.\n"
+        f"{text}\n{counted(n_jobs, 'job continues', 'jobs continue')} without the driver.\n"
         f"To continue the study:  {again}\nTo cancel its jobs:     {again} stop=jobs"
     )
 

@@ -13,6 +13,7 @@ from nodule_det.cli import command
 from nodule_det.config.hpo_tools import PruneConfig
 from nodule_det.hpo.study.study import StudyFolder, read_study
 from nodule_det.hpo.training.disk import best_numbers, is_over, pack_trial, packable, unneeded
+from nodule_det.progress import counted
 
 
 @command("hpo prune", PruneConfig)
@@ -36,8 +37,10 @@ def main(config: PruneConfig) -> None:
             n = _pack(folder.trial(trial.number), ours=ours, remove=config.remove)
             n_files += n
             n_trials += n > 0
-    what = f"{n_checkpoints} checkpoints ({freed / 1e9:.2f} GB)"
-    files = f"{n_files} small files of {n_trials} trials into one archive each"
+    what = f"{counted(n_checkpoints, 'checkpoint')} ({freed / 1e9:.2f} GB)"
+    files = (
+        f"{counted(n_files, 'small file')} of {counted(n_trials, 'trial')} into one archive each"
+    )
     if config.remove:
         print(f"{folder.path}: removed {what}, packed {files}")
     else:

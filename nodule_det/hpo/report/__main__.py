@@ -6,6 +6,7 @@ import os
 
 from nodule_det.cli import command
 from nodule_det.config.hpo_tools import StudyReportConfig
+from nodule_det.progress import counted
 
 
 @command("hpo report", StudyReportConfig)
@@ -15,7 +16,7 @@ def main(config: StudyReportConfig) -> None:
     from nodule_det.hpo.report.page import write_report
 
     path, study = write_report(config)
-    print(f"{path}: {len(study.trials)} trials; open it in a browser")
+    print(f"{path}: {counted(len(study.trials), 'trial')}; open it in a browser")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from pathlib import Path
 from nodule_det.cli import calculate_in_one_thread, command
 from nodule_det.config.hpo_tools import SimulateConfig
 from nodule_det.hpo.simulate.experiment import check_settings, draw_all, simulate_all
+from nodule_det.progress import counted
 
 
 @command("hpo simulate", SimulateConfig)
@@ -18,7 +19,10 @@ def main(config: SimulateConfig) -> None:
     check_settings(config, folder / "settings.json")
     runs = simulate_all(config, folder / "runs.csv")
     draw_all(runs, folder)
-    print(f"{folder}: {len(runs)} studies; figures as PNG, their numbers in curves.csv")
+    print(
+        f"{folder}: {counted(len(runs), 'study', 'studies')}; figures as PNG, their numbers in "
+        "curves.csv"
+    )
 
 
 if __name__ == "__main__":

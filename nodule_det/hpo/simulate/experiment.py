@@ -25,6 +25,7 @@ from nodule_det.config.hpo import Strategy
 from nodule_det.config.hpo_tools import SimulateConfig
 from nodule_det.errors import ConfigError
 from nodule_det.files import replacing, write_json
+from nodule_det.progress import counted
 
 if TYPE_CHECKING:
     from nodule_det.hpo.simulate.study import Run
@@ -86,7 +87,7 @@ def simulate_all(config: SimulateConfig, path: Path) -> list[Run]:
             with closing(_simulate(config, missing)) as studies:
                 for run in studies:
                     runs[run.strategy, run.workers, run.repetition] = run
-                    progress.advance(f"{run.strategy}, {run.workers} workers")
+                    progress.advance(f"{run.strategy}, {counted(run.workers, 'worker')}")
                     if time.monotonic() - saved_s > SAVE_EVERY_S:
                         write_runs(runs.values(), path)
                         saved_s = time.monotonic()

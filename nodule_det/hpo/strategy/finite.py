@@ -41,7 +41,7 @@ def why_enough(
         return ""
     if not allowed and next(untried(space, tried), None) is not None:
         return ""
-    all_tried = f"all {len(tried)} points of the search space have been tried"
+    all_tried = f"every point of the search space ({len(tried)} in all) has been tried"
     if left:
         all_tried = "all points of the search space within the limits of a job have been tried"
     if strategy in (Strategy.random, Strategy.sobol):

@@ -21,6 +21,7 @@ from typing import Any, TypeGuard
 from nodule_det.hpo.study.objective import LARGEST, Objective
 from nodule_det.hpo.study.replay import MOST, MOST_BYTES, legal_influence
 from nodule_det.hpo.study.trial import Observation
+from nodule_det.progress import counted
 from nodule_det.runs import RunFolder, RunStatus
 from nodule_det.untrusted import parse_object, printable, read_bytes, read_object
 
@@ -153,7 +154,9 @@ def _progress(content: Mapping[str, Any]) -> str | None:
     step, scans = content.get("step"), content.get("n_scans_validated")
     if not _is_number(step):
         return None
-    return printable(f"step {step}" + (f", {scans} scans validated" if scans else ""), 200)
+    return printable(
+        f"step {step}" + (f", {counted(scans, 'scan')} validated" if scans else ""), 200
+    )
 
 
 def _text(value: Any) -> str | None:

@@ -17,6 +17,7 @@ from rich.text import Text
 from nodule_det.hpo.study.study import Study
 from nodule_det.hpo.study.trial import Trial
 from nodule_det.hpo.view.summary import columns, one_line, param_cells, summarise, trial_row
+from nodule_det.progress import counted
 from nodule_det.untrusted import printable
 
 PLAIN_EVERY_S = 300.0
@@ -48,7 +49,8 @@ def table(study: Study, trials: Sequence[Trial], now_s: float, width: int = 10_0
     n_fit = int(np.searchsorted(np.cumsum([widths[i] for i in by_worth]), width + GAP, "right"))
     shown = sorted(by_worth[:n_fit])
     missing = len(heads) - len(shown)
-    hint = f"{missing} more columns do not fit here; nodule_det.hpo.status shows them"
+    hint = f"{counted(missing, 'more column does', 'more columns do')} not fit here; "
+    hint += "nodule_det.hpo.status shows all"
     caption = hint if missing else None
     out = Table(box=None, pad_edge=False, header_style="bold", caption=caption)
     for i in shown:

@@ -1,5 +1,7 @@
 """Lists that do not fit each other, made from a correct submission."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -16,7 +18,7 @@ def sized(how, scans=GOOD.cases):
 def test_one_fold_against_all_scans_is_noticed():
     others = [f"1.2.840.99.{k}" for k in range(60)]
     finding = GOOD.change(cases=[*GOOD.cases, *others]).findings()["cases_without_candidates"]
-    assert finding.message.startswith("60 of 100 scans have no candidate, 0 of them have lesions")
+    assert finding.message.startswith("60 of 100 scans have no candidate, 0 of them with lesions")
     assert "was one fold evaluated against the scans of all?" in finding.message
     assert finding.level.value == "warning"
 
@@ -44,15 +46,13 @@ def test_ids_in_another_spelling_are_counted(spoil):
     some = set(plain.cases[:7])
     rows = [(spoil.format(r[0]) if r[0] in some else r[0], *r[1:]) for r in plain.candidates]
     findings = plain.change(candidates=rows).findings(drop_unknown_candidates=True)
-    assert "(7 of these ids are listed in another spelling" in (
-        findings["unknown_candidates"].message
-    )
+    assert "(7 ids are listed in another spelling" in (findings["unknown_candidates"].message)
 
 
 def test_candidates_without_a_score_are_counted():
     rows = [(*GOOD.candidates[0][:4], np.nan), *GOOD.candidates[1:]]
     message = GOOD.change(candidates=rows).findings(drop_nan=True)["nan_scores"].message
-    assert message.startswith("1 candidates without a score were left out")
+    assert message.startswith("left out: 1 candidate without a score")
 
 
 def test_a_cap_on_candidates_is_noticed():
@@ -74,7 +74,7 @@ def test_doubled_candidates_are_counted():
     double = GOOD.change(candidates=GOOD.candidates * 2)
     n = len(GOOD.candidates)
     message = double.findings()["duplicate_candidates"].message
-    assert message.startswith(f"{n} of {2 * n} candidates, in 40 scans, have exactly the place")
+    assert message.startswith(f"{n} of {2 * n:,} candidates, in 40 scans, have exactly the place")
 
 
 def test_duplicates_with_other_scores_in_some_scans_are_counted():
@@ -95,7 +95,7 @@ def test_the_output_of_one_scan_under_another_id_is_noticed():
 
 def test_a_lesion_that_is_listed_twice_is_noticed():
     message = GOOD.change(lesions=[*GOOD.lesions, GOOD.lesions[0]]).findings()["repeated_lesions"]
-    assert message.message.startswith("1 lesions have exactly the place of an earlier one")
+    assert message.message.startswith("1 lesion has exactly the place of an earlier one")
 
 
 @pytest.mark.parametrize("scans", [GOOD.cases, GOOD.cases[::4]], ids=["all scans", "some scans"])
@@ -116,7 +116,7 @@ def test_radii_in_a_fifth_of_the_scans_are_noticed(seed):
     rows = [(*r[:4], r[4] / 2) if r[0] in some else r for r in good.lesions]
     finding = good.change(lesions=rows).findings()["diameters_are_radii"]
     assert {row["case"] for row in finding.rows} <= some
-    assert "scans with lesions, are" in finding.message
+    assert re.search(r"^(1 .* with lesions, is|\d+ .* with lesions, are) below 3", finding.message)
 
 
 def test_near_misses_in_two_scans_suggest_radii_there():
@@ -144,7 +144,7 @@ def test_lesions_that_all_but_touch_a_candidate_suggest_radii():
     ]
     near = GOOD.change(lesions=[(*r[:4], 8.0) for r in GOOD.lesions], candidates=rows)
     message = near.findings()["diameters_are_radii"].message
-    assert "have a candidate within one diameter" in message
+    assert "are missed despite a candidate within one diameter" in message
 
 
 def test_diameters_in_micrometres_are_noticed():

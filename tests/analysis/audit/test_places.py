@@ -96,5 +96,5 @@ def test_a_point_that_no_scan_reaches_is_noticed():
     case = GOOD.lesions[0][0]
     finding = GOOD.change(candidates=[*GOOD.candidates, (case, 5000.0, 0.0, 0.0, 9.0)])
     finding = finding.findings()["outside_the_scan"]
-    assert "candidates lie more than 700 mm from a lesion" in finding.message
+    assert "1 of 441 candidates lies more than 700 mm from a lesion" in finding.message
     assert finding.rows[0]["row"] == len(GOOD.candidates)

@@ -44,4 +44,4 @@ def test_equal_scores_are_noticed():
 def test_scores_of_few_digits_are_noticed():
     finding = scored(lambda s: round(s)).findings()["equal_scores"]
     assert finding.level.value == "warning"
-    assert "lesions share their score with false positives" in finding.message
+    assert "lesions have the same score as false positives" in finding.message

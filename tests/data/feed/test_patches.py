@@ -172,14 +172,14 @@ def test_a_patch_larger_than_a_scan_is_refused_by_name():
 
 
 def test_scans_without_any_lesion_are_refused():
-    with pytest.raises(StoreError, match=r"none of the 1 scans .* lesion: |positive_fraction=0.5"):
+    with pytest.raises(StoreError, match=r"none of 1 scan .* lesion: |positive_fraction=0.5"):
         PatchPlan(SCANS[2:], PatchConfig(), seed=0)
 
 
 def test_scans_without_any_lung_are_refused():
     bare = MemoryScan(AIR, lung=np.empty((0, 3), int))
     plan = PatchPlan((bare,), PatchConfig(positive_fraction=0, vessel_fraction=0), seed=0)
-    with pytest.raises(StoreError, match=r"none of the 1 scans .* lung blocks .* summary.png"):
+    with pytest.raises(StoreError, match=r"none of 1 scan .* lung blocks .* summary.png"):
         draw(plan, 0, [0])
 
 

@@ -111,7 +111,7 @@ def test_two_ingests_do_not_meet_in_one_store(tmp_path):
 def test_scans_of_another_data_set_are_not_mixed_in(tmp_path):
     folder = finished(tmp_path)
     refuse_strangers(folder, [entry("1.2"), entry("1.3")])
-    with pytest.raises(StoreError, match=r"holds 1 scans that source= does not have.* is 1\.2;"):
+    with pytest.raises(StoreError, match=r"holds 1 scan that source= does not have.* is 1\.2;"):
         refuse_strangers(folder, [entry("1.3")])
 
 

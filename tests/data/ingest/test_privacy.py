@@ -27,14 +27,14 @@ def test_scans_that_are_not_marked_as_de_identified_are_counted(tmp_path):
     series(tmp_path / "a", 1, t0010_0020="1")
     series(tmp_path / "b", 2, t0010_0020="2", t0012_0062="YES")
     (note,) = notes(tmp_path)
-    assert note.startswith("1 of 2 scans are not marked as de-identified (PatientIdentityRemoved")
+    assert note.startswith("1 of 2 scans is not marked as de-identified (PatientIdentityRemoved")
     assert notes(tmp_path, anonymise=True) == []
 
 
 def test_burned_in_text_is_said_even_if_the_scan_is_anonymised(tmp_path):
     series(tmp_path, 1, t0012_0062="YES", t0028_0301="YES")
     (note,) = notes(tmp_path, anonymise=True)
-    assert "1 of 1 scans have text burned into their pixels" in note
+    assert "1 of 1 scan has text burned into the pixels" in note
 
 
 @pytest.mark.parametrize("patient", ["", "ANONYMOUS"])

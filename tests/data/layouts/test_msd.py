@@ -137,7 +137,7 @@ def test_a_test_set_with_labels_is_that_of_the_store(task):
     assert msd.test_set_note(task).startswith("1 of 2 scans in imagesTs, the data set's own test")
     config = StoreConfig()
     assert named_test_set(list(entries.values()), config) == {entries["lung_003"].patient_key}
-    with pytest.raises(ConfigError, match=r"own test set of 1 scans, so store\.test_fraction=0\.2"):
+    with pytest.raises(ConfigError, match=r"own test set of 1 scan, so store\.test_fraction=0\.2"):
         named_test_set(list(entries.values()), StoreConfig(test_fraction=0.2))
 
 

@@ -83,7 +83,7 @@ def test_values_that_are_no_hounsfield_units_are_refused(tmp_path, kind):
 def test_a_voxel_that_is_no_number_is_refused(tmp_path, kind, bad):
     volume = noise().astype(np.float32)
     volume[1, 2, 3] = bad
-    with pytest.raises(ScanError, match=r"scan\.\S+ has 1 voxels that are NaN or infinite"):
+    with pytest.raises(ScanError, match=r"scan\.\S+ has 1 NaN or infinite voxel"):
         read_scan(write(tmp_path, kind, volume))
 
 

@@ -222,9 +222,7 @@ def test_a_moved_study_with_open_jobs_is_refused_and_one_without_is_accepted(dri
     path, open_at = driven
     path.rename(tmp_path / "moved")
     writer = open_at(tmp_path / "moved")
-    with pytest.raises(
-        StudyError, match=r"has 1 open jobs, which work there\.  If the folder was m"
-    ):
+    with pytest.raises(StudyError, match=r"has 1 open job, working there\.  If the folder was m"):
         require_in_place(writer, StudyWas.in_place)
     require_in_place(writer, StudyWas.moved)
     assert writer.study.trial(1).attempt.job == "5.pbs01"

@@ -42,7 +42,7 @@ def test_a_budget_of_node_hours_ends_the_study(lab):
 
 
 SIX = parse_space({"parameters": {"optim.lr": {"kind": "int", "low": 1, "high": 6}}})
-ALL_TRIED = "all 6 points of the search space have been tried"
+ALL_TRIED = "every point of the search space (6 in all) has been tried"
 
 
 def sixth(overrides, attempt):
@@ -55,7 +55,7 @@ def test_a_finite_space_ends_the_study_once_all_its_points_have_been_tried(lab):
     made.space = SIX
     study = made.run()
     assert sorted(t.params["optim.lr"] for t in study.trials) == [1, 2, 3, 4, 5, 6]
-    assert [text for text in made.said if text.startswith("all")] == [ALL_TRIED]
+    assert [text for text in made.said if text.startswith("every point")] == [ALL_TRIED]
 
 
 @pytest.mark.parametrize("varies", [False, True])
@@ -74,7 +74,7 @@ def test_a_finite_space_is_searched_further_only_if_equal_points_vary(lab, varie
     assert len(points) == (12 if varies else 7)
     waiting = f"{ALL_TRIED}; waiting for the running ones before one is repeated"
     same = f"{ALL_TRIED}, and a repetition gave the same value"
-    said = [text for text in made.said if text.startswith("all")]
+    said = [text for text in made.said if text.startswith("every point")]
     assert said == ([waiting] if varies else [waiting, same])
 
 

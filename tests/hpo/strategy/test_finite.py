@@ -18,7 +18,7 @@ SPACE = parse_space(
     }
 )
 POINTS = [{"flip": False}, *({"flip": True, "n": n} for n in (1, 2, 3))]
-ALL = "all 4 points of the search space have been tried"
+ALL = "every point of the search space (4 in all) has been tried"
 
 
 def complete(number, params, value):
