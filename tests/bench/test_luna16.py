@@ -112,7 +112,7 @@ def test_the_documented_commands_lead_from_the_download_to_predictions(four_subs
     names["excluded"] = "annotations_excluded"
     tables = [f"{setting}={files / name}.csv" for setting, name in names.items()]
     evaluated = command("evaluate", *tables, "compat=luna16", "bootstrap=50", f"out={out}")
-    assert "of 1 lesions detected in 1 scans" in evaluated
+    assert "of 1 lesion detected in 1 scan" in evaluated
     scans, out = four_subsets / f"subset{BACKWARDS}", tmp_path / "predictions"
     command("predict", f"model={cv / 'model'}", f"input={scans}", f"out={out}", "precision=fp32")
     predicted = points(out / "candidates.csv", uid(BACKWARDS))

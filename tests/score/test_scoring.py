@@ -61,12 +61,12 @@ def test_the_test_set_gives_figures_tables_and_a_result(scored, tmp_path, capsys
 def test_a_fold_that_the_network_has_seen_is_scored_and_called_so(scored, capsys):
     assert scored(fold=0) == ExitCode.COMPLETE
     said = capsys.readouterr()
-    assert "training (the network was trained on 1 of 1 scans)" in said.out
-    assert said.err.startswith("warning: the network was trained on 1 of the 1 scans: figures on")
+    assert "training (the network was trained on 1 of 1 scan)" in said.out
+    assert said.err.startswith("warning: the network was trained on 1 of 1 scan: figures on")
 
 
 def test_a_test_set_that_overlaps_with_the_training_is_refused(scored, tmp_path):
-    with pytest.raises(CheckpointError, match="trained or selected on 2 of the 3 scans in the"):
+    with pytest.raises(CheckpointError, match="trained or selected on 2 of 3 scans in the"):
         scored(trained=["1.2.0", "1.2.3"], selected=["1.2.4"])
     assert not (tmp_path / "out").exists()
 
@@ -89,7 +89,7 @@ def test_another_scan_of_a_patient_in_the_test_set_is_refused(scored, other_stor
     patients = {**PATIENTS, "9": f"p{9:020x}"}
     with pytest.raises(
         CheckpointError,
-        match=r"a\.pt was trained or selected on other scans of the patients of 1 of the 3",
+        match=r"a\.pt was trained or selected on other scans of the patients of 1 of 3",
     ):
         scored(**seen, patients=patients, store=other_store)
     assert not (tmp_path / "out").exists()
@@ -101,9 +101,9 @@ def test_a_fold_with_patients_that_the_network_has_seen_is_scored_and_called_so(
     patients = {"9": PATIENTS["1.2.0"]}
     assert scored(trained=["9"], patients=patients, store=other_store, fold=0) == ExitCode.COMPLETE
     said = capsys.readouterr()
-    assert "training (the network was trained on the patients of 1 of 1 scans)" in said.out
+    assert "training (the network was trained on the patients of 1 of 1 scan)" in said.out
     assert said.err == (
-        "warning: the network was trained on other scans of the patients of 1 of the 1 scans: "
+        "warning: the network was trained on other scans of the patients of 1 of 1 scan: "
         "figures on these are too high for new patients\n"
     )
 

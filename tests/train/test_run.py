@@ -239,7 +239,7 @@ def test_peaks_not_examined_are_counted_and_reported_once(store, tmp_path, capsy
     assert rows[result.best_step]["n_dropped"] == result.n_candidates_dropped
     assert rows[result.best_step]["n_candidates"] == 3
     assert folder.log.read_text().count("candidates.max_per_scan=1 highest;") == 1
-    said = f"({result.n_candidates_dropped} lower peaks not examined: candidates.max_per_scan)"
+    said = f"({result.n_candidates_dropped:,} lower peaks not examined: candidates.max_per_scan)"
     assert said in capsys.readouterr().out
 
 
