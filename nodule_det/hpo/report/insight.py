@@ -19,7 +19,7 @@ from nodule_det.config.hpo import Failures
 from nodule_det.hpo.model.encoding import Features
 from nodule_det.hpo.model.expected import Expected, Model, most_expected
 from nodule_det.hpo.model.training_data import training_data
-from nodule_det.hpo.space.space import Parameter, Params, Space, Value
+from nodule_det.hpo.space.space import Kind, Parameter, Params, Space, Value
 from nodule_det.hpo.study.study import Study
 from nodule_det.hpo.study.trial import Trial
 
@@ -127,7 +127,7 @@ def cut(p: Parameter, params: Params, features: Features, surrogate: Model) -> S
     choices = p.choices(params)
     places = (
         np.linspace(0, 1, SLICE_POINTS)
-        if choices is None
+        if choices is None or (p.kind is Kind.INT and len(choices) > SLICE_POINTS)
         else np.array([p.to_unit(v, params) for v in choices])
     )
     units = np.repeat(space.to_unit(params)[None], len(places), axis=0)

@@ -100,12 +100,12 @@ class Parameter:
             return self.low + (bound - self.low) // self.step * self.step
         return bound
 
-    def choices(self, params: Mapping[str, Value]) -> tuple[Value, ...] | None:
+    def choices(self, params: Mapping[str, Value]) -> Sequence[Value] | None:
         """List the values that its parents' values allow; None if it is continuous."""
         if self.kind is Kind.FLOAT:
             return None
         if self.kind is Kind.INT:
-            return tuple(range(int(self.low), int(self.upper(params)) + 1, self.step))
+            return range(int(self.low), int(self.upper(params)) + 1, self.step)
         return self.values
 
     def to_unit(self, value: Value, params: Mapping[str, Value]) -> float:

@@ -6,7 +6,7 @@ import pytest
 from nodule_det.hpo.model.encoding import Features
 from nodule_det.hpo.model.gp import fit_surrogate
 from nodule_det.hpo.model.outcomes import standardise
-from nodule_det.hpo.report.insight import MODEL_FROM, cut, learn, weigh
+from nodule_det.hpo.report.insight import MODEL_FROM, SLICE_POINTS, cut, learn, weigh
 from nodule_det.hpo.space.parsing import parse_space
 from nodule_det.hpo.study.study import Header, Study
 
@@ -67,6 +67,17 @@ def test_failed_trainings_are_read_as_the_last_driver_did():
     for failures, n_values in (("zero", 6), ("model", 5)):
         study.apply({**session, "dispatcher": "local", "failures": failures})
         assert learn(study).n_values == n_values
+
+
+def test_an_integer_of_many_values_is_cut_at_some_of_them():
+    space = parse_space({"parameters": {"width": {"kind": "int", "low": 1, "high": 999_999}}})
+    features = Features(space)
+    x = rng().random((8, 1))
+    surrogate = fit_surrogate(x, standardise(x[:, 0], None), columns=features.columns)
+    values = cut(space.free[0], {"width": 7}, features, surrogate).values
+    assert len(set(values)) == len(values) == SLICE_POINTS
+    assert (values[0], values[-1]) == (1, 999_999)
+    assert all(isinstance(v, int) for v in values)
 
 
 def test_what_decides_alone_has_all_the_importance():

@@ -54,7 +54,7 @@ def test_the_learning_rate_is_logarithmic():
 
 def test_the_shift_reaches_half_of_the_patch():
     shift = next(p for p in NOMURA if p.name == "augment.shift_vox")
-    assert shift.choices({"patches.size_vox": 32}) == tuple(range(17))
+    assert shift.choices({"patches.size_vox": 32}) == range(17)
     assert shift.from_unit(1.0, {"patches.size_vox": 32}) == 16
     assert shift.from_unit(1.0, {"patches.size_vox": 64}) == 32
     with pytest.raises(ConfigError, match=r"shift_vox=17 is not in the search space: 0, 1"):
