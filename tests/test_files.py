@@ -37,6 +37,18 @@ def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_full_disk_is_reported_with_the_name_of_the_file(tmp_path):
+    """Writers of pictures raise without one."""
+
+    def fill_the_disk() -> None:
+        with replacing(tmp_path / "a.png"):
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        fill_the_disk()
+    assert caught.value.filename == str(tmp_path / "a.png")
+
+
 def test_json_refuses_nan(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "a.json", {"x": float("nan")})

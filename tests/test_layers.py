@@ -93,9 +93,9 @@ MAY_IMPORT = {
     "hpo.strategy hpo.study plots.style progress runs",
     "hpo.report": "arrays cli config files hpo.model hpo.space hpo.study hpo.view plots.style "
     "progress locking",
-    "crossval": "analysis cli config data.store ensemble errors evaluate files froc hpo.driver "
-    "hpo.space hpo.study hpo.training plots.folds plots.froc_curve plots.reliability runs tables "
-    "origin progress untrusted",
+    "crossval": "analysis checkpoint cli config data.store ensemble errors evaluate files froc "
+    "hpo.driver hpo.space hpo.study hpo.training plots.folds plots.froc_curve plots.reliability "
+    "runs tables origin progress untrusted",
     "hpo.finish": "analysis cli config crossval data.store ensemble errors files hpo.driver "
     "forecast hpo.model hpo.study hpo.training model origin plots.optimism plots.style progress "
     "runs usage",

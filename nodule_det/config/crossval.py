@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from nodule_det.config.checks import require_range
-from nodule_det.config.hpo import DispatcherConfig, RetryConfig, Stop
+from nodule_det.config.hpo import DispatcherConfig, RetryConfig, Stop, StudyWas
 from nodule_det.config.train import TrainConfig
 from nodule_det.errors import ConfigError
 
@@ -41,6 +41,10 @@ class CrossvalConfig:
 
     bootstrap: int = 1000
     """Number of bootstrap resamples for the 95% CI of the pooled figures."""
+
+    study_was: StudyWas = StudyWas.in_place
+    """Set once after the path of ``out`` has changed: moved (the trainings keep their jobs) or
+    copied (the jobs belong to the original, and the copy starts its own)."""
 
     stop: Stop = Stop.never
     """jobs cancels the running jobs, waits until they have ended, and exits."""

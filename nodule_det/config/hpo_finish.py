@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from nodule_det.config.checks import require_range
 from nodule_det.config.crossval import Selection
-from nodule_det.config.hpo import DispatcherConfig, RetryConfig, Stop, require_study
+from nodule_det.config.hpo import DispatcherConfig, RetryConfig, Stop, StudyWas, require_study
 from nodule_det.errors import ConfigError
 
 MAX_SEED = 999_999
@@ -57,6 +57,10 @@ class FinishConfig:
 
     licence: str = ""
     """Licence of the model, written into ``model.json``."""
+
+    study_was: StudyWas = StudyWas.in_place
+    """Set once after the path of the study has changed: moved (the trainings of this command keep
+    their jobs) or copied (the jobs belong to the original, and the copy starts its own)."""
 
     stop: Stop = Stop.never
     """jobs cancels the running jobs, waits until they have ended, and exits."""

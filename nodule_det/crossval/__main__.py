@@ -25,7 +25,7 @@ def main(config: CrossvalConfig) -> int | None:
         run,
         training_plan,
     )
-    from nodule_det.crossval.pool import hand_on, pool, report, require_scans
+    from nodule_det.crossval.pool import hand_on, pool, report, require_results
     from nodule_det.data.store import open_store
     from nodule_det.hpo.driver.forecast import Plan
     from nodule_det.hpo.training.command import overrides
@@ -48,7 +48,7 @@ def main(config: CrossvalConfig) -> int | None:
         return code
     complete = require_complete(plan)
     runs = {fold: complete[f"fold{fold}"] for fold in points}
-    require_scans(runs, config.selection, store)
+    require_results(runs, config.selection, store)
     pooled = pool(out, runs, config.selection)
     print(report(out, pooled, config.bootstrap).text)
     settings = overrides(config.train, TrainConfig())

@@ -29,6 +29,7 @@ from nodule_det.config.hpo import (
     RetryConfig,
     Stop,
     Strategy,
+    StudyWas,
 )
 from nodule_det.config.train import TrainConfig
 from nodule_det.errors import ConfigError, StudyError
@@ -52,6 +53,7 @@ class JobSettings(Protocol):
     """Settings of a command that runs trainings as jobs."""
 
     workers: int
+    study_was: StudyWas
     stop: Stop
     dry_run: bool
     dispatcher: DispatcherConfig
@@ -173,6 +175,7 @@ def training_plan(
             workers=jobs.workers,
             trials=n_others(study, points) + len(points),
             search_space=str(space),
+            study_was=jobs.study_was,
             stop=jobs.stop,
             dry_run=jobs.dry_run,
             acquisition=AcquisitionConfig(strategy=Strategy.random),
@@ -227,9 +230,14 @@ def _superfluous(study: Study, points: Mapping[str, Params]) -> list[Trial]:
     return [t for t in study.pending if not t.attempts and t.params not in wanted]
 
 
-def _counts(trial: Trial) -> bool:
+def _has_result(folder: StudyFolder, trial: Trial) -> bool:
+    """Return whether a trial is complete; a user may have deleted its folder to train it again."""
+    return trial.state is TrialState.COMPLETE and folder.trial(trial.number).is_dir()
+
+
+def _counts(folder: StudyFolder, trial: Trial) -> bool:
     """Return whether a trial is complete, or will be if nothing fails."""
-    return trial.state is TrialState.COMPLETE or (trial.pending and not trial.cancelling)
+    return _has_result(folder, trial) or (trial.pending and not trial.cancelling)
 
 
 def enqueue_missing(plan: TrainingPlan) -> None:
@@ -252,7 +260,7 @@ def enqueue_missing(plan: TrainingPlan) -> None:
             enqueue_cancel(plan.folder.queue, trial.number)
     for name, point in plan.points.items():
         trials = _trials(plan.folder, point)
-        if not any(_counts(trial) for trial in trials):
+        if not any(_counts(plan.folder, trial) for trial in trials):
             names = (f"{name}_{k}.json" for k in count())
             file = next(file for file in names if file not in used)
             enqueue(plan.folder.queue, space.check(point), file)
@@ -261,7 +269,7 @@ def enqueue_missing(plan: TrainingPlan) -> None:
 def is_complete(plan: TrainingPlan) -> bool:
     """Return whether every point has a complete training."""
     of_points = (_trials(plan.folder, point) for point in plan.points.values())
-    return all(any(t.state is TrialState.COMPLETE for t in trials) for trials in of_points)
+    return all(any(_has_result(plan.folder, t) for t in trials) for trials in of_points)
 
 
 def require_complete(plan: TrainingPlan) -> dict[str, RunFolder]:
@@ -274,7 +282,7 @@ def require_complete(plan: TrainingPlan) -> dict[str, RunFolder]:
     missing: list[str] = []
     for name, point in plan.points.items():
         trials = _trials(plan.folder, point)
-        done = [t for t in trials if t.state is TrialState.COMPLETE]
+        done = [t for t in trials if _has_result(plan.folder, t)]
         if done:
             runs[name] = RunFolder(plan.folder.trial(done[-1].number))
         else:

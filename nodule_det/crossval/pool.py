@@ -24,7 +24,7 @@ from nodule_det.config.evaluate import EvaluateConfig
 from nodule_det.data.store import Store
 from nodule_det.ensemble.calibration import fit_calibration, thresholds
 from nodule_det.ensemble.folder import Model, write_model
-from nodule_det.errors import FrocInputError, TableError
+from nodule_det.errors import CheckpointError, FrocInputError, TableError
 from nodule_det.evaluate.reading import Job, read_job
 from nodule_det.evaluate.sections import evaluate
 from nodule_det.files import write_json, write_text
@@ -79,8 +79,8 @@ class Pooled:
     """A line for each fold whose network has seen scans or patients of it."""
 
 
-def require_scans(runs: Mapping[int, RunFolder], selection: Selection, store: Store) -> None:
-    """Refuse results on other scans than those of the store, whose folds may have changed since.
+def require_results(runs: Mapping[int, RunFolder], selection: Selection, store: Store) -> None:
+    """Refuse results that are not whole, or on other scans than the store has, which may change.
 
     Args:
         runs: The complete training that is evaluated on each fold.
@@ -88,11 +88,22 @@ def require_scans(runs: Mapping[int, RunFolder], selection: Selection, store: St
         store: The store as it is now.
 
     Raises:
-        TableError: If a table is missing or damaged, or lists other scans than the fold has.
+        TableError: If a table or ``froc.json`` is missing or damaged, or other scans are listed
+            than the fold has.
     """
     for fold, run in runs.items():
-        path = _evaluated(run, selection).scans
-        found = set(read_table(path, (SERIES,)).text(SERIES))
+        source = _evaluated(run, selection)
+        path = source.scans
+        try:
+            read_figures(source.froc)
+            found = set(read_table(path, (SERIES,)).text(SERIES))
+            read_table(source.candidates, CANDIDATE_COLUMNS, allow_empty=True)
+            for table in (source.annotations, source.excluded):
+                read_table(table, ANNOTATION_COLUMNS, allow_empty=True)
+        except (OSError, ValueError) as error:  # a TableError is a ValueError
+            raise TableError(
+                f"the results of fold {fold} are not whole: {error}.  {_again(run)}"
+            ) from None
         there = {scan.series_uid for scan in store.validation(fold)}
         if found - there or (there - found and selection is Selection.other):
             raise TableError(
@@ -100,6 +111,10 @@ def require_scans(runs: Mapping[int, RunFolder], selection: Selection, store: St
                 f"({len(found)} there, {len(there)} here, {len(found & there)} in both): the store "
                 "was changed after this training; use another out folder, which trains again"
             )
+
+
+def _again(run: RunFolder) -> str:
+    return f"Delete the folder {run.path} to train this network again with the same command"
 
 
 def _evaluated(run: RunFolder, selection: Selection) -> RunFolder:
@@ -127,7 +142,10 @@ def pool(out: Path, runs: Mapping[int, RunFolder], selection: Selection) -> Pool
         excluded=out / "annotations_excluded.csv",
         scans=out / "scans.csv",
         selection=selection,
-        folds=tuple(_figures(fold, source) for fold, source in sources.items()),
+        folds=tuple(
+            {FOLD: fold, "run": str(source.path), **read_figures(source.froc)}
+            for fold, source in sources.items()
+        ),
         warnings=tuple(
             f"fold {fold}: {line}"
             for fold, source in sources.items()
@@ -144,33 +162,28 @@ def pool(out: Path, runs: Mapping[int, RunFolder], selection: Selection) -> Pool
     return pooled
 
 
-def _figures(fold: int, run: RunFolder) -> dict[str, Any]:
-    try:
-        return {FOLD: fold, "run": str(run.path), **read_figures(run.froc)}
-    except (OSError, ValueError) as error:
-        raise TableError(
-            f"{run.froc} of fold {fold} is missing or damaged ({error}); evaluate its tables again "
-            f"with python -m nodule_det.evaluate, or delete {run.path.parent} to train it again"
-        ) from None
-
-
 def read_figures(path: Path) -> dict[str, Any]:
     """Read the counts, pAUC, its 95% CI and the CPM of a ``froc.json``.
 
     Raises:
-        OSError, ValueError: If the file is missing or damaged.
+        TableError: If the file is missing or damaged.
     """
-    froc = read_object(path, MAX_FROC_BYTES)
+    try:
+        froc = read_object(path, MAX_FROC_BYTES)
+    except FileNotFoundError:
+        raise TableError(f"{path} is missing") from None
+    except (OSError, ValueError) as error:
+        raise TableError(f"{path} is damaged ({str(error).removeprefix(f'{path} ')})") from None
     counts = {name: froc.get(name) for name in ("n_scans", "n_lesions")}
     figures = {name: froc.get(name) for name in ("pauc", "cpm", "pauc_interval", "few_scans")}
     if not all(type(value) is int for value in counts.values()):
-        raise ValueError(f"{path} lacks the number of scans or of lesions")
+        raise TableError(f"{path} is damaged (it lacks the number of scans or of lesions)")
     if figures["pauc"] is not None:
         interval = figures["pauc_interval"]
         ends = interval if isinstance(interval, list) else []
         numbers = [figures["pauc"], figures["cpm"], *ends]
         if len(ends) != 2 or not all(type(value) in (int, float) for value in numbers):
-            raise ValueError(f"{path} has a pAUC without a CI or CPM")
+            raise TableError(f"{path} is damaged (it has a pAUC without a CI or CPM)")
     return {**counts, **figures}
 
 
@@ -303,20 +316,30 @@ def hand_on(
         pooled: Their out-of-fold results, after :func:`report`.
         settings: Overrides that the trainings share.
         licence: Licence of the model.
+
+    Raises:
+        CheckpointError: If a network is missing or damaged.  An earlier model stays.
     """
+    from nodule_det.checkpoint import load_checkpoint  # torch
     from nodule_det.plots.reliability import save_reliability
 
+    for run in runs:
+        try:
+            load_checkpoint(run.checkpoint_best)
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}.  {_again(run)}") from None
     matched, _ = matched_of(pooled)
-    note, calibration = "", None
+    note, calibration, picture = "", None, pooled.folder / "reliability.png"
     try:
         calibration = fit_calibration(matched)
     except FrocInputError as error:
         note = f" (without calibration: {error})"
+        picture.unlink(missing_ok=True)  # of an earlier pooling
     else:
         true, false = matched.lesion_score[matched.found], matched.fp_score
         is_true = np.repeat([True, False], [len(true), len(false)])
         probability = calibration.probability(np.concatenate([true, false]))
-        save_reliability(probability, is_true, pooled.folder / "reliability.png")
+        save_reliability(probability, is_true, picture)
     figures = json.loads((pooled.folder / "crossval.json").read_text(encoding="utf-8"))
     names = ("label", "pauc", "pauc_interval", "cpm")
     write_model(

@@ -179,6 +179,21 @@ def test_a_training_that_is_being_cancelled_is_queued_again(plan):
     assert queued(plan) == [plan.points["fold1"]]
 
 
+def test_a_training_whose_folder_was_deleted_is_trained_again(plan):
+    writer = begin(plan)
+    number = writer.ask(plan.points["fold1"], "user", "fold1_0.json")
+    writer.write("finished", trial=number, state="complete", value=0.5, reason=None)
+    writer.close()
+    plan.folder.trial(number).mkdir(parents=True)
+    assert is_complete(plan)
+    enqueue_missing(plan)
+    assert not plan.folder.queue.exists()
+    plan.folder.trial(number).rmdir()
+    assert not is_complete(plan)
+    enqueue_missing(plan)
+    assert [path.name for path in plan.folder.queue.iterdir()] == ["fold1_1.json"]
+
+
 def test_many_trainings_without_a_result_make_one_line(plan):
     points = {f"fold{k}": {"fold": k, "test_fold": k + 1} for k in range(30)}
     with pytest.raises(StudyError) as no:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -167,6 +168,28 @@ def test_the_networks_of_all_folds_become_one_model(done, three_folds):
     assert model.settings["model.depth"] == "2"
     assert model.figures["pauc"] == json.loads((out / "froc.json").read_text())["pauc"]
     assert f"model    {out / 'model'}: 3 networks" in text
+
+
+def test_a_damaged_network_or_result_is_trained_again_once_its_folder_is_deleted(
+    done, three_folds, tmp_path
+):
+    out = tmp_path / "copy"
+    shutil.copytree(done[0], out)
+    before = (out / "model" / "model.json").read_bytes()
+    run = out / "trainings" / "trials" / "0002"
+    best = run / "best.pt"
+    best.write_bytes(best.read_bytes()[:-9])
+    error = crossval(three_folds, out, code=1).stderr.splitlines()[-1]
+    assert "is a copy of " in error
+    error = crossval(three_folds, out, "study_was=copied", code=1).stderr.splitlines()[-1]
+    assert error.startswith(f"error: checkpoint {best} cannot be read (")
+    assert f"Delete the folder {run} to train this network again" in error
+    assert (out / "model" / "model.json").read_bytes() == before
+    shutil.rmtree(run)
+    crossval(three_folds, out)
+    trials = read_study(out / "trainings").trials
+    assert [t.params.get("test_fold") for t in trials] == [0, 1, 2, 1]
+    assert len(read_model(out / "model").members) == 3
 
 
 def test_each_network_records_that_it_has_not_seen_its_fold(done):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from nodule_det.config.crossval import Selection
-from nodule_det.crossval.pool import pool, report, require_scans
+from nodule_det.crossval.pool import pool, report, require_results
 from nodule_det.errors import TableError
 from nodule_det.origin import Origin, ScanRecord, write_origin
 from nodule_det.runs import RunFolder
@@ -59,21 +59,27 @@ def test_a_scan_in_two_folds_is_refused(runs, tmp_path):
         pool(tmp_path, runs, Selection.same)
 
 
-def test_the_store_may_not_have_changed_since_the_training(runs):
-    folds = {0: ["a"], 1: ["b", "c"]}
-    store = SimpleNamespace(
+def store_of(folds):
+    """Return a store with these scans in its folds."""
+    return SimpleNamespace(
         path="stores/x", validation=lambda k: [SimpleNamespace(series_uid=u) for u in folds[k]]
     )
-    require_scans(runs, Selection.same, store)  # validation.max_scans may have left out c
+
+
+def test_the_store_may_not_have_changed_since_the_training(runs):
+    folds = {0: ["a"], 1: ["b", "c"]}
+    store = store_of(folds)
+    require_results(runs, Selection.same, store)  # validation.max_scans may have left out c
     for run in runs.values():
         run.test.path.mkdir()
-        run.test.scans.write_bytes(run.scans.read_bytes())
+        for name in ("scans", "candidates", "annotations", "excluded", "froc"):
+            getattr(run.test, name).write_bytes(getattr(run, name).read_bytes())
     message = r"lists other scans than fold 1 of store=stores/x has now \(1 there, 2 here, 1 in bot"
     with pytest.raises(TableError, match=message):
-        require_scans(runs, Selection.other, store)
+        require_results(runs, Selection.other, store)
     folds[1] = ["c"]
     with pytest.raises(TableError, match="0 in both"):
-        require_scans(runs, Selection.same, store)
+        require_results(runs, Selection.same, store)
 
 
 @pytest.mark.parametrize(
@@ -89,8 +95,18 @@ def test_the_store_may_not_have_changed_since_the_training(runs):
 )
 def test_a_damaged_froc_json_is_named(runs, tmp_path, content):
     runs[1].froc.unlink() if content is None else runs[1].froc.write_text(content)
-    with pytest.raises(TableError, match=r"froc.json of fold 1 is missing or damaged"):
-        pool(tmp_path, runs, Selection.same)
+    store = store_of({0: ["a"], 1: ["b"]})
+    why = "missing" if content is None else "damaged"
+    message = rf"results of fold 1 are not whole: \S+froc.json is {why}.*Delete the folder \S*run1 "
+    with pytest.raises(TableError, match=message):
+        require_results(runs, Selection.same, store)
+
+
+@pytest.mark.parametrize("name", ["scans", "candidates", "annotations", "excluded"])
+def test_a_missing_table_is_named(runs, tmp_path, name):
+    getattr(runs[0], name).unlink()
+    with pytest.raises(TableError, match=r"fold 0 are not whole: .*Delete the folder \S*run0 to"):
+        require_results(runs, Selection.same, store_of({0: ["a"], 1: ["b"]}))
 
 
 def test_a_fold_whose_network_has_seen_its_patients_is_warned_of(runs, tmp_path):

@@ -199,7 +199,7 @@ def test_a_single_file_leaves_with_0_and_the_limit_is_said(folder, command):
     )  # fmt: skip
     assert (code, err) == (0, "")
     assert "1.2.3  1 candidate, best " in out
-    assert " lower peaks not examined: candidates.max_per_scan)" in out
+    assert "(1 lower peak not examined: candidates.max_per_scan)" in out
 
 
 def test_settings_that_are_not_given_are_asked_for(command):

@@ -14,7 +14,7 @@ import numpy as np
 
 from nodule_det.analysis import Froc, compare
 from nodule_det.config.hpo_finish import FinishConfig
-from nodule_det.crossval.pool import Pooled, matched_of, pool, report, require_scans
+from nodule_det.crossval.pool import Pooled, matched_of, pool, report, require_results
 from nodule_det.data.store import Store
 from nodule_det.errors import FrocInputError
 from nodule_det.hpo.finish.plan import Contender
@@ -65,7 +65,7 @@ def cross_validate(
     folders = [out / "settings" / f"trial{contender.trial.number}-seed{s}" for s in config.seeds]
     for seed, folder in zip(config.seeds, folders, strict=True):
         of_fold = {fold: complete[contender.training(seed, fold)] for fold in folds}
-        require_scans(of_fold, config.selection, store)
+        require_results(of_fold, config.selection, store)
         folder.mkdir(parents=True, exist_ok=True)
         pooled.append(pool(folder, of_fold, config.selection))
         frocs.append(report(folder, pooled[-1], config.bootstrap).froc)

@@ -28,7 +28,7 @@ from nodule_det.config.train import CandidateConfig, TrainConfig
 from nodule_det.crossval.folds import TrainingPlan, n_others
 from nodule_det.crossval.pool import read_figures
 from nodule_det.ensemble.folder import digest, read_model
-from nodule_det.errors import StudyError
+from nodule_det.errors import StudyError, TableError
 from nodule_det.files import write_text
 from nodule_det.hpo.driver.forecast import Plan
 from nodule_det.hpo.driver.open_study import has_study
@@ -78,6 +78,7 @@ def scoring_plan(
         study=str(folder.path),
         trials=n_others(folder, points) + 1,
         search_space=str(space),
+        study_was=config.study_was,
         stop=config.stop,
         command=command,
         acquisition=AcquisitionConfig(strategy=Strategy.random),
@@ -108,13 +109,10 @@ def figures_of(run: RunFolder, tests: Path) -> dict[str, Any]:
     """
     try:
         figures = read_figures(run.froc)
-        if figures["pauc"] is None:
-            raise ValueError("it has no pAUC")
-    except (OSError, ValueError) as error:
-        raise StudyError(
-            f"{run.froc} is missing or damaged ({error}); delete {run.path.parent.parent} to test "
-            "the model again"
-        ) from None
+    except TableError as error:
+        raise StudyError(f"{error}; delete {run.path} to test the model again") from None
+    if figures["pauc"] is None:
+        raise StudyError(f"{run.froc} has no pAUC; delete {run.path} to test the model again")
     n = sum(has_study(StudyFolder(path)) for path in tests.glob("*/"))
     label = TEST_ONCE if n == 1 else f"test, the {_ordinal(n)} model on this test set"
     return {"label": label, **figures}
