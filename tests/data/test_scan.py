@@ -24,7 +24,7 @@ def test_integers_of_every_width_are_clipped_and_do_not_wrap_around(kind):
 def test_voxels_that_are_not_numbers_are_counted():
     values = np.zeros((2, 3, 4), np.float32)
     values[0, 1, :2] = np.nan, np.inf
-    with pytest.raises(ScanError, match=r"a\.nii has 2 voxels that are NaN or infinite"):
+    with pytest.raises(ScanError, match=r"a\.nii has 2 NaN or infinite voxels"):
         to_hu(values, "a.nii")
 
 

@@ -65,8 +65,8 @@ def test_thresholds_do_not_exceed_their_rates():
 @pytest.mark.parametrize(
     ("found", "false", "words"),
     [
-        ([], [0.5], "0 detected lesions and 1 false positives"),
-        ([0.5], [], "1 detected lesions and 0 false positives"),
+        ([], [0.5], "0 detected lesions and 1 false positive:"),
+        ([0.5], [], "1 detected lesion and 0 false positives"),
         ([1.5], [0.5], "scores from 0.5 to 1.5 cannot be calibrated"),
         ([0.1, 0.1], [0.9, 0.9], "do not score higher than false positives"),
     ],

@@ -107,7 +107,8 @@ class Driver:
             longest_s = LONGEST_REFUSED_S if self.notes.answered else LONGEST_WAIT_S
             poll_s = self._context.config.dispatcher.poll_s
             wait_s = max(poll_s, min(longest_s, poll_s * 2.0 ** min(self.notes.troubles, 20)))
-            where = f" ({self._context.writer.folder.path})" if isinstance(error, OSError) else ""
+            unnamed = isinstance(error, OSError) and error.filename is None
+            where = f" ({self._context.writer.folder.path})" if unnamed else ""
             self._context.say(f"waiting {wait_s:g} s: {error}{where}")
             return wait_s
         self.notes.troubles = 0

@@ -133,7 +133,7 @@ def test_the_page_shows_every_setting(study, finished):
     page = (study / "finish" / "finish.html").read_text()
     record = json.loads((study / "finish" / "finish.json").read_text())
     for row in record["settings"]:
-        assert f"optim.lr={row['params']['optim.lr']}" in page
+        assert f"{row['params']['optim.lr']:.4g}</td>" in page
     assert "<svg" in page
 
 
