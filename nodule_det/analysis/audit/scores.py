@@ -67,9 +67,10 @@ def _reversed(job: AuditJob) -> Iterator[AuditFinding]:
         yield AuditFinding(
             Level.WARNING,
             "reversed_scores",
-            f"{of_total(len(found), matched.n_lesions, 'lesion', 'is', 'are')} found, but scores "
-            f"are higher than false positives in {auc:.0%} of all pairs only: the order of the "
-            "scores looks reversed. Write a score that is larger for more suspicious candidates",
+            f"{of_total(len(found), matched.n_lesions, 'lesion', 'is', 'are')} found, but detected "
+            f"lesions score higher than false positives in only {auc:.0%} of all pairs: the order "
+            "of the scores looks reversed. Write a score that is larger for more suspicious "
+            "candidates",
         )
 
 
