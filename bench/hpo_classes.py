@@ -1,6 +1,7 @@
 """Compare tuning methods on several classes of problems, paired by problem.
 
     python bench/hpo_classes.py run OUT [--classes classic,...] [--peers random,tpe,nei,optuna_gp]
+        [--numbers 0-11] [--yahpo FOLDER]
     python bench/hpo_classes.py table OUT
 
 ``run`` simulates each problem of ``hpo_problems.py`` with each peer behind the real driver: 100
@@ -33,6 +34,7 @@ sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 from hpo_peers import peer
 
 from bench.hpo_problems import NUMBERS, Problem, best_and_floor, problem
+from bench.hpo_yahpo import YAHPO
 from bench.trainings.surrogate import TABLE
 
 JOBS = 100
@@ -60,12 +62,14 @@ def run(args: argparse.Namespace) -> None:
         if (there := path.read_bytes()) and not there.endswith(b"\n"):
             file.write("\n")  # after a line whose writing was cut short
         done = {key(study) for study in read(path)}
-        for wanted in planned(args.classes.split(","), args.peers.split(","), args.workers):
+        for wanted in planned(
+            args.classes.split(","), args.peers.split(","), args.workers, args.numbers
+        ):
             if key(wanted) in done:
                 continue
             name, number, workers = wanted["class"], wanted["number"], wanted["workers"]
             if (name, number) not in scales:
-                made = problem(name, number, args.table)
+                made = problem(name, number, args.table, args.yahpo)
                 scales[name, number] = (made, *best_and_floor(name, made))
             made, best, floor = scales[name, number]
             began = time.process_time()
@@ -88,13 +92,17 @@ def run(args: argparse.Namespace) -> None:
             )
 
 
-def planned(classes: Sequence[str], peers: Sequence[str], workers: int) -> list[Study]:
+def planned(
+    classes: Sequence[str], peers: Sequence[str], workers: int, numbers: str | None = None
+) -> list[Study]:
     """List the studies to run: the first peer on all problems, then the second, and so on."""
+    first, _, last = (numbers or "").partition("-")
+    wanted = range(int(first), int(last or first) + 1) if first else None
     return [
         {"class": name, "number": number, "peer": peer, "workers": workers}
         for peer in peers
         for name in classes
-        for number in NUMBERS[name]
+        for number in wanted or NUMBERS[name]
     ]
 
 
@@ -157,10 +165,12 @@ def main() -> None:
     )
     parser.add_argument("command", choices=["run", "table"])
     parser.add_argument("out", type=Path)
-    parser.add_argument("--classes", default="classic,lcbench,trainings,family,pipelines")
+    parser.add_argument("--classes", default="classic,lcbench,trainings,family,pipelines,rough")
+    parser.add_argument("--numbers", help="problems of each class, such as 12-23")
     parser.add_argument("--peers", default="random,tpe,nei,optuna_gp")
     parser.add_argument("--workers", type=int, default=16)
     parser.add_argument("--table", type=Path, default=TABLE, help="table of real trainings")
+    parser.add_argument("--yahpo", type=Path, default=YAHPO, help="folder of YAHPO Gym's data")
     args = parser.parse_args()
     if args.command == "run":
         run(args)

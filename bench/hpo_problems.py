@@ -4,9 +4,11 @@
 
 ``family``     invented trainings, for which the model was made (``nodule_det.hpo.simulate``)
 ``trainings``  the table of real trainings (``bench/trainings``), each number with other scans
-``lcbench``    deep networks on 34 data sets, with curves (``lcbench``; 0-16 are for development)
+``lcbench``    deep networks on 34 data sets, with curves (``hpo_yahpo.py``; 0-16 for development)
+``xgboost``    XGBoost on 119 data sets, 14 parameters (``hpo_yahpo.py``; 0-15 for development)
 ``classic``    test functions of optimisation with some columns made integer, ordered or Boolean
 ``pipelines``  scikit-learn classifiers, really cross-validated on data sets that come with it
+``rough``      random smooth functions, heavy noise that is not reported, many failures
 
 Values are in [0, 1], larger is better.  ``floor`` is the value that counts as a regret of 1: the
 median of random points, or 0 where that is not known beforehand.
@@ -14,28 +16,25 @@ median of random points, or 0 where that is not known beforehand.
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from bench.hpo_yahpo import YAHPO, LcBench, XgBoost, complete
 from bench.trainings.surrogate import TABLE, Table, Trainings, read_rows
-from nodule_det.arrays import FloatArray
-from nodule_det.hpo.model.encoding import neighbours
+from nodule_det.arrays import BoolArray, FloatArray
+from nodule_det.errors import ExitCode
+from nodule_det.hpo.model.encoding import Features, neighbours
 from nodule_det.hpo.simulate.dispatcher import FakeRun
 from nodule_det.hpo.simulate.functions import Objective
 from nodule_det.hpo.space.parsing import parse_space
 from nodule_det.hpo.space.space import Params, Space
-from nodule_det.hpo.study.trial import Observation
 from nodule_det.runs import RunResult, RunStatus
-
-LCBENCH = Path(__file__).parents[2] / "shared/hpo/lcbench"
-"""YAHPO Gym's surrogate of LCBench: model.onnx, config_space.json, encoding.json."""
 
 
 class Problem(Protocol):
@@ -51,88 +50,24 @@ class Problem(Protocol):
         """Simulate one training."""
 
 
-def search_optimum(problem: Problem, pool: int = 5000, rounds: int = 20) -> float:
-    """Search for the largest value, by many random points and neighbours of the best."""
-    rng = np.random.default_rng(7)
-    points = [problem.space.sample(rng) for _ in range(pool)]
-    for _ in range(rounds):
-        values = problem.truth(points)
-        best = [points[i] for i in np.argsort(-values)[:30]]
-        points = best + [n for p in best for n in neighbours(problem.space, p, 20, rng)]
-    return float(problem.truth(points).max())
+def search_optimum(problem: Problem, pool: int = 10_000, rounds: int = 30) -> float:
+    """Search for the largest value, by random points and neighbours of the best, four times."""
+    found = []
+    for seed in range(4):
+        rng = np.random.default_rng([7, seed])
+        points = [problem.space.sample(rng) for _ in range(pool)]
+        for _ in range(rounds):
+            values = problem.truth(points)
+            best = [points[i] for i in np.argsort(-values)[:30]]
+            points = best + [n for p in best for n in neighbours(problem.space, p, 20, rng)]
+        found.append(float(problem.truth(points).max()))
+    return max(found)
 
 
 def median_value(problem: Problem, n: int = 500) -> float:
     """Return the median value of random points."""
     rng = np.random.default_rng(8)
     return float(np.median(problem.truth([problem.space.sample(rng) for _ in range(n)])))
-
-
-def _complete(value: float, se: float | None, curve: tuple[Observation, ...], s: float) -> FakeRun:
-    result = RunResult(status=RunStatus.COMPLETE, pauc=value, pauc_se=se, seconds=s)
-    return FakeRun(seconds=s, result=result, curve=curve)
-
-
-class LcBench:
-    """One data set of LCBench: validation accuracy after 52 epochs, with a curve of nine points."""
-
-    EPOCHS = (6, 12, 18, 24, 30, 36, 42, 48, 52)
-    NOISE_SD = 0.003
-    MINUTE_S = 600.0
-    """Virtual seconds of a minute of LCBench, so that trainings are long beside a poll."""
-
-    def __init__(self, number: int, folder: Path = LCBENCH) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        try:
-            self._model = onnxruntime.InferenceSession(str(folder / "model.onnx"), options)
-            settings = json.loads((folder / "config_space.json").read_text())["hyperparameters"]
-            codes = json.loads((folder / "encoding.json").read_text())["OpenML_task_id"]
-        except Exception as error:
-            raise SystemExit(f"LCBench cannot be read from {folder}: {error}") from None
-        self.number = number
-        by_name = {s["name"]: s for s in settings}
-        self._code = codes[by_name.pop("OpenML_task_id")["choices"][number]]
-        by_name.pop("epoch")
-        self._names = (
-            "batch_size", "learning_rate", "momentum", "weight_decay", "num_layers", "max_units",
-            "max_dropout",
-        )  # fmt: skip
-        self.space = parse_space(
-            {"parameters": {name: _range(by_name[name]) for name in self._names}}
-        )
-
-    def _predict(self, points: Sequence[Params], epoch: int) -> FloatArray:
-        columns = [[epoch, *(float(p[name]) for name in self._names)] for p in points]
-        inputs = {
-            "x_cont": np.array(columns, np.float32),
-            "x_cat": np.full((len(points), 1), self._code, np.int32),
-        }
-        return np.asarray(self._model.run(None, inputs)[0], float)
-
-    def truth(self, points: Sequence[Params]) -> FloatArray:
-        """Return the predicted accuracies, (n,)."""
-        return np.clip(self._predict(points, self.EPOCHS[-1])[:, 1] / 100, 0, 1)
-
-    def train(self, params: Params, rng: np.random.Generator) -> FakeRun:
-        """Simulate one training; the noise is common to its curve."""
-        rows = np.array([self._predict([params], epoch)[0] for epoch in self.EPOCHS])
-        noise = self.NOISE_SD * rng.normal()
-        values = np.clip(rows[:, 1] / 100 + noise, 1e-6, 1)
-        seconds = max(60.0, self.MINUTE_S * float(rows[-1, 0]))
-        curve = tuple(
-            Observation(epoch, float(value), self.NOISE_SD)
-            for epoch, value in zip(self.EPOCHS, values, strict=True)
-        )
-        return _complete(float(values[-1]), self.NOISE_SD, curve, seconds)
-
-
-def _range(setting: dict[str, Any]) -> dict[str, Any]:
-    kind = {"uniform_int": "int", "uniform_float": "float"}[setting["type"]]
-    made = {"kind": kind, "low": setting["lower"], "high": setting["upper"]}
-    return made | ({"log": True} if setting["log"] else {})
 
 
 class Classic:
@@ -164,7 +99,7 @@ class Classic:
         """Evaluate the function; the time does not depend on the point."""
         value = self.truth([params])[0] + self.NOISE_SD * rng.normal()
         seconds = 3600 * math.exp(rng.normal(0, 0.3))
-        return _complete(float(np.clip(value, 1e-6, 1)), self.NOISE_SD, (), seconds)
+        return complete(float(np.clip(value, 1e-6, 1)), self.NOISE_SD, (), seconds)
 
 
 COLUMNS: dict[str, dict[str, Any]] = {
@@ -244,7 +179,7 @@ class Pipelines:
     def train(self, params: Params, rng: np.random.Generator) -> FakeRun:
         """Cross-validate one setting; it takes about an hour of virtual time."""
         seconds = 3600 * math.exp(rng.normal(0, 0.3))
-        return _complete(float(self._accuracy(params)), None, (), seconds)
+        return complete(float(self._accuracy(params)), None, (), seconds)
 
     def _accuracy(self, params: Params) -> float:
         from sklearn.model_selection import StratifiedKFold, cross_val_score
@@ -294,6 +229,72 @@ def _classifier(p: Params) -> Any:
     return pipeline.make_pipeline(*parts)
 
 
+class Rough:
+    """A random smooth function without a ridge, with heavy noise and many failures.
+
+    The noise has 0.7 times the spread of the values and is not reported.  A quarter of the space
+    runs out of memory and a tenth diverges, each on one side of a plane.
+    """
+
+    NOISE = 0.7
+    WAVES = 64
+    LENGTH = 1.2
+    """Length scale, in units of a column."""
+    FAILURES = ((ExitCode.OUT_OF_MEMORY, 0.25), (ExitCode.DIVERGED, 0.1))
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.space = parse_space({"parameters": ROUGH})
+        self._features = Features(self.space)
+        d = self._features.dimension
+        rng = np.random.default_rng(number)
+        self._waves = rng.normal(size=(self.WAVES, d)) / self.LENGTH
+        self._phases = rng.uniform(0, 2 * np.pi, self.WAVES)
+        self._heights = rng.normal(size=self.WAVES)
+        self._planes = rng.normal(size=(len(self.FAILURES), d))
+        x = self._features.matrix([self.space.sample(rng) for _ in range(4000)])
+        sides = zip(self._planes @ x.T, self.FAILURES, strict=True)
+        self._edges = np.array([np.quantile(side, 1 - share) for side, (_, share) in sides])
+        raw = self._raw(x)
+        self._low, self._high = float(raw.min()), float(raw.max())
+        self._noise_sd = self.NOISE * 0.8 * float(raw.std()) / (self._high - self._low)
+
+    def _raw(self, x: FloatArray) -> FloatArray:
+        return np.asarray(np.cos(x @ self._waves.T + self._phases) @ self._heights)
+
+    def _beyond(self, x: FloatArray) -> BoolArray:
+        return np.asarray(x @ self._planes.T > self._edges)
+
+    def truth(self, points: Sequence[Params]) -> FloatArray:
+        """Return the values, (n,); about 0.1 is the worst of random points and 0.9 the best."""
+        x = self._features.matrix(points)
+        values = 0.1 + 0.8 * (self._raw(x) - self._low) / (self._high - self._low)
+        return np.where(self._beyond(x).any(1), 0.0, np.clip(values, 1e-6, 1))
+
+    def train(self, params: Params, rng: np.random.Generator) -> FakeRun:
+        """Simulate one training; the time does not depend on the point."""
+        noise, seconds = self._noise_sd * rng.normal(), 3600 * math.exp(rng.normal(0, 0.3))
+        beyond = self._beyond(self._features.matrix([params]))[0]
+        for (code, _), fails in zip(self.FAILURES, beyond, strict=True):
+            if fails:
+                result = RunResult(status=RunStatus.FAILED, reason=code.reason, message="simulated")
+                return FakeRun(seconds=0.2 * seconds, result=result, code=code)
+        value = float(np.clip(self.truth([params])[0] + noise, 1e-6, 1))
+        return complete(value, None, (), seconds)
+
+
+ROUGH: dict[str, Any] = {
+    "x0": {"kind": "float", "low": 0.0, "high": 1.0},
+    "x1": {"kind": "float", "low": 0.0, "high": 1.0},
+    "x2": {"kind": "float", "low": 1e-5, "high": 0.1, "log": True},
+    "x3": {"kind": "float", "low": 1e-3, "high": 10.0, "log": True},
+    "n": {"kind": "int", "low": 1, "high": 64, "log": True},
+    "k": {"kind": "int", "low": 0, "high": 9},
+    "kind": {"kind": "categorical", "values": ["a", "b", "c", "d"]},
+    "flag": {"kind": "bool"},
+}
+
+
 @cache
 def _table(path: Path) -> Table:
     rows = read_rows(path)
@@ -308,11 +309,13 @@ NUMBERS = {
     "lcbench": range(17),
     "classic": range(12),
     "pipelines": range(12),
+    "xgboost": range(16),
+    "rough": range(12),
 }
 """Problems of each class that are compared; those of the family were never used to develop it."""
 
 
-def problem(name: str, number: int, table: Path = TABLE) -> Problem:
+def problem(name: str, number: int, table: Path = TABLE, yahpo: Path = YAHPO) -> Problem:
     """Return a problem of a class.
 
     Raises:
@@ -322,9 +325,11 @@ def problem(name: str, number: int, table: Path = TABLE) -> Problem:
         return Trainings(number, _table(table))
     made: dict[str, Callable[[int], Problem]] = {
         "family": Objective,
-        "lcbench": LcBench,
+        "lcbench": partial(LcBench, folder=yahpo),
+        "xgboost": partial(XgBoost, folder=yahpo),
         "classic": Classic,
         "pipelines": Pipelines,
+        "rough": Rough,
     }
     if name not in made:
         raise SystemExit(f"{name} is not a class: use one of {', '.join(NUMBERS)}")

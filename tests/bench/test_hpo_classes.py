@@ -67,3 +67,27 @@ def test_pipelines_are_cross_validated():
 def test_an_unknown_class_is_refused():
     with pytest.raises(SystemExit, match="nonsense is not a class: use one of family, trainings"):
         hpo_problems.problem("nonsense", 0)
+
+
+def test_other_problems_of_a_class_can_be_chosen():
+    planned = hpo_classes.planned(["classic"], ["nei"], 16, "12-14")
+    assert [s["number"] for s in planned] == [12, 13, 14]
+
+
+def test_a_third_of_the_rough_problems_trainings_fail_and_the_others_are_noisy():
+    problem = hpo_problems.problem("rough", 1)
+    rng = np.random.default_rng(0)
+    points = [problem.space.sample(rng) for _ in range(400)]
+    runs = [problem.train(point, rng) for point in points]
+    truth = problem.truth(points)
+    failed = np.array([run.code != 0 for run in runs])
+    assert 0.2 < failed.mean() < 0.45
+    assert (truth[failed] == 0).all()
+    noise = np.array([r.result.pauc for r in runs if r.code == 0]) - truth[~failed]
+    assert 0.5 < noise.std() / truth[~failed].std() < 0.9
+
+
+@pytest.mark.parametrize("name", ["lcbench", "xgboost"])
+def test_missing_files_of_yahpo_are_named(name, tmp_path):
+    with pytest.raises(SystemExit, match=rf"{tmp_path}.* holds no surrogate of YAHPO Gym"):
+        hpo_problems.problem(name, 0, yahpo=tmp_path)
