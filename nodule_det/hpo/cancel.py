@@ -18,7 +18,7 @@ from nodule_det.config.hpo_tools import CancelConfig
 from nodule_det.errors import StudyError
 from nodule_det.hpo.dispatch import DISPATCHERS
 from nodule_det.hpo.study.inbox import enqueue_cancel
-from nodule_det.hpo.study.study import Study, StudyFolder, read_study
+from nodule_det.hpo.study.study import Study, StudyFolder, original_of, read_study
 from nodule_det.hpo.study.trial import Trial
 from nodule_det.locking import why_gone
 
@@ -29,6 +29,12 @@ def main(config: CancelConfig) -> None:
     os.umask(0o077)
     folder = StudyFolder(Path(config.study))
     study = read_study(folder.path)
+    original = original_of(study, folder.path)
+    if original is not None:
+        raise StudyError(
+            f"study={folder.path} is a copy of {original}, to which the jobs belong: cancel the "
+            "trial there"
+        )
     trial = study.trial(config.trial)
     if not trial.pending:
         raise StudyError(

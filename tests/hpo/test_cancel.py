@@ -1,4 +1,5 @@
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -19,6 +20,9 @@ def test_a_trial_is_cancelled_with_and_without_a_driver(quick_training, tmp_path
         until(lambda: len(list(path.glob("trials/*/starts"))) == 2)
         live = hpo("nodule_det.hpo.cancel", f"study={path}", "trial=1")
         assert live.stdout.startswith("trial 1 will be cancelled by the driver (")
+        shutil.copytree(path, tmp_path / "copy")
+        copy = hpo("nodule_det.hpo.cancel", f"study={tmp_path / 'copy'}", "trial=2", code=1)
+        assert f"is a copy of {path}, to which the jobs belong: cancel the trial" in copy.stderr
         until(lambda: read_study(path).trial(1).reason is Reason.USER)
     finally:
         first.kill()

@@ -23,7 +23,14 @@ from nodule_det.hpo.space.parsing import read_space
 from nodule_det.hpo.space.space import Params, Space
 from nodule_det.hpo.study.journal import read_journal
 from nodule_det.hpo.study.objective import Constraint, Objective
-from nodule_det.hpo.study.study import Header, Study, StudyFolder, StudyWriter, read_study
+from nodule_det.hpo.study.study import (
+    Header,
+    Study,
+    StudyFolder,
+    StudyWriter,
+    original_of,
+    previous_folder,
+)
 from nodule_det.hpo.study.trial import Reason
 from nodule_det.hpo.training.check import check_space, with_params
 from nodule_det.hpo.training.command import overrides
@@ -81,40 +88,25 @@ def require_in_place(writer: StudyWriter, was: StudyWas) -> None:
         StudyError: If the study may be a copy or was moved.  Names its previous folder.
     """
     here = writer.folder.path
-    known = [s.folder for s in writer.study.sessions if s.folder]
-    if not known or _is_same_folder(Path(known[-1]), here):
+    before = previous_folder(writer.study, here)
+    if before is None:
         return
-    before = StudyFolder(Path(known[-1]))
     if was is StudyWas.copied:
         _make_copy(writer)
         return
-    if _holds(before, writer.study.header.id):
+    if original_of(writer.study, here) is not None:
         raise StudyError(
-            f"study={here} is a copy of {before.path}, which still exists: its jobs belong to the "
+            f"study={here} is a copy of {before}, which still exists: its jobs belong to the "
             "original.  Continue there, or add study_was=copied once: the copy then starts its own "
             "jobs"
         )
     n_open = sum(t.attempt is not None for t in writer.study.pending)
     if n_open and was is not StudyWas.moved:
         raise StudyError(
-            f"study={here} was last run in {before.path} and has {counted(n_open, 'open job')}, "
+            f"study={here} was last run in {before} and has {counted(n_open, 'open job')}, "
             "working there.  If the folder was moved, or has two paths, add study_was=moved once.  "
             "If this is a copy, add study_was=copied"
         )
-
-
-def _is_same_folder(one: Path, other: Path) -> bool:
-    try:
-        return one == other or one.samefile(other)
-    except OSError:  # does not exist, or is not visible from this machine
-        return False
-
-
-def _holds(folder: StudyFolder, study_id: str) -> bool:
-    try:
-        return read_study(folder.path).header.id == study_id
-    except (StudyError, OSError):
-        return False
 
 
 def _make_copy(writer: StudyWriter) -> None:

@@ -332,6 +332,29 @@ def read_study(path: Path) -> Study:
     return study
 
 
+def previous_folder(study: Study, here: Path) -> Path | None:
+    """Return the folder where a driver last ran the study, if it is not ``here``."""
+    known = [s.folder for s in study.sessions if s.folder]
+    return Path(known[-1]) if known and not _is_same_folder(Path(known[-1]), here) else None
+
+
+def original_of(study: Study, here: Path) -> Path | None:
+    """Return the folder of which ``here`` is a copy: the jobs belong to that one."""
+    before = previous_folder(study, here)
+    try:
+        is_there = before is not None and read_study(before).header.id == study.header.id
+    except (StudyError, OSError):
+        return None
+    return before if is_there else None
+
+
+def _is_same_folder(one: Path, other: Path) -> bool:
+    try:
+        return one == other or one.samefile(other)
+    except OSError:  # does not exist, or is not visible from this machine
+        return False
+
+
 class StudyWriter:
     """The only writer of a study: a record is on the disk before it takes effect.
 
