@@ -133,6 +133,14 @@ class Table:
             total += same / same.sum(1, keepdims=True)
         return total / self._leaves.shape[1]
 
+    def average(self, x: FloatArray, target: FloatArray) -> FloatArray:
+        """Return ``weights(x) @ target``, (n,), at once for many points."""
+        total = np.zeros(len(x))
+        for mine, theirs in zip(self._forest.apply(x).T, self._leaves.T, strict=True):
+            sums, counts = np.bincount(theirs, target), np.bincount(theirs)
+            total += sums[mine] / counts[mine]
+        return total / self._leaves.shape[1]
+
     def cost(self, x: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return CPU seconds and peak MiB, (n,) each."""
         found = self._cost.predict(x) * self._cost_scale[1] + self._cost_scale[0]
@@ -182,8 +190,8 @@ class Trainings:
     def truth(self, points: Sequence[Params]) -> FloatArray:
         """Return the values without the luck of their seeds, (n,); 0 where the training fails."""
         x = self._table.matrix(points)
-        weights = self._table.weights(x)
-        value = weights @ (self._table.value + self._table.influence @ self._ease)
+        target = self._table.value + self._table.influence @ self._ease
+        value = self._table.average(x, target)
         works = ~(self._table.fails(x) | (self._table.cost(x)[1] > self._memory_mib))
         return np.where(works, np.clip(value, 0, 1), 0.0)
 
@@ -241,7 +249,7 @@ def cross_validated(rows: Sequence[dict[str, Any]], folds: int = 10) -> dict[str
             continue
         table = Table(kept)
         x = table.matrix([r["params"] for r in test])
-        value, (cpu_s, peak) = table.weights(x) @ table.value, table.cost(x)
+        value, (cpu_s, peak) = table.average(x, table.value), table.cost(x)
         seen += [
             (r["value"], v, r["cpu_s"], c, r["peak_mib"], p)
             for r, v, c, p in zip(test, value, cpu_s, peak, strict=True)
