@@ -12,7 +12,7 @@ on.  ``table`` prints, for each class and after 60 and 100 jobs, the mean regret
 the differences: regret of the peer minus ours, so positive means that ours is better.
 
 Regret: (best - truth of the best observed point) / (best - floor); see ``hpo_problems.py``.  One
-study takes about 0.5 (random), 5 (tpe), 60 (nei) and 100 (optuna_gp) s of CPU time.
+study takes about 1 (random), 3 (tpe), 20 to 60 (nei) and 10 to 60 (optuna_gp) s of CPU time.
 """
 
 from __future__ import annotations
@@ -93,17 +93,24 @@ def run(args: argparse.Namespace) -> None:
 
 
 def planned(
-    classes: Sequence[str], peers: Sequence[str], workers: int, numbers: str | None = None
+    classes: Sequence[str], peers: Sequence[str], workers: int, numbers: range | None = None
 ) -> list[Study]:
     """List the studies to run: the first peer on all problems, then the second, and so on."""
-    first, _, last = (numbers or "").partition("-")
-    wanted = range(int(first), int(last or first) + 1) if first else None
     return [
         {"class": name, "number": number, "peer": peer, "workers": workers}
         for peer in peers
         for name in classes
-        for number in wanted or NUMBERS[name]
+        for number in numbers or NUMBERS[name]
     ]
+
+
+def number_range(text: str) -> range:
+    """Parse numbers such as ``7`` or ``12-23``."""
+    first, _, last = text.partition("-")
+    try:
+        return range(int(first), int(last or first) + 1)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a range such as 12-23") from None
 
 
 def key(study: Study) -> tuple[str, int, str, int]:
@@ -165,8 +172,8 @@ def main() -> None:
     )
     parser.add_argument("command", choices=["run", "table"])
     parser.add_argument("out", type=Path)
-    parser.add_argument("--classes", default="classic,lcbench,trainings,family,pipelines,rough")
-    parser.add_argument("--numbers", help="problems of each class, such as 12-23")
+    parser.add_argument("--classes", default="trainings,lcbench,classic,pipelines,rough,family")
+    parser.add_argument("--numbers", type=number_range, help="problems of each class: 12-23")
     parser.add_argument("--peers", default="random,tpe,nei,optuna_gp")
     parser.add_argument("--workers", type=int, default=16)
     parser.add_argument("--table", type=Path, default=TABLE, help="table of real trainings")

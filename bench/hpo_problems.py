@@ -307,10 +307,10 @@ NUMBERS = {
     "family": range(200, 212),
     "trainings": range(12),
     "lcbench": range(17),
-    "classic": range(12),
+    "classic": range(36),
     "pipelines": range(12),
     "xgboost": range(16),
-    "rough": range(12),
+    "rough": range(24),
 }
 """Problems of each class that are compared; those of the family were never used to develop it."""
 

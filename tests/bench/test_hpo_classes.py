@@ -70,7 +70,7 @@ def test_an_unknown_class_is_refused():
 
 
 def test_other_problems_of_a_class_can_be_chosen():
-    planned = hpo_classes.planned(["classic"], ["nei"], 16, "12-14")
+    planned = hpo_classes.planned(["classic"], ["nei"], 16, hpo_classes.number_range("12-14"))
     assert [s["number"] for s in planned] == [12, 13, 14]
 
 
