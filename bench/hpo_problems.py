@@ -34,7 +34,6 @@ from nodule_det.hpo.simulate.dispatcher import FakeRun
 from nodule_det.hpo.simulate.functions import Objective
 from nodule_det.hpo.space.parsing import parse_space
 from nodule_det.hpo.space.space import Params, Space
-from nodule_det.runs import RunResult, RunStatus
 
 
 class Problem(Protocol):
@@ -277,8 +276,7 @@ class Rough:
         beyond = self._beyond(self._features.matrix([params]))[0]
         for (code, _), fails in zip(self.FAILURES, beyond, strict=True):
             if fails:
-                result = RunResult(status=RunStatus.FAILED, reason=code.reason, message="simulated")
-                return FakeRun(seconds=0.2 * seconds, result=result, code=code)
+                return FakeRun.failed(code, 0.2 * seconds)
         value = float(np.clip(self.truth([params])[0] + noise, 1e-6, 1))
         return complete(value, None, (), seconds)
 

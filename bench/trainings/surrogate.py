@@ -202,9 +202,9 @@ class Trainings:
         seconds = 3600 * cpu_s / HOUR_S * float(np.exp(rng.normal(0, 0.1)))
         luck = float(rng.normal())
         if peak_mib > self._memory_mib:
-            return _failed(ExitCode.OUT_OF_MEMORY, 0.05 * seconds)
+            return FakeRun.failed(ExitCode.OUT_OF_MEMORY, 0.05 * seconds)
         if self._table.fails(x)[0]:
-            return _failed(ExitCode.DIVERGED, 0.3 * seconds)
+            return FakeRun.failed(ExitCode.DIVERGED, 0.3 * seconds)
         weights = self._table.weights(x)[0]
         truth = float(self.truth([params])[0])
         sd = self._table.seed_sd * min(1.0, truth / 0.2)
@@ -225,12 +225,6 @@ class Trainings:
             seconds=seconds,
         )
         return FakeRun(seconds=seconds, result=result, curve=seen)
-
-
-def _failed(code: ExitCode, seconds: float) -> FakeRun:
-    message = f"simulated: {code.reason}"
-    result = RunResult(status=RunStatus.FAILED, reason=code.reason, message=message)
-    return FakeRun(seconds=seconds, result=result, code=code)
 
 
 def cross_validated(rows: Sequence[dict[str, Any]], folds: int = 10) -> dict[str, float]:

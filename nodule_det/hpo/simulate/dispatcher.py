@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import yaml
 
@@ -24,7 +24,7 @@ from nodule_det.hpo.dispatch.pbs import PbsDispatcher
 from nodule_det.hpo.driver.clock import VirtualClock
 from nodule_det.hpo.space.space import Params
 from nodule_det.hpo.study.trial import Observation
-from nodule_det.runs import RunFolder, RunResult
+from nodule_det.runs import RunFolder, RunResult, RunStatus
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,13 @@ class FakeRun:
     code: int = ExitCode.COMPLETE
     curve: tuple[Observation, ...] = ()
     """Validations, evenly spread over ``seconds``."""
+
+    @classmethod
+    def failed(cls, code: ExitCode, seconds: float) -> Self:
+        """Return a training that fails with the reason of an exit code."""
+        message = f"simulated: {code.reason}"
+        result = RunResult(status=RunStatus.FAILED, reason=code.reason, message=message)
+        return cls(seconds=seconds, result=result, code=code)
 
 
 FakeTraining = Callable[[Params, int], FakeRun]

@@ -123,10 +123,10 @@ class Objective:
         seconds = 3600 * float(self.hours([params])[0]) * math.exp(rng.normal(0, 0.15))
         share = float(rng.random())
         if self._too_large(c)[0]:
-            return _failed(ExitCode.OUT_OF_MEMORY, 180 + 72 * share)
+            return FakeRun.failed(ExitCode.OUT_OF_MEMORY, 180 + 72 * share)
         truth = float(self.truth([params])[0])
         if truth == 0.0:
-            return _failed(ExitCode.DIVERGED, 0.1 * seconds + 180)
+            return FakeRun.failed(ExitCode.DIVERGED, 0.1 * seconds + 180)
         sd = self._noise_sd * min(1.0, truth / 0.2)
         influence = sd * (SHARED * self._common + _direction(rng))
         value = float(np.clip(truth + influence @ self._ease, 0, 1))
@@ -240,9 +240,3 @@ def _curve(
     jitter[-1] = 0.0
     seen = [min(max(v + j, 0.0), 1.0) for v, j in zip(rise, jitter, strict=True)]
     return tuple(Observation(e, float(v), se) for e, v in zip(epochs, seen, strict=True))
-
-
-def _failed(code: ExitCode, seconds: float) -> FakeRun:
-    message = f"simulated: {code.reason}"
-    result = RunResult(status=RunStatus.FAILED, reason=code.reason, message=message)
-    return FakeRun(seconds=seconds, result=result, code=code)
