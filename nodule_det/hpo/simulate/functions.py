@@ -11,7 +11,7 @@ predict the score of any detector.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -55,6 +55,24 @@ _RANGES = {
     "shift": (0, 1),
     "rotate": (0, 1),
 }
+
+
+def search_optimum(
+    space: Space, truth: Callable[[Sequence[Params]], FloatArray], rng: np.random.Generator
+) -> float:
+    """Search for the largest value by many random points and neighbours of the best.
+
+    Args:
+        space: The search space.
+        truth: Points -> noise-free values, (n,).
+        rng: Source of the points.
+    """
+    points = [space.sample(rng) for _ in range(10_000)]
+    for _ in range(30):
+        values = truth(points)
+        best = [points[i] for i in np.argsort(-values)[:30]]
+        points = best + [n for p in best for n in neighbours(space, p, 20, rng)]
+    return float(truth(points).max())
 
 
 class Objective:
@@ -145,13 +163,7 @@ class Objective:
 
     def optimum(self) -> float:
         """Search for the largest score, which takes some seconds."""
-        rng = np.random.default_rng(7)
-        pool = [self.space.sample(rng) for _ in range(10_000)]
-        for _ in range(30):
-            scores = self.truth(pool)
-            best = [pool[i] for i in np.argsort(-scores)[:30]]
-            pool = best + [n for p in best for n in neighbours(self.space, p, 20, rng)]
-        return float(self.truth(pool).max())
+        return search_optimum(self.space, self.truth, np.random.default_rng(7))
 
     def _best_log_lr(self, c: Columns) -> FloatArray:
         beta = np.log10(1 - c["beta1"]) + 1
