@@ -172,7 +172,7 @@ def main() -> None:
     )
     parser.add_argument("command", choices=["run", "table"])
     parser.add_argument("out", type=Path)
-    parser.add_argument("--classes", default="trainings,lcbench,classic,pipelines,rough,family")
+    parser.add_argument("--classes", default=",".join(NUMBERS))
     parser.add_argument("--numbers", type=number_range, help="problems of each class: 12-23")
     parser.add_argument("--peers", default="random,tpe,nei,optuna_gp")
     parser.add_argument("--workers", type=int, default=16)

@@ -45,11 +45,19 @@ class Surrogate:
         try:
             self._model = onnxruntime.InferenceSession(str(folder / "model.onnx"), options)
             space = json.loads((folder / "config_space.json").read_text())
-            self.codes = json.loads((folder / "encoding.json").read_text())
+            self._codes = json.loads((folder / "encoding.json").read_text())
         except Exception as error:
             raise SystemExit(f"{folder} holds no surrogate of YAHPO Gym: {error}") from None
         self.settings: dict[str, Settings] = {s["name"]: s for s in space["hyperparameters"]}
         self.conditions: list[Settings] = space["conditions"]
+
+    def code(self, name: str, choice: Any) -> int:
+        """Return the input for a choice of a list."""
+        return int(self._codes[name][choice])
+
+    def data_set(self, name: str, number: int) -> int:
+        """Return the input for one of the data sets, which are the choices of the list ``name``."""
+        return self.code(name, self.settings[name]["choices"][number])
 
     def predict(self, numbers: FloatArray, codes: Sequence[Sequence[int]]) -> FloatArray:
         """Return the outputs of (n, .) numbers and codes of lists, in the scenario's order."""
@@ -72,9 +80,8 @@ class LcBench:
     def __init__(self, number: int, folder: Path = YAHPO) -> None:
         self.number = number
         self._surrogate = Surrogate(folder / "lcbench")
+        self._code = self._surrogate.data_set("OpenML_task_id", number)
         settings = self._surrogate.settings
-        data_set = settings["OpenML_task_id"]["choices"][number]
-        self._code = self._surrogate.codes["OpenML_task_id"][data_set]
         self.space = parse_space({"parameters": {n: _parameter(settings[n]) for n in self.NAMES}})
 
     def _predict(self, points: Sequence[Params], epoch: int) -> FloatArray:
@@ -113,9 +120,8 @@ class XgBoost:
     def __init__(self, number: int, folder: Path = YAHPO) -> None:
         self.number = number
         self._surrogate = Surrogate(folder / "rbv2_xgboost")
+        self._code = self._surrogate.data_set("task_id", number)
         settings = self._surrogate.settings
-        data_set = settings["task_id"]["choices"][number]
-        self._code = self._surrogate.codes["task_id"][data_set]
         parameters = {_plain(n): _parameter(settings[n]) for n in (*self.LISTS, *self.NUMBERS)}
         for condition in self._surrogate.conditions:
             values = condition.get("values") or [condition["value"]]
@@ -126,7 +132,7 @@ class XgBoost:
         """Return the predicted accuracies, (n,); an absent number is 0, as in YAHPO Gym."""
         numbers = [[*(float(p.get(n, 0.0)) for n in self.NUMBERS), *self.FIXED] for p in points]
         codes = [
-            [self._code, *(self._surrogate.codes[n][p[_plain(n)]] for n in self.LISTS)]
+            [self._code, *(self._surrogate.code(n, p[_plain(n)]) for n in self.LISTS)]
             for p in points
         ]
         return np.clip(self._surrogate.predict(np.array(numbers), codes)[:, 0], 1e-6, 1)
